@@ -1,0 +1,51 @@
+"""Names and JSON forms of what aspk writes to Optuna trials and studies; nowhere else.
+
+A trial carries its scalar metrics as user attributes that a person can read (``energy_mj``, ...), the layer
+counts as one JSON attribute, and the whole genotype, inactive genes included, as a system attribute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aspk.metrics import Metrics, layers_from_json, layers_to_json
+
+GENOTYPE = "aspk:genotype"  # trial system attribute: list of indices
+LAYERS = "aspk:layers"  # trial user attribute: layer counts, column-wise
+CONSTRAINTS = "aspk:constraints"  # trial user attribute: a mirror for optuna-dashboard
+FAILURE = "aspk:failure"  # trial user attribute: why the evaluation failed
+SPEC = "aspk:spec"  # study user attribute: the study file's content
+SPACE = "aspk:space"  # study user attribute: the search space's content
+CONTEXT = "aspk:context"  # study user attribute: reference energy, classes, versions, fingerprints
+
+_SCALARS = tuple(item.name for item in dataclasses.fields(Metrics) if item.name not in ("layers", "extras"))
+
+
+def metrics_to_attributes(metrics: Metrics) -> dict[str, Any]:
+    """User attributes of a trial that was evaluated."""
+    layers = {LAYERS: layers_to_json(metrics.layers)} if metrics.layers else {}
+    return {**metrics.scalars(), **layers}
+
+
+def metrics_from_attributes(attributes: Mapping[str, Any]) -> Metrics | None:
+    """The metrics in a trial's user attributes, None if it has none.
+
+    Raises:
+        MetricsError: the attributes are damaged.
+    """
+    if "accuracy" not in attributes or "energy_mj" not in attributes:
+        return None
+    own = {name: attributes[name] for name in _SCALARS if name in attributes}
+    extras = {
+        name: value
+        for name, value in attributes.items()
+        if name not in _SCALARS and not name.startswith("aspk:") and type(value) in (int, float)
+    }
+    return Metrics(**own, layers=layers_from_json(attributes.get(LAYERS, {})), extras=extras)
+
+
+def genotype_to_attribute(x: Sequence[int]) -> list[int]:
+    """A genotype as JSON."""
+    return [int(index) for index in x]

@@ -1,0 +1,177 @@
+"""Networks as values: the genes that describe one, and what all networks of a space share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+from aspk.errors import GenotypeError
+
+Value = int | float
+
+
+class GeneKind(NamedTuple):
+    """What a gene's values may be: their type, a lower bound, and where the gene may stand."""
+
+    type: type[int] | type[float]
+    above: float
+    per_block: bool
+    required: bool
+    neuron: bool
+
+
+# The only list of search dimensions. A new one: a row here, a field of the config below, its reader.
+GENES: dict[str, GeneKind] = {
+    "embed_dim": GeneKind(int, 0, per_block=False, required=True, neuron=False),
+    "depth": GeneKind(int, 0, per_block=False, required=True, neuron=False),
+    "time_steps": GeneKind(int, 0, per_block=False, required=True, neuron=False),
+    "stem_v_threshold": GeneKind(float, 0, per_block=False, required=False, neuron=True),
+    "stem_tau": GeneKind(float, 1, per_block=False, required=False, neuron=True),
+    "mlp_ratio": GeneKind(float, 0, per_block=True, required=True, neuron=False),
+    "num_heads": GeneKind(int, 0, per_block=True, required=True, neuron=False),
+    "v_threshold": GeneKind(float, 0, per_block=True, required=True, neuron=True),
+    "tau": GeneKind(float, 1, per_block=True, required=True, neuron=True),
+    "attention_v_threshold": GeneKind(float, 0, per_block=True, required=False, neuron=True),
+}
+_STEM_DIVISOR = 8  # the stem's first stage has embed_dim / 8 channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockConfig:
+    """One transformer block.
+
+    Attributes:
+        mlp_ratio: hidden width of the MLP over ``embed_dim``.
+        num_heads: attention heads.
+        v_threshold: firing threshold of every neuron of the block but the attention's.
+        tau: membrane time constant in steps, > 1, of every neuron of the block.
+        attention_v_threshold: threshold of the neuron behind (q kᵀ) v; 0.5 in Spikformer.
+    """
+
+    mlp_ratio: float
+    num_heads: int
+    v_threshold: float
+    tau: float
+    attention_v_threshold: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubnetConfig:
+    """One network of a search space, complete: nothing else selects a sub-network.
+
+    Attributes:
+        embed_dim: width of the residual stream.
+        time_steps: simulated steps T.
+        blocks: the transformer blocks, first to last.
+        stem_v_threshold: threshold of the stem's neurons.
+        stem_tau: time constant of the stem's neurons.
+    """
+
+    embed_dim: int
+    time_steps: int
+    blocks: tuple[BlockConfig, ...]
+    stem_v_threshold: float = 1.0
+    stem_tau: float = 2.0
+
+    @property
+    def depth(self) -> int:
+        """Number of transformer blocks."""
+        return len(self.blocks)
+
+    def to_json(self) -> dict[str, Any]:
+        """The network as plain JSON values."""
+        return asdict(self) | {"blocks": [asdict(block) for block in self.blocks]}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> SubnetConfig:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            GenotypeError: a key is missing or unknown, or a value has the wrong type or range.
+        """
+        if not isinstance(data, Mapping) or not isinstance(data.get("blocks"), list):
+            raise GenotypeError(f"a network must be an object with a list 'blocks', got {data!r}")
+        values = {key: gene_value(key, data[key]) for key in data if key != "blocks"}
+        for row in data["blocks"]:
+            if not isinstance(row, Mapping):
+                raise GenotypeError(f"a block must be an object, got {row!r}")
+        rows = [{key: gene_value(key, row[key]) for key in row} for row in data["blocks"]]
+        try:
+            return SubnetConfig(**values, blocks=tuple(BlockConfig(**row) for row in rows))  # type: ignore[arg-type]  # checked above
+        except TypeError as error:
+            raise GenotypeError(f"not a network: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """What all networks of a space share.
+
+    Attributes:
+        heads: ``partition``: the heads divide ``embed_dim`` (Spikformer). ``fixed_head_dim``: q, k and v
+            are ``num_heads * head_dim`` wide (AutoFormer), so heads are a cost gene.
+        head_dim: width of a head; only with ``fixed_head_dim``.
+        patch_size: image pixels per token side, a power of two up to 16.
+        attention_scale: factor on (q kᵀ) v.
+        reset: ``hard`` sets the membrane to 0 after a spike, ``soft`` subtracts the threshold.
+        decay_input: whether the input is divided by tau, as in spikingjelly's LIFNode.
+        attention_v_threshold: threshold of the attention neurons, unless it is a gene.
+        stem_v_threshold: threshold of the stem's neurons, unless it is a gene.
+        stem_tau: time constant of the stem's neurons, unless it is a gene.
+    """
+
+    heads: Literal["partition", "fixed_head_dim"] = "partition"
+    head_dim: int | None = None
+    patch_size: int = 4
+    attention_scale: float = 0.125
+    reset: Literal["hard", "soft"] = "hard"
+    decay_input: bool = True
+    attention_v_threshold: float = 0.5
+    stem_v_threshold: float = 1.0
+    stem_tau: float = 2.0
+
+    def attention_width(self, config: SubnetConfig, block: BlockConfig) -> int:
+        """Width of q, k and v in ``block``."""
+        return config.embed_dim if self.head_dim is None else block.num_heads * self.head_dim
+
+
+def gene_value(name: str, value: object) -> int | float:
+    """``value`` as gene ``name``'s type, its range checked.
+
+    Raises:
+        GenotypeError: the gene is unknown, or the value has the wrong type or range.
+    """
+    if name not in GENES:
+        raise GenotypeError(f"unknown gene {name!r}; genes are {', '.join(GENES)}")
+    kind = GENES[name]
+    accepted = (int, float) if kind.type is float else (int,)
+    if not isinstance(value, accepted) or isinstance(value, bool) or not math.isfinite(value):
+        raise GenotypeError(f"{name}={value!r}: expected {kind.type.__name__}")
+    if value <= kind.above:
+        raise GenotypeError(f"{name}={value!r}: must be above {kind.above:g}")
+    return kind.type(value)
+
+
+def check_network(config: SubnetConfig, settings: NetworkSettings) -> None:
+    """Check that a network can be built.
+
+    Raises:
+        GenotypeError: a width does not divide as the network needs it to.
+    """
+    if config.embed_dim % _STEM_DIVISOR:
+        raise GenotypeError(
+            f"embed_dim={config.embed_dim}: must be a multiple of {_STEM_DIVISOR} for the stem"
+        )
+    if not config.blocks:
+        raise GenotypeError("a network needs at least one block")
+    for block in config.blocks:
+        if settings.heads == "partition" and config.embed_dim % block.num_heads:
+            raise GenotypeError(f"num_heads={block.num_heads} does not divide embed_dim={config.embed_dim}")
+        hidden = config.embed_dim * block.mlp_ratio
+        if hidden != int(hidden):
+            raise GenotypeError(
+                f"mlp_ratio={block.mlp_ratio:g} times embed_dim={config.embed_dim} is not a whole width"
+            )
+    if settings.patch_size not in (1, 2, 4, 8, 16):
+        raise GenotypeError(f"patch_size={settings.patch_size}: expected 1, 2, 4, 8 or 16")

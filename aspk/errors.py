@@ -1,0 +1,52 @@
+"""Errors: one class for each convention that can be broken.
+
+Every message says what came, what was expected and what to do about it.
+"""
+
+
+class AspkError(Exception):
+    """Base of every error that aspk raises on purpose."""
+
+
+class SpaceError(AspkError):
+    """A search-space file or definition is not valid."""
+
+
+class GenotypeError(AspkError):
+    """An index vector, parameter set or network does not belong to the search space."""
+
+
+class MetricsError(AspkError):
+    """Metrics are not numbers, or their JSON form is damaged."""
+
+
+class EnergyModelError(AspkError):
+    """An energy model has an unknown switch or an impossible constant."""
+
+
+class ObjectiveError(AspkError):
+    """An objective, constraint or scalarisation is unknown or gave no number."""
+
+
+class EvaluationError(AspkError):
+    """A candidate could not be evaluated: its trial fails, it gets no number."""
+
+
+class DataError(AspkError):
+    """A data set is missing, damaged or too small for the requested splits."""
+
+
+class DeviceError(AspkError):
+    """The requested device is not there."""
+
+
+class CheckpointError(AspkError):
+    """A checkpoint or exported model is damaged, or belongs to something else."""
+
+
+class TrainingError(AspkError):
+    """Training cannot go on, for instance because the loss is not finite."""
+
+
+class StudyError(AspkError):
+    """A study file is not valid, or the storage holds another study under its name."""

@@ -1,0 +1,151 @@
+"""What one evaluation of a network tells: accuracy, energy, sizes, and counts for each layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aspk.errors import MetricsError
+
+Kind = Literal["conv", "linear", "attention", "head"]
+Source = Literal["image", "spikes", "residual", "analog"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerShape:
+    """What is known of a layer from shapes alone, per image.
+
+    Attributes:
+        name: for instance ``stem.1.conv`` or ``blocks.0.q``.
+        kind: ``conv``, ``linear``, ``attention`` (a product of two spike matrices) or ``head``.
+        source: what it reads: the ``image``, 0/1 ``spikes``, the integer ``residual`` stream, or
+            ``analog`` means.
+        operations: dense multiply-accumulates of one step (biases not counted).
+        repeats: how often it runs for one image: T, or 1 for the head.
+        input_size: values read in one step.
+        output_size: neurons that follow it; 0 where none do.
+        parameters: trainable parameters, those of its batch normalisation included.
+    """
+
+    name: str
+    kind: Kind
+    source: Source
+    operations: int
+    repeats: int
+    input_size: int
+    output_size: int
+    parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCount(LayerShape):
+    """A layer with what was counted while images ran through it, as means over the images.
+
+    Attributes:
+        input_sums: sum of the input values at each step, length ``repeats``. For spikes this is the number
+            of spikes; a value n of the residual stream counts as n spikes.
+        exact_operations: synaptic operations over all steps that really occur: padding not counted, and in
+            q kᵀ only pairs where both sides fire.
+        output_spikes: spikes of the neurons that follow, over all steps.
+    """
+
+    input_sums: tuple[float, ...]
+    exact_operations: float
+    output_spikes: float
+
+    @property
+    def firing_rate_in(self) -> float:
+        """Mean input value over neurons and steps; for 0/1 spikes the firing rate."""
+        return sum(self.input_sums) / (self.input_size * self.repeats)
+
+    @property
+    def firing_rate_out(self) -> float | None:
+        """Mean firing rate of the neurons that follow, None where there are none."""
+        return self.output_spikes / (self.output_size * self.repeats) if self.output_size else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """The result of evaluating one network.
+
+    Attributes:
+        accuracy: top-1 accuracy on the evaluated split, 0 to 1.
+        energy_mj: estimated energy of one image in mJ under the evaluator's energy model.
+        parameters: trainable parameters.
+        operations: dense multiply-accumulates of one image over all steps.
+        spikes: spikes of all neurons for one image, over all steps.
+        firing_rate: mean firing rate of all neurons, 0 to 1.
+        layers: counts of each layer; every energy account can be computed from them afterwards.
+        extras: further numbers of a user's own evaluator.
+    """
+
+    accuracy: float
+    energy_mj: float
+    parameters: int = 0
+    operations: int = 0
+    spikes: float = 0.0
+    firing_rate: float = 0.0
+    layers: tuple[LayerCount, ...] = ()
+    extras: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.scalars().items():
+            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+                raise MetricsError(f"metric {name} = {value!r}: expected a finite number")
+
+    def scalars(self) -> dict[str, float]:
+        """Every number but the layer counts, by name."""
+        own = {
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if item.name not in ("layers", "extras")
+        }
+        return own | dict(self.extras)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; :meth:`from_json` is the inverse."""
+        data = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return data | {"extras": dict(self.extras), "layers": layers_to_json(self.layers)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Metrics:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            MetricsError: something is missing, unknown or of the wrong type.
+        """
+        try:
+            return Metrics(**{**data, "layers": layers_from_json(data.get("layers", {}))})
+        except (TypeError, AttributeError) as error:
+            raise MetricsError(f"damaged metrics: {error}") from None
+
+
+def layers_to_json(layers: Sequence[LayerCount]) -> dict[str, list[Any]]:
+    """One list for each field: about a quarter of the text of a list of objects."""
+    names = [item.name for item in dataclasses.fields(LayerCount)]
+    return {name: [_rounded(getattr(layer, name)) for layer in layers] for name in names}
+
+
+def layers_from_json(columns: Mapping[str, Sequence[Any]]) -> tuple[LayerCount, ...]:
+    """The inverse of :func:`layers_to_json`.
+
+    Raises:
+        MetricsError: the columns do not fit together.
+    """
+    try:
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return tuple(LayerCount(**{**row, "input_sums": tuple(row["input_sums"])}) for row in rows)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise MetricsError(f"damaged layer counts: {error}") from None
+
+
+def _rounded(value: object) -> object:
+    """Floats to nine digits: far below the sampling error of any count."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    if isinstance(value, tuple):
+        return [_rounded(item) for item in value]
+    return value
