@@ -120,4 +120,5 @@ def minimised(values: Sequence[Sequence[float]], directions: Sequence[Direction]
     """Objective values with the sign turned where they are maximised, shape (n, k)."""
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
     rows: FloatArray = np.asarray(values, dtype=float).reshape(-1, len(directions))
-    return np.multiply(rows, signs)
+    result: FloatArray = rows * signs
+    return result
