@@ -7,7 +7,9 @@ counts as one JSON attribute, and the whole genotype, inactive genes included, a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aspk.metrics import Metrics, layers_from_json, layers_to_json
@@ -16,9 +18,12 @@ GENOTYPE = "aspk:genotype"  # trial system attribute: list of indices
 LAYERS = "aspk:layers"  # trial user attribute: layer counts, column-wise
 CONSTRAINTS = "aspk:constraints"  # trial user attribute: a mirror for optuna-dashboard
 FAILURE = "aspk:failure"  # trial user attribute: why the evaluation failed
+WORKER = "aspk:worker"  # trial user attribute: the process that evaluates it
 SPEC = "aspk:spec"  # study user attribute: the study file's content
 SPACE = "aspk:space"  # study user attribute: the search space's content
 CONTEXT = "aspk:context"  # study user attribute: reference energy, classes, versions, fingerprints
+
+_LONGEST = 2045  # characters of one attribute's JSON text that every storage takes
 
 _SCALARS = tuple(item.name for item in dataclasses.fields(Metrics) if item.name not in ("layers", "extras"))
 
@@ -46,6 +51,24 @@ def metrics_from_attributes(attributes: Mapping[str, Any]) -> Metrics | None:
     return Metrics(**own, layers=layers_from_json(attributes.get(LAYERS, {})), extras=extras)
 
 
-def genotype_to_attribute(x: Sequence[int]) -> list[int]:
-    """A genotype as JSON."""
-    return [int(index) for index in x]
+def genotype_to_attributes(x: Iterable[int]) -> dict[str, Any]:
+    """System attributes that hold a genotype: one list, or pieces of its text where that is long."""
+    indices = [int(index) for index in x]
+    text = json.dumps(indices)
+    if len(text) <= _LONGEST:
+        return {GENOTYPE: indices}
+    pieces = range(0, len(text), _LONGEST - 2)  # its own JSON form adds two quotes
+    return {f"{GENOTYPE}:{i}": text[start : start + _LONGEST - 2] for i, start in enumerate(pieces)}
+
+
+def genotype_from_attributes(attributes: Mapping[str, Any]) -> list[int] | None:
+    """The genotype in a trial's system attributes, None if there is none that can be read."""
+    value = attributes.get(GENOTYPE)
+    if value is None:
+        pieces = itertools.takewhile(attributes.__contains__, (f"{GENOTYPE}:{i}" for i in itertools.count()))
+        try:
+            value = json.loads("".join(str(attributes[piece]) for piece in pieces))
+        except ValueError:
+            return None
+    whole = isinstance(value, list) and all(type(index) is int for index in value)
+    return value if whole else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
@@ -13,19 +12,20 @@ Value = int | float
 
 
 class GeneKind(NamedTuple):
-    """What a gene's values may be: their type, a lower bound, and where the gene may stand."""
+    """What a gene's values may be: their type, their range, and where the gene may stand."""
 
     type: type[int] | type[float]
     above: float
     per_block: bool
     required: bool
     neuron: bool
+    at_most: int = 10**6
 
 
 # The only list of search dimensions. A new one: a row here, a field of the config below, its reader.
 GENES: dict[str, GeneKind] = {
     "embed_dim": GeneKind(int, 0, per_block=False, required=True, neuron=False),
-    "depth": GeneKind(int, 0, per_block=False, required=True, neuron=False),
+    "depth": GeneKind(int, 0, per_block=False, required=True, neuron=False, at_most=1000),
     "time_steps": GeneKind(int, 0, per_block=False, required=True, neuron=False),
     "stem_v_threshold": GeneKind(float, 0, per_block=False, required=False, neuron=True),
     "stem_tau": GeneKind(float, 1, per_block=False, required=False, neuron=True),
@@ -146,10 +146,10 @@ def gene_value(name: str, value: object) -> int | float:
         raise GenotypeError(f"unknown gene {name!r}; genes are {', '.join(GENES)}")
     kind = GENES[name]
     accepted = (int, float) if kind.type is float else (int,)
-    if not isinstance(value, accepted) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, accepted) or isinstance(value, bool):
         raise GenotypeError(f"{name}={value!r}: expected {kind.type.__name__}")
-    if value <= kind.above:
-        raise GenotypeError(f"{name}={value!r}: must be above {kind.above:g}")
+    if not kind.above < value <= kind.at_most:
+        raise GenotypeError(f"{name}={value!r}: must be above {kind.above:g} and at most {kind.at_most}")
     return kind.type(value)
 
 

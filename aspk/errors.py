@@ -48,5 +48,9 @@ class TrainingError(AspkError):
     """Training cannot go on, for instance because the loss is not finite."""
 
 
+class SamplerError(AspkError):
+    """A sampler's setting is impossible, or it lacks what the call needs."""
+
+
 class StudyError(AspkError):
     """A study file is not valid, or the storage holds another study under its name."""

@@ -56,6 +56,21 @@ class LayerCount(LayerShape):
     exact_operations: float
     output_spikes: float
 
+    def __post_init__(self) -> None:
+        sizes = (self.operations, self.repeats, self.input_size, self.output_size, self.parameters)
+        whole = all(type(size) is int and size >= 0 for size in sizes)
+        if not whole or self.repeats == 0 or self.input_size == 0:
+            raise MetricsError(
+                f"layer {self.name!r}: operations, repeats, input_size, output_size, parameters = {sizes}: "
+                "expected whole numbers, repeats and input_size above 0"
+            )
+        counts = (*self.input_sums, self.exact_operations, self.output_spikes)
+        if len(self.input_sums) != self.repeats or not all(map(_is_finite, counts)):
+            raise MetricsError(
+                f"layer {self.name!r}: input_sums, exact_operations, output_spikes = {counts}: "
+                f"expected finite numbers, one input sum for each of {self.repeats} steps"
+            )
+
     @property
     def firing_rate_in(self) -> float:
         """Mean input value over neurons and steps; for 0/1 spikes the firing rate."""
@@ -92,8 +107,10 @@ class Metrics:
     extras: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if shadowed := {item.name for item in dataclasses.fields(self)} & set(self.extras):
+            raise MetricsError(f"extras {sorted(shadowed)}: these names belong to the metrics themselves")
         for name, value in self.scalars().items():
-            if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            if not _is_finite(value):
                 raise MetricsError(f"metric {name} = {value!r}: expected a finite number")
 
     def scalars(self) -> dict[str, float]:
@@ -140,6 +157,10 @@ def layers_from_json(columns: Mapping[str, Sequence[Any]]) -> tuple[LayerCount, 
         return tuple(LayerCount(**{**row, "input_sums": tuple(row["input_sums"])}) for row in rows)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise MetricsError(f"damaged layer counts: {error}") from None
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _rounded(value: object) -> object:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import moocore
 import numpy as np
 import numpy.typing as npt
@@ -55,3 +57,36 @@ def knee(F: npt.ArrayLike) -> int:
     low, high = F[front].min(axis=0), F[front].max(axis=0)
     scaled = (F[front] - low) / np.where(high > low, high - low, 1.0)
     return int(front[np.linalg.norm(scaled, axis=1).argmin()])
+
+
+def scaled(
+    values: npt.ArrayLike, directions: Sequence[str], anchors: Sequence[tuple[float, float] | None]
+) -> FloatArray:
+    """Objective values on a common scale: 0 at the ideal, 1 at the nadir, smaller is better.
+
+    Args:
+        values: raw objective values, shape (n, k).
+        directions: ``maximize`` or ``minimize`` for each objective.
+        anchors: (ideal, nadir) of each objective; None takes the best and worst of ``values``.
+
+    Returns:
+        Shape (n, k); below 0 or above 1 outside the anchors.
+    """
+    raw = np.asarray(values, dtype=float).reshape(-1, len(directions))
+    result = np.zeros_like(raw)
+    if not len(raw):
+        return result
+    for column, (direction, anchor) in enumerate(zip(directions, anchors, strict=True)):
+        own = raw[:, column]
+        observed = (own.max(), own.min()) if direction == "maximize" else (own.min(), own.max())
+        ideal, nadir = anchor or observed
+        result[:, column] = (own - ideal) / (nadir - ideal) if nadir != ideal else 0.0
+    return result
+
+
+def anchored_hypervolume(
+    values: npt.ArrayLike, directions: Sequence[str], anchors: Sequence[tuple[float, float] | None]
+) -> float:
+    """Hypervolume as a share of the box between the anchors, 0 to 1; see :func:`scaled`."""
+    points = scaled(values, directions, anchors)
+    return hypervolume(np.clip(points, 0.0, None), np.ones(len(directions)))

@@ -96,7 +96,7 @@ class FAEB:
             raise ObjectiveError(f"F_AEB: {self.classes!r} classes: expected at least 2")
         if not 0 < self.floor < math.inf:
             raise ObjectiveError(f"F_AEB: energy floor {self.floor!r}: expected above 0")
-        bound = 1.0 if self.form == "chebyshev" else math.inf
+        bound = 1.0 if self.form == "chebyshev" else 100.0  # beyond it, a floored energy overflows
         if not 0 < self.energy_weight < bound:
             raise ObjectiveError(f"F_AEB: weight {self.weight!r}: expected between 0 and {bound:g}")
 

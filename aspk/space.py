@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +53,10 @@ class Gene:
         """The distance between choices where it is the same for all, else None."""
         if len(self.choices) < 2:
             return None
-        gaps = np.diff(self.choices)
-        if not np.allclose(gaps, gaps[0], rtol=1e-9):
-            return None
-        return type(self.choices[0])(round(float(gaps[0]), 12))
+        values = [Decimal(str(choice)) for choice in self.choices]  # exact, and how Optuna counts steps
+        gaps = {high - low for low, high in itertools.pairwise(values)}
+        step = type(self.choices[0])(next(iter(gaps)))
+        return step if gaps == {Decimal(str(step))} else None
 
     def index(self, value: object) -> int:
         """Index of the choice equal to ``value`` (to 1e-6, since steps of floats accumulate).
@@ -63,9 +64,9 @@ class Gene:
         Raises:
             GenotypeError: ``value`` is not a choice.
         """
-        if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
             for index, choice in enumerate(self.choices):
-                if math.isclose(float(value), choice, rel_tol=1e-6):
+                if choice * (1 - 1e-6) <= value <= choice * (1 + 1e-6):
                     return index
         raise GenotypeError(f"{self.parameter}={value!r} is not one of {list(self.choices)}")
 
@@ -152,13 +153,18 @@ class SearchSpace:
         Raises:
             GenotypeError: wrong length, not integers, or an index out of range.
         """
-        array = np.asarray(x)
+        try:
+            array = np.asarray(x)
+        except ValueError:
+            raise GenotypeError(f"a genotype must be a vector of integers, got {x!r}") from None
         if array.shape != (len(self.genes),):
             raise GenotypeError(
                 f"a genotype of space {self.name!r} has {len(self.genes)} indices, got shape {array.shape}"
             )
-        indices = array.astype(np.int64)
-        if not np.array_equal(indices, array):
+        if array.dtype.kind in "iuf":
+            with np.errstate(invalid="ignore"):
+                indices = array.astype(np.int64)
+        if array.dtype.kind not in "iuf" or not np.array_equal(indices, array):
             raise GenotypeError(f"genotype indices must be integers, got {array.tolist()}")
         wrong = np.flatnonzero((indices < 0) | (indices >= self.cardinalities))
         if wrong.size:
@@ -266,8 +272,8 @@ class SearchSpace:
         Nearly all of them have the largest depth. Inactive genes are uniform as well.
         """
         X = self.sample_choices(count, rng)
-        sizes = np.array([float(size) for size in self._sizes_by_depth])
-        X[:, self._depth_column] = rng.choice(len(sizes), size=count, p=sizes / sizes.sum())
+        shares = [size / self.size for size in self._sizes_by_depth]  # of integers beyond float's range
+        X[:, self._depth_column] = rng.choice(len(shares), size=count, p=shares)
         return X
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -22,6 +22,7 @@ from aspk.config import (
 from aspk.errors import GenotypeError, SpaceError
 from aspk.space import SearchSpace
 
+_LARGEST = 1e6
 _ENUMS = {"heads": ("partition", "fixed_head_dim"), "reset": ("hard", "soft")}
 
 
@@ -45,13 +46,13 @@ def load_space(source: str | Path) -> SearchSpace:
     """
     path = Path(source)
     shipped = shipped_files("search_spaces")
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, False for a name too long to exist
         path = shipped.get(path.stem if path.suffix == ".toml" else str(source), path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SpaceError(f"no search space {str(source)!r}: give a TOML file or one of {', '.join(shipped)}")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: also not UTF-8, endless integers
         raise SpaceError(f"{path}: not a TOML file: {error}") from None
     return space_from_dict(data, where=str(path), name=path.stem)
 
@@ -119,6 +120,10 @@ def _choices(table: Mapping[str, Any], scope: str, where: str) -> dict[str, tupl
             raise SpaceError(f"{where}: {key} = {given!r}: a choice stands there twice")
         if list(values) != sorted(values):
             raise SpaceError(f"{where}: {key} = {given!r}: choices must ascend")
+        if any(high - low <= 4e-6 * high for low, high in itertools.pairwise(values)):
+            raise SpaceError(
+                f"{where}: {key} = {given!r}: choices must differ by more than 4e-6 of the larger"
+            )
         result[name] = values
     return result
 
@@ -128,7 +133,8 @@ def _settings(table: Mapping[str, Any], where: str) -> NetworkSettings:
     _known(table, tuple(known), where, "settings.")
     for key, value in table.items():
         _check_setting(key, value, known[key].default, where)
-    settings = NetworkSettings(**table)
+    numbers = {key: float(value) for key, value in table.items() if isinstance(known[key].default, float)}
+    settings = NetworkSettings(**{**table, **numbers})
     if (settings.heads == "fixed_head_dim") != (settings.head_dim is not None):
         raise SpaceError(
             f"{where}: settings.heads = {settings.heads!r} with settings.head_dim = {settings.head_dim!r}: "
@@ -148,8 +154,8 @@ def _check_setting(key: str, value: object, default: object, where: str) -> None
     else:
         low = 1.0 if key == "stem_tau" else 0.0
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value <= low:  # type: ignore[arg-type, operator]  # a number
-            expected = f"a number above {low:g}"
+        if not number or not low < value <= _LARGEST:  # type: ignore[operator]  # a number
+            expected = f"a number above {low:g} and at most {_LARGEST:g}"
     if expected:
         raise SpaceError(f"{where}: settings.{key} = {value!r}: expected {expected}")
 

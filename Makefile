@@ -1,0 +1,47 @@
+# Everything happens in .venv of this folder; the first command installs, the later ones reuse it.
+PYTHON ?= python3
+BIN := .venv/bin
+STUDY := digits
+RUN := runs/digits
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/.demo-installed
+	$(BIN)/aspk train $(STUDY)
+	$(BIN)/aspk search $(STUDY) --sampler nsga2
+	$(BIN)/aspk search $(STUDY) --sampler evolutionary
+	$(BIN)/aspk search $(STUDY) --sampler surrogate
+	$(BIN)/aspk report $(STUDY) --sampler surrogate --output $(RUN)/report
+	$(BIN)/aspk export $(STUDY) --sampler surrogate --output $(RUN)/knee
+	$(BIN)/aspk compare $(STUDY)
+	$(BIN)/aspk evaluate $(RUN)/knee --split test
+	@echo
+	@echo "The report:    $(RUN)/report/report.html"
+	@echo "The dashboard: $(BIN)/optuna-dashboard sqlite:///$(RUN)/study.db"
+
+test: .venv/.test-installed
+	$(BIN)/python -m pytest
+
+lint: .venv/.test-installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: .venv/.test-installed
+	$(BIN)/python benchmarks/training.py --quick
+	$(BIN)/python benchmarks/counting.py --quick
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("aspk needs Python 3.11 or newer; make PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+
+.venv/.demo-installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --progress-bar off --editable '.[dashboard]'
+	touch $@
+
+.venv/.test-installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --progress-bar off --editable '.[dashboard,postgres,dev]'
+	touch $@ .venv/.demo-installed
+
+clean:
+	rm -rf .venv runs build dist *.egg-info

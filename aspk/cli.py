@@ -1,0 +1,245 @@
+"""The command line: ``aspk train``, ``search``, ``report``, ``export`` and their helpers.
+
+Commands import what they need when they run, so that ``aspk --help`` is fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aspk import __version__
+from aspk.errors import AspkError, StudyError
+
+if TYPE_CHECKING:
+    from aspk.study_file import StudySpec
+
+_INTERRUPTED = 130  # the shell's code for Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the command line without the program's name; None takes the process's own.
+
+    Returns:
+        The exit code: 0, 1 for an error (printed), 2 for wrong usage, 130 if interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        print("aspk: stopped; the same command goes on from what is saved", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, 'head' say, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (AspkError, OSError) as error:
+        print(f"aspk: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aspk", description="Multi-objective search for spiking transformers on Optuna and pymoo."
+    )
+    parser.add_argument("--version", action="version", version=f"aspk {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    space = commands.add_parser("space", help="describe a search space")
+    space.add_argument("space", help="a search-space file, or the name of a shipped one such as tiny")
+    space.set_defaults(run=_space)
+
+    train = commands.add_parser("train", help="train a study's supernet, or go on training it")
+    _study_arguments(train, sampler=False, device=True)
+    train.set_defaults(run=_train)
+
+    search = commands.add_parser("search", help="search, or go on searching")
+    _study_arguments(search, sampler=True, device=True)
+    search.add_argument("--evaluations", type=int, help="networks to evaluate, instead of the study file's")
+    search.set_defaults(run=_search)
+
+    report = commands.add_parser("report", help="write a study's Pareto table, figures and HTML page")
+    _study_arguments(report, sampler=True)
+    report.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/report-NAME)")
+    report.add_argument("--trials", type=int, nargs="+", help="trials whose layers are shown")
+    report.set_defaults(run=_report)
+
+    compare = commands.add_parser("compare", help="compare the samplers that searched with one study file")
+    _study_arguments(compare, sampler=False)
+    compare.set_defaults(run=_compare)
+
+    export = commands.add_parser("export", help="write a found network as a stand-alone model")
+    _study_arguments(export, sampler=True, device=True)
+    export.add_argument("--trial", type=int, help="the trial's number (default: the knee of the front)")
+    export.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/export-NAME)")
+    export.set_defaults(run=_export)
+
+    evaluate = commands.add_parser("evaluate", help="accuracy and energy of an exported network")
+    evaluate.add_argument("model", type=Path, help="the folder that 'aspk export' wrote")
+    evaluate.add_argument("--split", default="test", help="train, search or test (default: test)")
+    _device_argument(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+    return parser
+
+
+def _study_arguments(parser: argparse.ArgumentParser, *, sampler: bool, device: bool = False) -> None:
+    parser.add_argument("study", help="a study file, or the name of a shipped one such as digits")
+    if sampler:
+        parser.add_argument(
+            "--sampler", help="another sampler than the file's; the study is then called NAME-SAMPLER"
+        )
+    if device:
+        _device_argument(parser)
+
+
+def _device_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="where the network runs"
+    )
+
+
+def _spec(options: argparse.Namespace) -> StudySpec:
+    from aspk.study_file import load_study_file, with_sampler
+
+    return with_sampler(load_study_file(options.study), getattr(options, "sampler", None))
+
+
+def _again() -> str:
+    return "aspk " + shlex.join(sys.argv[1:])
+
+
+# ---------------------------------------------------------------------- commands
+
+
+def _space(options: argparse.Namespace) -> int:
+    from aspk.space_file import load_space
+
+    space = load_space(options.space)
+    print(f"{space.name}: {space.size:,} networks, {len(space.genes)} genes")
+    for scope, genes in (("network", space.network), ("block", space.block)):
+        for name, choices in genes.items():
+            print(f"  {scope:8} {name:22} {', '.join(f'{choice:g}' for choice in choices)}")
+    reference, block = space.reference, space.reference.blocks[0]
+    print(
+        f"  reference: embed_dim {reference.embed_dim}, depth {reference.depth}, T {reference.time_steps}, "
+        f"mlp_ratio {block.mlp_ratio:g}, num_heads {block.num_heads}, v_threshold {block.v_threshold:g}, "
+        f"tau {block.tau:g}"
+    )
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    spec = _spec(options)
+
+    from aspk.data import load_data
+    from aspk.device import resolve_device
+    from aspk.space_file import load_space
+    from aspk.training import train_supernet
+
+    result = train_supernet(
+        load_space(spec.space),
+        load_data(spec.data),
+        spec.train,
+        folder=spec.folder,
+        seed=spec.seed,
+        device=resolve_device(options.device),
+    )
+    if result.weights is None:
+        print(f"saved at update {result.updates}; go on with: {_again()}", file=sys.stderr)
+        return _INTERRUPTED
+    print(f"trained {result.updates} updates: {result.weights}")
+    return 0
+
+
+def _search(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    spec = _spec(options)
+    if options.evaluations is not None:
+        spec = replace(spec, evaluations=options.evaluations)
+
+    from aspk.report import pareto_text, summarise
+    from aspk.study import ask_question, run_study
+
+    asked = ask_question(spec, device=options.device)
+    reference, faeb = asked.reference, asked.faeb
+    print(f"{spec.name}: reference network {reference.accuracy:.4f} at {reference.energy_mj:.3g} mJ")
+    print(f"F_AEB ({faeb.form}): {faeb.trade()}")
+    result = run_study(spec, asked)
+    print(pareto_text(summarise(result.study)))
+    if not result.finished:
+        print(f"{result.evaluations} of {spec.evaluations} done; go on with: {_again()}", file=sys.stderr)
+        return _INTERRUPTED
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    spec = _spec(options)
+
+    from aspk.report import pareto_text, summarise, write_report
+    from aspk.study import open_study, studies_of
+
+    study = open_study(spec)
+    folder = options.output or spec.folder / f"report-{spec.name}"
+    others = [other for other in studies_of(spec) if other.study_name != spec.name]
+    write_report(study, folder, trials=options.trials, others=others)
+    print(pareto_text(summarise(study)))
+    print(f"wrote {folder / 'report.html'}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    spec = _spec(options)
+
+    from aspk.report import compare_text, summarise
+    from aspk.study import studies_of
+
+    studies = studies_of(spec)
+    if not studies:
+        raise StudyError(f"no study of {options.study!r} in its storage; run 'aspk search {options.study}'")
+    print(compare_text([summarise(study) for study in studies]))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    spec = _spec(options)
+
+    from aspk.export import export_trial
+    from aspk.report import summarise
+    from aspk.study import open_study
+
+    number = summarise(open_study(spec)).knee if options.trial is None else options.trial
+    if number is None:
+        raise StudyError(f"study {spec.name!r} has no feasible network to export")
+    folder = options.output or spec.folder / f"export-{spec.name}"
+    export_trial(spec, folder, number=number, device=options.device)
+    print(f"exported trial {number} of {spec.name}: {folder}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from aspk.data import load_data
+    from aspk.device import resolve_device
+    from aspk.energy import STRICT, energy_mj
+    from aspk.evaluator import measure
+    from aspk.export import read_export
+
+    device = resolve_device(options.device)
+    exported = read_export(options.model, device)
+    data = load_data(str(exported.provenance.get("data"))).to(device)
+    metrics = measure(exported.network, data.split(options.split))
+    strict = energy_mj(metrics.layers, STRICT)
+    print(
+        f"{options.model}: {data.name} {options.split} accuracy {metrics.accuracy:.4f}, "
+        f"{metrics.parameters:,} parameters, {metrics.firing_rate:.3f} mean firing rate\n"
+        f"estimated energy per image: {metrics.energy_mj:.3g} mJ (Spikformer paper's account), "
+        f"{strict:.3g} mJ (strict: dense residual)"
+    )
+    return 0

@@ -1,0 +1,127 @@
+"""Evaluating networks of a trained supernet: accuracy, operation counts and energy in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from aspk import cost
+from aspk.config import SubnetConfig
+from aspk.data import DataSet, Split
+from aspk.energy import PAPER, EnergyModel, energy_mj
+from aspk.errors import DataError
+from aspk.metrics import LayerCount, LayerShape, Metrics
+from aspk.supernet import Spikformer, Statistics, Supernet
+from aspk.supernet.counting import Counter
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How candidates are evaluated.
+
+    Attributes:
+        split: the split on which accuracy and spikes are measured.
+        calibration_images: images of ``train`` (always the first ones) that a candidate's
+            batch-normalisation statistics are computed on, as one batch.
+        batch_size: images run at once.
+    """
+
+    split: str = "search"
+    calibration_images: int = 256
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("calibration_images", "batch_size"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise DataError(f"evaluation: {name} = {value!r}: expected a whole number above 0")
+
+
+class SupernetEvaluator:
+    """An :class:`~aspk.evaluation.Evaluator` on a supernet. The supernet is never changed.
+
+    Args:
+        supernet: the trained weights.
+        data: the data set; the supernet's images must have its shape.
+        settings: split, calibration and batches.
+        energy_model: the account of ``Metrics.energy_mj``.
+
+    Raises:
+        DataError: the supernet was built for other images.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        data: DataSet,
+        *,
+        settings: EvaluationSettings | None = None,
+        energy_model: EnergyModel = PAPER,
+    ) -> None:
+        if (supernet.shape, supernet.classes) != (data.shape, data.classes):
+            raise DataError(
+                f"the supernet takes {supernet.shape} images of {supernet.classes} classes, "
+                f"{data.name} has {data.shape} and {data.classes}"
+            )
+        self.settings = settings or EvaluationSettings()
+        self.supernet = supernet.eval()
+        self.energy_model = energy_model
+        device = next(supernet.parameters()).device
+        self._split = data.split(self.settings.split).to(device)
+        self._calibration = data.train.images[: self.settings.calibration_images].to(device)
+
+    def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Metrics]:
+        """Metrics of each network, from its own spikes after its own calibration."""
+        return [self._evaluate(config) for config in configs]
+
+    def statistics(self, config: SubnetConfig) -> Statistics:
+        """The batch-normalisation statistics a network is evaluated with."""
+        return self.supernet.calibrate(self._calibration, config)
+
+    def _evaluate(self, config: SubnetConfig) -> Metrics:
+        network = self.supernet.extract(config, self.statistics(config))
+        return measure(
+            network, self._split, batch_size=self.settings.batch_size, energy_model=self.energy_model
+        )
+
+
+@torch.no_grad()
+def measure(
+    network: Spikformer, split: Split, *, batch_size: int = 256, energy_model: EnergyModel = PAPER
+) -> Metrics:
+    """Accuracy, counts and energy of a stand-alone network on a split.
+
+    Args:
+        network: in evaluation mode, on the split's device.
+        split: images and labels.
+        batch_size: images run at once.
+        energy_model: the account of ``Metrics.energy_mj``.
+    """
+    shapes = cost.layer_shapes(network.config, network.settings, network.shape, network.classes)
+    counter, hits = Counter(shapes), 0
+    for start in range(0, len(split), batch_size):
+        chunk = slice(start, start + batch_size)
+        hits += int((network(split.images[chunk], counter).argmax(1) == split.labels[chunk]).sum())
+    return metrics_of(shapes, counter.counts(), hits / len(split), energy_model)
+
+
+def metrics_of(
+    shapes: tuple[LayerShape, ...],
+    layers: tuple[LayerCount, ...],
+    accuracy: float,
+    energy_model: EnergyModel,
+) -> Metrics:
+    """Put shapes, counts and accuracy together."""
+    spikes = sum(layer.output_spikes for layer in layers)
+    neuron_steps = sum(layer.output_size * layer.repeats for layer in layers)
+    return Metrics(
+        accuracy=accuracy,
+        energy_mj=energy_mj(layers, energy_model),
+        parameters=cost.parameters(shapes),
+        operations=cost.operations(shapes),
+        spikes=spikes,
+        firing_rate=spikes / neuron_steps,
+        layers=layers,
+    )

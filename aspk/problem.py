@@ -1,0 +1,192 @@
+"""The search as a pymoo problem, and aspk's operators as pymoo operators.
+
+    algorithm = NSGA2(pop_size=50, **operators(space))
+    result = minimize(SpikformerProblem(space, evaluator), algorithm, ("n_eval", 1000), seed=1)
+
+pymoo hands its algorithm's generator to every operator, so that ``seed`` decides the whole run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pymoo.core.crossover import Crossover as PymooCrossover
+from pymoo.core.duplicate import DuplicateElimination
+from pymoo.core.mutation import Mutation as PymooMutation
+from pymoo.core.population import Population
+from pymoo.core.problem import Problem
+from pymoo.core.sampling import Sampling as PymooSampling
+
+from aspk.errors import ObjectiveError
+from aspk.evaluation import CachedEvaluator, Evaluator, Result
+from aspk.metrics import Metrics
+from aspk.objectives import Constraint, Direction, Objective, minimised, objective
+from aspk.operators import Genotypes, crossover, keys, mutate, sample_distinct
+from aspk.pareto import FloatArray
+from aspk.space import IntArray, SearchSpace
+
+
+class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
+    """Networks of a search space as a vectorised pymoo problem over index vectors.
+
+    Every network is evaluated once. The last constraint is "could be evaluated": a network without metrics
+    gets +1 in all constraints and its generation's worst objective values, since pymoo goes wrong on NaN.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        evaluator: Evaluator,
+        *,
+        objectives: Sequence[Objective | str] = ("accuracy", "energy"),
+        constraints: Sequence[Constraint] = (),
+    ) -> None:
+        """Make a problem.
+
+        Args:
+            space: the networks.
+            evaluator: gives their metrics, a whole generation per call.
+            objectives: objectives, or names of shipped ones; those to maximise get a minus sign in F.
+            constraints: upper bounds.
+
+        Raises:
+            ObjectiveError: no objective, or a name that is none.
+        """
+        if not objectives:
+            raise ObjectiveError("a problem needs at least one objective")
+        self.space = space
+        self.objectives = tuple(objective(o) if isinstance(o, str) else o for o in objectives)
+        self.constraints = tuple(constraints)
+        self._evaluator = CachedEvaluator(evaluator, space)
+        super().__init__(
+            n_var=len(space.cardinalities),
+            n_obj=len(self.objectives),
+            n_ieq_constr=len(self.constraints) + 1,
+            xl=np.zeros(len(space.cardinalities), dtype=np.int64),
+            xu=space.cardinalities - 1,
+            vtype=int,
+        )
+
+    def metrics(self, X: npt.ArrayLike) -> list[Result]:
+        """The metrics of index vectors, shape (n, G), or why there are none; from the cache where known."""
+        rows = np.asarray(X).reshape(-1, len(self.space.cardinalities))
+        return self._evaluator.evaluate([self.space.decode(x) for x in rows])
+
+    def _evaluate(self, X: IntArray, out: dict[str, Any], *args: object, **kwargs: object) -> None:
+        del args, kwargs  # pymoo passes its own bookkeeping
+        rows = [self._numbers(result) for result in self.metrics(X)]
+        directions: list[Direction] = [objective.direction for objective in self.objectives]
+        F = np.full((len(rows), len(self.objectives)), np.nan)
+        G = np.ones((len(rows), len(self.constraints) + 1))
+        for index, numbers in enumerate(rows):
+            if numbers is not None:
+                F[index] = minimised([numbers[0]], directions)[0]
+                G[index] = [*numbers[1], -1.0]
+        out["F"], out["G"] = _worst_where_missing(F), G
+
+    def _numbers(self, result: Result) -> tuple[list[float], list[float]] | None:
+        """Objective and constraint values, None if there are none."""
+        if not isinstance(result, Metrics):
+            return None
+        try:
+            return [o(result) for o in self.objectives], [c(result) for c in self.constraints]
+        except ObjectiveError:
+            return None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SpikformerProblem:
+        """Itself: pymoo copies the problem in each generation that it saves."""
+        return self
+
+
+def _worst_where_missing(F: FloatArray) -> FloatArray:
+    """``F`` with NaN replaced by the column's largest number, by 1 if it has none."""
+    columns = [column[~np.isnan(column)].max(initial=-np.inf) for column in F.T]
+    worst = np.where(np.isfinite(columns), columns, 1.0)
+    return np.where(np.isnan(F), worst, F)
+
+
+# ------------------------------------------------------------------ operators
+
+
+class Sampling(PymooSampling):  # type: ignore[misc]  # pymoo has no types
+    """Random distinct networks."""
+
+    def _do(
+        self,
+        problem: SpikformerProblem,
+        n_samples: int,
+        *args: object,
+        random_state: np.random.Generator,
+        **kwargs: object,
+    ) -> Genotypes:
+        return sample_distinct(problem.space, n_samples, random_state)
+
+
+class Crossover(PymooCrossover):  # type: ignore[misc]  # pymoo has no types
+    """:func:`aspk.operators.crossover`: two parents, two independent children."""
+
+    def __init__(self, *, probability: float = 0.9) -> None:
+        super().__init__(n_parents=2, n_offsprings=2, prob=probability)
+
+    def _do(
+        self,
+        problem: SpikformerProblem,
+        X: Genotypes,
+        *args: object,
+        random_state: np.random.Generator,
+        **kwargs: object,
+    ) -> Genotypes:
+        return np.stack([crossover(problem.space, X[0], X[1], random_state) for _ in range(2)])
+
+
+class Mutation(PymooMutation):  # type: ignore[misc]  # pymoo has no types
+    """:func:`aspk.operators.mutate`."""
+
+    def __init__(self, *, changes: float = 1.0, creep: float = 0.5) -> None:
+        super().__init__(prob=1.0)
+        self.changes = changes
+        self.creep = creep
+
+    def _do(
+        self,
+        problem: SpikformerProblem,
+        X: Genotypes,
+        *args: object,
+        random_state: np.random.Generator,
+        **kwargs: object,
+    ) -> Genotypes:
+        return mutate(problem.space, X, random_state, changes=self.changes, creep=self.creep)
+
+
+class Duplicates(DuplicateElimination):  # type: ignore[misc]  # pymoo has no types
+    """Equal networks, whatever their inactive genes, are duplicates; the first one stays."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+
+    def _do(
+        self, pop: Population, other: Population | None, is_duplicate: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        known = set() if other is None else set(self._keys(other))
+        for index, key in enumerate(self._keys(pop)):
+            is_duplicate[index] = key in known
+            if other is None:
+                known.add(key)
+        return is_duplicate
+
+    def _keys(self, population: Population) -> list[bytes]:
+        return keys(self.space, np.array([individual.X for individual in population], dtype=np.int64))
+
+
+def operators(space: SearchSpace) -> dict[str, Any]:
+    """Keyword arguments for pymoo's genetic algorithms: ``NSGA2(pop_size=50, **operators(space))``."""
+    return {
+        "sampling": Sampling(),
+        "crossover": Crossover(),
+        "mutation": Mutation(),
+        "eliminate_duplicates": Duplicates(space),
+    }

@@ -1,0 +1,16 @@
+"""Reports: tables, figures and a page made from an Optuna study alone. Nothing is evaluated again."""
+
+from aspk.report.page import write_report
+from aspk.report.summary import Row, StudySummary, evaluations_to_reach, summarise
+from aspk.report.tables import compare_text, pareto_text, write_csv
+
+__all__ = [
+    "Row",
+    "StudySummary",
+    "compare_text",
+    "evaluations_to_reach",
+    "pareto_text",
+    "summarise",
+    "write_csv",
+    "write_report",
+]

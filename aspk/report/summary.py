@@ -1,0 +1,258 @@
+"""What an Optuna study holds, as plain values. Nothing is evaluated again."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from aspk import attributes
+from aspk.energy import PAPER, STRICT, energy_mj
+from aspk.errors import AspkError, MetricsError
+from aspk.metrics import Metrics
+from aspk.objectives import OBJECTIVES, Direction, minimised
+from aspk.pareto import hypervolume, knee, nondominated, scaled
+from aspk.scalarization import FAEB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One finished trial.
+
+    Attributes:
+        number: the trial's number.
+        values: its objectives, in the study's order.
+        feasible: whether it keeps every constraint.
+        metrics: what the evaluator told, None for a stranger's trial.
+        f_aeb: its F_AEB, None where the study does not define one.
+        parameters: Optuna's parameters.
+        paper_mj: energy in mJ under the published account, None without layer counts.
+        strict_mj: the same with dense bills for the residual stream.
+    """
+
+    number: int
+    values: tuple[float, ...]
+    feasible: bool
+    metrics: Metrics | None
+    f_aeb: float | None
+    parameters: Mapping[str, Any]
+    paper_mj: float | None
+    strict_mj: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySummary:
+    """A study, ready for tables and figures.
+
+    Attributes:
+        name: the study's name.
+        sampler: the sampler's name in the study file, else ``unknown``.
+        objectives: names of the objectives.
+        directions: ``maximize`` or ``minimize`` for each.
+        states: number of trials in each state, by lower-case name.
+        trials: the complete trials with finite values, by number.
+        front: the feasible ones that no other feasible one dominates, best first objective first.
+        knee: trial number of the front's knee, None for an empty front.
+        best_f_aeb: largest F_AEB of a feasible trial and its number, None without F_AEB.
+        hypervolume: of the front, as a fraction of the box between the anchors.
+        curve: the hypervolume after each complete trial.
+        anchors: (ideal, nadir) of each objective, in its own units.
+        fixed_anchors: False where an anchor is only the range of this study's own trials.
+        faeb: the study's F_AEB.
+        reference: metrics of the reference network.
+        spec: the study file's content.
+        space: the search space's content.
+        context: what else the study wrote down: versions, verdict, fingerprints.
+        notes: what was left out of this summary, and why.
+    """
+
+    name: str
+    sampler: str
+    objectives: tuple[str, ...]
+    directions: tuple[Direction, ...]
+    states: Mapping[str, int]
+    trials: tuple[Row, ...]
+    front: tuple[Row, ...]
+    knee: int | None
+    best_f_aeb: tuple[float, int] | None
+    hypervolume: float
+    curve: tuple[float, ...]
+    anchors: tuple[tuple[float, float], ...]
+    fixed_anchors: bool
+    faeb: FAEB | None
+    reference: Metrics | None
+    spec: Mapping[str, Any]
+    space: Mapping[str, Any]
+    context: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def evaluations(self) -> int:
+        """Complete trials."""
+        return self.states.get("complete", 0)
+
+    @property
+    def reference_values(self) -> tuple[float, ...] | None:
+        """The reference network's objectives, None where one of them is somebody's own."""
+        known = OBJECTIVES | ({"f_aeb": self.faeb.objective()} if self.faeb else {})
+        if self.reference is None or not set(self.objectives) <= set(known):
+            return None
+        return tuple(known[name](self.reference) for name in self.objectives)
+
+
+def summarise(study: Study) -> StudySummary:
+    """Read a study: its trials, its front, and what it says about itself.
+
+    Args:
+        study: any Optuna study. One that aspk did not make has no metrics and no anchors: its objectives
+            are scaled by their observed range, and F_AEB is left out.
+    """
+    notes: list[str] = []
+    held = study.user_attrs
+    spec, space, context = (
+        _mapping(held.get(k)) for k in (attributes.SPEC, attributes.SPACE, attributes.CONTEXT)
+    )
+    directions: tuple[Direction, ...] = tuple(
+        "maximize" if direction.name == "MAXIMIZE" else "minimize" for direction in study.directions
+    )
+    reference = _reference(context, notes)
+    faeb = _faeb(context, reference, notes)
+    found = study.get_trials(deepcopy=False)
+    complete = [trial for trial in found if trial.state == TrialState.COMPLETE]
+    rows = tuple(_row(trial, faeb, notes) for trial in complete if all(map(math.isfinite, trial.values)))
+    if len(rows) < len(complete):
+        notes.append(f"{len(complete) - len(rows)} complete trials with infinite objectives are left out")
+    names = _objective_names(study, spec)
+    anchors, fixed = _anchors(context, names, directions, rows)
+    front = _front(rows, directions)
+    curve = _curve(complete, rows, directions, anchors)
+    scored = [(row.f_aeb, row.number) for row in rows if row.feasible and row.f_aeb is not None]
+    sampler = spec.get("sampler")
+    return StudySummary(
+        name=study.study_name,
+        sampler=str(_mapping(sampler).get("name", sampler or "unknown")),
+        objectives=names,
+        directions=directions,
+        states=dict(Counter(trial.state.name.lower() for trial in found)),
+        trials=rows,
+        front=front,
+        knee=front[knee(minimised([r.values for r in front], directions))].number if front else None,
+        best_f_aeb=max(scored, key=lambda pair: (pair[0], -pair[1])) if scored else None,
+        hypervolume=curve[-1] if curve else 0.0,
+        curve=curve,
+        anchors=anchors,
+        fixed_anchors=fixed,
+        faeb=faeb,
+        reference=reference,
+        spec=spec,
+        space=space,
+        context=context,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def evaluations_to_reach(curve: Sequence[float], target: float) -> int | None:
+    """Number of evaluations after which a hypervolume curve first reaches ``target``, None if never."""
+    return next((count for count, value in enumerate(curve, start=1) if value >= target), None)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _objective_names(study: Study, spec: Mapping[str, Any]) -> tuple[str, ...]:
+    count = len(study.directions)
+    for names in (study.metric_names, spec.get("objectives")):
+        if isinstance(names, list) and len(names) == count and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    return ("value",) if count == 1 else tuple(f"value {index}" for index in range(count))
+
+
+def _reference(context: Mapping[str, Any], notes: list[str]) -> Metrics | None:
+    try:
+        return attributes.metrics_from_attributes(_mapping(context.get("reference")))
+    except MetricsError as error:
+        notes.append(f"the reference network is left out: {error}")
+        return None
+
+
+def _faeb(context: Mapping[str, Any], reference: Metrics | None, notes: list[str]) -> FAEB | None:
+    if reference is None or "classes" not in context:
+        return None
+    try:
+        options = dict(_mapping(context.get("faeb")))
+        return FAEB(reference_energy_mj=reference.energy_mj, classes=context["classes"], **options)
+    except (AspkError, TypeError) as error:
+        notes.append(f"F_AEB is left out: {error}")
+        return None
+
+
+def _row(trial: FrozenTrial, faeb: FAEB | None, notes: list[str]) -> Row:
+    try:
+        metrics = attributes.metrics_from_attributes(trial.user_attrs)
+    except MetricsError as error:
+        notes.append(f"metrics of trial {trial.number} are left out: {error}")
+        metrics = None
+    layers = metrics.layers if metrics else ()
+    return Row(
+        number=trial.number,
+        values=tuple(trial.values),
+        feasible=all(excess <= 0 for excess in trial.constraints.values()),
+        metrics=metrics,
+        f_aeb=faeb(metrics) if faeb and metrics else None,
+        parameters=trial.params,
+        paper_mj=energy_mj(layers, PAPER) if layers else None,
+        strict_mj=energy_mj(layers, STRICT) if layers else None,
+    )
+
+
+def _front(rows: Sequence[Row], directions: Sequence[Direction]) -> tuple[Row, ...]:
+    feasible = [row for row in rows if row.feasible]
+    F = minimised([row.values for row in feasible], directions)
+    front = [(F[index].tolist(), feasible[index]) for index in np.flatnonzero(nondominated(F))]
+    return tuple(row for _, row in sorted(front, key=lambda pair: (pair[0], pair[1].number)))
+
+
+def _anchors(
+    context: Mapping[str, Any], names: Sequence[str], directions: Sequence[Direction], rows: Sequence[Row]
+) -> tuple[tuple[tuple[float, float], ...], bool]:
+    """(ideal, nadir) of each objective, and whether the study fixed them all."""
+    given = _mapping(context.get("anchors"))
+    values = np.array([row.values for row in rows if row.feasible] or [(0.0,) * len(names)])
+    fixed = [_anchor(given.get(name)) for name in names]
+    ends = zip(directions, values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True)
+    observed = [(high, low) if direction == "maximize" else (low, high) for direction, low, high in ends]
+    return tuple(a or b for a, b in zip(fixed, observed, strict=True)), None not in fixed
+
+
+def _anchor(pair: object) -> tuple[float, float] | None:
+    """Two different finite numbers, or None."""
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[0] == pair[1]:
+        return None
+    numbers = all(isinstance(end, int | float) and math.isfinite(end) for end in pair)
+    return (float(pair[0]), float(pair[1])) if numbers else None
+
+
+def _curve(
+    complete: Sequence[FrozenTrial],
+    rows: Sequence[Row],
+    directions: Sequence[Direction],
+    anchors: Sequence[tuple[float, float]],
+) -> tuple[float, ...]:
+    """Hypervolume after each complete trial; infeasible ones count as evaluations and add nothing."""
+    usable = {row.number: row.values for row in rows if row.feasible}
+    front, value, curve = np.empty((0, len(anchors))), 0.0, []
+    for trial in complete:
+        if trial.number in usable:
+            point = np.maximum(0.0, scaled([usable[trial.number]], directions, anchors))
+            if not (front <= point).all(axis=1).any():  # else the front already covers it
+                front = np.vstack([front[~(point <= front).all(axis=1)], point])
+                value = max(value, hypervolume(front, np.ones(len(anchors))))  # rounding must not shrink it
+        curve.append(value)
+    return tuple(curve)

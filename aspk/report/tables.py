@@ -1,0 +1,153 @@
+"""Tables of a study for the terminal and for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aspk.files import write_atomically
+from aspk.report.summary import Row, StudySummary, evaluations_to_reach
+
+NOTHING = "–"
+_SHARE = 0.95  # of the best final hypervolume
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the Pareto table."""
+
+    header: str
+    of: Callable[[Row], object]
+
+
+def columns(summary: StudySummary) -> list[Column]:
+    """The columns of the Pareto table that this study has something for."""
+    found = [Column("trial", lambda row: row.number)]
+    for index, name in enumerate(summary.objectives):
+        found.append(Column(name, lambda row, index=index: row.values[index]))  # type: ignore[misc]
+    if summary.faeb:
+        found.append(Column("F_AEB", lambda row: row.f_aeb))
+    metrics = [
+        Column("accuracy", lambda row: row.metrics and row.metrics.accuracy),
+        Column("paper mJ", lambda row: row.paper_mj),
+        Column("strict mJ", lambda row: row.strict_mj),
+        Column("parameters", lambda row: row.metrics and row.metrics.parameters),
+        Column("operations", lambda row: row.metrics and row.metrics.operations),
+        Column("firing rate", lambda row: row.metrics and row.metrics.firing_rate),
+    ]
+    known = {column.header for column in found}
+    for column in metrics:
+        if column.header not in known and any(column.of(row) is not None for row in summary.trials):
+            found.append(column)
+    return found
+
+
+def number(value: object) -> str:
+    """A value as a person reads it: four significant digits, thousands separated."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, float):
+        whole = value.is_integer() and 1e3 <= abs(value) < 1e15
+        return f"{value:,.0f}" if whole else f"{value:.4g}"
+    return printable(value)
+
+
+def energy_unit(mj: float) -> tuple[str, float]:
+    """Name of the unit that suits an energy, and its number in one mJ."""
+    return ("mJ", 1.0) if mj >= 0.1 else ("µJ", 1e3)
+
+
+def printable(value: object) -> str:
+    """Text without control characters, which could rewrite a terminal or break a table."""
+    return "".join(sign if sign.isprintable() else "?" for sign in str(value))
+
+
+def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An aligned table; the first column to the left, the others to the right."""
+    table = [[printable(cell) for cell in line] for line in (header, *rows)]
+    widths = [max(len(line[index]) for line in table) for index in range(len(header))]
+
+    def text(line: Sequence[str]) -> str:
+        first, *others = zip(line, widths, strict=True)
+        return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()
+
+    return "\n".join([text(table[0]), "  ".join("-" * width for width in widths), *map(text, table[1:])])
+
+
+def pareto_text(summary: StudySummary) -> str:
+    """The front as a table; the knee carries a star."""
+    if not summary.front:
+        return f"{printable(summary.name)}: no feasible trial is complete, so there is no front"
+    shown = columns(summary)
+    rows = []
+    for row in summary.front:
+        first, *others = (number(column.of(row)) for column in shown)
+        rows.append([first + (" *" if row.number == summary.knee else ""), *others])
+    table = align([column.header for column in shown], rows)
+    return f"{table}\n* knee; energies are estimates from operation counts, not measurements"
+
+
+def compare_rows(summaries: Sequence[StudySummary]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the comparison of studies."""
+    target = _SHARE * max((summary.hypervolume for summary in summaries), default=0.0)
+    header = ["sampler", "evaluations", "hypervolume", "best F_AEB", "front", f"evaluations to {_SHARE:.0%}"]
+    rows = []
+    for title, summary in zip(titles(summaries), summaries, strict=True):
+        reached = evaluations_to_reach(summary.curve, target) if target > 0 else None
+        best = summary.best_f_aeb[0] if summary.best_f_aeb else None
+        shown: list[Any] = [summary.evaluations, summary.hypervolume, best, len(summary.front), reached]
+        rows.append([printable(title), *map(number, shown)])
+    return header, rows
+
+
+def titles(summaries: Sequence[StudySummary]) -> list[str]:
+    """What tells the studies apart: their samplers, and their names where those repeat or are unknown."""
+    samplers = [summary.sampler for summary in summaries]
+    return [
+        one.sampler
+        if samplers.count(one.sampler) == 1 and one.sampler != "unknown"
+        else f"{one.sampler}: {one.name}"
+        for one in summaries
+    ]
+
+
+def same_box(summaries: Sequence[StudySummary]) -> bool:
+    """Whether the hypervolumes of these studies may be compared."""
+    return len({(summary.objectives, summary.anchors) for summary in summaries}) <= 1
+
+
+def compare_text(summaries: Sequence[StudySummary]) -> str:
+    """Studies side by side: what each sampler reached, and how soon."""
+    table = align(*compare_rows(summaries))
+    if same_box(summaries):
+        return table
+    return f"{table}\nnot comparable: these hypervolumes are fractions of different boxes"
+
+
+def csv_text(summary: StudySummary) -> str:
+    """The front with full precision, the parameters as further columns."""
+    shown = columns(summary)
+    names = list(dict.fromkeys(name for row in summary.front for name in row.parameters))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*(column.header for column in shown), *names])
+    for row in summary.front:
+        writer.writerow(
+            [*(column.of(row) for column in shown), *(row.parameters.get(name, "") for name in names)]
+        )
+    return text.getvalue()
+
+
+def write_csv(summary: StudySummary, path: str | Path) -> None:
+    """Write the front as CSV, atomically.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_atomically(Path(path), csv_text(summary))

@@ -1,0 +1,232 @@
+"""The base of aspk's samplers: the study is the only state.
+
+Order of calls: Optuna asks :meth:`GenotypeSampler.infer_relative_search_space` for the parameters to be
+chosen together, then :meth:`GenotypeSampler.sample_relative` for their values. That reads the study into
+a :class:`~aspk.samplers._history.History`, calls the search's own :meth:`GenotypeSampler.propose`, and names
+the genotype's active genes. A parameter that it did not choose goes to
+:meth:`GenotypeSampler.sample_independent`.
+
+This is the only file that touches what Optuna calls private.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+import math
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.search_space import intersection_search_space
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from aspk.attributes import genotype_to_attributes
+from aspk.errors import AspkError, SamplerError
+from aspk.objectives import Direction, minimised
+from aspk.operators import Genome, Genotypes, sample
+from aspk.samplers._codec import Codec, ParameterCodec, ParameterValue, SpaceCodec
+from aspk.samplers._history import History, finite
+from aspk.space import SearchSpace
+
+Fitness = Callable[[FrozenTrial], float]
+
+_LOGGER = logging.getLogger(__name__)
+# One suggestion at a time in a process: threads share a sampler, and each must see the others' genotypes.
+_PROPOSING = threading.Lock()
+
+
+class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
+    """A sampler that searches over genotypes.
+
+    Every suggestion is a function of the study, the seed and the trial's number: a new sampler object on the
+    same study goes on where the old one stopped.
+    """
+
+    def __init__(
+        self, *, space: SearchSpace | None = None, seed: int | None = None, fitness: Fitness | None = None
+    ) -> None:
+        """Make a sampler.
+
+        Args:
+            space: the search space; None infers the parameters from the study's complete trials.
+            seed: at least 0; None draws one.
+            fitness: ranks complete trials, larger is better, NaN is last; None ranks by the objectives.
+
+        Raises:
+            SamplerError: the seed is negative.
+        """
+        if seed is not None and seed < 0:
+            raise SamplerError(f"seed={seed}: expected at least 0, or None")
+        self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
+        self._space = None if space is None else SpaceCodec(space)
+        self._fitness = fitness
+
+    @abc.abstractmethod
+    def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
+        """The search itself, a pure function: ``count`` new genotypes, shape (count, G)."""
+
+    # ------------------------------------------------------------------ Optuna's interface
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All genes of the search space; without one, what all complete trials have in common."""
+        if self._space is not None:
+            return dict(self._space.distributions)
+        common = intersection_search_space(study.get_trials(deepcopy=False))
+        return {name: distribution for name, distribution in common.items() if not distribution.single()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Values for the parameters of ``search_space``, the active ones of a :class:`SearchSpace` only."""
+        if not search_space:
+            return {}
+        codec: Codec = self._space or ParameterCodec(search_space)
+        with _PROPOSING:
+            others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+            x = self._propose(study, codec, others, 1, trial.number)[0]
+            x = codec.pin(x, trial.system_attrs.get("fixed_params", {}))
+            if self._space is not None:
+                for name, value in genotype_to_attributes(x).items():
+                    study._storage.set_trial_system_attr(trial._trial_id, name, value)
+        return {name: value for name, value in codec.parameters(x).items() if name in search_space}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> ParameterValue:
+        """The recorded genotype's value if there is one, else a uniform one."""
+        stream = (self._seed, trial.number, zlib.crc32(param_name.encode()))
+        if self._space is not None and self._space.distributions.get(param_name) == param_distribution:
+            x = self._space.stored(trial.system_attrs)
+            if x is not None:
+                column = list(self._space.distributions).index(param_name)
+                return self._space.genome.genes[column].choices[x[column]]
+        codec = ParameterCodec({param_name: param_distribution})
+        return codec.parameters(sample(codec, 1, np.random.default_rng(stream))[0])[param_name]
+
+    # ------------------------------------------------------------------ batches
+
+    def ask_batch(
+        self, study: Study, count: int, *, user_attributes: Mapping[str, Any] | None = None
+    ) -> list[Trial]:
+        """``count`` trials with all parameters set, each created by one write; enqueued trials come first.
+
+        Args:
+            study: the study; its sampler should be this one.
+            count: how many.
+            user_attributes: written with each trial.
+
+        Returns:
+            Running trials, to be told. ``space.suggest(trial)`` gives a trial's network without a write.
+
+        Note:
+            Processes that ask for batches of one study at the same time need different seeds (None draws
+            one), since a batch is proposed before its trial numbers are known.
+
+        Raises:
+            SamplerError: the sampler has no search space.
+        """
+        if self._space is None:
+            raise SamplerError(f"ask_batch needs {type(self).__name__}(space=...): parameters were not given")
+        trials = self._ask_enqueued(study, count)
+        for trial in trials:
+            for name, value in (user_attributes or {}).items():
+                trial.set_user_attr(name, value)
+        if len(trials) == count:
+            return trials
+        with _PROPOSING:
+            known = study.get_trials(deepcopy=False)
+            for x in self._propose(study, self._space, known, count - len(trials), len(known)):
+                parameters = self._space.parameters(x)
+                template = optuna.trial.create_trial(
+                    state=TrialState.RUNNING,
+                    params=parameters,
+                    distributions={name: self._space.distributions[name] for name in parameters},
+                    user_attrs=dict(user_attributes or {}),
+                    system_attrs=genotype_to_attributes(x),
+                )
+                # What study.add_trial does, but it does not tell which trial it made.
+                trial_id = study._storage.create_new_trial(study._study_id, template_trial=template)
+                trials.append(Trial(study, trial_id))
+        return trials
+
+    def _ask_enqueued(self, study: Study, count: int) -> list[Trial]:
+        assert self._space is not None
+        trials: list[Trial] = []
+        while len(trials) < count and study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            trial = study.ask()
+            try:
+                self._space.genome.suggest(trial)
+            except (AspkError, ValueError) as error:  # an enqueued value that is no choice of the space
+                _LOGGER.warning("enqueued trial %d fails: %s", trial.number, error)
+                study.tell(trial, state=TrialState.FAIL)
+                continue
+            trials.append(trial)
+        return trials
+
+    # ------------------------------------------------------------------ the study as arrays
+
+    def _propose(
+        self, study: Study, codec: Codec, trials: Iterable[FrozenTrial], count: int, number: int
+    ) -> Genotypes:
+        """The search's proposals for trial ``number`` and those behind it, given the other ``trials``."""
+        history = self._history(study, codec, trials)
+        return self.propose(codec.genome, history, count, np.random.default_rng([self._seed, number]))
+
+    def _history(self, study: Study, codec: Codec, trials: Iterable[FrozenTrial]) -> History:
+        rows: dict[str, list[Genotypes]] = {"X": [], "pending": [], "discarded": []}
+        evaluated: list[FrozenTrial] = []
+        for trial in trials:
+            x = self._read(codec, trial)
+            if x is None:
+                continue
+            if trial.state == TrialState.COMPLETE and _has_values(trial.values):
+                rows["X"].append(x)
+                evaluated.append(trial)
+            elif trial.state in (TrialState.RUNNING, TrialState.WAITING):
+                rows["pending"].append(x)
+            else:
+                rows["discarded"].append(x)
+        names: list[Direction] = [
+            "maximize" if direction == optuna.study.StudyDirection.MAXIMIZE else "minimize"
+            for direction in study.directions
+        ]
+        genes = len(codec.genome.cardinalities)
+        X, pending, discarded = (np.array(row).reshape(len(row), genes) for row in rows.values())
+        return History(
+            X=X.astype(_dtype(codec.genome)),
+            values=finite(minimised([trial.values for trial in evaluated], names)),
+            violation=np.array([_violation(trial) for trial in evaluated], dtype=float),
+            pending=pending.astype(_dtype(codec.genome)),
+            discarded=discarded.astype(_dtype(codec.genome)),
+            fitness=self._fitnesses(evaluated),
+        )
+
+    def _read(self, codec: Codec, trial: FrozenTrial) -> Genotypes | None:
+        parameters = trial.params
+        if not trial.state.is_finished():  # it will get its enqueued values
+            parameters = trial.system_attrs.get("fixed_params", {}) | parameters
+        return codec.read(parameters, trial.system_attrs, (self._seed, trial.number, 1))
+
+    def _fitnesses(self, trials: Sequence[FrozenTrial]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+        if self._fitness is None:
+            return None
+        numbers = np.array([self._fitness(trial) for trial in trials], dtype=float)
+        return -finite(np.where(np.isnan(numbers), np.inf, -numbers)[:, None])[:, 0]
+
+
+def _has_values(values: Sequence[float] | None) -> bool:
+    return values is not None and not any(map(math.isnan, values))
+
+
+def _violation(trial: FrozenTrial) -> float:
+    return float(sum(max(0.0, value) for value in trial.constraints.values()))
+
+
+def _dtype(genome: Genome) -> type[np.int64] | type[np.float64]:
+    return np.float64 if (genome.cardinalities == 0).any() else np.int64

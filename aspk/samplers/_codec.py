@@ -1,0 +1,278 @@
+"""Optuna parameters to genotypes and back: for a search space, and for any other study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from aspk.attributes import genotype_from_attributes
+from aspk.errors import GenotypeError
+from aspk.operators import Genome, Genotypes
+from aspk.space import Gene, SearchSpace
+
+ParameterValue = Any  # what a categorical parameter may hold
+_MOST_CHOICES = 64  # a numeric grid with more points becomes a real coordinate
+
+
+class Codec(Protocol):
+    """How trials become genotypes."""
+
+    @property
+    def genome(self) -> Genome:
+        """The space of the genotypes."""
+        ...
+
+    def read(
+        self, parameters: Mapping[str, Any], attributes: Mapping[str, Any], seed: Sequence[int]
+    ) -> Genotypes | None:
+        """The genotype of a trial, shape (G,); None if it has none in this space.
+
+        Args:
+            parameters: the trial's parameters.
+            attributes: its system attributes.
+            seed: of the generator that draws inactive genes which nothing records.
+        """
+        ...
+
+    def parameters(self, x: Genotypes) -> dict[str, Any]:
+        """The active genes as parameters."""
+        ...
+
+    def pin(self, x: Genotypes, fixed: Mapping[str, Any]) -> Genotypes:
+        """``x`` with the genes of ``fixed`` set to its values, those that are no choices left out."""
+        ...
+
+
+# ------------------------------------------------------------------ a search space
+
+
+def gene_distribution(gene: Gene) -> BaseDistribution:
+    """The distribution that :meth:`aspk.space.SearchSpace.suggest` gives a gene."""
+    low, high, step = gene.choices[0], gene.choices[-1], gene.step
+    if step is None:
+        return CategoricalDistribution(gene.choices)
+    if isinstance(low, int):
+        return IntDistribution(low, int(high), step=int(step))
+    return FloatDistribution(low, high, step=step)
+
+
+@dataclass(frozen=True)
+class SpaceCodec:
+    """Trials of one :class:`~aspk.space.SearchSpace`."""
+
+    genome: SearchSpace
+
+    @cached_property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The distribution of each gene, by parameter name."""
+        return {gene.parameter: gene_distribution(gene) for gene in self.genome.genes}
+
+    @cached_property
+    def _choices(self) -> dict[str, dict[object, int]]:
+        """Parameter name to choice to index: reading a study is on every suggestion's way."""
+        genes = self.genome.genes
+        return {gene.parameter: {choice: i for i, choice in enumerate(gene.choices)} for gene in genes}
+
+    def read(
+        self, parameters: Mapping[str, Any], attributes: Mapping[str, Any], seed: Sequence[int]
+    ) -> Genotypes | None:
+        """See :class:`Codec`. Parameters win over the recorded genotype, which only adds inactive genes."""
+        stored = self.stored(attributes)
+        x = stored
+        if x is None:
+            x = np.random.default_rng(seed).integers(0, self.genome.cardinalities).tolist()
+        try:
+            for column, (name, indices) in enumerate(self._choices.items()):
+                if name in parameters:
+                    value = parameters[name]
+                    index = indices.get(value) if type(value) in (int, float) else None
+                    x[column] = self.genome.genes[column].index(value) if index is None else index
+        except GenotypeError:
+            return None
+        genotype = np.array(x)
+        if stored is not None:
+            return genotype
+        given = np.array([name in parameters for name in self._choices])
+        return genotype if given[self.genome.active(genotype)].all() else None
+
+    def stored(self, attributes: Mapping[str, Any]) -> list[int] | None:
+        """The genotype recorded in a trial's system attributes, None if there is none of this space."""
+        x = genotype_from_attributes(attributes)
+        if x is None or len(x) != len(self._choices):
+            return None
+        inside = all(0 <= i < len(indices) for i, indices in zip(x, self._choices.values(), strict=True))
+        return list(x) if inside else None
+
+    def parameters(self, x: Genotypes) -> dict[str, Any]:
+        """See :class:`Codec`."""
+        return dict(self.genome.parameters(x))
+
+    def pin(self, x: Genotypes, fixed: Mapping[str, Any]) -> Genotypes:
+        """See :class:`Codec`."""
+        x = x.copy()
+        for column, gene in enumerate(self.genome.genes):
+            if gene.parameter in fixed:
+                try:
+                    x[column] = gene.index(fixed[gene.parameter])
+                except GenotypeError:
+                    continue  # Optuna keeps the fixed value anyway; space.suggest then reports it
+        return x
+
+
+# ------------------------------------------------------------------ any other study
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One parameter as one gene: an index where it has few values, else a real number in [0, 1]."""
+
+    distribution: BaseDistribution
+
+    @cached_property
+    def cardinality(self) -> int:
+        """Number of values; 0 for a real coordinate."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return len(d.choices)
+        if d.single():
+            return 1
+        if self._log or self._step is None:
+            return 0
+        count = self._top + 1
+        return count if count <= _MOST_CHOICES else 0
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        d = self.distribution
+        assert isinstance(d, IntDistribution | FloatDistribution)
+        return float(d.low), float(d.high)
+
+    @property
+    def _log(self) -> bool:
+        return bool(getattr(self.distribution, "log", False))
+
+    @property
+    def _step(self) -> float | None:
+        step = getattr(self.distribution, "step", None)
+        return None if step is None else float(step)
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the parameter's values lie on a grid."""
+        return self._step is not None
+
+    @property
+    def _top(self) -> int:
+        """Index of the last grid point."""
+        low, high = self._range
+        return round((high - low) / (self._step or 1.0))
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        """Ends of the real coordinate; half a step wider, so that all grid points are equally likely."""
+        low, high = self._range
+        half = 0.0 if self._step is None else self._step / 2
+        low, high = low - half, high + half
+        return (math.log(low), math.log(high)) if self._log else (low, high)
+
+    def encode(self, value: ParameterValue) -> float:
+        """The gene of a parameter value."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return self.distribution.to_internal_repr(value)
+        if self.cardinality:
+            return float(round((float(value) - self._range[0]) / (self._step or 1.0)))
+        low, high = self._bounds
+        number = math.log(float(value)) if self._log else float(value)
+        return min(max((number - low) / (high - low), 0.0), 1.0)
+
+    def decode(self, gene: float) -> ParameterValue:
+        """The parameter value of a gene."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return d.choices[int(gene)]
+        low, high = self._range
+        if self.cardinality:
+            value = low + int(gene) * (self._step or 1.0)
+        else:
+            start, end = self._bounds
+            value = start + float(gene) * (end - start)
+            value = math.exp(value) if self._log else value
+            if self._step is not None:
+                value = low + round((value - low) / self._step) * self._step
+        value = min(max(value, low), high)
+        return round(value) if isinstance(d, IntDistribution) else value
+
+
+@dataclass(frozen=True)
+class ParameterCodec:
+    """Trials of any study, as far as they have these parameters; it is its own genome."""
+
+    distributions: Mapping[str, BaseDistribution]
+
+    @cached_property
+    def _coordinates(self) -> dict[str, Coordinate]:
+        return {name: Coordinate(distribution) for name, distribution in self.distributions.items()}
+
+    @property
+    def genome(self) -> ParameterCodec:
+        """See :class:`Codec`."""
+        return self
+
+    @cached_property
+    def cardinalities(self) -> npt.NDArray[np.int64]:
+        """See :class:`~aspk.operators.Genome`."""
+        return np.array([c.cardinality for c in self._coordinates.values()], dtype=np.int64)
+
+    @cached_property
+    def ordered(self) -> npt.NDArray[np.bool_]:
+        """See :class:`~aspk.operators.Genome`."""
+        kinds = [isinstance(d, CategoricalDistribution) for d in self.distributions.values()]
+        return ~np.array(kinds, dtype=bool)
+
+    def active(self, X: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """See :class:`~aspk.operators.Genome`: all of them."""
+        return np.ones(np.shape(X), dtype=bool)
+
+    def canonical(self, X: npt.ArrayLike) -> Genotypes:
+        """See :class:`~aspk.operators.Genome`: real coordinates of a grid moved onto it."""
+        result = np.array(X, dtype=float)
+        for column, coordinate in enumerate(self._coordinates.values()):
+            if not coordinate.cardinality and coordinate.stepped:
+                values = result[..., column]
+                snapped = [coordinate.encode(coordinate.decode(u)) for u in values.ravel()]
+                result[..., column] = np.round(np.reshape(snapped, values.shape), 12)
+        return result
+
+    def read(
+        self, parameters: Mapping[str, Any], attributes: Mapping[str, Any], seed: Sequence[int]
+    ) -> Genotypes | None:
+        """See :class:`Codec`."""
+        if not parameters.keys() >= self.distributions.keys():
+            return None
+        try:
+            genes = [c.encode(parameters[name]) for name, c in self._coordinates.items()]
+        except (ValueError, TypeError):  # an enqueued value that is no choice
+            return None
+        x = np.array(genes)
+        top = np.where(self.cardinalities == 0, 1, self.cardinalities - 1)
+        return x if ((x >= 0) & (x <= top)).all() else None
+
+    def parameters(self, x: Genotypes) -> dict[str, Any]:
+        """See :class:`Codec`."""
+        return {name: c.decode(gene) for (name, c), gene in zip(self._coordinates.items(), x, strict=True)}
+
+    def pin(self, x: Genotypes, fixed: Mapping[str, Any]) -> Genotypes:
+        """See :class:`Codec`. Nothing depends on a parameter here, and Optuna itself keeps fixed ones."""
+        return x

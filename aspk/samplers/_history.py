@@ -1,0 +1,102 @@
+"""What a sampler knows of a study, and how trials are ranked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aspk.operators import Genotypes
+from aspk.pareto import FloatArray, ranks
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """A study's trials as arrays; n are evaluated, m are on their way.
+
+    Attributes:
+        X: genotypes of the evaluated trials, shape (n, G).
+        values: their objective values, minimised and finite, shape (n, k).
+        violation: sum of their positive constraint values, shape (n,); 0 is feasible.
+        pending: genotypes of running and enqueued trials, shape (m, G).
+        discarded: genotypes of failed and pruned trials, shape (d, G); not to be proposed again.
+        fitness: a number to maximise that ranks the evaluated trials, shape (n,), or None.
+    """
+
+    X: Genotypes
+    values: FloatArray
+    violation: FloatArray
+    pending: Genotypes
+    discarded: Genotypes
+    fitness: FloatArray | None = None
+
+    def __len__(self) -> int:
+        """Number of evaluated trials."""
+        return len(self.X)
+
+    @property
+    def seen(self) -> Genotypes:
+        """Every genotype that was ever proposed."""
+        return np.concatenate([self.X, self.pending, self.discarded])
+
+    def ranks(self) -> IntArray:
+        """Constrained rank of each evaluated trial, 0 is best; shape (n,)."""
+        scores = self.values if self.fitness is None else -self.fitness[:, None]
+        return constrained_ranks(scores, self.violation)
+
+    def crowding(self) -> FloatArray:
+        """Crowding distance of each evaluated trial within its rank, shape (n,)."""
+        return crowding(self.values, self.ranks())
+
+    def best(self, count: int) -> IntArray:
+        """Rows of the ``count`` best trials: by rank, then the less crowded first."""
+        return np.lexsort((-self.crowding(), self.ranks()))[:count]
+
+
+def constrained_ranks(values: FloatArray, violation: FloatArray) -> IntArray:
+    """Non-dominated ranks of the feasible rows; behind them the others by their violation.
+
+    Args:
+        values: minimised, shape (n, k).
+        violation: shape (n,); 0 is feasible.
+    """
+    result = np.zeros(len(values), dtype=np.int64)
+    feasible = violation <= 0
+    result[feasible] = ranks(values[feasible])
+    behind = result[feasible].max() + 1 if feasible.any() else 0
+    result[~feasible] = behind + np.unique(violation[~feasible], return_inverse=True)[1]
+    return result
+
+
+def crowding(values: FloatArray, rank: IntArray) -> FloatArray:
+    """Crowding distance within each rank (Deb et al. 2002, section III-B); infinite at the ends.
+
+    Args:
+        values: minimised, shape (n, k).
+        rank: shape (n,).
+    """
+    distance = np.zeros(len(values))
+    for level in np.unique(rank):
+        rows = np.flatnonzero(rank == level)
+        for column in values[rows].T:
+            order = np.argsort(column, kind="stable")
+            span = column[order[-1]] - column[order[0]]
+            gaps = (column[order[2:]] - column[order[:-2]]) / (span if span > 0 else 1.0)
+            distance[rows[order[1:-1]]] += gaps
+            distance[rows[order[[0, -1]]]] = np.inf
+    return distance
+
+
+def finite(values: FloatArray) -> FloatArray:
+    """``values`` with infinities one range beyond the finite values of their column, shape (n, k)."""
+    result = np.array(values, dtype=float)
+    for column in result.T:
+        known = column[np.isfinite(column)]
+        low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+        span = max(high - low, 1.0)
+        column[np.isposinf(column)] = high + span
+        column[np.isneginf(column)] = low - span
+    return result

@@ -1,0 +1,79 @@
+"""The evolutionary search of Auto-Spikformer (arXiv 2306.00807), which is that of AutoFormer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aspk.errors import SamplerError
+from aspk.operators import Genome, Genotypes, crossover, fill, keys, mutate, sample, sample_distinct
+from aspk.samplers._base import Fitness, GenotypeSampler
+from aspk.samplers._history import History
+from aspk.space import SearchSpace
+
+
+class EvolutionarySampler(GenotypeSampler):
+    """Children of the best ``top_k`` networks so far, by crossover, by mutation, or new at random.
+
+    The best are those of highest ``fitness`` (F_AEB in the paper); without one, of the best value in a
+    single-objective study and of the lowest non-dominated rank otherwise. Feasible trials come first.
+    A batch of ``population_size`` from :meth:`ask_batch` is one generation; trials asked for one by one see
+    each result as soon as it is there.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: SearchSpace | None = None,
+        seed: int | None = None,
+        fitness: Fitness | None = None,
+        population_size: int = 20,
+        top_k: int = 10,
+        crossover_share: float = 0.45,
+        mutation_share: float = 0.45,
+        random_share: float = 0.1,
+    ) -> None:
+        """Make a sampler.
+
+        Args:
+            space: see :class:`GenotypeSampler`.
+            seed: see :class:`GenotypeSampler`.
+            fitness: what a trial is worth, to be maximised.
+            population_size: number of random networks that it starts with, at least 2; 20 suits budgets of
+                hundreds of trials.
+            top_k: number of parents, at least 2.
+            crossover_share: part of the children that two parents make.
+            mutation_share: part of the children that are one changed parent.
+            random_share: part of the candidates that are new.
+
+        Raises:
+            SamplerError: a number is out of range.
+        """
+        super().__init__(space=space, seed=seed, fitness=fitness)
+        shares = np.array([crossover_share, mutation_share, random_share], dtype=float)
+        if not (shares >= 0).all() or not 0 < shares.sum() < np.inf:
+            raise SamplerError(f"shares {shares.tolist()}: expected three numbers >= 0, not all 0")
+        if population_size < 2 or top_k < 2:
+            raise SamplerError(f"population_size={population_size}, top_k={top_k}: expected at least 2")
+        self._shares = shares / shares.sum()
+        self._population_size = population_size
+        self._top_k = top_k
+
+    def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
+        """See :class:`GenotypeSampler`."""
+        seen = set(keys(genome, history.seen))
+        missing = self._population_size - len(history) - len(history.pending)
+        if missing > 0 or len(history) == 0:
+            return sample_distinct(genome, count, rng, seen=seen)
+        parents = history.X[history.best(self._top_k)]
+        return fill(
+            genome, count, lambda number: self._children(genome, parents, number, rng), rng, seen=seen
+        )
+
+    def _children(
+        self, genome: Genome, parents: Genotypes, count: int, rng: np.random.Generator
+    ) -> Genotypes:
+        A, B = (parents[rng.integers(len(parents), size=count)] for _ in range(2))
+        ways = (crossover(genome, A, B, rng), mutate(genome, A, rng), sample(genome, count, rng))
+        chosen = rng.choice(3, size=(count, 1), p=self._shares)
+        result: Genotypes = np.choose(chosen, ways)
+        return result

@@ -1,0 +1,83 @@
+"""NSGA-II (Deb et al. 2002) on aspk's operators."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from aspk.errors import SamplerError
+from aspk.operators import Genome, Genotypes, crossover, fill, keys, mutate, sample_distinct
+from aspk.samplers._base import GenotypeSampler
+from aspk.samplers._history import History
+from aspk.space import SearchSpace
+
+
+class NSGA2Sampler(GenotypeSampler):
+    """NSGA-II over all complete trials of the study, whichever sampler made them.
+
+    The population is the best ``population_size`` trials by feasibility, rank and crowding; it is selected
+    anew at each suggestion. With :meth:`ask_batch` of ``population_size`` trials that is the generational
+    NSGA-II; trials asked for one by one make it the steady-state one.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: SearchSpace | None = None,
+        seed: int | None = None,
+        population_size: int = 20,
+        crossover_probability: float = 0.9,
+    ) -> None:
+        """Make a sampler.
+
+        Args:
+            space: see :class:`GenotypeSampler`.
+            seed: see :class:`GenotypeSampler`.
+            population_size: trials that survive, and random networks that it starts with; at least 2.
+                20 suits budgets of hundreds of trials.
+            crossover_probability: of a child to have two parents before it is mutated, 0 to 1.
+
+        Raises:
+            SamplerError: a number is out of range.
+        """
+        super().__init__(space=space, seed=seed)
+        if population_size < 2:
+            raise SamplerError(f"population_size={population_size}: expected at least 2")
+        if not 0 <= crossover_probability <= 1:
+            raise SamplerError(f"crossover_probability={crossover_probability}: expected 0 to 1")
+        self._population_size = population_size
+        self._crossover_probability = crossover_probability
+
+    def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
+        """See :class:`GenotypeSampler`."""
+        seen = set(keys(genome, history.seen))
+        missing = self._population_size - len(history) - len(history.pending)
+        if missing > 0 or len(history) == 0:
+            return sample_distinct(genome, count, rng, seen=seen)
+        breed = Breeder(genome, history, self._population_size, self._crossover_probability)
+        return fill(genome, count, lambda number: breed(number, rng), rng, seen=seen)
+
+
+class Breeder:
+    """Makes children of a history's best trials."""
+
+    def __init__(
+        self, genome: Genome, history: History, population_size: int, crossover_probability: float
+    ) -> None:
+        self._genome = genome
+        self._crossover_probability = crossover_probability
+        survivors = history.best(population_size)
+        self._population = history.X[survivors]  # sorted: a tournament compares positions
+
+    def __call__(self, count: int, rng: np.random.Generator) -> Genotypes:
+        """``count`` children, shape (count, G); they may repeat known designs."""
+        A, B = (self._population[self._tournament(count, rng)] for _ in range(2))
+        crossed = rng.random((count, 1)) < self._crossover_probability
+        children = np.where(crossed, crossover(self._genome, A, B, rng), A)
+        return mutate(self._genome, children, rng)
+
+    def _tournament(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Positions of the better of two random members, ``count`` times."""
+        pairs = rng.integers(len(self._population), size=(2, count))
+        better: npt.NDArray[np.int64] = pairs.min(axis=0)
+        return better

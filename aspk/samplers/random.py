@@ -1,0 +1,17 @@
+"""Random search: the baseline that every other sampler has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aspk.operators import Genome, Genotypes, keys, sample_distinct
+from aspk.samplers._base import GenotypeSampler
+from aspk.samplers._history import History
+
+
+class RandomSampler(GenotypeSampler):
+    """Genotypes with every gene uniform over its choices, none of them twice."""
+
+    def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
+        """See :class:`GenotypeSampler`."""
+        return sample_distinct(genome, count, rng, seen=set(keys(genome, history.seen)))

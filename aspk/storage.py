@@ -1,0 +1,83 @@
+"""Storages, and the trials that a killed process left in them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from aspk.attributes import WORKER
+from aspk.errors import StudyError
+
+
+def open_storage(url: str) -> BaseStorage:
+    """An Optuna storage: a database URL, or a journal file (``*.log``).
+
+    Raises:
+        StudyError: the storage cannot be opened.
+    """
+    try:
+        if url.endswith(".log"):
+            path = Path(url.removeprefix("journal:"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _cut_torn_line(path)
+            return JournalStorage(JournalFileBackend(str(path)))
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        return RDBStorage(url)
+    except Exception as error:  # SQLAlchemy's and the file system's own errors
+        raise StudyError(f"cannot open the storage: {type(error).__name__}: {error}") from None
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drop a last line that a killed process left unfinished; appended to, it would spoil the journal."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+def requeue_abandoned(study: optuna.Study) -> int:
+    """Fail the RUNNING trials of processes of this machine that are gone, and enqueue their networks again.
+
+    Returns:
+        How many there were.
+    """
+    count = 0
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        worker = trial.user_attrs.get(WORKER, "")
+        host, _, process = str(worker).partition(" ")
+        if host == socket.gethostname() and not _alive(process):
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+            count += 1
+    return count
+
+
+def this_worker() -> str:
+    """This process, in a form that :func:`requeue_abandoned` understands."""
+    return f"{socket.gethostname()} {os.getpid()}:{_started(os.getpid())}"
+
+
+def _alive(process: str) -> bool:
+    pid, _, started = process.partition(":")
+    return pid.isdigit() and bool(started) and _started(int(pid)) == started
+
+
+def _started(pid: int) -> str:
+    """When a process started, which tells it from a later one of its number; '' if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        pass
+    try:  # without /proc
+        os.kill(pid, 0)
+    except OSError:
+        return ""
+    return "running"

@@ -1,0 +1,207 @@
+"""Spikformer (Zhou et al., ICLR 2023) as plain layers, readable from top to bottom.
+
+Two departures in layout, none in function: tokens are the second last axis, and the first convolution of a
+static image, the same at every step, is computed once.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aspk.config import BlockConfig, NetworkSettings, SubnetConfig, check_network
+from aspk.cost import pooled_stages, stem_widths
+from aspk.supernet.neurons import lif
+
+NormMode = Literal["train", "calibrate", "eval"]
+
+
+class Observer(Protocol):
+    """Is told what each layer reads and what the neurons behind it fire."""
+
+    def __call__(self, layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:
+        """Look at one layer, named as in :func:`aspk.cost.layer_shapes`.
+
+        Args:
+            layer: the layer's name.
+            inputs: what it reads, [T, B, ...] ([B, ...] for a static image); two for ``qk`` and ``av``.
+            spikes: what its neurons fire, [T, B, ...], or None where none follow.
+        """
+        ...
+
+
+def _nobody(layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:
+    """Observe nothing."""
+
+
+class ConvNorm(nn.Module):
+    """3x3 convolution and batch normalisation over [..., C, H, W]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C, H, W] to [..., C', H, W]."""
+        y: Tensor = self.norm(self.conv(x.flatten(0, -4)))  # time and batch as one axis
+        return y.reshape(*x.shape[:-3], *y.shape[-3:])
+
+
+class LinearNorm(nn.Module):
+    """Linear layer and batch normalisation over [T, B, L, D]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.norm = nn.BatchNorm1d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, L, D] to [T, B, L, D']."""
+        y: Tensor = self.norm(self.linear(x.flatten(0, 2)))  # [T*B*L, D']
+        return y.reshape(*x.shape[:3], -1)
+
+
+class Block(nn.Module):
+    """Spiking self-attention and spiking MLP, each added to the residual stream."""
+
+    def __init__(
+        self, name: str, config: SubnetConfig, block: BlockConfig, settings: NetworkSettings
+    ) -> None:
+        super().__init__()
+        self.name, self.config, self.settings = name, block, settings
+        width, inner = config.embed_dim, settings.attention_width(config, block)
+        hidden = int(width * block.mlp_ratio)
+        self.q = LinearNorm(width, inner)
+        self.k = LinearNorm(width, inner)
+        self.v = LinearNorm(width, inner)
+        self.proj = LinearNorm(inner, width)
+        self.fc1 = LinearNorm(width, hidden)
+        self.fc2 = LinearNorm(hidden, width)
+
+    def forward(self, x: Tensor, observe: Observer = _nobody) -> Tensor:
+        """The residual stream [T, B, L, D] behind the block."""
+        x = x + self._attention(x, observe)
+        return x + self._site("fc2", self._site("fc1", x, observe), observe)
+
+    def _attention(self, x: Tensor, observe: Observer) -> Tensor:
+        q, k, v = (self._site(name, x, observe) for name in ("q", "k", "v"))  # [T, B, L, D']
+        heads = (*q.shape[:3], self.config.num_heads, -1)
+        q, k, v = (y.reshape(heads).transpose(2, 3) for y in (q, k, v))  # [T, B, heads, L, D'/heads]
+        keys = k.transpose(-2, -1)
+        # With more tokens than head width the other order is cheaper, and exact: the sums are of integers.
+        y = q @ (keys @ v) if q.shape[-2] > q.shape[-1] else (q @ keys) @ v
+        y = (y * self.settings.attention_scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
+        spikes = self._fire(y, self.config.attention_v_threshold)
+        observe(f"{self.name}.qk", (q, k), None)
+        observe(f"{self.name}.av", (v,), spikes)
+        return self._site("proj", spikes, observe)
+
+    def _site(self, layer: str, x: Tensor, observe: Observer) -> Tensor:
+        """One layer and the neurons behind it."""
+        spikes = self._fire(getattr(self, layer)(x), self.config.v_threshold)
+        observe(f"{self.name}.{layer}", (x,), spikes)
+        return spikes
+
+    def _fire(self, x: Tensor, v_threshold: float) -> Tensor:
+        return lif(
+            x,
+            tau=self.config.tau,
+            v_threshold=v_threshold,
+            reset=self.settings.reset,
+            decay_input=self.settings.decay_input,
+        )
+
+
+class Spikformer(nn.Module):
+    """One network, complete.
+
+    Args:
+        config: the network.
+        settings: what its search space fixes.
+        shape: channels, height and width of the images.
+        classes: number of classes.
+
+    Raises:
+        GenotypeError: a width does not divide as needed.
+    """
+
+    def __init__(
+        self,
+        config: SubnetConfig,
+        settings: NetworkSettings,
+        *,
+        shape: tuple[int, int, int],
+        classes: int,
+    ) -> None:
+        check_network(config, settings)
+        super().__init__()
+        self.config, self.settings, self.shape, self.classes = config, settings, shape, classes
+        widths = stem_widths(config)
+        self.stem = nn.ModuleList(map(ConvNorm, (shape[0], *widths), widths))
+        self.position = ConvNorm(config.embed_dim, config.embed_dim)
+        self.blocks = nn.ModuleList(
+            Block(f"blocks.{index}", config, block, settings) for index, block in enumerate(config.blocks)
+        )
+        self.head = nn.Linear(config.embed_dim, classes)
+
+    def forward(self, x: Tensor, observe: Observer = _nobody, *, per_step: bool = False) -> Tensor:
+        """Logits [B, classes] of static images [B, C, H, W] or sequences [T, B, C, H, W].
+
+        With ``per_step`` those of each step on its own, [T, B, classes], whose mean over time they are.
+        """
+        features = self.features(x, observe)  # [T, B, D]
+        if not per_step:
+            features = features.mean(0)  # over time: [B, D]
+        observe("head", (features,), None)
+        logits: Tensor = self.head(features)
+        return logits
+
+    def features(self, x: Tensor, observe: Observer = _nobody) -> Tensor:
+        """Mean over the tokens behind the last block, [T, B, D]."""
+        x = self._stem(x, observe)  # [T, B, D, H', W']
+        x = x.flatten(3).transpose(2, 3)  # tokens: [T, B, L, D]
+        for block in self.blocks:
+            x = block(x, observe)
+        return x.mean(2)
+
+    def _stem(self, x: Tensor, observe: Observer) -> Tensor:
+        for index, stage in enumerate(self.stem):
+            y = stage(x)
+            if y.dim() == 4:  # a static image: the same current at every step
+                y = y.expand(self.config.time_steps, *y.shape)
+            spikes = self._fire(y)
+            observe(f"stem.{index}", (x,), spikes)
+            x = spikes
+            if index in pooled_stages(self.settings):
+                pooled = F.max_pool2d(x.flatten(0, 1), kernel_size=3, stride=2, padding=1)
+                x = pooled.reshape(*x.shape[:2], *pooled.shape[1:])
+        spikes = self._fire(self.position(x))
+        observe("position", (x,), spikes)
+        return x + spikes
+
+    def _fire(self, x: Tensor) -> Tensor:
+        return lif(
+            x,
+            tau=self.config.stem_tau,
+            v_threshold=self.config.stem_v_threshold,
+            reset=self.settings.reset,
+            decay_input=self.settings.decay_input,
+        )
+
+
+def initialise(network: nn.Module, seed: int) -> None:
+    """Draw fresh weights: truncated normal (0.02) for linear layers, uniform (Kaiming) for convolutions."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+            elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.reset_parameters()

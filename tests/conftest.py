@@ -1,0 +1,98 @@
+"""Fixtures and markers of all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+# The same examples on every run, so that a red test stays red; no deadline on a shared machine.
+settings.register_profile("aspk", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("aspk")
+
+_STRICT = "ASPK_REQUIRE_ALL"  # set to 1 where everything is installed: nothing may be skipped there
+_INSTALLABLE = ("postgres", "browser")
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(scope="session")
+def device() -> str:
+    """``cuda`` where there is one, else ``cpu``: the same tests run on both."""
+    return _device()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave slow tests to ``-m slow``; skip tests of a GPU that is not there."""
+    if not config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        if slow:
+            config.hook.pytest_deselected(items=slow)
+            items[:] = [item for item in items if item not in slow]
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and _device() == "cpu":
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where everything must be installed, a skip for want of PostgreSQL or Chromium is a failure."""
+    report = yield
+    marked = any(item.get_closest_marker(name) for name in _INSTALLABLE)
+    if report.skipped and marked and os.environ.get(_STRICT) == "1" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped although {_STRICT}=1: {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """scikit-learn's digits in their three splits."""
+    from aspk.data import load_data
+
+    return load_data("digits")
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory, digits):
+    """A folder with a supernet of the tiny space, trained for a few updates."""
+    from aspk.space_file import load_space
+    from aspk.training import Recipe, train_supernet
+
+    folder = tmp_path_factory.mktemp("trained")
+    recipe = Recipe(updates=12, batch_size=32, checkpoint_every=6)
+    train_supernet(load_space("tiny"), digits, recipe, folder=folder, progress=False)
+    return folder
+
+
+@pytest.fixture
+def study_file(tmp_path, trained_folder):
+    """A study file like the demo's, on the trained supernet, small enough for a test."""
+    path = tmp_path / "small.toml"
+    path.write_text(
+        f"""
+        name = "small"
+        space = "tiny"
+        data = "digits"
+        folder = "{tmp_path / "run"}"
+        weights = "{trained_folder / "supernet.safetensors"}"
+        evaluations = 6
+        batch = 3
+        [evaluation]
+        calibration_images = 32
+        batch_size = 400
+        [sampler]
+        name = "nsga2"
+        """
+    )
+    return path

@@ -1,0 +1,84 @@
+"""Search spaces that several tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aspk.space_file import load_space, space_from_dict
+
+FOLDER = Path(__file__).resolve().parent.parent / "search_spaces"
+
+# Every optional gene; one block gene moved to the network; heads as a cost gene.
+SWITCHES = space_from_dict(
+    {
+        "name": "switches",
+        "settings": {"heads": "fixed_head_dim", "head_dim": 8, "reset": "soft", "decay_input": False},
+        "network": {
+            "embed_dim": [16, 24, 40],
+            "depth": [1, 3],
+            "time_steps": [2],
+            "stem_v_threshold": [0.5, 1.0],
+            "stem_tau": [1.5, 2, 8],
+            "tau": [2, 3, 4.5],
+        },
+        "block": {
+            "mlp_ratio": [1, 2],
+            "num_heads": [1, 5],
+            "v_threshold": [0.5, 1],
+            "attention_v_threshold": [0.25, 0.5, 0.75],
+        },
+        "reference": {
+            "embed_dim": 24,
+            "depth": 3,
+            "time_steps": 2,
+            "stem_v_threshold": 1.0,
+            "stem_tau": 2,
+            "tau": 2,
+            "mlp_ratio": 2,
+            "num_heads": 5,
+            "v_threshold": 1,
+            "attention_v_threshold": 0.5,
+        },
+    }
+)
+PAPER = load_space(FOLDER / "auto_spikformer.toml")
+TINY = load_space(FOLDER / "tiny.toml")
+# Fixed here, so that a change of a shipped file changes no expectation.
+FIXED = space_from_dict(
+    {
+        "name": "fixed",
+        "settings": {"patch_size": 2},
+        "network": {"embed_dim": [24, 32, 48, 64], "depth": [1, 2], "time_steps": [1, 2, 3, 4]},
+        "block": {
+            "mlp_ratio": [1, 1.5, 2],
+            "num_heads": [2, 4],
+            "v_threshold": [0.6, 0.8, 1.0, 1.2, 1.4],
+            "tau": [1.25, 2, 4],
+        },
+        "reference": {
+            "embed_dim": 64,
+            "depth": 2,
+            "time_steps": 4,
+            "mlp_ratio": 2,
+            "num_heads": 4,
+            "v_threshold": 1.0,
+            "tau": 2,
+        },
+    }
+)
+SMALL = space_from_dict(
+    {
+        "network": {"embed_dim": [8, 16], "depth": [1, 2], "time_steps": [1]},
+        "block": {"mlp_ratio": [1, 2], "num_heads": [2], "v_threshold": [0.5, 1.0], "tau": [2]},
+        "reference": {
+            "embed_dim": 16,
+            "depth": 2,
+            "time_steps": 1,
+            "mlp_ratio": 2,
+            "num_heads": 2,
+            "v_threshold": 1.0,
+            "tau": 2,
+        },
+    }
+)
+SPACES = (PAPER, TINY, FIXED, SWITCHES, SMALL)

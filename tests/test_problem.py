@@ -1,0 +1,161 @@
+import copy
+
+import numpy as np
+import pytest
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.algorithms.moo.nsga3 import NSGA3
+from pymoo.algorithms.moo.sms import SMSEMOA
+from pymoo.core.population import Population
+from pymoo.optimize import minimize
+from pymoo.util.ref_dirs import get_reference_directions
+
+from aspk.errors import EvaluationError, ObjectiveError
+from aspk.metrics import Metrics
+from aspk.objectives import Constraint, Objective, budget
+from aspk.pareto import hypervolume
+from aspk.problem import Duplicates, SpikformerProblem, operators
+from aspk.testing import FormulaEvaluator, tiny_space
+
+SPACE = tiny_space()
+ALGORITHMS = {
+    "nsga2": lambda: NSGA2(pop_size=20, **operators(SPACE)),
+    "nsga3": lambda: NSGA3(
+        get_reference_directions("das-dennis", 2, n_partitions=19), pop_size=20, **operators(SPACE)
+    ),
+    "smsemoa": lambda: SMSEMOA(pop_size=20, n_offsprings=20, **operators(SPACE)),
+}
+
+
+class Recording:
+    """The formula; remembers the networks of each call and fails where it is told to."""
+
+    def __init__(self, fails=lambda config: False):
+        self.formula = FormulaEvaluator(SPACE)
+        self.fails = fails
+        self.calls = []
+
+    def evaluate(self, configs):
+        self.calls.append(list(configs))
+        return [
+            EvaluationError("told to fail") if self.fails(config) else metrics
+            for config, metrics in zip(configs, self.formula.evaluate(configs), strict=True)
+        ]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_algorithm_runs_and_the_evaluator_sees_whole_generations(name):
+    evaluator = Recording()
+    problem = SpikformerProblem(SPACE, evaluator)
+    result = minimize(problem, ALGORITHMS[name](), ("n_gen", 8), seed=1, save_history=True)
+    assert len(evaluator.calls) == 8
+    assert len(evaluator.calls[0]) == 20
+    assert all(len(call) > 10 for call in evaluator.calls)
+    seen = [config for call in evaluator.calls for config in call]
+    assert len(set(seen)) == len(seen)  # each network is evaluated once
+    for x, f in zip(result.X, result.F, strict=True):
+        (metrics,) = FormulaEvaluator(SPACE).evaluate([SPACE.decode(x)])
+        assert f == pytest.approx([-metrics.accuracy, metrics.energy_mj])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_seed_decides_the_run(name):
+    fronts = [
+        minimize(SpikformerProblem(SPACE, Recording()), ALGORITHMS[name](), ("n_gen", 4), seed=seed).X
+        for seed in (1, 1, 2)
+    ]
+    assert np.array_equal(fronts[0], fronts[1])
+    assert not np.array_equal(fronts[0], fronts[2])
+
+
+def test_search_beats_random_networks():
+    problem = SpikformerProblem(SPACE, Recording())
+    rows = []
+    for seed in range(3):
+        result = minimize(problem, NSGA2(pop_size=20, **operators(SPACE)), ("n_gen", 10), seed=seed)
+        rng = np.random.default_rng(seed)
+        random = problem.evaluate(SPACE.sample_choices(200, rng), return_values_of=["F"])
+        rows.append([hypervolume(F * [1, 1000], [0, 1.5]) for F in (result.F, random)])
+    searched, random = np.mean(rows, axis=0)
+    assert searched > random
+
+
+def test_failures_and_nan_become_finite_infeasible_rows():
+    def rate(metrics):
+        return float("nan") if metrics.accuracy > 0.8 else metrics.accuracy
+
+    evaluator = Recording(fails=lambda config: config.embed_dim == 24)
+    problem = SpikformerProblem(SPACE, evaluator, objectives=[Objective("rate", "maximize", rate), "energy"])
+    X = SPACE.sample_choices(100, np.random.default_rng(0))
+    out = problem.evaluate(X, return_as_dictionary=True)
+    metrics = FormulaEvaluator(SPACE).evaluate([SPACE.decode(x) for x in X])
+    bad = np.array([SPACE.decode(x).embed_dim == 24 for x in X]) | [m.accuracy > 0.8 for m in metrics]
+    assert 10 < bad.sum() < 90
+    assert np.isfinite(out["F"]).all()
+    assert (out["G"][bad] > 0).all()
+    assert (out["G"][~bad] <= 0).all()
+    assert (out["F"][bad] == out["F"][~bad].max(axis=0)).all()
+
+
+def test_a_generation_of_failures_is_finite_too():
+    problem = SpikformerProblem(SPACE, Recording(fails=lambda config: True))
+    out = problem.evaluate(SPACE.sample_choices(5, np.random.default_rng(0)), return_as_dictionary=True)
+    assert out["F"].tolist() == [[1.0, 1.0]] * 5
+    assert (out["G"] == 1).all()
+    assert "told to fail" in str(problem.metrics(SPACE.sample_choices(1, np.random.default_rng(0)))[0])
+
+
+def test_failing_networks_do_not_survive():
+    problem = SpikformerProblem(SPACE, Recording(fails=lambda config: config.depth == 2))
+    result = minimize(problem, NSGA2(pop_size=20, **operators(SPACE)), ("n_gen", 5), seed=0)
+    assert {SPACE.decode(x).depth for x in result.X} == {1}
+
+
+def test_constraints_bound_the_front():
+    problem = SpikformerProblem(SPACE, Recording(), constraints=[budget("energy", 2e-4)])
+    assert problem.n_ieq_constr == 2
+    result = minimize(problem, NSGA2(pop_size=20, **operators(SPACE)), ("n_gen", 5), seed=0)
+    assert (result.F[:, 1] <= 2e-4).all()
+    (g,) = problem.evaluate(SPACE.encode(SPACE.reference)[None], return_values_of=["G"])
+    (metrics,) = FormulaEvaluator(SPACE).evaluate([SPACE.reference])
+    assert g == pytest.approx([metrics.energy_mj / 2e-4 - 1, -1])
+
+
+def test_a_users_objective_and_one_and_three_objectives():
+    three = SpikformerProblem(
+        SPACE,
+        Recording(),
+        objectives=["accuracy", "energy", Objective("rate", "minimize", lambda m: m.firing_rate)],
+        constraints=[Constraint("rate", lambda m: m.firing_rate, 0.4)],
+    )
+    assert minimize(three, NSGA2(pop_size=10, **operators(SPACE)), ("n_gen", 2), seed=0).F.shape[1] == 3
+    one = SpikformerProblem(SPACE, Recording(), objectives=["accuracy"])
+    assert one.n_obj == 1
+
+
+def test_no_objective_is_an_error():
+    with pytest.raises(ObjectiveError, match="at least one"):
+        SpikformerProblem(SPACE, Recording(), objectives=[])
+    with pytest.raises(ObjectiveError, match="no objective 'speed'"):
+        SpikformerProblem(SPACE, Recording(), objectives=["speed"])
+
+
+def test_a_copy_is_the_problem_itself_and_metrics_come_from_the_cache():
+    evaluator = Recording()
+    problem = SpikformerProblem(SPACE, evaluator)
+    assert copy.deepcopy(problem) is problem
+    X = SPACE.sample_choices(3, np.random.default_rng(0))
+    problem.evaluate(X)
+    (metrics,) = problem.metrics(X[0])
+    assert isinstance(metrics, Metrics)
+    assert sum(len(call) for call in evaluator.calls) == len({SPACE.decode(x) for x in X})
+
+
+def test_duplicates_are_networks_not_vectors():
+    x = SPACE.encode(SPACE.smallest)
+    hidden = np.flatnonzero(~SPACE.active(x))[0]
+    twin, other = x.copy(), SPACE.encode(SPACE.largest)
+    twin[hidden] += 1
+    kept = Duplicates(SPACE).do(Population.new("X", np.array([x, twin, other])))
+    assert kept.get("X").tolist() == [x.tolist(), other.tolist()]
+    kept = Duplicates(SPACE).do(Population.new("X", np.array([x, other])), Population.new("X", twin[None]))
+    assert kept.get("X").tolist() == [other.tolist()]

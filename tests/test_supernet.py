@@ -1,0 +1,358 @@
+"""The supernet: one network in shared weights, against spikingjelly's Spikformer and against itself."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from spaces import SWITCHES
+from spikingjelly.activation_based import functional, layer
+from spikingjelly.activation_based.model import spikformer as oracle
+from torch import nn
+
+from aspk import cost
+from aspk.config import NetworkSettings
+from aspk.errors import GenotypeError
+from aspk.space_file import load_space
+from aspk.supernet import Spikformer, Supernet
+from aspk.supernet.spikformer import initialise
+
+SHAPE, CLASSES = (1, 8, 8), 10
+
+
+def images(count=6, shape=SHAPE, seed=0, dtype=torch.float64):
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_space("tiny")
+
+
+@pytest.fixture(scope="module")
+def supernet(tiny):
+    return Supernet(tiny, shape=SHAPE, classes=CLASSES).double().eval()
+
+
+def random_configs(space, count, seed=0):
+    return [space.decode(x) for x in space.sample_choices(count, np.random.default_rng(seed))]
+
+
+# ---------------------------------------------------------------------- against the original network
+
+
+class PoolBehindLIF(nn.Module):
+    """A stem stage of spikingjelly's Spikformer with the pool where the paper's code has it."""
+
+    def __init__(self, stage):
+        super().__init__()
+        conv, norm, pool = stage.conv_bn.block
+        stage.conv_bn.block = layer.SeqToANNContainer(conv, norm)
+        self.stage, self.pool = stage, pool
+
+    def forward(self, x):
+        spikes = self.stage(x)
+        return self.pool(spikes.flatten(0, 1)).unflatten(0, spikes.shape[:2])
+
+
+def spikingjelly_spikformer(config, shape, classes):
+    block = config.blocks[0]
+    network = oracle.Spikformer(
+        T=config.time_steps,
+        in_channels=shape[0],
+        img_size_h=shape[1],
+        img_size_w=shape[2],
+        patch_size=4,
+        num_classes=classes,
+        embed_dims=config.embed_dim,
+        num_heads=block.num_heads,
+        mlp_ratio=block.mlp_ratio,
+        depths=config.depth,
+    )
+    stages = network.patch_embed.stages
+    for index in (2, 3):
+        stages[index] = PoolBehindLIF(stages[index])
+    return network
+
+
+def biased(conv, linear):
+    """A 1x1 convolution with the weights and, unlike spikingjelly's, the bias of a linear layer."""
+    result = nn.Conv1d(linear.in_features, linear.out_features, 1)
+    result.weight.data, result.bias.data = linear.weight.data[..., None].clone(), linear.bias.data.clone()
+    assert result.weight.shape == conv.weight.shape
+    return result
+
+
+def copy_into_oracle(ours, theirs):
+    for index, stage in enumerate(theirs.patch_embed.stages):
+        plain = stage.stage if isinstance(stage, PoolBehindLIF) else stage
+        load_conv(ours.stem[index], plain.conv_bn.block)
+    load_conv(ours.position, theirs.patch_embed.positional_encoding.conv_bn.block)
+    for mine, block in zip(ours.blocks, theirs.blocks, strict=True):
+        fused = nn.Linear(mine.q.linear.in_features, 3 * mine.q.linear.out_features)
+        parts = (mine.q, mine.k, mine.v)
+        fused.weight.data = torch.cat([part.linear.weight.data for part in parts])
+        fused.bias.data = torch.cat([part.linear.bias.data for part in parts])
+        norm = block.attn.qkv_conv_bn[1]
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            getattr(norm, name).data = torch.cat([getattr(part.norm, name).data for part in parts])
+        block.attn.qkv_conv_bn[0] = biased(block.attn.qkv_conv_bn[0], fused)
+        pairs = ((mine.proj, block.attn.proj_conv_bn), (mine.fc1, block.mlp.fc1), (mine.fc2, block.mlp.fc2))
+        for site, container in pairs:
+            container[0] = biased(container[0], site.linear)
+            container[1].load_state_dict(site.norm.state_dict())
+    theirs.head.load_state_dict(ours.head.state_dict())
+
+
+def load_conv(site, sequence):
+    sequence[0].load_state_dict(site.conv.state_dict())
+    sequence[1].load_state_dict(site.norm.state_dict())
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_reference_network_is_the_original_spikformer(depth):
+    space = load_space("auto_spikformer")
+    config = dataclasses.replace(space.reference, blocks=space.reference.blocks[:depth])
+    shape, small = (3, 16, 16), 2  # half the paper's side: the same layers, a quarter of the work
+    ours = Spikformer(config, space.settings, shape=shape, classes=10)
+    initialise(ours, 0)
+    ours.double().train()
+    x = images(small, shape)
+    for module in ours.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = 1.0
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            if name.endswith("bias"):  # biases and shifts that matter, and make every neuron site fire
+                shift = 1.0 if ".q." in name or ".k." in name or ".v." in name else 0.2
+                parameter += shift + 0.3 * torch.randn(
+                    parameter.shape, generator=generator, dtype=torch.float64
+                )
+        ours(x)  # calibrates: running statistics are those of x
+        ours.eval()
+        theirs = spikingjelly_spikformer(config, shape, 10).double()
+        copy_into_oracle(ours, theirs)
+        theirs.eval()
+        fired = {}
+        logits = ours(x, lambda name, _, spikes: fired.update({name: spikes}))
+        expected = theirs(x).mean(0)
+        functional.reset_net(theirs)
+    rates = {name: spikes.mean().item() for name, spikes in fired.items() if spikes is not None}
+    assert all(0.001 < rate < 0.999 for rate in rates.values()), rates
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-12)
+
+
+def test_reference_network_has_the_published_number_of_parameters():
+    space = load_space("auto_spikformer")
+    with torch.device("meta"):
+        network = Spikformer(space.reference, space.settings, shape=(3, 32, 32), classes=10)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 9_324_730
+
+
+# ---------------------------------------------------------------------- entanglement
+
+
+def test_extract_is_the_supernet_exactly(tiny, supernet):
+    x = images()
+    for config in random_configs(tiny, 8):
+        statistics = supernet.calibrate(x, config)
+        network = supernet.extract(config, statistics)
+        assert torch.equal(supernet(x, config, statistics=statistics), network(x))
+        assert torch.equal(supernet(x, config), supernet.extract(config)(x))
+        assert not {p.data_ptr() for p in network.parameters()} & {
+            p.data_ptr() for p in supernet.parameters()
+        }
+
+
+def test_subnets_share_the_leading_slices(tiny, supernet):
+    network = supernet.extract(tiny.smallest)
+    width = tiny.smallest.embed_dim
+    whole = supernet.network.blocks[0].q.linear.weight
+    assert torch.equal(network.blocks[0].q.linear.weight, whole[:width, :width])
+    assert torch.equal(
+        network.stem[3].conv.weight, supernet.network.stem[3].conv.weight[:width, : width // 2]
+    )
+
+
+def test_training_one_path_leaves_the_other_weights_alone(tiny):
+    supernet = Supernet(tiny, shape=SHAPE, classes=CLASSES).train()
+    supernet(images(dtype=torch.float32), tiny.smallest).sum().backward()
+    width = tiny.smallest.embed_dim
+    gradient = supernet.network.blocks[0].fc1.linear.weight.grad
+    assert gradient[:width, :width].abs().sum() > 0
+    assert gradient[width:].abs().sum() == 0
+    assert gradient[:, width:].abs().sum() == 0
+    assert supernet.network.blocks[1].fc1.linear.weight.grad is None
+
+
+SPACES = {
+    "tiny": lambda: load_space("tiny"),
+    "switches": lambda: SWITCHES,
+}
+
+
+def named_neighbours(space, x):
+    for row in space.neighbours(x):
+        (column,) = np.flatnonzero(row != x)
+        yield space.genes[column], row
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_gene_changes_logits_or_cost(name):
+    space = SPACES[name]()
+    supernet = Supernet(space, shape=SHAPE, classes=CLASSES).double().eval()
+    x = images(16)
+    base = space.largest
+    statistics = supernet.calibrate(x, base)
+    logits = supernet(x, base, statistics=statistics)
+    assert logits.std() > 0
+    for gene, row in named_neighbours(space, space.encode(base)):
+        config = space.decode(row)
+        changed = supernet(x, config, statistics=supernet.calibrate(x, config))
+        assert not torch.equal(logits, changed), f"{gene.parameter} does nothing"
+
+
+def test_neuron_genes_reach_every_neuron_of_their_block_and_no_other(tiny, supernet):
+    x, base = images(16), tiny.largest
+
+    def spikes_of(config):
+        fired = {}
+        statistics = supernet.calibrate(x, base)
+        supernet(x, config, statistics=statistics, observe=lambda name, _, s: fired.update({name: s}))
+        return {name: spikes for name, spikes in fired.items() if spikes is not None}
+
+    before = spikes_of(base)
+    for gene, value in (("v_threshold", 0.6), ("tau", 4.0)):
+        blocks = (base.blocks[0], dataclasses.replace(base.blocks[1], **{gene: value}))
+        after = spikes_of(dataclasses.replace(base, blocks=blocks))
+        changed = {layer for layer in before if not torch.equal(before[layer], after[layer])}
+        sites = {f"blocks.1.{site}" for site in ("q", "k", "v", "av", "proj", "fc1", "fc2")}
+        assert changed == sites
+
+
+# ---------------------------------------------------------------------- evaluation leaves no trace
+
+
+def test_logits_do_not_depend_on_batch_mates_or_on_what_ran_before(tiny, supernet):
+    x = images(8)
+    config, other = random_configs(tiny, 2, seed=3)
+    statistics = supernet.calibrate(x, config)
+    alone = supernet(x[:1], config, statistics=statistics)
+    together = supernet(x, config, statistics=statistics)[:1]
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-12)
+    supernet(x, other, statistics=supernet.calibrate(x, other))
+    assert torch.equal(supernet(x, config, statistics=statistics)[:1], together)
+
+
+def test_evaluation_changes_no_bit_of_the_supernet(tiny, supernet):
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    for config in random_configs(tiny, 3):
+        supernet(images(), config, statistics=supernet.calibrate(images(), config))
+        supernet.extract(config)(images())
+    assert all(torch.equal(before[name], tensor) for name, tensor in supernet.state_dict().items())
+
+
+def test_first_steps_of_a_long_run_are_the_short_run(tiny, supernet):
+    x, longest = images(), tiny.largest
+    statistics = supernet.calibrate(x, longest)
+    steps = supernet(x, longest, statistics=statistics, per_step=True)
+    for count in range(1, longest.time_steps + 1):
+        short = dataclasses.replace(longest, time_steps=count)
+        torch.testing.assert_close(
+            supernet(x, short, statistics=statistics), steps[:count].mean(0), rtol=0, atol=1e-12
+        )
+
+
+def test_a_repeated_image_is_the_static_image(tiny, supernet):
+    x, config = images(), tiny.largest
+    statistics = supernet.calibrate(x, config)
+    sequence = x.expand(config.time_steps, *x.shape)
+    torch.testing.assert_close(
+        supernet(sequence, config, statistics=statistics),
+        supernet(x, config, statistics=statistics),
+        rtol=0,
+        atol=1e-12,
+    )
+
+
+def test_calibrated_statistics_are_those_of_the_layer_inputs(tiny, supernet):
+    x, config = images(32), tiny.smallest
+    statistics = supernet.calibrate(x, config)
+    first = nn.functional.conv2d(x, supernet.network.stem[0].conv.weight[: config.embed_dim // 8], padding=1)
+    torch.testing.assert_close(statistics["stem.0.norm.running_mean"], first.mean((0, 2, 3)))
+    torch.testing.assert_close(statistics["stem.0.norm.running_var"], first.var((0, 2, 3)))
+
+
+# ---------------------------------------------------------------------- shapes and cost
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_cost_is_that_of_the_built_network(name):
+    space = SPACES[name]()
+    for config in random_configs(space, 12, seed=5):
+        network = Spikformer(config, space.settings, shape=SHAPE, classes=CLASSES).eval()
+        shapes = cost.layer_shapes(config, space.settings, SHAPE, CLASSES)
+        assert cost.parameters(shapes) == sum(p.numel() for p in network.parameters())
+        assert cost.operations(shapes) == hooked_operations(network, config)
+
+
+def hooked_operations(network, config):
+    """Dense operations by brute force: output elements times inputs of each, seen by hooks."""
+    total = 0
+
+    def count(module, inputs, output):
+        nonlocal total
+        fan_in = module.weight[0].numel()
+        once = module is network.head or module is network.stem[0].conv
+        repeats = config.time_steps if module is network.stem[0].conv else 1
+        total += output.numel() * fan_in * repeats
+        assert once or output.shape[0] % config.time_steps == 0
+
+    hooks = [
+        m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)
+    ]
+    seen = {}
+    with torch.no_grad():
+        network(images(1, dtype=torch.float32), lambda name, inputs, _: seen.update({name: inputs}))
+    for hook in hooks:
+        hook.remove()
+    for layer, inputs in seen.items():
+        if layer.endswith(".qk"):
+            q = inputs[0]  # [T, 1, heads, L, D/heads]
+            total += 2 * q.numel() * q.shape[-2]
+    return total
+
+
+@pytest.mark.parametrize("patch_size", [1, 2, 4, 8, 16])
+def test_patch_size_is_pixels_per_token_side(tiny, patch_size):
+    settings = dataclasses.replace(tiny.settings, patch_size=patch_size)
+    network = Spikformer(tiny.smallest, settings, shape=(1, 16, 16), classes=3).eval()
+    seen = {}
+    network(images(1, (1, 16, 16), dtype=torch.float32), lambda name, inputs, _: seen.update({name: inputs}))
+    assert seen["blocks.0.q"][0].shape[2] == (16 // patch_size) ** 2
+
+
+def test_heads_that_do_not_divide_are_refused_before_any_forward(tiny):
+    block = dataclasses.replace(tiny.smallest.blocks[0], num_heads=5)
+    config = dataclasses.replace(tiny.smallest, blocks=(block,))
+    with pytest.raises(GenotypeError, match="num_heads=5"):
+        Spikformer(config, NetworkSettings(), shape=SHAPE, classes=2)
+
+
+def test_same_seed_same_weights(tiny):
+    first, second, third = (Supernet(tiny, shape=SHAPE, classes=2, seed=seed) for seed in (1, 1, 2))
+    same = [torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)]
+    assert all(same)
+    assert not torch.equal(first.network.head.weight, third.network.head.weight)
+
+
+def test_runs_on_the_device(tiny, device):
+    supernet = Supernet(tiny, shape=SHAPE, classes=CLASSES).to(device).eval()
+    x = images(4, dtype=torch.float32).to(device)
+    logits = supernet(x, tiny.largest, statistics=supernet.calibrate(x, tiny.largest))
+    assert logits.shape == (4, CLASSES)
+    assert logits.device.type == device
