@@ -29,7 +29,7 @@ _HOME = {
     "load_data": "aspk.data",
     "Supernet": "aspk.supernet",
     "Spikformer": "aspk.supernet",
-    "Recipe": "aspk.training",
+    "Recipe": "aspk.settings",
     "train_supernet": "aspk.training",
     "SupernetEvaluator": "aspk.evaluator",
     "AccuracySurrogate": "aspk.surrogate",

@@ -106,8 +106,11 @@ def _device_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _spec(options: argparse.Namespace) -> StudySpec:
+    import optuna
+
     from aspk.study_file import load_study_file, with_sampler
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # our progress bar says what its INFO lines do
     return with_sampler(load_study_file(options.study), getattr(options, "sampler", None))
 
 
@@ -184,7 +187,7 @@ def _report(options: argparse.Namespace) -> int:
     spec = _spec(options)
 
     from aspk.report import pareto_text, summarise, write_report
-    from aspk.study import open_study, studies_of
+    from aspk.storage import open_study, studies_of
 
     study = open_study(spec)
     folder = options.output or spec.folder / f"report-{spec.name}"
@@ -199,7 +202,7 @@ def _compare(options: argparse.Namespace) -> int:
     spec = _spec(options)
 
     from aspk.report import compare_text, summarise
-    from aspk.study import studies_of
+    from aspk.storage import studies_of
 
     studies = studies_of(spec)
     if not studies:
@@ -213,7 +216,7 @@ def _export(options: argparse.Namespace) -> int:
 
     from aspk.export import export_trial
     from aspk.report import summarise
-    from aspk.study import open_study
+    from aspk.storage import open_study
 
     number = summarise(open_study(spec)).knee if options.trial is None else options.trial
     if number is None:

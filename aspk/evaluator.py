@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -13,30 +13,9 @@ from aspk.data import DataSet, Split
 from aspk.energy import PAPER, EnergyModel, energy_mj
 from aspk.errors import DataError
 from aspk.metrics import LayerCount, LayerShape, Metrics
-from aspk.supernet import Spikformer, Statistics, Supernet
+from aspk.settings import EvaluationSettings
+from aspk.supernet import Spikformer, Supernet, calibrate
 from aspk.supernet.counting import Counter
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """How candidates are evaluated.
-
-    Attributes:
-        split: the split on which accuracy and spikes are measured.
-        calibration_images: images of ``train`` (always the first ones) that a candidate's
-            batch-normalisation statistics are computed on, as one batch.
-        batch_size: images run at once.
-    """
-
-    split: str = "search"
-    calibration_images: int = 256
-    batch_size: int = 256
-
-    def __post_init__(self) -> None:
-        for name in ("calibration_images", "batch_size"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise DataError(f"evaluation: {name} = {value!r}: expected a whole number above 0")
 
 
 class SupernetEvaluator:
@@ -68,23 +47,27 @@ class SupernetEvaluator:
         self.settings = settings or EvaluationSettings()
         self.supernet = supernet.eval()
         self.energy_model = energy_model
-        device = next(supernet.parameters()).device
-        self._split = data.split(self.settings.split).to(device)
-        self._calibration = data.train.images[: self.settings.calibration_images].to(device)
+        self._device = next(supernet.parameters()).device
+        self._split = data.split(self.settings.split).to(self._device)
+        self._calibration = data.train.images[: self.settings.calibration_images].to(self._device)
 
     def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Metrics]:
-        """Metrics of each network, from its own spikes after its own calibration."""
-        return [self._evaluate(config) for config in configs]
+        """Metrics of each network, from its own spikes after its own calibration.
 
-    def statistics(self, config: SubnetConfig) -> Statistics:
-        """The batch-normalisation statistics a network is evaluated with."""
-        return self.supernet.calibrate(self._calibration, config)
+        On a CPU several networks run at once on one thread each: their layers are too small for threads to
+        help within one.
+        """
+        workers = torch.get_num_threads() if self._device.type == "cpu" else 1
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(self._evaluate, configs))
+
+    def network(self, config: SubnetConfig) -> Spikformer:
+        """One network as it is evaluated: a stand-alone copy, calibrated."""
+        return calibrate(self.supernet.extract(config), self._calibration)
 
     def _evaluate(self, config: SubnetConfig) -> Metrics:
-        network = self.supernet.extract(config, self.statistics(config))
-        return measure(
-            network, self._split, batch_size=self.settings.batch_size, energy_model=self.energy_model
-        )
+        batch_size, energy_model = self.settings.batch_size, self.energy_model
+        return measure(self.network(config), self._split, batch_size=batch_size, energy_model=energy_model)
 
 
 @torch.no_grad()

@@ -19,7 +19,8 @@ from aspk.errors import AspkError, CheckpointError, StudyError
 from aspk.evaluator import SupernetEvaluator
 from aspk.files import write_atomically
 from aspk.metrics import Metrics
-from aspk.study import evaluator_of, open_study
+from aspk.storage import open_study
+from aspk.study import evaluator_of
 from aspk.study_file import StudySpec
 from aspk.supernet import Spikformer
 
@@ -46,7 +47,7 @@ def export_network(
     Returns:
         The folder.
     """
-    network = evaluator.supernet.extract(config, evaluator.statistics(config))
+    network = evaluator.network(config)
     header = {
         "kind": "network",
         "config": config.to_json(),

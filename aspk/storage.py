@@ -1,4 +1,4 @@
-"""Storages, and the trials that a killed process left in them."""
+"""Storages, the studies in them, and the trials that a killed process left there."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from aspk.attributes import WORKER
+from aspk.attributes import SPEC, WORKER
 from aspk.errors import StudyError
+from aspk.study_file import StudySpec
 
 
 def open_storage(url: str) -> BaseStorage:
@@ -41,6 +42,34 @@ def _cut_torn_line(path: Path) -> None:
     with path.open("rb+") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
+
+
+def open_study(spec: StudySpec) -> optuna.Study:
+    """An existing study, for reading.
+
+    Raises:
+        StudyError: there is none of that name.
+    """
+    storage = open_storage(spec.storage_url)
+    try:
+        return optuna.load_study(study_name=spec.name, storage=storage)
+    except KeyError:
+        known = ", ".join(optuna.get_all_study_names(storage)) or "none"
+        raise StudyError(
+            f"no study {spec.name!r} in the storage (there: {known}); run 'aspk search'"
+        ) from None
+
+
+def studies_of(spec: StudySpec) -> list[optuna.Study]:
+    """All studies in the spec's storage that ask its question, whatever their sampler and seed."""
+    storage, record = open_storage(spec.storage_url), spec.to_json()
+    asks = ("space", "data", "objectives", "constraints", "energy", "evaluation", "weights")
+    studies = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
+    return [
+        study
+        for study in studies
+        if all(study.user_attrs.get(SPEC, {}).get(key) == record[key] for key in asks)
+    ]
 
 
 def requeue_abandoned(study: optuna.Study) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,22 +129,6 @@ def question(
 # ---------------------------------------------------------------------- the study in its storage
 
 
-def open_study(spec: StudySpec) -> optuna.Study:
-    """An existing study, for reading.
-
-    Raises:
-        StudyError: there is none of that name.
-    """
-    storage = open_storage(spec.storage_url)
-    try:
-        return optuna.load_study(study_name=spec.name, storage=storage)
-    except KeyError:
-        known = ", ".join(optuna.get_all_study_names(storage)) or "none"
-        raise StudyError(
-            f"no study {spec.name!r} in the storage (there: {known}); run 'aspk search'"
-        ) from None
-
-
 def create_or_resume(spec: StudySpec, asked: Question) -> optuna.Study:
     """The study in its storage, made if need be.
 
@@ -159,7 +144,9 @@ def create_or_resume(spec: StudySpec, asked: Question) -> optuna.Study:
     )
     stored = study.user_attrs.get(attributes.CONTEXT)
     if stored is None:
-        study.set_metric_names([item.name for item in asked.objectives])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([item.name for item in asked.objectives])
         study.set_user_attr(attributes.SPEC, spec.to_json())
         study.set_user_attr(attributes.SPACE, asked.space.to_json())
         study.set_user_attr(attributes.CONTEXT, _context(spec, asked))
@@ -330,18 +317,3 @@ class _Scores:
                 f"all networks of {self._fruitless} batches failed; see the attribute "
                 f"{attributes.FAILURE!r} of the failed trials"
             )
-
-
-# ---------------------------------------------------------------------- finished studies
-
-
-def studies_of(spec: StudySpec) -> list[optuna.Study]:
-    """All studies in the spec's storage that ask its question, whatever their sampler and seed."""
-    storage, record = open_storage(spec.storage_url), spec.to_json()
-    asks = ("space", "data", "objectives", "constraints", "energy", "evaluation", "weights")
-    studies = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
-    return [
-        study
-        for study in studies
-        if all(study.user_attrs.get(attributes.SPEC, {}).get(key) == record[key] for key in asks)
-    ]

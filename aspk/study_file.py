@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 
 from aspk.energy import PRESETS, EnergyModel
 from aspk.errors import AspkError, StudyError
-from aspk.evaluator import EvaluationSettings
 from aspk.objectives import OBJECTIVES, budget
 from aspk.scalarization import FAEB, Form
+from aspk.settings import EvaluationSettings, Recipe
 from aspk.space_file import shipped_files
-from aspk.training import Recipe
 
 SAMPLERS = ("surrogate", "nsga2", "evolutionary", "random")
 _Table = TypeVar("_Table")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Mapping
@@ -21,60 +20,11 @@ from aspk.config import SubnetConfig
 from aspk.data import DataSet
 from aspk.errors import CheckpointError, TrainingError
 from aspk.interrupt import graceful_interruption
+from aspk.settings import Recipe
 from aspk.space import SearchSpace
 from aspk.supernet import Supernet
 
 _MONITOR_IMAGES = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a supernet is trained on a CPU: a single path per update, with anchors.
-
-    Attributes:
-        updates: number of updates.
-        batch_size: images of an update.
-        learning_rate: peak of AdamW's learning rate.
-        weight_decay: AdamW's weight decay.
-        warmup: share of the updates in which the rate rises linearly; a cosine to 0 follows.
-        clip: largest norm of the gradient.
-        label_smoothing: of the cross entropy.
-        largest: probability of the largest network; likewise ``smallest`` and ``reference``. Any other
-            update draws every gene uniformly from its choices.
-        prefix_loss: run every update at the longest T and average the loss over the T choices, each on
-            the mean of the first T steps' logits, so that one pass trains all T.
-        checkpoint_every: updates between two checkpoints.
-    """
-
-    updates: int = 1000
-    batch_size: int = 64
-    learning_rate: float = 5e-3
-    weight_decay: float = 0.02
-    warmup: float = 0.1
-    clip: float = 1.0
-    label_smoothing: float = 0.1
-    largest: float = 0.15
-    smallest: float = 0.1
-    reference: float = 0.1
-    prefix_loss: bool = True
-    checkpoint_every: int = 100
-
-    def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            self._check(item.name, getattr(self, item.name), type(item.default))
-        if self.largest + self.smallest + self.reference > 1:
-            raise TrainingError("recipe: largest + smallest + reference must not exceed 1")
-
-    @staticmethod
-    def _check(name: str, value: object, kind: type) -> None:
-        accepted = (int, float) if kind is float else (kind,)
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise TrainingError(f"recipe: {name} = {value!r}: expected {kind.__name__}")
-        shares = ("warmup", "label_smoothing", "largest", "smallest", "reference")
-        low, high = (0.0, 1.0) if name in shares else (0.0, math.inf)
-        positive = name in ("updates", "batch_size", "learning_rate", "clip", "checkpoint_every")
-        if not low <= float(value) <= high or (positive and not value):  # type: ignore[arg-type]  # a number
-            raise TrainingError(f"recipe: {name} = {value!r}: out of range")
 
 
 @dataclass(frozen=True)
@@ -165,7 +115,7 @@ class _Run:
         rng = np.random.default_rng([self.seed, self.update])
         images, labels = self._batch()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * schedule(self.update, self.recipe)
+            group["lr"] = self.recipe.learning_rate * self.recipe.schedule(self.update)
         self.supernet.train()
         loss = self._loss(images, labels, self._path(rng))
         self._check_finite("loss", loss)
@@ -300,11 +250,3 @@ def _check_identity(found: object, expected: Mapping[str, Any], path: Path) -> N
             raise CheckpointError(
                 f"{path}: belongs to another run: its {key} is {found.get(key)!r}, this run's is {value!r}"
             )
-
-
-def schedule(update: int, recipe: Recipe) -> float:
-    """Share of the peak learning rate: a linear rise, then half a cosine to 0."""
-    warmup = recipe.warmup * recipe.updates
-    if update < warmup:
-        return (update + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (update - warmup) / max(1.0, recipe.updates - warmup)))

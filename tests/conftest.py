@@ -66,8 +66,9 @@ def digits():
 @pytest.fixture(scope="session")
 def trained_folder(tmp_path_factory, digits):
     """A folder with a supernet of the tiny space, trained for a few updates."""
+    from aspk.settings import Recipe
     from aspk.space_file import load_space
-    from aspk.training import Recipe, train_supernet
+    from aspk.training import train_supernet
 
     folder = tmp_path_factory.mktemp("trained")
     recipe = Recipe(updates=12, batch_size=32, checkpoint_every=6)

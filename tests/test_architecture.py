@@ -16,11 +16,11 @@ PACKAGE = Path(__file__).resolve().parent.parent / "aspk"
 # A module imports from lower floors, and on its own floor only from modules listed before it.
 FLOORS = [
     ["errors", "files", "interrupt", "config", "space", "space_file", "metrics", "pareto"],
-    ["energy", "cost", "objectives", "scalarization", "operators", "evaluation", "attributes"],
+    ["energy", "cost", "objectives", "scalarization", "operators", "evaluation", "attributes", "settings"],
     ["device", "data", "supernet", "engines", "checkpoint", "training", "profiling"],
     ["evaluator", "surrogate", "ranking"],
     ["problem", "samplers"],
-    ["storage", "study_file", "study", "export", "report"],
+    ["study_file", "storage", "study", "export", "report"],
     ["__init__", "testing", "cli", "__main__"],
 ]
 PLACE = {name: (floor, order) for floor, names in enumerate(FLOORS) for order, name in enumerate(names)}

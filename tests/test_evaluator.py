@@ -16,7 +16,8 @@ from aspk.checkpoint import load_supernet
 from aspk.data import Split, load_data
 from aspk.energy import STRICT, energy_mj
 from aspk.errors import DataError
-from aspk.evaluator import EvaluationSettings, SupernetEvaluator, measure
+from aspk.evaluator import SupernetEvaluator, measure
+from aspk.settings import EvaluationSettings
 from aspk.space_file import load_space
 from aspk.supernet import Supernet
 from aspk.supernet.counting import Counter
@@ -121,7 +122,7 @@ def test_exact_operations_are_those_of_spikingjellys_counter(seed):
 
 
 def test_counts_do_not_depend_on_the_batch_size(evaluator):
-    network = evaluator.supernet.extract(TINY.reference, evaluator.statistics(TINY.reference))
+    network = evaluator.network(TINY.reference)
     split = evaluator._split
     one, many = (measure(network, split, batch_size=size) for size in (7, 150))
     # the last bit of a convolution depends on the batch size, and may move a borderline spike
@@ -133,7 +134,7 @@ def test_accuracy_is_that_of_the_extracted_network(evaluator):
     for x in TINY.sample_choices(3, np.random.default_rng(2)):
         config = TINY.decode(x)
         (metrics,) = evaluator.evaluate([config])
-        network = evaluator.supernet.extract(config, evaluator.statistics(config))
+        network = evaluator.network(config)
         with torch.no_grad():
             logits = torch.cat([network(part) for part in evaluator._split.images.split(100)])
         hits = sum(int(a == b) for a, b in zip(logits.argmax(1), evaluator._split.labels, strict=True))

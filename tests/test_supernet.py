@@ -128,9 +128,8 @@ def test_reference_network_is_the_original_spikformer(depth):
         for name, parameter in ours.named_parameters():
             if name.endswith("bias"):  # biases and shifts that matter, and make every neuron site fire
                 shift = 1.0 if ".q." in name or ".k." in name or ".v." in name else 0.2
-                parameter += shift + 0.3 * torch.randn(
-                    parameter.shape, generator=generator, dtype=torch.float64
-                )
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_(shift + 0.3 * noise)
         ours(x)  # calibrates: running statistics are those of x
         ours.eval()
         theirs = spikingjelly_spikformer(config, shape, 10).double()
@@ -317,11 +316,11 @@ def hooked_operations(network, config):
     ]
     seen = {}
     with torch.no_grad():
-        network(images(1, dtype=torch.float32), lambda name, inputs, _: seen.update({name: inputs}))
+        network(images(1, dtype=torch.float32), lambda site, inputs, _: seen.update({site: inputs}))
     for hook in hooks:
         hook.remove()
-    for layer, inputs in seen.items():
-        if layer.endswith(".qk"):
+    for name, inputs in seen.items():
+        if name.endswith(".qk"):
             q = inputs[0]  # [T, 1, heads, L, D/heads]
             total += 2 * q.numel() * q.shape[-2]
     return total
@@ -332,7 +331,7 @@ def test_patch_size_is_pixels_per_token_side(tiny, patch_size):
     settings = dataclasses.replace(tiny.settings, patch_size=patch_size)
     network = Spikformer(tiny.smallest, settings, shape=(1, 16, 16), classes=3).eval()
     seen = {}
-    network(images(1, (1, 16, 16), dtype=torch.float32), lambda name, inputs, _: seen.update({name: inputs}))
+    network(images(1, (1, 16, 16), dtype=torch.float32), lambda site, inputs, _: seen.update({site: inputs}))
     assert seen["blocks.0.q"][0].shape[2] == (16 // patch_size) ** 2
 
 

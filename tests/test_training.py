@@ -16,8 +16,9 @@ import torch
 from aspk.checkpoint import load_state, load_supernet
 from aspk.data import Split
 from aspk.errors import CheckpointError, TrainingError
+from aspk.settings import Recipe
 from aspk.space_file import load_space
-from aspk.training import Recipe, schedule, train_supernet
+from aspk.training import train_supernet
 
 SPACE = load_space("tiny")
 RECIPE = Recipe(updates=10, batch_size=16, checkpoint_every=5)
@@ -70,7 +71,8 @@ def test_kill_9_and_the_same_command_again_gives_the_same_bits(tmp_path, uninter
         from pathlib import Path
         from aspk.data import load_data
         from aspk.space_file import load_space
-        from aspk.training import Recipe, train_supernet
+        from aspk.settings import Recipe
+        from aspk.training import train_supernet
         recipe = Recipe(updates=10, batch_size=16, checkpoint_every=5)
         train_supernet(load_space("tiny"), load_data("digits"), recipe, folder=Path({str(tmp_path)!r}))
         """
@@ -144,7 +146,7 @@ def test_training_learns(tmp_path, digits):
 
 def test_schedule_rises_linearly_and_falls_to_nothing():
     recipe = Recipe(updates=100, warmup=0.1)
-    rates = [schedule(update, recipe) for update in range(100)]
+    rates = [recipe.schedule(update) for update in range(100)]
     assert rates[:3] == pytest.approx([1 / 11, 2 / 11, 3 / 11])
     assert max(rates) == rates[10] == 1
     assert rates[55] == pytest.approx(0.5)

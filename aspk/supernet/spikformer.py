@@ -6,7 +6,7 @@ static image, the same at every step, is computed once.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from aspk.config import BlockConfig, NetworkSettings, SubnetConfig, check_network
 from aspk.cost import pooled_stages, stem_widths
 from aspk.supernet.neurons import lif
-
-NormMode = Literal["train", "calibrate", "eval"]
 
 
 class Observer(Protocol):
@@ -205,3 +203,27 @@ def initialise(network: nn.Module, seed: int) -> None:
                 nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
             elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.reset_parameters()
+
+
+@torch.no_grad()
+def calibrate(network: Spikformer, x: Tensor) -> Spikformer:
+    """Set the batch-normalisation statistics of a stand-alone network to those of the images ``x``.
+
+    All of ``x`` is one batch, so that the variances are those of the whole set; means of per-batch variances
+    would be too low.
+
+    Args:
+        network: is changed, and left in evaluation mode.
+        x: static images [B, C, H, W] or sequences [T, B, C, H, W], from the training split.
+
+    Returns:
+        The network.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # the running statistics become those of the one batch
+    network.train()(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return network.eval()

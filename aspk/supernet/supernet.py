@@ -7,6 +7,7 @@ supernet runs the plain network of a configuration on *views* of the shared weig
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,7 @@ from torch.func import functional_call
 
 from aspk.config import NetworkSettings, SubnetConfig
 from aspk.space import SearchSpace
-from aspk.supernet.spikformer import NormMode, Observer, Spikformer, initialise
+from aspk.supernet.spikformer import Observer, Spikformer, calibrate, initialise
 
 # Batch-normalisation statistics of one network, by buffer name: a value, kept beside the supernet.
 Statistics = Mapping[str, Tensor]
@@ -25,17 +26,17 @@ Statistics = Mapping[str, Tensor]
 
 @lru_cache(maxsize=256)
 def _skeleton(
-    config: SubnetConfig, settings: NetworkSettings, shape: tuple[int, int, int], classes: int, mode: NormMode
+    config: SubnetConfig,
+    settings: NetworkSettings,
+    shape: tuple[int, int, int],
+    classes: int,
+    training: bool,
+    thread: int,
 ) -> Spikformer:
-    """The plain network without weights; never changed once made, since it is shared."""
+    """The plain network without weights; one for each thread, since a ``functional_call`` fills it."""
     with torch.device("meta"):
         network = Spikformer(config, settings, shape=shape, classes=classes)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.num_batches_tracked = None
-            if mode == "calibrate":
-                module.momentum = 1.0  # running statistics become exactly those of the one batch
-    return network.train(mode != "eval")
+    return network.train(training)
 
 
 class Supernet(nn.Module):
@@ -79,7 +80,7 @@ class Supernet(nn.Module):
             per_step: return the logits of each step on its own.
         """
         parameters, buffers = self._slices(config)
-        network = self._skeleton(config, "train" if self.training else "eval")
+        network = self._skeleton(config)
         options: dict[str, Any] = {"per_step": per_step} | ({"observe": observe} if observe else {})
         tensors = {**parameters, **(statistics or buffers)}
         logits: Tensor = functional_call(network, tensors, (x,), options)
@@ -89,18 +90,14 @@ class Supernet(nn.Module):
     def calibrate(self, x: Tensor, config: SubnetConfig) -> Statistics:
         """Batch-normalisation statistics of one network on the images ``x``, taken as one batch.
 
-        All of ``x`` is one batch, so that the variances are those of the whole set; means of per-batch
-        variances would be too low. Nothing is written to the supernet.
+        Nothing is written to the supernet; see :func:`aspk.supernet.calibrate`.
 
         Args:
             x: static images [B, C, H, W] or sequences [T, B, C, H, W], from the training split.
             config: the network.
         """
-        tensors, buffers = self._slices(config)
-        statistics = {name: torch.zeros_like(buffer) for name, buffer in buffers.items()}
-        network = self._skeleton(config, "calibrate")
-        functional_call(network, tensors | statistics, (x,))
-        return statistics
+        network = calibrate(self.extract(config), x)
+        return dict(network.named_buffers())
 
     def extract(self, config: SubnetConfig, statistics: Statistics | None = None) -> Spikformer:
         """A stand-alone copy of one network, in evaluation mode.
@@ -114,15 +111,16 @@ class Supernet(nn.Module):
         values = {**parameters, **(statistics or buffers)}
         first = self.network.head.weight
         network.to(device=first.device, dtype=first.dtype)
-        network.load_state_dict(values, strict=False)  # only num_batches_tracked, a counter, is missing
+        network.load_state_dict(values)
         return network.eval()
 
-    def _skeleton(self, config: SubnetConfig, mode: NormMode) -> Spikformer:
-        return _skeleton(config, self.space.settings, self.shape, self.classes, mode)
+    def _skeleton(self, config: SubnetConfig) -> Spikformer:
+        thread = threading.get_ident()
+        return _skeleton(config, self.space.settings, self.shape, self.classes, self.training, thread)
 
     def _slices(self, config: SubnetConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Views of the shared parameters and running statistics that ``config`` uses, by name."""
-        shapes = self._skeleton(config, "eval")
+        shapes = self._skeleton(config)
         parameters = dict(self.network.named_parameters())
         buffers = dict(self.network.named_buffers())
         return (
