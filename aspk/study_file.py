@@ -120,6 +120,7 @@ class StudySpec:
         for name in ("train", "evaluation", "energy", "faeb"):
             data[name] = asdict(data[name])
         data |= {"folder": str(self.folder), "weights": str(self.weights_file)}
+        data["objectives"] = list(self.objectives)
         del data["storage"]
         return data | {name: dict(data[name]) for name in ("constraints", "sampler_options")}
 

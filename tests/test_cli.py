@@ -1,0 +1,127 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from aspk import __version__
+from aspk.checkpoint import load_state
+from aspk.cli import main
+from aspk.device import resolve_device
+from aspk.study_file import load_study_file
+
+
+def aspk(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "aspk", *map(str, arguments)],
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+    )
+
+
+def test_version_and_help(tmp_path):
+    assert aspk("--version", cwd=tmp_path).stdout.split() == ["aspk", __version__]
+    helped = aspk("--help", cwd=tmp_path)
+    assert helped.returncode == 0
+    for command in ("space", "train", "search", "report", "compare", "export", "evaluate"):
+        assert re.search(rf"^\s+{command}\s", helped.stdout, re.MULTILINE)
+
+
+def test_space_prints_the_size(capsys):
+    assert main(["space", "search_spaces/auto_spikformer.toml"]) == 0
+    assert "8,659,768,320 networks" in capsys.readouterr().out
+    assert main(["space", "tiny"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["space", "nowhere.toml"], "no search space 'nowhere.toml'"),
+        (["train", "nowhere"], "no study 'nowhere'"),
+        (["evaluate", "nowhere"], "no such file"),
+    ],
+)
+def test_errors_are_one_line_and_exit_1(arguments, message, capsys):
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("aspk: error: ")
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_wrong_usage_exits_2(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["search"])
+    assert "usage" in capsys.readouterr().err
+
+
+def test_search_report_compare_export_evaluate(study_file, tmp_path, capsys):
+    for sampler in ("nsga2", "random"):
+        assert main(["search", str(study_file), "--sampler", sampler, "--device", "cpu"]) == 0
+    found = capsys.readouterr().out
+    assert "reference network" in found
+    assert "halving the energy is worth 5.0%" in found
+
+    assert main(["compare", str(study_file)]) == 0
+    compared = capsys.readouterr().out
+    assert "nsga2" in compared
+    assert "random" in compared
+
+    assert main(["report", str(study_file), "--sampler", "nsga2", "--output", str(tmp_path / "report")]) == 0
+    assert {file.name for file in (tmp_path / "report").iterdir()} >= {
+        "report.html",
+        "pareto.csv",
+        "front.png",
+    }
+
+    assert main(["export", str(study_file), "--sampler", "nsga2", "--output", str(tmp_path / "knee")]) == 0
+    assert re.search(r"exported trial \d+ of small-nsga2", capsys.readouterr().out)
+    assert main(["evaluate", str(tmp_path / "knee"), "--device", "cpu"]) == 0
+    evaluated = capsys.readouterr().out
+    assert re.search(r"digits test accuracy 0\.\d+", evaluated)
+    assert "estimated energy" in evaluated
+    assert main(["export", str(study_file), "--sampler", "nsga2", "--trial", "77"]) == 1
+
+
+def test_search_without_weights_says_what_to_do(tmp_path, capsys):
+    file = tmp_path / "new.toml"
+    file.write_text(f"space = 'tiny'\ndata = 'digits'\nfolder = '{tmp_path / 'run'}'\n")
+    assert main(["search", str(file)]) == 1
+    assert "'aspk train' makes one" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_a_clean_error(study_file, tmp_path, capsys):
+    assert main(["search", str(study_file), "--evaluations", "3"]) == 0
+    (tmp_path / "file").write_text("in the way")
+    assert main(["report", str(study_file), "--output", str(tmp_path / "file" / "report")]) == 1
+    assert "aspk: error: " in capsys.readouterr().err
+
+
+def test_ctrl_c_during_training_saves_and_says_how_to_go_on(tmp_path):
+    file = tmp_path / "new.toml"
+    file.write_text(
+        f"space = 'tiny'\ndata = 'digits'\nfolder = '{tmp_path / 'run'}'\n"
+        "[train]\nupdates = 500\nbatch_size = 16\ncheckpoint_every = 2\n"
+    )
+    command = [sys.executable, "-m", "aspk", "train", str(file)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "LC_ALL": "C"})
+    state, deadline = tmp_path / "run" / "training.pt", time.monotonic() + 100
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    saved = re.search(r"saved at update (\d+); go on with: aspk train ", errors)
+    assert saved
+    assert load_state(state, resolve_device("cpu"))["update"] == int(saved[1])
+    assert load_study_file(file).train.updates == 500

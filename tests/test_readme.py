@@ -1,0 +1,50 @@
+"""The README stays true: its Python example runs, its commands exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from aspk.cli import _parser
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+SHELL = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"```(?:sh|console)\n(.*?)```", TEXT, re.DOTALL)
+    for line in block.splitlines()
+    if line.split("#")[0].strip()
+]
+
+
+def test_there_is_something_to_check():
+    assert len(PYTHON) >= 2
+    assert "make demo" in SHELL
+    assert "make test" in SHELL
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_python_examples_run(code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("aspk ")])
+def test_aspk_commands_are_understood(command):
+    assert callable(_parser().parse_args(shlex.split(command)[1:]).run)
+
+
+@pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("make ")])
+def test_make_targets_exist(command):
+    target = command.split()[1]
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert target.startswith("http") or (ROOT / target).exists(), target

@@ -1,0 +1,302 @@
+"""Studies: create, resume, refuse strangers, survive failures and kills."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from aspk import attributes
+from aspk.config import SubnetConfig
+from aspk.errors import AspkError, CheckpointError, EvaluationError, StudyError
+from aspk.space_file import load_space
+from aspk.storage import open_storage, open_study, requeue_abandoned, studies_of, this_worker
+from aspk.study import ask_question, question, run_study
+from aspk.study_file import StudySpec, load_study_file, study_from_dict, with_sampler
+from aspk.testing import FormulaEvaluator
+
+SPACE = load_space("tiny")
+
+
+def spec_in(folder, **changes):
+    base = StudySpec(name="formula", space="tiny", data="digits", folder=folder, evaluations=20, batch=5)
+    return dataclasses.replace(base, sampler=changes.pop("sampler", "nsga2"), **changes)
+
+
+def asked_for(spec, evaluator=None):
+    return question(spec, evaluator or FormulaEvaluator(SPACE), classes=10)
+
+
+def complete(study):
+    return study.get_trials(states=(TrialState.COMPLETE,))
+
+
+@pytest.mark.parametrize("sampler", ["surrogate", "nsga2", "evolutionary", "random"])
+@pytest.mark.parametrize("storage", ["study.db", "study.log"])
+def test_a_study_ends_resumes_and_goes_on(tmp_path, sampler, storage):
+    url = f"sqlite:///{tmp_path / storage}" if storage.endswith("db") else str(tmp_path / storage)
+    spec = spec_in(tmp_path, sampler=sampler, storage=url)
+    first = run_study(spec, asked_for(spec), progress=False)
+    assert (first.finished, first.evaluations) == (True, 20)
+    again = run_study(spec, asked_for(spec), progress=False)
+    assert (again.finished, again.evaluations) == (True, 20)
+    longer = dataclasses.replace(spec, evaluations=30)
+    assert run_study(longer, asked_for(longer), progress=False).evaluations == 30
+    trials = complete(open_study(spec))
+    networks = {SPACE.key(SPACE.from_parameters(trial.params)) for trial in trials}
+    assert len(trials) == len(networks) == 30
+
+
+def test_trials_say_what_was_measured(tmp_path):
+    spec, evaluator = spec_in(tmp_path), FormulaEvaluator(SPACE)
+    study = run_study(spec, asked_for(spec, evaluator), progress=False).study
+    assert study.metric_names == ["accuracy", "energy"]
+    for trial in complete(study):
+        (expected,) = evaluator.evaluate([SPACE.decode(SPACE.from_parameters(trial.params))])
+        assert trial.values == [expected.accuracy, expected.energy_mj]
+        assert trial.user_attrs["energy_mj"] == expected.energy_mj
+        assert attributes.metrics_from_attributes(trial.user_attrs) == expected
+
+
+def test_same_seed_same_search_whatever_the_interruptions(tmp_path):
+    runs = []
+    for name, stops in (("whole", (20,)), ("parts", (5, 15, 20))):
+        for evaluations in stops:
+            spec = spec_in(tmp_path / name, evaluations=evaluations, seed=3)
+            run_study(spec, asked_for(spec), progress=False)
+        runs.append([trial.params for trial in complete(open_study(spec))])
+    assert runs[0] == runs[1]
+
+
+class Moody(FormulaEvaluator):
+    """Fails for deep networks, in batches by an exception."""
+
+    def evaluate(self, configs):
+        if any(config.depth == 2 for config in configs):
+            raise RuntimeError("too deep")
+        return super().evaluate(configs)
+
+
+def test_a_failed_evaluation_is_a_failed_trial_and_costs_no_other(tmp_path):
+    shallow = dataclasses.replace(SPACE.reference, blocks=SPACE.reference.blocks[:1])
+    spec, evaluator = spec_in(tmp_path), Moody(SPACE)
+    asked = asked_for(spec)
+    asked = dataclasses.replace(asked, evaluator=evaluator)
+    study = run_study(spec, asked, progress=False).study
+    failed = study.get_trials(states=(TrialState.FAIL,))
+    assert failed
+    assert all(trial.params["depth"] == 2 for trial in failed)
+    assert all("too deep" in trial.user_attrs[attributes.FAILURE] for trial in failed)
+    assert len(complete(study)) == 20
+    assert isinstance(shallow, SubnetConfig)
+
+
+def test_a_search_in_which_everything_fails_ends(tmp_path):
+    class Broken:
+        def evaluate(self, configs):
+            return [EvaluationError("no")] * len(configs)
+
+    spec = spec_in(tmp_path)
+    with pytest.raises(StudyError, match="all networks of 3 batches failed"):
+        run_study(spec, dataclasses.replace(asked_for(spec), evaluator=Broken()), progress=False)
+    with pytest.raises(EvaluationError, match="reference network"):
+        asked_for(spec, Broken())
+
+
+def test_constraints_reach_optuna_and_the_dashboard(tmp_path):
+    spec = spec_in(tmp_path)
+    bound = asked_for(spec).reference.energy_mj / 2
+    spec = spec_in(tmp_path, constraints={"energy": bound})
+    study = run_study(spec, asked_for(spec), progress=False).study
+    for trial in complete(study):
+        excess = trial.user_attrs["energy_mj"] / bound - 1
+        assert trial.constraints == {"energy": pytest.approx(excess)}
+        assert trial.user_attrs[attributes.CONSTRAINTS] == {"energy": pytest.approx(excess)}
+    assert {trial.constraints["energy"] <= 0 for trial in complete(study)} == {True, False}
+
+
+def test_single_objective_f_aeb(tmp_path):
+    spec = spec_in(tmp_path, objectives=("f_aeb",), sampler="evolutionary")
+    asked = asked_for(spec)
+    study = run_study(spec, asked, progress=False).study
+    metrics = [attributes.metrics_from_attributes(trial.user_attrs) for trial in complete(study)]
+    assert study.best_value == max(map(asked.faeb, metrics))
+
+
+def test_a_worker_with_another_question_is_refused(tmp_path):
+    spec = spec_in(tmp_path)
+    run_study(spec, asked_for(spec), progress=False)
+    other = dataclasses.replace(spec, constraints={"energy": 1.0})
+    with pytest.raises(StudyError, match=r"constraints \{\}, this run brings \{'energy': 1.0\}"):
+        run_study(other, asked_for(other), progress=False)
+    other = dataclasses.replace(spec, space="auto_spikformer")
+    evaluator = FormulaEvaluator(load_space("auto_spikformer"))
+    with pytest.raises(StudyError, match="fingerprints"):
+        run_study(other, asked_for(other, evaluator), progress=False)
+
+
+def test_samplers_of_one_file_are_found_together(tmp_path):
+    spec = spec_in(tmp_path, evaluations=5)
+    for sampler in ("nsga2", "random"):
+        one = with_sampler(spec, sampler)
+        run_study(one, asked_for(one), progress=False)
+    assert [study.study_name for study in studies_of(spec)] == ["formula-nsga2", "formula-random"]
+    with pytest.raises(StudyError, match=r"no study 'formula' .*formula-nsga2"):
+        open_study(spec)
+
+
+def test_abandoned_networks_are_evaluated_again_and_living_ones_left_alone(tmp_path):
+    spec = spec_in(tmp_path)
+    study = run_study(spec, asked_for(spec), progress=False).study
+    left, living = study.sampler.ask_batch(study, 2)
+    host = this_worker().split()[0]
+    left.set_user_attr(attributes.WORKER, f"{host} {2**22 + 1}:1")  # a process that cannot exist
+    living.set_user_attr(attributes.WORKER, this_worker())
+    assert requeue_abandoned(study) == 1
+    states = {trial.number: trial.state for trial in study.trials}
+    assert (states[left.number], states[living.number]) == (TrialState.FAIL, TrialState.RUNNING)
+    longer = dataclasses.replace(spec, evaluations=21)
+    run_study(longer, asked_for(longer), progress=False)
+    assert left.params in [trial.params for trial in complete(open_study(spec))]
+
+
+def test_a_torn_journal_line_is_cut(tmp_path):
+    spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
+    run_study(spec, asked_for(spec), progress=False)
+    with (tmp_path / "study.log").open("ab") as file:
+        file.write(b'{"op_code": 4, "worker')
+    assert len(complete(open_study(spec))) == 5
+    longer = dataclasses.replace(spec, evaluations=10)
+    assert run_study(longer, asked_for(longer), progress=False).evaluations == 10
+
+
+SEARCH = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_study import SPACE, asked_for, spec_in
+from aspk.study import run_study
+from aspk.testing import FormulaEvaluator
+
+class Slow(FormulaEvaluator):
+    def evaluate(self, configs):
+        time.sleep(0.3)
+        return super().evaluate(configs)
+
+spec = spec_in(Path({folder!r}), storage={storage!r}, seed=1)
+run_study(spec, asked_for(spec, Slow(SPACE)), progress=False)
+"""
+
+
+@pytest.mark.parametrize("storage", ["study.db", "study.log"])
+def test_kill_9_during_a_search_loses_no_finished_trial(tmp_path, storage):
+    url = f"sqlite:///{tmp_path / storage}" if storage.endswith("db") else str(tmp_path / storage)
+    script = SEARCH.format(tests=os.path.dirname(__file__), folder=str(tmp_path), storage=url)
+    spec = spec_in(tmp_path, storage=url, seed=1)
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    deadline, finished = time.monotonic() + 60, []
+    while len(finished) < 5 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        try:
+            finished = complete(open_study(spec))
+        except (AspkError, optuna.exceptions.OptunaError):  # not yet created
+            continue
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    before = {trial.number: trial.values for trial in complete(open_study(spec))}
+    assert 5 <= len(before) < 20
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    study = open_study(spec)
+    after = {trial.number: trial.values for trial in complete(study)}
+    assert before.items() <= after.items()
+    assert len(after) == 20
+    assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+
+
+# ---------------------------------------------------------------------- study files
+
+
+def test_shipped_studies_are_valid():
+    spec = load_study_file("digits")
+    assert (spec.space, spec.objectives) == ("tiny", ("accuracy", "energy"))
+    assert spec.weights_file == spec.folder / "supernet.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"evaluation": {"calibration": 3}}, "unknown key evaluation.calibration"),
+        ({"objectives": ["beauty"]}, "objective 'beauty'"),
+        ({"objectives": []}, "at least one"),
+        ({"objectives": ["energy", "energy"]}, "different names"),
+        ({"evaluations": 0}, "evaluations = 0"),
+        ({"evaluations": "many"}, "evaluations = 'many': expected int"),
+        ({"evaluations": True}, "evaluations = True"),
+        ({"seed": -1}, "seed = -1"),
+        ({"sampler": {"name": "magic"}}, "sampler.name = 'magic'"),
+        ({"sampler": "nsga2"}, r"expected a table \[sampler\]"),
+        ({"constraints": {"accuracy": 0.5}}, "to be maximised"),
+        ({"constraints": {"energy": "low"}}, "constraints.energy = 'low'"),
+        ({"constraints": {"energy": 0}}, "at_most 0"),
+        ({"energy": {"preset": "mine"}}, "energy.preset = 'mine'"),
+        ({"energy": {"residual": "odd"}}, "residual = 'odd'"),
+        ({"faeb": {"form": "cubic"}}, "form 'cubic'"),
+        ({"train": {"updates": 0}}, "updates = 0"),
+        ({"colour": "red"}, "unknown key colour"),
+    ],
+)
+def test_bad_study_files_name_key_and_value(change, message):
+    with pytest.raises(AspkError, match=message):
+        study_from_dict({"name": "x", "space": "tiny", "data": "digits", **change})
+
+
+def test_missing_keys_and_files(tmp_path):
+    with pytest.raises(StudyError, match="space is missing"):
+        study_from_dict({"name": "x", "data": "digits"})
+    with pytest.raises(StudyError, match="give a TOML file or one of"):
+        load_study_file(tmp_path / "nothing.toml")
+    (tmp_path / "bad.toml").write_text("= 3")
+    with pytest.raises(StudyError, match="not a TOML file"):
+        load_study_file(tmp_path / "bad.toml")
+
+
+def test_a_space_beside_the_study_file_is_found(tmp_path):
+    text = (tmp_path / "own.toml").write_text
+    text("name = 'own'")
+    (tmp_path / "study.toml").write_text("space = 'own.toml'\ndata = 'digits'\n")
+    assert load_study_file(tmp_path / "study.toml").space == str(tmp_path / "own.toml")
+
+
+def test_sampler_options_reach_the_sampler(tmp_path):
+    spec = spec_in(tmp_path, sampler_options={"population_size": 1})
+    with pytest.raises(AspkError, match="population_size"):
+        run_study(spec, asked_for(spec), progress=False)
+    spec = spec_in(tmp_path, sampler_options={"colour": 1})
+    with pytest.raises(StudyError, match="colour"):
+        run_study(spec, asked_for(spec), progress=False)
+
+
+def test_storages_that_cannot_be_opened(tmp_path):
+    (tmp_path / "file").write_text("")
+    for url in ("nonsense://", f"sqlite:///{tmp_path / 'file' / 'study.db'}"):
+        with pytest.raises(StudyError, match="cannot open the storage"):
+            open_storage(url)
+
+
+def test_the_supernets_question(study_file):
+    spec = load_study_file(study_file)
+    asked = ask_question(spec, device="cpu")
+    study = run_study(spec, asked, progress=False).study
+    assert set(study.user_attrs[attributes.CONTEXT]["fingerprints"]) == {"space", "weights", "data"}
+    assert all(attributes.LAYERS in trial.user_attrs for trial in complete(study))
+    with pytest.raises(CheckpointError, match="no such file"):
+        ask_question(dataclasses.replace(spec, weights=spec.folder / "none"), device="cpu")
+    with pytest.raises(StudyError, match="another search space"):
+        ask_question(dataclasses.replace(spec, space="auto_spikformer"), device="cpu")

@@ -1,0 +1,78 @@
+"""The wheel, installed elsewhere, works outside the clone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    # the build tools of the test environment: a fresh build environment would need the network
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_has_the_data_files_and_no_tests(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    shipped = {"aspk/search_spaces/tiny.toml", "aspk/search_spaces/auto_spikformer.toml", "aspk/py.typed"}
+    assert shipped | {"aspk/studies/digits.toml"} <= set(names)
+    assert not [name for name in names if "test_" in name or name.startswith("tests")]
+
+
+def test_commands_work_outside_the_clone(wheel, tmp_path):
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=False)
+    install = [
+        "--python",
+        str(environment / "bin" / "python"),
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+    ]
+    subprocess.run([sys.executable, "-m", "pip", *install, str(wheel)], check=True)
+    # aspk comes from the wheel; the libraries it stands on, gigabytes of them, are those of this environment
+    where = {"base": str(environment), "platbase": str(environment)}
+    libraries = Path(sysconfig.get_path("purelib", vars=where)) / "libraries.pth"
+    libraries.write_text(sysconfig.get_path("purelib") + "\n")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+    def run(program, *arguments):
+        command = [str(environment / "bin" / program), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=clean, check=False)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    assert str(environment) in run("python", "-c", "import aspk; print(aspk.__file__)")
+    assert "8,659,768,320 networks" in run("aspk", "space", "auto_spikformer")
+    (tmp_path / "short.toml").write_text(
+        """
+        space = "tiny"
+        data = "digits"
+        folder = "run"
+        evaluations = 4
+        [train]
+        updates = 2
+        batch_size = 16
+        [evaluation]
+        calibration_images = 16
+        """
+    )
+    for command in ("train", "search", "report", "export"):
+        run("aspk", command, "short.toml")
+    assert (tmp_path / "run" / "report-short" / "report.html").exists()
+    assert "test accuracy" in run("aspk", "evaluate", "run/export-short")
