@@ -7,7 +7,7 @@ RUN := runs/digits
 .PHONY: demo test lint bench clean
 
 demo: .venv/.demo-installed
-	$(BIN)/aspk train $(STUDY)
+	$(BIN)/aspk train $(STUDY) --check 32
 	$(BIN)/aspk search $(STUDY) --sampler nsga2
 	$(BIN)/aspk search $(STUDY) --sampler evolutionary
 	$(BIN)/aspk search $(STUDY) --sampler surrogate

@@ -58,6 +58,16 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a study's supernet, or go on training it")
     _study_arguments(train, sampler=False, device=True)
+    train.add_argument(
+        "--download", action="store_true", help="download the study's data set if it is missing"
+    )
+    train.add_argument(
+        "--check",
+        type=int,
+        default=0,
+        metavar="N",
+        help="then evaluate N random networks",
+    )
     train.set_defaults(run=_train)
 
     search = commands.add_parser("search", help="search, or go on searching")
@@ -84,9 +94,46 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="accuracy and energy of an exported network")
     evaluate.add_argument("model", type=Path, help="the folder that 'aspk export' wrote")
     evaluate.add_argument("--split", default="test", help="train, search or test (default: test)")
+    evaluate.add_argument("--data-folder", help="where the data set's files are, if not where they were")
     _device_argument(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    _energy_command(commands)
     return parser
+
+
+def _energy_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    energy = commands.add_parser("energy", help="the energy account of one network, or of a study's networks")
+    add = energy.add_argument
+    add("network", nargs="?", help="an exported model's folder, or a study (its front, billed again)")
+    add("--trial", type=int, help="one trial of the study instead of its front")
+    add("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")
+    add("--model", action="append", help="an account: a preset or a TOML file; repeat it to compare")
+    add("--space", help="a search space, for a network with --random-weights")
+    add("--weights", type=Path, help="a trained supernet's file, for one of its networks")
+    which = energy.add_mutually_exclusive_group()
+    which.add_argument("--reference", action="store_true", help="the space's reference network (default)")
+    which.add_argument("--config", type=Path, help="a network as JSON, or an export's network.json")
+    add("--random-weights", action="store_true", help="calibrated random weights on random images")
+    add("--seed", type=int, default=0, help="seed of random weights and images (default: 0)")
+    add("--images", type=int, default=4, help="number of random images (default: 4)")
+    add("--shape", type=_shape, default=(3, 32, 32), help="of random images (default: 3,32,32)")
+    add("--classes", type=int, default=10, help="with random weights (default: 10)")
+    add("--data", help="data set for --weights (default: the one they were trained on)")
+    add("--data-folder", help="where the data set's files are, if not where they were")
+    add("--split", help="split to count on with --weights, or again for an exported model")
+    add("--json", metavar="FILE", help="write JSON; '-' prints it in place of the table")
+    add("--csv", type=Path, metavar="FILE", help="write CSV")
+    add("--html", type=Path, metavar="FILE", help="write a page")
+    _device_argument(energy)
+    energy.set_defaults(run=_energy, usage=energy.error)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.split(",") if part.isdecimal())
+    if len(sizes) != 3 or text.count(",") != 2 or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected channels, height and width such as 3,32,32")
+    return sizes
 
 
 def _study_arguments(parser: argparse.ArgumentParser, *, sampler: bool, device: bool = False) -> None:
@@ -148,7 +195,7 @@ def _train(options: argparse.Namespace) -> int:
 
     result = train_supernet(
         load_space(spec.space),
-        load_data(spec.data),
+        load_data(spec.data, download=options.download),
         spec.train,
         folder=spec.folder,
         seed=spec.seed,
@@ -158,6 +205,14 @@ def _train(options: argparse.Namespace) -> int:
         print(f"saved at update {result.updates}; go on with: {_again()}", file=sys.stderr)
         return _INTERRUPTED
     print(f"trained {result.updates} updates: {result.weights}")
+    if options.check > 0:
+        from aspk.study import inherited_accuracies
+
+        found = inherited_accuracies(spec, options.check, device=options.device)
+        print(
+            f"inherited accuracy of {len(found)} random networks: "
+            f"mean {sum(found) / len(found):.4f}, from {min(found):.4f} to {max(found):.4f}"
+        )
     return 0
 
 
@@ -228,15 +283,19 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from aspk.data import load_data
     from aspk.device import resolve_device
     from aspk.energy import STRICT, energy_mj
     from aspk.evaluator import measure
     from aspk.export import read_export
+    from aspk.settings import DataSettings
 
     device = resolve_device(options.device)
     exported = read_export(options.model, device)
-    data = load_data(str(exported.provenance.get("data"))).to(device)
+    settings = DataSettings.from_json(exported.provenance.get("data"))
+    data = load_data(replace(settings, folder=options.data_folder or settings.folder)).to(device)
     metrics = measure(exported.network, data.split(options.split))
     strict = energy_mj(metrics.layers, STRICT)
     print(
@@ -246,3 +305,17 @@ def _evaluate(options: argparse.Namespace) -> int:
         f"{strict:.3g} mJ (strict: dense residual)"
     )
     return 0
+
+
+def _energy(options: argparse.Namespace) -> int:
+    given = [name for name in ("network", "space", "weights") if getattr(options, name) is not None]
+    if len(given) != 1:
+        options.usage("give one of: an exported model or a study, --space with --random-weights, --weights")
+    if (options.space is not None) != options.random_weights:
+        options.usage("--space and --random-weights belong together; --weights brings its own space")
+    if options.seed < 0 or options.images < 1 or options.classes < 1:
+        options.usage("--seed must be 0 or above, --images and --classes at least 1")
+
+    from aspk.energy_report.command import run_energy
+
+    return run_energy(options)

@@ -24,6 +24,10 @@ class EnergyModelError(AspkError):
     """An energy model has an unknown switch or an impossible constant."""
 
 
+class ProfilingError(AspkError):
+    """A module or its input cannot be profiled."""
+
+
 class ObjectiveError(AspkError):
     """An objective, constraint or scalarisation is unknown or gave no number."""
 

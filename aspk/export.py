@@ -153,6 +153,7 @@ def export_trial(spec: StudySpec, folder: Path, *, number: int, device: str = "a
         raise StudyError(f"study {spec.name!r} has no evaluated trial {number}")
     evaluator, fingerprints = evaluator_of(spec, device)
     space = evaluator.supernet.space
-    provenance = {"study": spec.name, "trial": number, "data": spec.data, "fingerprints": fingerprints}
+    provenance = {"study": spec.name, "trial": number, "fingerprints": fingerprints}
+    provenance["data"] = spec.data.to_json()
     config = space.decode(space.from_parameters(found[0].params))
     return export_network(folder, evaluator, config, metrics=metrics, provenance=provenance)

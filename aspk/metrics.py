@@ -50,11 +50,13 @@ class LayerCount(LayerShape):
         exact_operations: synaptic operations over all steps that really occur: padding not counted, and in
             q kᵀ only pairs where both sides fire.
         output_spikes: spikes of the neurons that follow, over all steps.
+        output_sums: the same at each step, length T; empty where nobody counted them step by step.
     """
 
     input_sums: tuple[float, ...]
     exact_operations: float
     output_spikes: float
+    output_sums: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = (self.operations, self.repeats, self.input_size, self.output_size, self.parameters)
@@ -64,11 +66,12 @@ class LayerCount(LayerShape):
                 f"layer {self.name!r}: operations, repeats, input_size, output_size, parameters = {sizes}: "
                 "expected whole numbers, repeats and input_size above 0"
             )
-        counts = (*self.input_sums, self.exact_operations, self.output_spikes)
-        if len(self.input_sums) != self.repeats or not all(map(_is_finite, counts)):
+        counts = (*self.input_sums, self.exact_operations, self.output_spikes, *self.output_sums)
+        steps = (len(self.input_sums), len(self.output_sums) or self.repeats)
+        if steps != (self.repeats, self.repeats) or not all(map(_is_finite, counts)):
             raise MetricsError(
-                f"layer {self.name!r}: input_sums, exact_operations, output_spikes = {counts}: "
-                f"expected finite numbers, one input sum for each of {self.repeats} steps"
+                f"layer {self.name!r}: input_sums, exact_operations, output_spikes, output_sums = {counts}: "
+                f"expected finite numbers, one sum for each of {self.repeats} steps"
             )
 
     @property
@@ -154,7 +157,8 @@ def layers_from_json(columns: Mapping[str, Sequence[Any]]) -> tuple[LayerCount, 
     """
     try:
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        return tuple(LayerCount(**{**row, "input_sums": tuple(row["input_sums"])}) for row in rows)
+        sums = ("input_sums", "output_sums")
+        return tuple(LayerCount(**{**row, **{k: tuple(row[k]) for k in sums if k in row}}) for row in rows)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise MetricsError(f"damaged layer counts: {error}") from None
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aspk.errors import DataError, TrainingError
+
+_MOST_PIXELS = 1024  # height and width of an image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,74 @@ class Recipe:
         if update < warmup:
             return (update + 1) / (warmup + 1)
         return 0.5 * (1 + math.cos(math.pi * (update - warmup) / max(1.0, self.updates - warmup)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which data set, and how it is split.
+
+    A size is a number of images (an int) or a share (a float between 0 and 1): of the training data for
+    ``train`` and ``search``, of the test set for ``test``, of all images where there is no test set.
+
+    Attributes:
+        name: the data set's name, see :func:`aspk.data.load_data`.
+        folder: where its files are; None is where they usually are.
+        train: size of ``train``; None is all that ``search`` (and ``test``) leave.
+        search: size of ``search``.
+        test: size of ``test``; None is the data set's own test set, or 0.2 of an undivided one.
+        resize: height and width that images are brought to, in pixels; None leaves them.
+    """
+
+    name: str
+    folder: str | None = None
+    train: float | None = None
+    search: float = 0.2
+    test: float | None = None
+    resize: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("name", "folder"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value) and not (name == "folder" and value is None):
+                raise DataError(f"data: {name} = {value!r}: expected a string")
+        for name in ("train", "search", "test"):
+            size = getattr(self, name)
+            share = isinstance(size, float) and 0 < size < 1
+            count = isinstance(size, int) and not isinstance(size, bool) and size >= 1
+            if not share and not count and (size is not None or name == "search"):
+                raise DataError(
+                    f"data: {name} = {size!r}: expected a number of images, or a share between 0 and 1"
+                )
+        if self.resize is not None and (type(self.resize) is not int or not 1 <= self.resize <= _MOST_PIXELS):
+            raise DataError(f"data: resize = {self.resize!r}: expected 1 to {_MOST_PIXELS} pixels")
+
+    @classmethod
+    def from_json(cls, data: object) -> DataSettings:
+        """Settings from a name, or from a table of plain values such as ``[data]`` of a study file.
+
+        Raises:
+            DataError: a key is unknown or missing, or a value is wrong.
+        """
+        if isinstance(data, str):
+            return cls(name=data)
+        if not isinstance(data, Mapping):
+            raise DataError(f"data = {data!r}: expected a name or a table [data]")
+        known = [item.name for item in dataclasses.fields(cls)]
+        for key in data:
+            if key not in known:
+                raise DataError(f"unknown key data.{key}; expected {', '.join(known)}")
+        if "name" not in data:
+            raise DataError("data.name is missing: the data set's name")
+        return cls(**data)
+
+    def to_json(self) -> str | dict[str, Any]:
+        """What :meth:`from_json` reads: the name alone, or a table of what differs from the defaults."""
+        changed = {
+            item.name: value
+            for item in dataclasses.fields(self)
+            if (value := getattr(self, item.name)) != item.default
+        }
+        return self.name if changed == {"name": self.name} else changed
 
 
 @dataclass(frozen=True, kw_only=True)

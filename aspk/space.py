@@ -327,14 +327,16 @@ class SearchSpace:
         return self._extreme(0)
 
     def _extreme(self, end: int) -> SubnetConfig:
-        neurons = {name: getattr(self.reference.blocks[0], name) for name in ("v_threshold", "tau")}
-        neurons["attention_v_threshold"] = self.reference.blocks[0].attention_v_threshold
-        choices = {gene.parameter: gene.choices[end] for gene in self.genes}
-        depth = int(choices["depth"])
-        config = self._build(choices, depth)
-        blocks = tuple(replace(block, **neurons) for block in config.blocks)
-        stem = {name: getattr(self.reference, name) for name in ("stem_v_threshold", "stem_tau")}
-        return replace(config, blocks=blocks, **stem)
+        values = {gene.parameter: gene.choices[end] for gene in self.genes}
+        config = self._build(values, int(values["depth"]))
+        block = self.reference.blocks[0]
+        own = {name: getattr(block, name) for name, kind in GENES.items() if kind.neuron and kind.per_block}
+        stem = {
+            name: getattr(self.reference, name)
+            for name, kind in GENES.items()
+            if kind.neuron and not kind.per_block
+        }
+        return replace(config, blocks=tuple(replace(item, **own) for item in config.blocks), **stem)
 
     def to_json(self) -> dict[str, Any]:
         """The space as plain JSON values; :func:`aspk.space_file.space_from_dict` reads them."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 from tqdm import tqdm
@@ -98,6 +99,14 @@ def evaluator_of(spec: StudySpec, device: str = "auto") -> tuple[SupernetEvaluat
     loaded, data = supernet_of(spec, device), load_data(spec.data)
     evaluator = SupernetEvaluator(loaded.supernet, data, settings=spec.evaluation, energy_model=spec.energy)
     return evaluator, {"weights": loaded.fingerprint, "data": data.fingerprint()}
+
+
+def inherited_accuracies(spec: StudySpec, count: int, device: str = "auto") -> list[float]:
+    """Accuracies of random networks of the trained supernet, every gene uniform over its choices."""
+    evaluator, _ = evaluator_of(spec, device)
+    space = evaluator.supernet.space
+    X = space.sample_choices(count, np.random.default_rng(spec.seed))
+    return [metrics.accuracy for metrics in evaluator.evaluate([space.decode(x) for x in X])]
 
 
 def question(
@@ -239,8 +248,8 @@ def run_study(spec: StudySpec, asked: Question, *, progress: bool = True) -> Sea
     if not isinstance(sampler, GenotypeSampler):
         raise StudyError(f"sampler {type(sampler).__name__} cannot ask in batches")
     scores = _Scores(asked, study)
-    bar = tqdm(total=spec.evaluations, desc=spec.name, unit="net", disable=not progress)
-    bar.update(min(scores.complete, spec.evaluations))
+    done = min(scores.complete, spec.evaluations)
+    bar = tqdm(total=spec.evaluations, initial=done, desc=spec.name, unit="net", disable=not progress)
     with graceful_interruption() as interruption, bar:
         while scores.complete < spec.evaluations and not interruption.requested:
             count = min(spec.batch, spec.evaluations - scores.complete)

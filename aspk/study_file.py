@@ -12,7 +12,7 @@ from aspk.energy import PRESETS, EnergyModel
 from aspk.errors import AspkError, StudyError
 from aspk.objectives import OBJECTIVES, budget
 from aspk.scalarization import FAEB, Form
-from aspk.settings import EvaluationSettings, Recipe
+from aspk.settings import DataSettings, EvaluationSettings, Recipe
 from aspk.space_file import shipped_files
 
 SAMPLERS = ("surrogate", "nsga2", "evolutionary", "random")
@@ -52,7 +52,7 @@ class StudySpec:
     Attributes:
         name: the study's name in the storage.
         space: a search-space file or the name of a shipped one.
-        data: the data set's name.
+        data: the data set and its splits.
         folder: where weights, storage, reports and exports go.
         seed: seed of training and search.
         objectives: names in :data:`aspk.objectives.OBJECTIVES`, or ``f_aeb`` alone or among them.
@@ -72,7 +72,7 @@ class StudySpec:
 
     name: str
     space: str
-    data: str
+    data: DataSettings
     folder: Path
     seed: int = 0
     objectives: tuple[str, ...] = ("accuracy", "energy")
@@ -119,7 +119,7 @@ class StudySpec:
         data = {item.name: getattr(self, item.name) for item in fields(self)}
         for name in ("train", "evaluation", "energy", "faeb"):
             data[name] = asdict(data[name])
-        data |= {"folder": str(self.folder), "weights": str(self.weights_file)}
+        data |= {"folder": str(self.folder), "weights": str(self.weights_file), "data": self.data.to_json()}
         data["objectives"] = list(self.objectives)
         del data["storage"]
         return data | {name: dict(data[name]) for name in ("constraints", "sampler_options")}
@@ -153,7 +153,6 @@ def load_study_file(source: str | Path) -> StudySpec:
 _PLAIN: dict[str, type | tuple[type, ...]] = {
     "name": str,
     "space": str,
-    "data": str,
     "folder": str,
     "seed": int,
     "objectives": list,
@@ -169,8 +168,8 @@ def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
     """Build and validate a study from plain values (the content of a TOML file).
 
     Raises:
-        StudyError: a key is unknown or missing, or a value is wrong. Recipe, energy model and objectives
-            raise their own errors.
+        StudyError: a key is unknown or missing, or a value is wrong. Data, recipe, energy model and
+            objectives raise their own errors.
     """
     values: dict[str, Any] = {}
     for key, value in data.items():
@@ -178,8 +177,11 @@ def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
             if not isinstance(value, _PLAIN[key]) or isinstance(value, bool):
                 raise StudyError(f"{key} = {value!r}: expected {getattr(_PLAIN[key], '__name__', '')}")
             values[key] = value
+        elif key == "data":
+            values[key] = DataSettings.from_json(value)
         elif key not in _TABLES:
-            raise StudyError(f"unknown key {key} = {value!r}; expected {', '.join((*_PLAIN, *_TABLES))}")
+            expected = ", ".join((*_PLAIN, "data", *_TABLES))
+            raise StudyError(f"unknown key {key} = {value!r}; expected {expected}")
         elif not isinstance(value, Mapping):
             raise StudyError(f"{key} = {value!r}: expected a table [{key}]")
     for key in ("space", "data"):

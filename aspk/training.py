@@ -233,7 +233,7 @@ class _Run:
     def provenance(self) -> dict[str, Any]:
         """How the weights were made."""
         return {
-            "data": self.data.name,
+            "data": self.data.provenance(),
             "data_fingerprint": self.data.fingerprint(),
             "recipe": asdict(self.recipe),
             "seed": self.seed,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 
+# The networks of the tests are too small for threads to help, and waiting threads of several processes on a
+# shared machine slow each other down tenfold. Set before torch is imported; subprocesses inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 

@@ -20,7 +20,7 @@ FLOORS = [
     ["device", "data", "supernet", "engines", "checkpoint", "training", "profiling"],
     ["evaluator", "surrogate", "ranking"],
     ["problem", "samplers"],
-    ["study_file", "storage", "study", "export", "report"],
+    ["study_file", "storage", "study", "export", "report", "energy_report"],
     ["__init__", "testing", "cli", "__main__"],
 ]
 PLACE = {name: (floor, order) for floor, names in enumerate(FLOORS) for order, name in enumerate(names)}
@@ -101,7 +101,10 @@ def test_search_sees_only_the_protocol() -> None:
         assert {own(name) for name in imported(path)} & {"supernet", "evaluator"} == set(), path
 
 
-@pytest.mark.parametrize(("library", "homes"), [("pymoo", {"problem"}), ("sklearn", {"surrogate", "data"})])
+@pytest.mark.parametrize(
+    ("library", "homes"),
+    [("pymoo", {"problem"}), ("sklearn", {"surrogate", "data"}), ("torchvision", {"data"})],
+)
 def test_libraries_with_one_home(library: str, homes: set[str]) -> None:
     assert {unit(path) for path in FILES if library in outside(path)} <= homes
 

@@ -12,6 +12,7 @@ import urllib.request
 import pytest
 
 from aspk.report import write_report
+from aspk.settings import DataSettings
 from aspk.space_file import load_space
 from aspk.study import question, run_study
 from aspk.study_file import StudySpec
@@ -24,7 +25,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
-    spec = StudySpec(name="seen", space="tiny", data="digits", folder=folder, evaluations=15, batch=5)
+    spec = StudySpec(
+        name="seen", space="tiny", data=DataSettings(name="digits"), folder=folder, evaluations=15, batch=5
+    )
     asked = question(spec, FormulaEvaluator(load_space("tiny")), classes=10)
     return spec, run_study(spec, asked, progress=False).study
 

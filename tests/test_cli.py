@@ -93,6 +93,19 @@ def test_search_report_compare_export_evaluate(study_file, tmp_path, capsys):
     assert main(["export", str(study_file), "--sampler", "nsga2", "--trial", "77"]) == 1
 
 
+def test_train_checks_random_networks(tmp_path, capsys):
+    file = tmp_path / "short.toml"
+    file.write_text(
+        f"space = 'tiny'\ndata = 'digits'\nfolder = '{tmp_path / 'run'}'\n"
+        "[train]\nupdates = 2\nbatch_size = 8\n"
+    )
+    assert main(["train", str(file), "--check", "3", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"inherited accuracy of 3 random networks: mean 0\.\d{4}, from 0\.\d+ to 0\.\d+", printed
+    )
+
+
 def test_search_without_weights_says_what_to_do(tmp_path, capsys):
     file = tmp_path / "new.toml"
     file.write_text(f"space = 'tiny'\ndata = 'digits'\nfolder = '{tmp_path / 'run'}'\n")

@@ -65,6 +65,7 @@ def test_counts_are_those_of_brute_force(space, seed):
         if spikes is not None:
             assert count.output_spikes * images == pytest.approx(float(spikes.sum()), abs=1e-9)
             assert spikes[:, 0].numel() == count.output_size * count.repeats
+            assert count.output_sums == pytest.approx([float(step.sum()) / images for step in spikes])
         if name in ("stem.0", "head"):
             continue
         assert sum(count.input_sums) * images == pytest.approx(float(values.sum()), abs=1e-6)

@@ -33,6 +33,7 @@ def layer_counts(draw: st.DrawFn) -> LayerCount:
         input_sums=tuple(draw(st.lists(_COUNTS, min_size=repeats, max_size=repeats))),
         exact_operations=draw(_COUNTS),
         output_spikes=draw(_COUNTS),
+        output_sums=tuple(draw(st.lists(_COUNTS, min_size=repeats, max_size=repeats) | st.just([]))),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from aspk.settings import DataSettings
 from aspk.space_file import load_space
 from aspk.storage import open_study
 from aspk.study import question, run_study
@@ -65,7 +66,7 @@ def test_a_study_runs_and_resumes(server, tmp_path, sampler):
     spec = StudySpec(
         name=f"on-postgres-{sampler}",
         space="tiny",
-        data="digits",
+        data=DataSettings(name="digits"),
         folder=tmp_path,
         storage=server,
         evaluations=10,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from optuna.trial import TrialState
 from aspk import attributes
 from aspk.config import SubnetConfig
 from aspk.errors import AspkError, CheckpointError, EvaluationError, StudyError
+from aspk.settings import DataSettings
 from aspk.space_file import load_space
 from aspk.storage import open_storage, open_study, requeue_abandoned, studies_of, this_worker
 from aspk.study import ask_question, question, run_study
@@ -23,10 +25,11 @@ from aspk.study_file import StudySpec, load_study_file, study_from_dict, with_sa
 from aspk.testing import FormulaEvaluator
 
 SPACE = load_space("tiny")
+DATA = DataSettings(name="digits")
 
 
 def spec_in(folder, **changes):
-    base = StudySpec(name="formula", space="tiny", data="digits", folder=folder, evaluations=20, batch=5)
+    base = StudySpec(name="formula", space="tiny", data=DATA, folder=folder, evaluations=20, batch=5)
     return dataclasses.replace(base, sampler=changes.pop("sampler", "nsga2"), **changes)
 
 
@@ -250,6 +253,10 @@ def test_shipped_studies_are_valid():
         ({"faeb": {"form": "cubic"}}, "form 'cubic'"),
         ({"train": {"updates": 0}}, "updates = 0"),
         ({"colour": "red"}, "unknown key colour"),
+        ({"data": 3}, r"data = 3: expected a name or a table \[data\]"),
+        ({"data": {}}, "data.name is missing"),
+        ({"data": {"name": "digits", "colour": 1}}, "unknown key data.colour"),
+        ({"data": {"name": "digits", "search": 0}}, "search = 0"),
     ],
 )
 def test_bad_study_files_name_key_and_value(change, message):
@@ -265,6 +272,17 @@ def test_missing_keys_and_files(tmp_path):
     (tmp_path / "bad.toml").write_text("= 3")
     with pytest.raises(StudyError, match="not a TOML file"):
         load_study_file(tmp_path / "bad.toml")
+
+
+def test_data_is_a_name_or_a_table(tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text("space = 'tiny'\ndata = 'digits'\n")
+    assert load_study_file(file).data == DATA
+    file.write_text("space = 'tiny'\n[data]\nname = 'cifar10'\nfolder = 'c'\ntrain = 0.5\nsearch = 100\n")
+    spec = load_study_file(file)
+    assert spec.data == DataSettings(name="cifar10", folder="c", train=0.5, search=100)
+    assert spec.to_json()["data"] == {"name": "cifar10", "folder": "c", "train": 0.5, "search": 100}
+    assert DataSettings.from_json(json.loads(json.dumps(spec.to_json()))["data"]) == spec.data
 
 
 def test_a_space_beside_the_study_file_is_found(tmp_path):

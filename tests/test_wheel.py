@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,9 +18,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
+    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("aspk", "search_spaces", "studies"):  # a copy: building leaves files behind
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     # the build tools of the test environment: a fresh build environment would need the network
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+    command += ["--outdir", str(folder), str(source)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     (path,) = folder.glob("*.whl")
@@ -29,7 +35,8 @@ def wheel(tmp_path_factory):
 def test_the_wheel_has_the_data_files_and_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     shipped = {"aspk/search_spaces/tiny.toml", "aspk/search_spaces/auto_spikformer.toml", "aspk/py.typed"}
-    assert shipped | {"aspk/studies/digits.toml"} <= set(names)
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "aspk").rglob("*.py")}
+    assert shipped | {"aspk/studies/digits.toml"} | modules <= set(names)
     assert not [name for name in names if "test_" in name or name.startswith("tests")]
 
 

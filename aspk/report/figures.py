@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.patches import Patch
 
-from aspk.energy import PAPER, energy_mj, energy_table
+from aspk.energy import PAPER, energy_mj, energy_table, energy_unit
 from aspk.metrics import LayerCount
 from aspk.report.summary import Row, StudySummary
-from aspk.report.tables import energy_unit, printable, titles
+from aspk.report.tables import printable, titles
 
 FRONT, PALE, BAD, REFERENCE = "#3b82f6", "#8b949e", "#e5484d", "#d97706"
 _LINES = (FRONT, REFERENCE, "#2f9e6e", "#a855f7", BAD, PALE)

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from optuna.study import Study
 
-from aspk.energy import PAPER, STRICT, energy_mj, layer_energy
+from aspk.energy import NOTHING, PAPER, STRICT, energy_mj, energy_unit, layer_energy, site_flag
 from aspk.errors import AspkError, StudyError
 from aspk.files import write_atomically
 from aspk.metrics import LayerCount
@@ -18,11 +18,9 @@ from aspk.report.figures import SVG_INK, energy_figure, front_figure, hypervolum
 from aspk.report.style import STYLE
 from aspk.report.summary import Row, StudySummary, summarise
 from aspk.report.tables import (
-    NOTHING,
     columns,
     compare_rows,
     csv_text,
-    energy_unit,
     number,
     printable,
     same_box,
@@ -30,7 +28,6 @@ from aspk.report.tables import (
 from aspk.space_file import space_from_dict
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the page loads nothing and runs nothing
-_SATURATED = 0.9  # mean firing rate above which a neuron carries little
 _ESTIMATE = (
     "Energy here is an estimate from operation counts, not a measurement: "
     f"{PAPER.mac_pj:g} pJ for a multiply-accumulate (MAC) and {PAPER.ac_pj:g} pJ for an accumulate (AC), "
@@ -224,15 +221,8 @@ def _energy(chosen: list[tuple[str, Row]]) -> list[str]:
     return parts
 
 
-def _flag(layer: LayerCount) -> str:
-    rate = layer.firing_rate_out
-    if rate is None:
-        return ""
-    return "dead" if rate == 0 else "saturated" if rate > _SATURATED else ""
-
-
 def _flag_count(layers: Sequence[LayerCount]) -> str:
-    flags = [_flag(layer) for layer in layers]
+    flags = [site_flag(layer) for layer in layers]
     counts = [f"{flags.count(name)} {name}" for name in ("dead", "saturated") if name in flags]
     return f' <span class="flag">{", ".join(counts)}</span>' if counts else ""
 
@@ -243,7 +233,7 @@ def _layers(layers: Sequence[LayerCount]) -> str:
     header = ["layer", "MAC", "AC", "firing rate in", "spikes out", "firing rate out"]
     rows = []
     for layer in layers:
-        bill, strict, flag = layer_energy(layer, PAPER), layer_energy(layer, STRICT), _flag(layer)
+        bill, strict, flag = layer_energy(layer, PAPER), layer_energy(layer, STRICT), site_flag(layer)
         rows.append(
             [
                 _text(layer.name),

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aspk.energy import NOTHING
 from aspk.files import write_atomically
 from aspk.report.summary import Row, StudySummary, evaluations_to_reach
 
-NOTHING = "–"
 _SHARE = 0.95  # of the best final hypervolume
 
 
@@ -56,11 +56,6 @@ def number(value: object) -> str:
         whole = value.is_integer() and 1e3 <= abs(value) < 1e15
         return f"{value:,.0f}" if whole else f"{value:.4g}"
     return printable(value)
-
-
-def energy_unit(mj: float) -> tuple[str, float]:
-    """Name of the unit that suits an energy, and its number in one mJ."""
-    return ("mJ", 1.0) if mj >= 0.1 else ("µJ", 1e3)
 
 
 def printable(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import asdict
 
 import torch
@@ -25,53 +25,70 @@ class Counter:
         self._shapes = {shape.name: shape for shape in shapes}
         self._inputs: dict[str, Tensor] = {}
         self._exact: dict[str, float] = defaultdict(float)
-        self._spikes: dict[str, float] = defaultdict(float)
+        self._spikes: dict[str, Tensor] = {}
         self._images = 0
+        self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=3)  # tensors and their sums
 
     def __call__(self, layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:
         """Add one layer's batch; see :class:`~aspk.supernet.spikformer.Observer`."""
-        shape, x = self._shapes[layer], inputs[0].detach()
+        shape, x = self._shapes[layer], inputs[0]
         static = shape.source == "image" and x.dim() == 4
         if static or shape.kind == "head":
             x = x[None]  # one step: [1, B, ...]
-        exact: float | None = None
         if shape.kind == "conv":
-            maps = x.sum(2)  # over channels: [T, B, H, W]
+            maps = x.detach().sum(2)  # over channels: [T, B, H, W]
+            steps = _step_sums(maps)
             exact = float((maps * _windows(maps)).sum(dtype=torch.float64)) * _fan_out(shape)
+        elif len(inputs) == 2:
+            steps, exact = _pairs(*inputs)
         else:
-            maps = x
-            exact = self._exact_pairs(inputs)
-        steps = maps.flatten(2).sum(2).sum(1, dtype=torch.float64)  # [T]
-        if exact is None:
+            steps = self._steps_of(x)
             exact = float(steps.sum()) * shape.operations / shape.input_size
         if static:
             steps, exact = steps.expand(shape.repeats), exact * shape.repeats
         self._inputs[layer] = self._inputs.get(layer, 0) + steps.cpu()
         self._exact[layer] += exact
         if spikes is not None:
-            self._spikes[layer] += float(spikes.detach().flatten(2).sum(2).sum(dtype=torch.float64))
+            self._spikes[layer] = self._spikes.get(layer, 0) + self._steps_of(spikes).cpu()
         if layer == "head":
             self._images += x.shape[1]
+            self._recent.clear()
 
-    @staticmethod
-    def _exact_pairs(inputs: tuple[Tensor, ...]) -> float | None:
-        """For q kᵀ the accumulates where both fire: over channels, spikes of q times spikes of k."""
-        if len(inputs) != 2:
-            return None
-        q, k = (y.detach().sum(-2) for y in inputs)  # over tokens: [T, B, heads, D/heads]
-        return float((q * k).sum(dtype=torch.float64))
+    def _steps_of(self, x: Tensor) -> Tensor:
+        """Sums at each step; once for a tensor that one layer fires and the next ones read."""
+        for tensor, sums in self._recent:
+            if tensor is x:
+                return sums
+        self._recent.append((x, _step_sums(x.detach())))
+        return self._recent[-1][1]
 
     def counts(self) -> tuple[LayerCount, ...]:
         """Means over all images seen so far."""
-        return tuple(
-            LayerCount(
-                **asdict(shape),
-                input_sums=tuple((self._inputs[name] / self._images).tolist()),
-                exact_operations=self._exact[name] / self._images,
-                output_spikes=self._spikes[name] / self._images,
-            )
-            for name, shape in self._shapes.items()
+        return tuple(self._count(shape) for shape in self._shapes.values())
+
+    def _count(self, shape: LayerShape) -> LayerCount:
+        fired = self._spikes[shape.name] / self._images if shape.name in self._spikes else torch.zeros(0)
+        return LayerCount(
+            **asdict(shape),
+            input_sums=tuple((self._inputs[shape.name] / self._images).tolist()),
+            exact_operations=self._exact[shape.name] / self._images,
+            output_spikes=float(fired.sum()),
+            output_sums=tuple(fired.tolist()),
         )
+
+
+def _step_sums(x: Tensor) -> Tensor:
+    """Sums at each step, [T], of [T, B, ...]; in float32 within an image only."""
+    return x.sum(tuple(range(2, x.dim()))).sum(1, dtype=torch.float64)
+
+
+def _pairs(q: Tensor, k: Tensor) -> tuple[Tensor, float]:
+    """For q kᵀ the spikes of q at each step, and the accumulates where both fire.
+
+    Over channels, spikes of q times spikes of k.
+    """
+    q, k = (y.detach().sum(-2) for y in (q, k))  # over tokens: [T, B, heads, D/heads]
+    return _step_sums(q), float((q * k).sum(dtype=torch.float64))
 
 
 def _fan_out(conv: LayerShape) -> int:

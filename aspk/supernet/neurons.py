@@ -47,22 +47,30 @@ def lif(
 def _integrate(
     x: Tensor, tau: float, v_threshold: float, hard: bool, decay_input: bool, membrane: Tensor | None
 ) -> Tensor:
-    """Spikes; fills ``membrane``, if given, with H (shape of x)."""
+    """Spikes; fills ``membrane``, if given, with H (shape of x).
+
+    Written for few passes over memory: H of the first step is X / tau or X, and after the last nothing is
+    reset. In eager mode the passes are what a LIF costs.
+    """
     spikes = torch.empty_like(x)
-    v = torch.zeros_like(x[0])
+    v = x[0] / tau if decay_input else x[0].clone()
+    change = torch.empty_like(v)
     for step, current in enumerate(x):
-        if decay_input:
-            v += (current - v).div_(tau)
-        else:
-            v += current - v / tau
-        fired = v >= v_threshold
-        spikes[step] = fired
+        if step and decay_input:
+            torch.sub(current, v, out=change)
+            v += change.div_(tau)
+        elif step:
+            torch.div(v, tau, out=change)
+            v += torch.sub(current, change, out=change)
+        fired = torch.ge(v, v_threshold, out=spikes[step])
         if membrane is not None:
             membrane[step] = v
+        if step + 1 == len(x):
+            break
         if hard:
-            v.masked_fill_(fired, 0.0)
+            v.addcmul_(v, fired, value=-1)  # v * (1 - S), exactly
         else:
-            v -= spikes[step] * v_threshold
+            v.sub_(fired, alpha=v_threshold)
     return spikes
 
 
@@ -80,25 +88,24 @@ class _LIF(torch.autograd.Function):
     ) -> Tensor:
         membrane = torch.empty_like(x)
         spikes = _integrate(x, tau, v_threshold, hard, decay_input, membrane)
-        ctx.save_for_backward(membrane)
+        ctx.save_for_backward(membrane, spikes)
         ctx.constants = (tau, v_threshold, hard, decay_input)
         return spikes
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        (membrane,) = ctx.saved_tensors
+        membrane, spikes = ctx.saved_tensors
         tau, v_threshold, hard, decay_input = ctx.constants
         (grad_spikes,) = grads
-        activation = torch.sigmoid((membrane - v_threshold).mul_(_SURROGATE_SLOPE))
+        activation = torch.sub(membrane, v_threshold).mul_(_SURROGATE_SLOPE).sigmoid_()
         # dS/dH of the surrogate, times what arrives at S: all steps at once
-        grad_h = activation.mul(1 - activation).mul_(_SURROGATE_SLOPE).mul_(grad_spikes)
+        grad_h = torch.ops.aten.sigmoid_backward(grad_spikes, activation).mul_(_SURROGATE_SLOPE)
         keep = 1.0 - 1.0 / tau
-        grad_v = torch.zeros_like(membrane[0])  # d loss / d V[t], from the later steps
-        for step in range(len(membrane) - 1, -1, -1):
+        for step in range(len(membrane) - 2, -1, -1):
+            grad_v = grad_h[step + 1] * keep  # d loss / d V[t], from the later steps
             if hard:
-                grad_v.masked_fill_(membrane[step] >= v_threshold, 0.0)
+                grad_v.addcmul_(grad_v, spikes[step], value=-1)
             grad_h[step] += grad_v
-            grad_v = grad_h[step] * keep
         if decay_input:
             grad_h /= tau
         return grad_h, None, None, None, None

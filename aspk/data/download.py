@@ -1,0 +1,78 @@
+"""Downloading a published file, only when asked to: checked, then written in one piece."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from aspk.errors import DataError
+from aspk.files import write_atomically
+
+_CHUNK = 1 << 20
+_MOST = 200 << 20  # bytes; the largest published file has 162 MiB
+_TIMEOUT = 60  # seconds without an answer
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A published file.
+
+    Attributes:
+        url: its address.
+        md5: its published checksum, hexadecimal.
+    """
+
+    url: str
+    md5: str
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.url.rpartition("/")[2]
+
+
+def fetch(remote: Remote, folder: Path) -> Path:
+    """Download a file into a folder, which is made if need be.
+
+    Nothing is written unless the checksum is right; a crash leaves no half of a file.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: no answer, not the published file, or the folder cannot be written.
+    """
+    path = folder / remote.name
+    try:
+        content = _read(remote)
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if found != remote.md5:
+            raise DataError(
+                f"{remote.url}: got {len(content)} bytes of MD5 {found}, expected MD5 {remote.md5}; "
+                f"{path} was not written. Try again, or get the file from elsewhere"
+            )
+        write_atomically(path, content)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise DataError(
+            f"cannot download {remote.url} to {path}: {error}; try again, or put the file there yourself"
+        ) from None
+    return path
+
+
+def _read(remote: Remote) -> bytes:
+    content = bytearray()
+    with (
+        urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as response,
+        tqdm(total=response.length, desc=remote.name, unit="B", unit_scale=True) as bar,
+    ):
+        while chunk := response.read(_CHUNK):
+            content += chunk
+            bar.update(len(chunk))
+            if len(content) > _MOST:
+                raise DataError(f"{remote.url}: more than {_MOST} bytes, which the published file has not")
+    return bytes(content)

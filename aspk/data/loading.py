@@ -1,0 +1,112 @@
+"""From settings to a data set: source, splits, size, standardisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from aspk.data.cifar import cifar10, cifar100
+from aspk.data.digits import digits
+from aspk.data.fashion_mnist import fashion_mnist
+from aspk.data.image_folder import image_folder
+from aspk.data.sources import Images, Source
+from aspk.data.splits import DataSet, Split, stratified_split
+from aspk.errors import DataError
+from aspk.settings import DataSettings
+
+_TEST_SHARE = 0.2  # where a data set has no test set of its own
+_CHUNK = 4096  # images resized at once
+_SOURCES: dict[str, Callable[[DataSettings, bool], Source]] = {
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "image_folder": image_folder,
+}
+_Indices = npt.NDArray[np.int64]
+_Pixels = npt.NDArray[np.float32]
+
+
+def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
+    """Load a data set in its three splits.
+
+    The splits are stratified by class, never overlap, and are always the same for the same settings.
+
+    Args:
+        data: the settings, or a name alone: ``digits``, ``fashion_mnist``, ``cifar10``, ``cifar100`` or
+            ``image_folder``.
+        download: whether files that are missing may be downloaded.
+
+    Raises:
+        DataError: an unknown name, a missing or damaged file, or sizes that do not fit.
+    """
+    settings = DataSettings(name=data) if isinstance(data, str) else data
+    if settings.name not in _SOURCES:
+        raise DataError(f"data set {settings.name!r}: expected one of {', '.join(_SOURCES)}")
+    source = _SOURCES[settings.name](settings, download)
+    train, search, test = _split(source, settings)
+    for name, indices in (("train", train), ("search", search), ("test", test)):
+        if not len(indices):
+            raise DataError(f"{settings.name}: no image is left for {name}; its splits are too large")
+    pixels = _pixels(source.train, train, settings.resize)
+    statistics = [(pixels[:, c].mean(), pixels[:, c].std()) for c in range(pixels.shape[1])]
+
+    def prepared(images: Images, indices: _Indices, pixels: _Pixels) -> Split:
+        _standardise(pixels, statistics)
+        return Split(torch.from_numpy(pixels), torch.from_numpy(images.labels[indices]))
+
+    held_out = source.test or source.train
+    found, tested = _pixels(source.train, search, settings.resize), _pixels(held_out, test, settings.resize)
+    if not pixels.shape[1:] == found.shape[1:] == tested.shape[1:]:
+        raise DataError(f"{settings.name}: training and test images differ in size; set resize")
+    _, channels, height, width = pixels.shape
+    return DataSet(
+        settings.name,
+        (channels, height, width),
+        source.classes,
+        prepared(source.train, train, pixels),
+        prepared(source.train, search, found),
+        prepared(held_out, test, tested),
+        settings,
+    )
+
+
+def _split(source: Source, settings: DataSettings) -> tuple[_Indices, _Indices, _Indices]:
+    """Indices of ``train`` and ``search`` into the training data, of ``test`` into the test set if any."""
+    train = () if settings.train is None else (settings.train,)
+    labels = source.train.labels
+    try:
+        if source.test is None:
+            share = _TEST_SHARE if settings.test is None else settings.test
+            test, search, rest, *_ = stratified_split(labels, (share, settings.search, *train))
+            return rest, search, test
+        search, rest, *_ = stratified_split(labels, (settings.search, *train))
+        if settings.test is None:
+            return rest, search, np.arange(len(source.test.labels))
+        return rest, search, stratified_split(source.test.labels, (settings.test,))[0]
+    except DataError as error:
+        raise DataError(f"{settings.name}: {error}") from None
+
+
+def _pixels(images: Images, indices: _Indices, size: int | None) -> _Pixels:
+    """Pixels of some images, [n, C, H, W], brought to ``size`` by ``size`` (bilinear, antialiased)."""
+    pixels = images.read(indices)
+    if size is None or pixels.shape[2:] == (size, size):
+        return pixels
+    resized = np.empty((*pixels.shape[:2], size, size), np.float32)
+    for start in range(0, len(pixels), _CHUNK):
+        chunk = torch.from_numpy(pixels[start : start + _CHUNK])
+        bigger = F.interpolate(chunk, (size, size), mode="bilinear", antialias=True)
+        resized[start : start + _CHUNK] = bigger.numpy()
+    return resized
+
+
+def _standardise(pixels: _Pixels, statistics: list[tuple[np.float32, np.float32]]) -> None:
+    """Subtract each channel's mean and divide by its deviation, in place."""
+    for channel, (mean, deviation) in enumerate(statistics):
+        pixels[:, channel] -= mean
+        pixels[:, channel] /= deviation or np.float32(1)  # a channel that is the same everywhere

@@ -1,0 +1,114 @@
+"""What a data set's reader gives, and how a file that is not there or not whole is reported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from aspk.data.download import Remote, fetch
+from aspk.errors import DataError
+from aspk.settings import DataSettings
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images that are not split yet.
+
+    Attributes:
+        labels: class of each image, [N].
+        read: the pixels of the images of some indices, [n, C, H, W], float32 between 0 and 1, in an array
+            that the caller may change.
+    """
+
+    labels: npt.NDArray[np.int64]
+    read: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as its authors publish it.
+
+    Attributes:
+        classes: number of classes.
+        train: the training data, or everything if there is no test set.
+        test: the data set's own test set, if it has one.
+    """
+
+    classes: int
+    train: Images
+    test: Images | None = None
+
+
+def images_of_bytes(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Images:
+    """Images from bytes, [N, C, H, W], which stay bytes until they are read."""
+
+    def read(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        chosen = pixels[indices].astype(np.float32)
+        chosen /= 255
+        return chosen
+
+    return Images(labels.astype(np.int64), read)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the files of a data set may be, and where they come from.
+
+    Attributes:
+        name: the data set's name.
+        remotes: the published files.
+        note: further advice for somebody who lacks them.
+        installed: folders where a system package puts them.
+    """
+
+    name: str
+    remotes: tuple[Remote, ...]
+    note: str = ""
+    installed: tuple[Path, ...] = ()
+
+    def places(self, settings: DataSettings) -> tuple[Path, ...]:
+        """The folders that are searched, in order: the one in the settings, or those that are usual."""
+        if settings.folder is not None:
+            return (Path(settings.folder).expanduser(),)
+        return (*self.installed, cache_folder() / self.name)
+
+    def get(
+        self, remote: Remote, settings: DataSettings, *, names: Sequence[str], download: bool = False
+    ) -> Path:
+        """A file of the data set, from where it is, or downloaded if that is wanted.
+
+        Args:
+            remote: the published file.
+            settings: may name the folder.
+            names: the forms in which the file is welcome, the best first.
+            download: whether it may be downloaded.
+
+        Raises:
+            DataError: it is nowhere; the message says where it was looked for and how to get it.
+        """
+        places = self.places(settings)
+        for path in (place / name for place in places for name in names):
+            if path.exists():
+                return path
+        if download:
+            return fetch(remote, places[-1])
+        looked = ", ".join(map(str, places))
+        raise DataError(f"{self.name}: no file {' or '.join(names)} in {looked}; {self.advice(remote)}")
+
+    def damaged(self, path: Path, remote: Remote, what: str) -> DataError:
+        """The error for a file that cannot be read."""
+        return DataError(f"{path}: damaged, or not a file of {self.name}: {what}; {self.advice(remote)}")
+
+    def advice(self, remote: Remote) -> str:
+        """How to get a file."""
+        return f"get it with 'aspk train --download' or from {remote.url} (MD5 {remote.md5}){self.note}"
+
+
+def cache_folder() -> Path:
+    """Where downloaded data sets go: ``aspk`` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aspk"

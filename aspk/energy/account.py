@@ -1,0 +1,104 @@
+"""Bills: operation counts times an :class:`EnergyModel`. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from aspk.energy.model import EnergyModel
+from aspk.energy.presets import PAPER
+from aspk.metrics import LayerCount
+
+_MJ_PER_PJ = 1e-9
+_NORMALISATION_MACS = 2  # scale and shift of one value
+SATURATED = 0.9  # mean firing rate above which a neuron carries little
+
+Flag = Literal["dead", "saturated", ""]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerEnergy:
+    """The bill of one layer for one image.
+
+    Attributes:
+        name: the layer's name.
+        mac: multiply-accumulates.
+        ac: accumulates (synaptic operations).
+        mj: estimated energy in mJ, all included.
+        neuron_mj: the part of it that neuron updates take.
+        memory_mj: the part of it that weights, membranes and address events take.
+    """
+
+    name: str
+    mac: float
+    ac: float
+    mj: float
+    neuron_mj: float = 0.0
+    memory_mj: float = 0.0
+
+
+def layer_energy(layer: LayerCount, model: EnergyModel) -> LayerEnergy:
+    """The bill of one layer, its normalisation and the neurons behind it under ``model``."""
+    mac, ac = _operations(layer, model)
+    updates = layer.output_size * layer.repeats
+    neurons = model.neuron_update_pj * updates
+    memory = (
+        model.weight_read_pj * (mac + ac)
+        + model.membrane_access_pj * updates
+        + model.spike_event_pj * layer.output_spikes
+    )
+    mac += _normalisation(layer, model)
+    return LayerEnergy(
+        name=layer.name,
+        mac=mac,
+        ac=ac,
+        mj=_MJ_PER_PJ * (model.mac_pj * mac + model.ac_pj * ac + neurons + memory),
+        neuron_mj=_MJ_PER_PJ * neurons,
+        memory_mj=_MJ_PER_PJ * memory,
+    )
+
+
+def _operations(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
+    """Synaptic MAC and AC of one image."""
+    if getattr(model, layer.kind, "billed") == "omitted":  # there is a switch for each kind but conv
+        return 0.0, 0.0
+    dense = float(layer.operations * _billed_steps(layer, model))
+    weighted = layer.kind in ("conv", "linear")
+    if layer.kind == "head" or layer.source in ("image", "analog"):
+        return dense, 0.0
+    if weighted and layer.source == "residual" and model.residual == "dense":
+        return dense, 0.0
+    exact = model.padding == "exact" if weighted else model.attention == "exact"
+    return 0.0, layer.exact_operations if exact else layer.firing_rate_in * dense
+
+
+def _normalisation(layer: LayerCount, model: EnergyModel) -> float:
+    """MACs of the batch normalisation between a layer and its neurons."""
+    if model.normalisation == "folded" or layer.kind not in ("conv", "linear"):
+        return 0.0
+    return float(_NORMALISATION_MACS * layer.output_size * _billed_steps(layer, model))
+
+
+def _billed_steps(layer: LayerCount, model: EnergyModel) -> int:
+    once = layer.source == "image" and model.first_layer_repeats == "1"
+    return 1 if once else layer.repeats
+
+
+def energy_table(layers: Iterable[LayerCount], model: EnergyModel = PAPER) -> list[LayerEnergy]:
+    """The bill of every layer, in order."""
+    return [layer_energy(layer, model) for layer in layers]
+
+
+def energy_mj(layers: Sequence[LayerCount], model: EnergyModel = PAPER) -> float:
+    """Estimated energy of one image in mJ: the sum over :func:`energy_table`."""
+    return math.fsum(row.mj for row in energy_table(layers, model))
+
+
+def site_flag(layer: LayerCount) -> Flag:
+    """What is wrong with the neurons behind a layer: ``dead`` (rate 0), ``saturated`` (> 0.9), or nothing."""
+    rate = layer.firing_rate_out
+    if rate is None:
+        return ""
+    return "dead" if rate == 0 else "saturated" if rate > SATURATED else ""

@@ -1,0 +1,83 @@
+"""An energy account as a value: its constants, and its answer to each question that accounts disagree on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from aspk.errors import EnergyModelError
+
+_SWITCHES = {
+    "residual": ("events", "dense"),
+    "first_layer_repeats": ("T", "1"),
+    "padding": ("dense", "exact"),
+    "attention": ("rate", "exact", "omitted"),
+    "head": ("dense", "omitted"),
+    "linear": ("billed", "omitted"),
+    "normalisation": ("folded", "billed"),
+}
+_SYNAPTIC = ("mac_pj", "ac_pj")
+_OPTIONAL = ("neuron_update_pj", "membrane_access_pj", "weight_read_pj", "spike_event_pj")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergyModel:
+    """Constants and switches of an energy account.
+
+    Attributes:
+        name: shown in tables.
+        mac_pj: energy of a multiply-accumulate (MAC) in pJ.
+        ac_pj: energy of an accumulate (AC) in pJ.
+        residual: how a layer that reads the integer residual stream is billed. ``events``: a value n is n
+            spikes, AC. ``dense``: every dense operation is a MAC.
+        first_layer_repeats: ``T``: the first convolution is billed at each step, as published figures do;
+            ``1``: once for a static image.
+        padding: ``dense``: rate times dense operations, which counts the padding of convolutions;
+            ``exact``: only operations whose output lies inside the image.
+        attention: q kᵀ and (q kᵀ) v as ``rate`` (spikes of q, of v, times tokens), ``exact`` (in q kᵀ only
+            pairs where both fire), or ``omitted``.
+        head: the classifier reads means, so it is billed ``dense`` as MACs, or ``omitted``.
+        linear: linear layers other than the head are ``billed``, or ``omitted`` as by a script that looks
+            for ``conv`` in the layers' names.
+        normalisation: batch normalisation is ``folded`` into the layer before it and costs nothing, or
+            ``billed`` as two MACs for each value.
+        neuron_update_pj: energy in pJ of updating one neuron's membrane for one step.
+        membrane_access_pj: energy in pJ of reading and writing one membrane for one step.
+        weight_read_pj: energy in pJ of reading one weight, once for each MAC and AC of a layer.
+        spike_event_pj: energy in pJ of sending one spike (an address event).
+    """
+
+    name: str = "spikformer_paper"
+    mac_pj: float = 4.6
+    ac_pj: float = 0.9
+    residual: Literal["events", "dense"] = "events"
+    first_layer_repeats: Literal["T", "1"] = "T"
+    padding: Literal["dense", "exact"] = "dense"
+    attention: Literal["rate", "exact", "omitted"] = "rate"
+    head: Literal["dense", "omitted"] = "dense"
+    linear: Literal["billed", "omitted"] = "billed"
+    normalisation: Literal["folded", "billed"] = "folded"
+    neuron_update_pj: float = 0.0
+    membrane_access_pj: float = 0.0
+    weight_read_pj: float = 0.0
+    spike_event_pj: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise EnergyModelError(f"energy model: name = {self.name!r}: expected a string")
+        for switch, allowed in _SWITCHES.items():
+            if getattr(self, switch) not in allowed:
+                raise EnergyModelError(
+                    f"energy model {self.name!r}: {switch} = {getattr(self, switch)!r}: "
+                    f"expected one of {allowed}"
+                )
+        for constant in (*_SYNAPTIC, *_OPTIONAL):
+            value = getattr(self, constant)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            positive = constant in _SYNAPTIC
+            if not number or not 0 <= value < math.inf or (positive and not value):
+                raise EnergyModelError(
+                    f"energy model {self.name!r}: {constant} = {value!r}: "
+                    f"expected pJ {'above 0' if positive else 'of 0 or above'}"
+                )

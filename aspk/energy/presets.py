@@ -1,0 +1,112 @@
+"""Accounts named after what they reproduce. ``docs/energy.md`` gives each one's formula and source at length.
+
+In all formulas ``MAC_l`` are the dense multiply-accumulates of layer l in one step and ``rate_l`` is the mean
+value that it reads (the firing rate, for spikes).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from aspk.energy.model import EnergyModel
+from aspk.errors import EnergyModelError
+
+# Zhou et al., "Spikformer", ICLR 2023, appendix on energy; constants of Horowitz, ISSCC 2014, 45 nm:
+# E = 4.6 * T * MAC(first convolution) + 0.9 * sum_l rate_l * T * MAC_l
+PAPER = EnergyModel()
+
+# The same, but q, k, v and fc1 read integers, which a multiplier has to multiply with:
+# E = 4.6 * T * (MAC(first convolution) + sum_residual MAC_l) + 0.9 * sum_spikes rate_l * T * MAC_l
+STRICT = EnergyModel(name="strict_dense_residual", residual="dense")
+
+# zhouchenlin2096/Spikingformer, energy_consumption_calculation/flops_counter.py: sums over the modules with
+# "conv" or "head" in their names. On a Spikformer, whose projections are called q_linear, fc1_linear and so
+# on, that leaves out every linear layer but the head. Its attention term differs a little, see the docs.
+SPIKINGFORMER_SCRIPT = EnergyModel(name="spikingformer_script", residual="dense", linear="omitted")
+
+# iCGY96/syops-counter, syops/ops.py: 4.6 * MACs + 0.9 * ACs over all modules that it has a hook for. A layer
+# whose input is not all 0/1 is dense; batch normalisation is two operations a value; a LIF update counts one
+# MAC and one AC; q kᵀ and (q kᵀ) v are functions, not modules, so they are not seen.
+SYOPS = EnergyModel(
+    name="syops", residual="dense", attention="omitted", normalisation="billed", neuron_update_pj=4.6 + 0.9
+)
+
+# Horowitz, ISSCC 2014, figure 1.1.9, 45 nm at 0.9 V. AC = one addition, MAC = one multiplication + addition.
+FP32 = EnergyModel(name="45nm_fp32", mac_pj=3.7 + 0.9, ac_pj=0.9)
+FP16 = EnergyModel(name="45nm_fp16", mac_pj=1.1 + 0.4, ac_pj=0.4)
+INT8 = EnergyModel(name="45nm_int8", mac_pj=0.2 + 0.03, ac_pj=0.03)
+
+PRESETS: dict[str, EnergyModel] = {
+    model.name: model for model in (PAPER, STRICT, SPIKINGFORMER_SCRIPT, SYOPS, FP32, FP16, INT8)
+}
+
+NOTES: dict[str, str] = {
+    PAPER.name: "Spikformer's paper: first convolution as MACs at each step, everything else as events.",
+    STRICT.name: "The paper's account with layers that read the integer residual stream as dense MACs.",
+    SPIKINGFORMER_SCRIPT.name: "The widely copied script of Spikingformer. Too low on a Spikformer, whose "
+    "linear layers its name filter misses.",
+    SYOPS.name: "syops-counter: all modules, batch normalisation and neuron updates included, attention not.",
+    FP32.name: "45 nm, 32-bit floating point (Horowitz 2014): the paper's constants.",
+    FP16.name: "45 nm, 16-bit floating point (Horowitz 2014).",
+    INT8.name: "45 nm, 8-bit integers (Horowitz 2014); additions at 8 bits, without wider accumulators.",
+}
+
+
+def energy_model_from_dict(
+    data: Mapping[str, Any],
+    *,
+    where: str = "energy model",
+    name: str = "",
+) -> EnergyModel:
+    """Build an account from plain values: those of ``preset``, changed by the others.
+
+    Args:
+        data: fields of :class:`EnergyModel`, and ``preset`` (default ``spikformer_paper``).
+        where: what error messages call the source.
+        name: the account's name if ``data`` has none.
+
+    Raises:
+        EnergyModelError: naming ``where``, the key and the value.
+    """
+    values = dict(data)
+    preset = values.pop("preset", "spikformer_paper")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise EnergyModelError(f"{where}: preset = {preset!r}: expected one of {', '.join(PRESETS)}")
+    known = {item.name for item in fields(EnergyModel)}
+    for key, value in values.items():
+        if key not in known:
+            raise EnergyModelError(
+                f"{where}: unknown key {key} = {value!r}; expected preset, {', '.join(sorted(known))}"
+            )
+    if type(values.get("first_layer_repeats")) is int:
+        values["first_layer_repeats"] = str(values["first_layer_repeats"])  # 1 is as clear as "1"
+    try:
+        return EnergyModel(**{**asdict(PRESETS[preset]), "name": name or f"{preset}, changed", **values})
+    except EnergyModelError as error:
+        raise EnergyModelError(f"{where}: {error}") from None
+
+
+def load_energy_model(source: str | Path) -> EnergyModel:
+    """An account by the name of a preset, or from a TOML file of :class:`EnergyModel`'s fields.
+
+    Raises:
+        EnergyModelError: there is no such preset or file, or the file is not valid; the message names file,
+            key and value.
+    """
+    if isinstance(source, str) and source in PRESETS:
+        return PRESETS[source]
+    path = Path(source)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EnergyModelError(
+            f"no energy model {str(source)!r} ({error.strerror}): give a TOML file or one of "
+            f"{', '.join(PRESETS)}"
+        ) from None
+    except (ValueError, RecursionError) as error:  # ValueError: also not UTF-8
+        raise EnergyModelError(f"{path}: not a TOML file: {error}") from None
+    return energy_model_from_dict(data, where=str(path), name=path.stem)

@@ -1,0 +1,5 @@
+"""Operation counts and energy of a user's own torch module."""
+
+from aspk.profiling.profile import NeuronSite, Profile, profile_energy
+
+__all__ = ["NeuronSite", "Profile", "profile_energy"]

@@ -1,0 +1,75 @@
+"""Folders of images, read with torchvision."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from data_files import assert_holds, labelled, pictures, pixels, settings
+
+from aspk.data import load_data
+from aspk.errors import DataError
+
+
+def write_images(folder, count=6, size=8, seed=0, classes=("ant", "bee")):
+    from PIL import Image
+
+    written, labels = pictures(count * len(classes), 3, size, seed), []
+    for number, image in enumerate(written):
+        place = folder / classes[number % len(classes)]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(place / f"{number:03}.png")
+        labels.append(number % len(classes))
+    order = sorted(range(len(labels)), key=lambda number: (labels[number], number))
+    return written[order], np.array(labels)[order]
+
+
+@pytest.mark.parametrize("held_out", ["test", "val"])
+def test_image_folder_with_a_test_set(tmp_path, held_out):
+    train, test = write_images(tmp_path / "train"), write_images(tmp_path / held_out, 2, seed=1)
+    data = load_data(settings("image_folder", tmp_path))
+    assert (data.shape, data.classes) == ((3, 8, 8), 2)
+    assert_holds(data, *train, *test)
+
+
+@pytest.mark.parametrize("inside", ["", "train"])
+def test_image_folder_without_a_test_set(tmp_path, inside):
+    images, labels = write_images(tmp_path / inside)
+    data = load_data(settings("image_folder", tmp_path, test=2, search=4))
+    parts = [data.train, data.search, data.test]
+    assert [len(part) for part in parts] == [6, 4, 2]
+    found = [labelled(pixels(part.images), part.labels) for part in parts]
+    assert set.union(*found) == labelled(images, labels)
+
+
+def test_images_of_several_sizes_need_resize(tmp_path):
+    write_images(tmp_path, size=8)
+    write_images(tmp_path, 8, size=12)  # some of them over the others
+    (tmp_path / "ant" / "000.png").unlink()
+    write_images(tmp_path, 1, size=10)
+    with pytest.raises(DataError, match="set resize"):
+        load_data(settings("image_folder", tmp_path))
+    assert load_data(settings("image_folder", tmp_path, resize=6)).shape == (3, 6, 6)
+
+
+def test_image_folder_errors(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="give its folder"):
+        load_data("image_folder")
+    with pytest.raises(DataError, match=r"nowhere.*expected FOLDER/train/CLASS"):
+        load_data(settings("image_folder", tmp_path / "nowhere"))
+    write_images(tmp_path / "one", classes=("ant",))
+    with pytest.raises(DataError, match=r"one class \['ant'\]"):
+        load_data(settings("image_folder", tmp_path / "one"))
+    write_images(tmp_path / "two" / "train")
+    write_images(tmp_path / "two" / "test", classes=("ant", "cat"))
+    with pytest.raises(DataError, match=r"differ in the classes \['bee', 'cat'\]"):
+        load_data(settings("image_folder", tmp_path / "two"))
+    write_images(tmp_path / "sound")
+    damaged = tmp_path / "sound" / "bee" / "001.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    with pytest.raises(DataError, match=r"bee/001.png: damaged"):
+        load_data(settings("image_folder", tmp_path / "sound"))
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    with pytest.raises(DataError, match="needs a torchvision"):
+        load_data(settings("image_folder", tmp_path / "sound"))
