@@ -179,7 +179,7 @@ def _context(spec: StudySpec, asked: Question) -> dict[str, Any]:
         "energy": record["energy"],
         "evaluation": record["evaluation"],
         "classes": asked.faeb.classes,
-        "reference": asked.reference.scalars(),
+        "reference": attributes.metrics_to_attributes(asked.reference),
         "faeb": {"form": asked.faeb.form, "weight": asked.faeb.energy_weight, "floor": asked.faeb.floor},
         "anchors": {name: list(pair) for name, pair in asked.anchors.items()},
         "versions": {"python": platform.python_version()}

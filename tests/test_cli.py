@@ -33,7 +33,7 @@ def test_version_and_help(tmp_path):
     assert aspk("--version", cwd=tmp_path).stdout.split() == ["aspk", __version__]
     helped = aspk("--help", cwd=tmp_path)
     assert helped.returncode == 0
-    for command in ("space", "train", "search", "report", "compare", "export", "evaluate"):
+    for command in ("space", "train", "search", "report", "compare", "export", "evaluate", "energy"):
         assert re.search(rf"^\s+{command}\s", helped.stdout, re.MULTILINE)
 
 
