@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from dataclasses import asdict
 
 import torch
@@ -23,72 +23,91 @@ class Counter:
 
     def __init__(self, shapes: tuple[LayerShape, ...]) -> None:
         self._shapes = {shape.name: shape for shape in shapes}
-        self._inputs: dict[str, Tensor] = {}
-        self._exact: dict[str, float] = defaultdict(float)
-        self._spikes: dict[str, Tensor] = {}
+        self._inputs: dict[str, Tensor] = {}  # [T], float64
+        self._exact: dict[str, Tensor] = {}  # a number, float64
+        self._spikes: dict[str, Tensor] = {}  # [T], float64
+        self._windows: dict[str, Tensor] = {}
         self._images = 0
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=3)  # tensors and their sums
 
     def __call__(self, layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:
         """Add one layer's batch; see :class:`~aspk.supernet.spikformer.Observer`."""
-        shape, x = self._shapes[layer], inputs[0]
+        shape, x = self._shapes[layer], inputs[0].detach()
         static = shape.source == "image" and x.dim() == 4
         if static or shape.kind == "head":
             x = x[None]  # one step: [1, B, ...]
         if shape.kind == "conv":
-            maps = x.detach().sum(2)  # over channels: [T, B, H, W]
-            steps = _step_sums(maps)
-            exact = float((maps * _windows(maps)).sum(dtype=torch.float64)) * _fan_out(shape)
+            sums = self._sums(x, channels=2)  # [T, B, H, W]
+            steps, exact = _steps(sums), _total(sums * self._window(layer, sums)) * _fan_out(shape)
         elif len(inputs) == 2:
-            steps, exact = _pairs(*inputs)
+            steps, exact = _pairs(x, inputs[1].detach())
         else:
-            steps = self._steps_of(x)
-            exact = float(steps.sum()) * shape.operations / shape.input_size
+            steps = _steps(self._sums(x))
+            exact = steps.sum() * (shape.operations / shape.input_size)
         if static:
             steps, exact = steps.expand(shape.repeats), exact * shape.repeats
-        self._inputs[layer] = self._inputs.get(layer, 0) + steps.cpu()
-        self._exact[layer] += exact
+        _add(self._inputs, layer, steps)
+        _add(self._exact, layer, exact)
         if spikes is not None:
-            self._spikes[layer] = self._spikes.get(layer, 0) + self._steps_of(spikes).cpu()
+            over = 2 if shape.kind == "conv" else None
+            _add(self._spikes, layer, _steps(self._sums(spikes.detach(), channels=over)))
         if layer == "head":
             self._images += x.shape[1]
             self._recent.clear()
 
-    def _steps_of(self, x: Tensor) -> Tensor:
-        """Sums at each step; once for a tensor that one layer fires and the next ones read."""
+    def _sums(self, x: Tensor, channels: int | None = None) -> Tensor:
+        """Sums within each image, over its channels or over all it has; [T, B, ...].
+
+        Summed once for what one layer fires and the next ones read, though the heads may view it otherwise.
+        """
         for tensor, sums in self._recent:
-            if tensor is x:
+            if tensor.data_ptr() == x.data_ptr() and tensor.numel() == x.numel():
                 return sums
-        self._recent.append((x, _step_sums(x.detach())))
+        self._recent.append((x, x.sum(channels if channels else tuple(range(2, x.dim())))))
         return self._recent[-1][1]
+
+    def _window(self, layer: str, sums: Tensor) -> Tensor:
+        if layer not in self._windows:
+            self._windows[layer] = _windows(sums)
+        return self._windows[layer]
 
     def counts(self) -> tuple[LayerCount, ...]:
         """Means over all images seen so far."""
         return tuple(self._count(shape) for shape in self._shapes.values())
 
     def _count(self, shape: LayerShape) -> LayerCount:
-        fired = self._spikes[shape.name] / self._images if shape.name in self._spikes else torch.zeros(0)
+        fired = (self._spikes[shape.name] / self._images).tolist() if shape.name in self._spikes else []
         return LayerCount(
             **asdict(shape),
             input_sums=tuple((self._inputs[shape.name] / self._images).tolist()),
-            exact_operations=self._exact[shape.name] / self._images,
-            output_spikes=float(fired.sum()),
-            output_sums=tuple(fired.tolist()),
+            exact_operations=float(self._exact[shape.name]) / self._images,
+            output_spikes=float(sum(fired)),
+            output_sums=tuple(fired),
         )
 
 
-def _step_sums(x: Tensor) -> Tensor:
-    """Sums at each step, [T], of [T, B, ...]; in float32 within an image only."""
-    return x.sum(tuple(range(2, x.dim()))).sum(1, dtype=torch.float64)
+def _add(totals: dict[str, Tensor], layer: str, values: Tensor) -> None:
+    """Add on the device, so that nothing waits for it."""
+    totals[layer] = totals[layer] + values if layer in totals else values
 
 
-def _pairs(q: Tensor, k: Tensor) -> tuple[Tensor, float]:
+def _steps(sums: Tensor) -> Tensor:
+    """Sums at each step, [T], of sums within images, [T, B, ...]."""
+    within = sums.flatten(2).sum(2) if sums.dim() > 2 else sums
+    return within.sum(1, dtype=torch.float64)
+
+
+def _total(values: Tensor) -> Tensor:
+    return values.sum(dtype=torch.float64)
+
+
+def _pairs(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """For q kᵀ the spikes of q at each step, and the accumulates where both fire.
 
     Over channels, spikes of q times spikes of k.
     """
-    q, k = (y.detach().sum(-2) for y in (q, k))  # over tokens: [T, B, heads, D/heads]
-    return _step_sums(q), float((q * k).sum(dtype=torch.float64))
+    q, k = q.sum(-2), k.sum(-2)  # over tokens: [T, B, heads, D/heads]
+    return _steps(q), _total(q * k)
 
 
 def _fan_out(conv: LayerShape) -> int:
