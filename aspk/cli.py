@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aspk.study_file import StudySpec
 
 _INTERRUPTED = 130  # the shell's code for Ctrl-C
+_STORAGE_LIBRARIES = ("optuna", "sqlalchemy", "sqlite3", "psycopg")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (AspkError, OSError) as error:
         print(f"aspk: error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _STORAGE_LIBRARIES:
+            raise
+        reason = str(error).partition("\n")[0]  # SQLAlchemy adds the statement and its parameters
+        print(f"aspk: error: the study's storage failed: {reason}", file=sys.stderr)
         return 1
 
 

@@ -120,6 +120,20 @@ def test_a_folder_that_cannot_be_written_is_a_clean_error(study_file, tmp_path, 
     assert "aspk: error: " in capsys.readouterr().err
 
 
+def test_a_storage_that_fails_in_the_middle_is_a_clean_error(study_file, monkeypatch, capsys):
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import OperationalError
+
+    def full(*arguments, **options):
+        raise OperationalError("INSERT ...", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(RDBStorage, "set_trial_user_attr", full)
+    assert main(["search", str(study_file), "--evaluations", "3", "--device", "cpu"]) == 1
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if "aspk: error" in text]
+    assert "storage failed" in line
+    assert "database or disk is full" in line
+
+
 def test_ctrl_c_during_training_saves_and_says_how_to_go_on(tmp_path):
     file = tmp_path / "new.toml"
     file.write_text(
