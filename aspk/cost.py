@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aspk.config import NetworkSettings, SubnetConfig
-from aspk.metrics import Kind, LayerShape, Source
+from aspk.metrics import LayerShape, Source
 
 STEM_STAGES = 4
 STEM_FRACTIONS = (8, 4, 2, 1)  # stage i has embed_dim / fraction channels
@@ -103,10 +103,9 @@ def _layers(
         yield linear(f"blocks.{index}.proj", "spikes", inner, width)
         yield linear(f"blocks.{index}.fc1", "residual", width, hidden)
         yield linear(f"blocks.{index}.fc2", "spikes", hidden, width)
-    head: Kind = "head"
     yield LayerShape(
         name="head",
-        kind=head,
+        kind="head",
         source="analog",
         operations=width * classes,
         repeats=1,

@@ -15,7 +15,6 @@ import pytest
 from optuna.trial import TrialState
 
 from aspk import attributes
-from aspk.config import SubnetConfig
 from aspk.errors import AspkError, CheckpointError, EvaluationError, StudyError
 from aspk.settings import DataSettings
 from aspk.space_file import load_space
@@ -88,17 +87,14 @@ class Moody(FormulaEvaluator):
 
 
 def test_a_failed_evaluation_is_a_failed_trial_and_costs_no_other(tmp_path):
-    shallow = dataclasses.replace(SPACE.reference, blocks=SPACE.reference.blocks[:1])
-    spec, evaluator = spec_in(tmp_path), Moody(SPACE)
-    asked = asked_for(spec)
-    asked = dataclasses.replace(asked, evaluator=evaluator)
+    spec = spec_in(tmp_path)
+    asked = dataclasses.replace(asked_for(spec), evaluator=Moody(SPACE))
     study = run_study(spec, asked, progress=False).study
     failed = study.get_trials(states=(TrialState.FAIL,))
     assert failed
     assert all(trial.params["depth"] == 2 for trial in failed)
     assert all("too deep" in trial.user_attrs[attributes.FAILURE] for trial in failed)
     assert len(complete(study)) == 20
-    assert isinstance(shallow, SubnetConfig)
 
 
 def test_a_search_in_which_everything_fails_ends(tmp_path):

@@ -66,7 +66,7 @@ def _list(root: Path, resize: int | None) -> tuple[list[str], Images]:
     return list(listed.classes), Images(np.array(listed.targets, np.int64), read)
 
 
-def _read(paths: Sequence[str], loader: Any, resize: int | None) -> npt.NDArray[np.float32]:  # noqa: ANN401
+def _read(paths: Sequence[str], loader: Any, resize: int | None) -> npt.NDArray[np.float32]:  # noqa: ANN401  # torchvision's
     from torchvision.transforms.v2 import functional  # noqa: PLC0415  # heavy, and used only here
 
     pixels = np.empty((0, 0, 0, 0), np.float32)

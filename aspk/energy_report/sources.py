@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from aspk import cost
 from aspk.attributes import metrics_from_attributes
 from aspk.checkpoint import load_supernet
 from aspk.config import SubnetConfig
-from aspk.data import DataSet, load_data
+from aspk.data import load_data
 from aspk.device import resolve_device
 from aspk.errors import AspkError, CheckpointError, GenotypeError, StudyError
 from aspk.evaluator import SupernetEvaluator, measure
@@ -177,11 +177,6 @@ def weights_account(
         details={"space": space.name, "weights": str(weights), "data": source.provenance(), "split": split}
         | {"accuracy": metrics.accuracy, "config": chosen.to_json()},
     )
-
-
-def _data(record: object, folder: str | None) -> DataSet:
-    settings = DataSettings.from_json(record)
-    return load_data(replace(settings, folder=folder or settings.folder))
 
 
 def read_config(path: Path) -> SubnetConfig:

@@ -67,7 +67,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
     """
 
     def __init__(self, module: nn.Module, neurons: tuple[type[nn.Module], ...] = ()) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.operations: dict[str, Operation] = {}
         self.neurons: dict[str, Neurons] = {}
         self.module = module

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ class Column:
     of: Callable[[Row], object]
 
 
+def _objective_value(index: int, row: Row) -> float:
+    return row.values[index]
+
+
 def columns(summary: StudySummary) -> list[Column]:
     """The columns of the Pareto table that this study has something for."""
     found = [Column("trial", lambda row: row.number)]
     for index, name in enumerate(summary.objectives):
-        found.append(Column(name, lambda row, index=index: row.values[index]))  # type: ignore[misc]
+        found.append(Column(name, partial(_objective_value, index)))
     if summary.faeb:
         found.append(Column("F_AEB", lambda row: row.f_aeb))
     metrics = [

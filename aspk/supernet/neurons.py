@@ -93,7 +93,7 @@ class _LIF(torch.autograd.Function):
         return spikes
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # as above
         membrane, spikes = ctx.saved_tensors
         tau, v_threshold, hard, decay_input = ctx.constants
         (grad_spikes,) = grads
