@@ -102,7 +102,7 @@ class _Run:
         self.supernet = Supernet(space, shape=data.shape, classes=data.classes, seed=seed)
         self.supernet.to(data.train.images.device)
         self.optimizer = torch.optim.AdamW(
-            self.supernet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            self.supernet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         self.update = 0
         self._accuracies: dict[str, str] = {}

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "aspk"
 FLOORS = [
     ["errors", "files", "interrupt", "config", "space", "space_file", "metrics", "pareto"],
     ["energy", "cost", "objectives", "scalarization", "operators", "evaluation", "attributes", "settings"],
-    ["device", "data", "supernet", "engines", "checkpoint", "training", "profiling"],
+    ["device", "data", "native", "supernet", "engines", "checkpoint", "training", "profiling"],
     ["evaluator", "surrogate", "ranking"],
     ["problem", "samplers"],
     ["study_file", "storage", "study", "export", "report", "energy_report"],

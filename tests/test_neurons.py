@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from copy import deepcopy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spikingjelly.activation_based import neuron, surrogate
 
+from aspk import native
 from aspk.supernet import lif
+from aspk.supernet.neurons import normalised_lif
 
 
 def spikingjelly_lif(x, *, tau, v_threshold, reset="hard", decay_input=True):
@@ -34,11 +41,20 @@ neurons = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.parametrize("fused", [True, False])
 @settings(max_examples=40, deadline=None)
 @given(neurons, st.integers(1, 7), st.integers(0, 10**6))
-def test_spikes_and_gradients_are_those_of_spikingjelly(kind, steps, seed):
+def test_spikes_and_gradients_are_those_of_spikingjelly(fused, kind, steps, seed):
+    with pytest.MonkeyPatch.context() as patch:
+        if not fused:
+            plain_operations(patch)
+        check_against_spikingjelly(kind, steps, seed)
+
+
+def check_against_spikingjelly(kind, steps, seed):
     generator = torch.Generator().manual_seed(seed)
     x = 4 * torch.randn(steps, 3, 50, dtype=torch.float64, generator=generator) + 1
+    x *= kind["tau"] if kind["decay_input"] else 1.0  # so that some fire in the first step
     weights = torch.randn(steps, 3, 50, dtype=torch.float64, generator=generator)
     ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     spikes, expected = lif(ours, **kind), spikingjelly_lif(theirs, **kind)
@@ -49,9 +65,97 @@ def test_spikes_and_gradients_are_those_of_spikingjelly(kind, steps, seed):
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-9)
 
 
+def plain_operations(monkeypatch):
+    monkeypatch.setattr(native, "available", lambda x: False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["linear", "conv", "static"])
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("decay_input", [True, False])
+def test_fused_normalisation_is_the_layer_and_the_neurons(monkeypatch, kind, dtype, reset, decay_input):
+    assert native.library() is not None, "the tests need a C++ compiler, as spikingjelly's own build does"
+    generator = torch.Generator().manual_seed(3)
+    shape = {"linear": (4, 5, 7, 70), "conv": (4, 5, 6, 9, 9), "static": (5, 6, 9, 9)}[kind]
+    norm = (torch.nn.BatchNorm1d(70) if kind == "linear" else torch.nn.BatchNorm2d(6)).to(dtype)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2.0, generator=generator)
+        norm.bias.normal_(generator=generator)
+    y = 3 * torch.randn(shape, generator=generator, dtype=dtype) + 1
+    options = {"tau": 1.7, "v_threshold": 0.8, "reset": reset, "decay_input": decay_input}
+    options["repeat"] = 4 if kind == "static" else None
+
+    def run():
+        copy, x = deepcopy(norm).train(), y.clone().requires_grad_()
+        spikes = normalised_lif(x, copy, **options)
+        weights = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+        (spikes * weights).sum().backward()
+        with torch.no_grad():
+            evaluated = normalised_lif(y, copy.eval(), **options)
+        gradients = (x.grad, copy.weight.grad, copy.bias.grad)
+        return (spikes.detach(), evaluated), (*gradients, copy.running_mean, copy.running_var)
+
+    spikes, numbers = run()
+    with monkeypatch.context() as patch:
+        plain_operations(patch)
+        expected_spikes, expected_numbers = run()
+    for ours, theirs in zip(spikes, expected_spikes, strict=True):
+        assert torch.equal(ours, theirs)
+        assert 0.02 < ours.mean() < 0.98
+    for ours, theirs in zip(numbers, expected_numbers, strict=True):
+        tolerance = 1e-10 if dtype == torch.float64 else 1e-5
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max()))
+
+
+def test_kernels_give_the_same_bits_on_any_number_of_threads():
+    y = torch.randn(4, 37, 11, 33, generator=torch.Generator().manual_seed(0))
+    results = []
+    for threads in (1, 2, 3):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        x, norm = y.clone().requires_grad_(), torch.nn.BatchNorm1d(33).train()
+        normalised_lif(x, norm, tau=2.0, v_threshold=0.7).square().sum().backward()
+        torch.set_num_threads(before)
+        results.append(torch.cat([x.grad.flatten(), norm.weight.grad, norm.running_var]))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_without_a_compiler_there_is_one_notice_and_the_plain_operations(tmp_path):
+    code = (
+        "import torch; from aspk import native; from aspk.supernet import lif; assert not native.library();"
+        "print(lif(torch.ones(3, 1), tau=2.0, v_threshold=0.8).flatten().tolist())"
+    )
+    environment = {**os.environ, "CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[0.0, 0.0, 1.0]"
+    assert result.stderr.count("no native kernels") == 1
+
+
+def test_kernels_are_compiled_once_and_kept(tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    code = "from aspk import native; assert native.library() is not None"
+    processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    (kept,) = (tmp_path / "aspk" / "native").iterdir()
+    before = kept.stat().st_mtime_ns
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert kept.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("fused", [True, False])
 @settings(max_examples=20, deadline=None)
 @given(neurons, st.integers(0, 10**6))
-def test_gradient_mode_does_not_change_spikes(kind, seed):
+def test_gradient_mode_does_not_change_spikes(fused, kind, seed):
+    with pytest.MonkeyPatch.context() as patch:
+        if not fused:
+            plain_operations(patch)
+        check_gradient_mode(kind, seed)
+
+
+def check_gradient_mode(kind, seed):
     x = 3 * torch.randn(4, 200, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         silent = lif(x, **kind)

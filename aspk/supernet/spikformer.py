@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aspk.config import BlockConfig, NetworkSettings, SubnetConfig, check_network
 from aspk.cost import pooled_stages, stem_widths
-from aspk.supernet.neurons import lif
+from aspk.supernet.neurons import Neurons, lif, normalised_lif
 
 
 class Observer(Protocol):
@@ -36,31 +36,31 @@ def _nobody(layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> No
 
 
 class ConvNorm(nn.Module):
-    """3x3 convolution and batch normalisation over [..., C, H, W]."""
+    """3x3 convolution, batch normalisation and neurons over [..., C, H, W]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., C, H, W] to [..., C', H, W]."""
-        y: Tensor = self.norm(self.conv(x.flatten(0, -4)))  # time and batch as one axis
-        return y.reshape(*x.shape[:-3], *y.shape[-3:])
+    def forward(self, x: Tensor, neurons: Neurons, time_steps: int) -> Tensor:
+        """Spikes [T, B, C', H, W] of [T, B, C, H, W], or of a static [B, C, H, W]."""
+        y = self.conv(x.flatten(0, -4))  # time and batch as one axis: [T*B, C', H, W]
+        repeat = time_steps if x.dim() == 4 else None
+        return normalised_lif(y.reshape(*x.shape[:-3], *y.shape[1:]), self.norm, repeat=repeat, **neurons)
 
 
 class LinearNorm(nn.Module):
-    """Linear layer and batch normalisation over [T, B, L, D]."""
+    """Linear layer, batch normalisation and neurons over [T, B, L, D]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
         self.norm = nn.BatchNorm1d(outputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, B, L, D] to [T, B, L, D']."""
-        y: Tensor = self.norm(self.linear(x.flatten(0, 2)))  # [T*B*L, D']
-        return y.reshape(*x.shape[:3], -1)
+    def forward(self, x: Tensor, neurons: Neurons) -> Tensor:
+        """Spikes [T, B, L, D'] of [T, B, L, D]."""
+        return normalised_lif(self.linear(x), self.norm, **neurons)
 
 
 class Block(nn.Module):
@@ -93,25 +93,25 @@ class Block(nn.Module):
         # With more tokens than head width the other order is cheaper, and exact: the sums are of integers.
         y = q @ (keys @ v) if q.shape[-2] > q.shape[-1] else (q @ keys) @ v
         y = (y * self.settings.attention_scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
-        spikes = self._fire(y, self.config.attention_v_threshold)
+        spikes = lif(y, **self._neurons(self.config.attention_v_threshold))
         observe(f"{self.name}.qk", (q, k), None)
         observe(f"{self.name}.av", (v,), spikes)
         return self._site("proj", spikes, observe)
 
     def _site(self, layer: str, x: Tensor, observe: Observer) -> Tensor:
         """One layer and the neurons behind it."""
-        spikes = self._fire(getattr(self, layer)(x), self.config.v_threshold)
+        spikes: Tensor = getattr(self, layer)(x, self._neurons(self.config.v_threshold))
         observe(f"{self.name}.{layer}", (x,), spikes)
         return spikes
 
-    def _fire(self, x: Tensor, v_threshold: float) -> Tensor:
-        return lif(
-            x,
-            tau=self.config.tau,
-            v_threshold=v_threshold,
-            reset=self.settings.reset,
-            decay_input=self.settings.decay_input,
-        )
+    def _neurons(self, v_threshold: float) -> Neurons:
+        settings = self.settings
+        return {
+            "tau": self.config.tau,
+            "v_threshold": v_threshold,
+            "reset": settings.reset,
+            "decay_input": settings.decay_input,
+        }
 
 
 class Spikformer(nn.Module):
@@ -167,28 +167,26 @@ class Spikformer(nn.Module):
         return x.mean(2)
 
     def _stem(self, x: Tensor, observe: Observer) -> Tensor:
+        neurons, steps = self._neurons(), self.config.time_steps
         for index, stage in enumerate(self.stem):
-            y = stage(x)
-            if y.dim() == 4:  # a static image: the same current at every step
-                y = y.expand(self.config.time_steps, *y.shape)
-            spikes = self._fire(y)
+            spikes: Tensor = stage(x, neurons, steps)
             observe(f"stem.{index}", (x,), spikes)
             x = spikes
             if index in pooled_stages(self.settings):
                 pooled = F.max_pool2d(x.flatten(0, 1), kernel_size=3, stride=2, padding=1)
                 x = pooled.reshape(*x.shape[:2], *pooled.shape[1:])
-        spikes = self._fire(self.position(x))
+        spikes = self.position(x, neurons, steps)
         observe("position", (x,), spikes)
         return x + spikes
 
-    def _fire(self, x: Tensor) -> Tensor:
-        return lif(
-            x,
-            tau=self.config.stem_tau,
-            v_threshold=self.config.stem_v_threshold,
-            reset=self.settings.reset,
-            decay_input=self.settings.decay_input,
-        )
+    def _neurons(self) -> Neurons:
+        """The stem's neurons."""
+        return {
+            "tau": self.config.stem_tau,
+            "v_threshold": self.config.stem_v_threshold,
+            "reset": self.settings.reset,
+            "decay_input": self.settings.decay_input,
+        }
 
 
 def initialise(network: nn.Module, seed: int) -> None:
