@@ -22,6 +22,7 @@ WORKER = "aspk:worker"  # trial user attribute: the process that evaluates it
 SPEC = "aspk:spec"  # study user attribute: the study file's content
 SPACE = "aspk:space"  # study user attribute: the search space's content
 CONTEXT = "aspk:context"  # study user attribute: reference energy, classes, versions, fingerprints
+VERDICT = "aspk:verdict"  # study user attribute: what 'aspk rank' found of the supernet
 
 _LONGEST = 2045  # characters of one attribute's JSON text that every storage takes
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspk import __version__
+from aspk.cli_training import add_training_commands
 from aspk.errors import AspkError, StudyError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--download", action="store_true", help="download the study's data set if it is missing"
     )
+    train.add_argument("--recipe", help="a recipe instead of the study's [train]: cpu, paper, sandwich, FILE")
     train.add_argument(
         "--check",
         type=int,
@@ -106,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
 
     _energy_command(commands)
+    add_training_commands(commands, _spec, _again)
     return parser
 
 
@@ -197,13 +200,14 @@ def _train(options: argparse.Namespace) -> int:
 
     from aspk.data import load_data
     from aspk.device import resolve_device
+    from aspk.recipe_file import load_recipe
     from aspk.space_file import load_space
     from aspk.training import train_supernet
 
     result = train_supernet(
         load_space(spec.space),
         load_data(spec.data, download=options.download),
-        spec.train,
+        spec.train if options.recipe is None else load_recipe(options.recipe),
         folder=spec.folder,
         seed=spec.seed,
         device=resolve_device(options.device),
@@ -234,6 +238,7 @@ def _search(options: argparse.Namespace) -> int:
     from aspk.study import ask_question, run_study
 
     asked = ask_question(spec, device=options.device)
+    print(asked.verdict)
     reference, faeb = asked.reference, asked.faeb
     print(f"{spec.name}: reference network {reference.accuracy:.4f} at {reference.energy_mj:.3g} mJ")
     print(f"F_AEB ({faeb.form}): {faeb.trade()}")
@@ -249,13 +254,15 @@ def _report(options: argparse.Namespace) -> int:
     spec = _spec(options)
 
     from aspk.report import pareto_text, summarise, write_report
-    from aspk.storage import open_study, studies_of
+    from aspk.storage import open_study, record_verdict, studies_of, verdict_of
 
     study = open_study(spec)
+    record_verdict(study, verdict_of(spec))  # 'aspk rank' may have run since the search
     folder = options.output or spec.folder / f"report-{spec.name}"
     others = [other for other in studies_of(spec) if other.study_name != spec.name]
     write_report(study, folder, trials=options.trials, others=others)
-    print(pareto_text(summarise(study)))
+    summary = summarise(study)
+    print(f"{pareto_text(summary)}\n{summary.verdict}")
     print(f"wrote {folder / 'report.html'}")
     return 0
 
@@ -306,7 +313,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     metrics = measure(exported.network, data.split(options.split))
     strict = energy_mj(metrics.layers, STRICT)
     print(
-        f"{options.model}: {data.name} {options.split} accuracy {metrics.accuracy:.4f}, "
+        f"{options.model} ({exported.weights}): {data.name} {options.split} accuracy {metrics.accuracy:.4f}, "
         f"{metrics.parameters:,} parameters, {metrics.firing_rate:.3f} mean firing rate\n"
         f"estimated energy per image: {metrics.energy_mj:.3g} mJ (Spikformer paper's account), "
         f"{strict:.3g} mJ (strict: dense residual)"

@@ -58,3 +58,7 @@ class SamplerError(AspkError):
 
 class StudyError(AspkError):
     """A study file is not valid, or the storage holds another study under its name."""
+
+
+class RankingError(AspkError):
+    """A ranking study has too few networks, or its records are damaged."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 
@@ -62,8 +63,14 @@ class SupernetEvaluator:
             return list(pool.map(self._evaluate, configs))
 
     def network(self, config: SubnetConfig) -> Spikformer:
-        """One network as it is evaluated: a stand-alone copy, calibrated."""
-        return calibrate(self.supernet.extract(config), self._calibration)
+        """One network as it is evaluated: a stand-alone copy with the statistics of the settings."""
+        if self.settings.statistics == "running":
+            return self.supernet.extract(config)
+        if self.settings.statistics == "own":
+            return calibrate(self.supernet.extract(config), self._calibration)
+        longest = int(max(self.supernet.space.network["time_steps"]))
+        statistics = self.supernet.calibrate(self._calibration, replace(config, time_steps=longest))
+        return self.supernet.extract(config, statistics)
 
     def _evaluate(self, config: SubnetConfig) -> Metrics:
         batch_size, energy_model = self.settings.batch_size, self.energy_model

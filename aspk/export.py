@@ -16,9 +16,9 @@ from aspk.attributes import metrics_from_attributes
 from aspk.checkpoint import load_tensors, load_weights, save_tensors
 from aspk.config import NetworkSettings, SubnetConfig
 from aspk.errors import AspkError, CheckpointError, StudyError
-from aspk.evaluator import SupernetEvaluator
 from aspk.files import write_atomically
 from aspk.metrics import Metrics
+from aspk.space import SearchSpace
 from aspk.storage import open_study
 from aspk.study import evaluator_of
 from aspk.study_file import StudySpec
@@ -28,38 +28,33 @@ _WEIGHTS, _DESCRIPTION = "network.safetensors", "network.json"
 
 
 def export_network(
-    folder: Path,
-    evaluator: SupernetEvaluator,
-    config: SubnetConfig,
-    *,
-    metrics: Metrics,
-    provenance: Mapping[str, Any],
+    folder: Path, network: Spikformer, *, weights: str, metrics: Metrics, provenance: Mapping[str, Any]
 ) -> Path:
-    """Write one network of a supernet, with the statistics it was evaluated with.
+    """Write a stand-alone network with its batch-normalisation statistics.
 
     Args:
         folder: where the two files go; made if need be.
-        evaluator: gives the weights and the batch-normalisation statistics.
-        config: the network.
-        metrics: what the search measured.
+        network: the network.
+        weights: where its weights come from: ``inherited``, ``retrained from inherited weights`` or
+            ``trained from scratch``.
+        metrics: what was measured.
         provenance: study, trial, data set and whatever else says where it comes from.
 
     Returns:
         The folder.
     """
-    network = evaluator.network(config)
     header = {
         "kind": "network",
-        "config": config.to_json(),
+        "config": network.config.to_json(),
         "settings": asdict(network.settings),
         "shape": list(network.shape),
         "classes": network.classes,
-        "weights": "inherited",
+        "weights": weights,
         "provenance": dict(provenance),
     }
-    weights = folder / _WEIGHTS
-    save_tensors(weights, network.state_dict(), header)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    file = folder / _WEIGHTS
+    save_tensors(file, network.state_dict(), header)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     description = {**header, "sha256": digest, "metrics": metrics.to_json()}
     write_atomically(folder / _DESCRIPTION, json.dumps(description, indent=2) + "\n")
     return folder
@@ -71,10 +66,12 @@ class Exported:
 
     Attributes:
         network: the network, in evaluation mode.
-        provenance: where it comes from.
+        weights: where its weights come from, see :func:`export_network`.
+        provenance: where the network comes from.
     """
 
     network: Spikformer
+    weights: str
     provenance: Mapping[str, Any]
 
 
@@ -103,10 +100,10 @@ def read_export(path: str | Path, device: torch.device | None = None) -> Exporte
             classes=header["classes"],
         )
         load_weights(network, tensors, weights)
-        provenance = dict(header["provenance"])
+        provenance, origin = dict(header["provenance"]), str(header["weights"])
     except (AspkError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{weights}: {error}") from None
-    return Exported(network.to(device).eval(), provenance)
+    return Exported(network.to(device).eval(), origin, provenance)
 
 
 def _check_description(path: Path, weights: Path) -> None:
@@ -146,14 +143,23 @@ def export_trial(spec: StudySpec, folder: Path, *, number: int, device: str = "a
     Raises:
         StudyError: there is no such complete trial.
     """
-    study = open_study(spec)
-    found = [item for item in study.get_trials(states=(TrialState.COMPLETE,)) if item.number == number]
+    evaluator, fingerprints = evaluator_of(spec, device)
+    config, metrics = network_of_trial(spec, number, evaluator.supernet.space)
+    provenance = {"study": spec.name, "trial": number, "fingerprints": fingerprints}
+    provenance["data"] = spec.data.to_json()
+    network = evaluator.network(config)
+    return export_network(folder, network, weights="inherited", metrics=metrics, provenance=provenance)
+
+
+def network_of_trial(spec: StudySpec, number: int, space: SearchSpace) -> tuple[SubnetConfig, Metrics]:
+    """The network of one trial, and what the search measured.
+
+    Raises:
+        StudyError: there is no such complete trial.
+    """
+    trials = open_study(spec).get_trials(states=(TrialState.COMPLETE,))
+    found = [trial for trial in trials if trial.number == number]
     metrics = metrics_from_attributes(found[0].user_attrs) if found else None
     if metrics is None:
         raise StudyError(f"study {spec.name!r} has no evaluated trial {number}")
-    evaluator, fingerprints = evaluator_of(spec, device)
-    space = evaluator.supernet.space
-    provenance = {"study": spec.name, "trial": number, "fingerprints": fingerprints}
-    provenance["data"] = spec.data.to_json()
-    config = space.decode(space.from_parameters(found[0].params))
-    return export_network(folder, evaluator, config, metrics=metrics, provenance=provenance)
+    return space.decode(space.from_parameters(found[0].params)), metrics

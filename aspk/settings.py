@@ -6,16 +6,21 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from aspk.errors import DataError, TrainingError
 
+STATISTICS = ("own", "shared_time", "running")
 _MOST_PIXELS = 1024  # height and width of an image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a supernet is trained on a CPU: a single path per update, with anchors.
+    """How weights are trained, those of a supernet or of one network alone.
+
+    The default is the recipe ``cpu``; the shipped ones are files in ``studies/recipes``. What says which
+    networks an update trains (``paths``, ``largest``, ``smallest``, ``reference``, ``random_paths``,
+    ``prefix_loss``) means nothing to a network alone.
 
     Attributes:
         updates: number of updates.
@@ -25,10 +30,20 @@ class Recipe:
         warmup: share of the updates in which the rate rises linearly; a cosine to 0 follows.
         clip: largest norm of the gradient.
         label_smoothing: of the cross entropy.
-        largest: probability of the largest network; likewise ``smallest`` and ``reference``. Any other
-            update draws every gene uniformly from its choices.
-        prefix_loss: run every update at the longest T and average the loss over the T choices, each on
-            the mean of the first T steps' logits, so that one pass trains all T.
+        paths: ``single``: one network per update. ``sandwich``: the largest learns from the labels; the
+            smallest and ``random_paths`` others learn from the largest, by the Kullback-Leibler divergence
+            of their predictions (Yu and Huang, ICCV 2019).
+        random_paths: random networks of a ``sandwich`` update.
+        largest: probability of the largest network, with ``single``; likewise ``smallest`` and
+            ``reference``. Any other update draws every gene uniformly from its choices.
+        prefix_loss: with ``single``, run every update at the longest T and average the loss over the T
+            choices, each on the mean of the first T steps' logits, so that one pass trains all T.
+        accumulate: pieces that a batch is run in, one after the other; normalisation sees a piece.
+        amp: run convolutions and linear layers in bfloat16; neurons, normalisation and attention stay in
+            float32.
+        augment: magnitude of RandAugment, 0 to 30; 0 is off.
+        erase: probability of erasing a random rectangle.
+        mixup: alpha of mixup; 0 is off.
         checkpoint_every: updates between two checkpoints.
     """
 
@@ -39,28 +54,55 @@ class Recipe:
     warmup: float = 0.1
     clip: float = 1.0
     label_smoothing: float = 0.1
+    paths: Literal["single", "sandwich"] = "single"
+    random_paths: int = 2
     largest: float = 0.15
     smallest: float = 0.1
     reference: float = 0.1
     prefix_loss: bool = True
+    accumulate: int = 1
+    amp: bool = False
+    augment: int = 0
+    erase: float = 0.0
+    mixup: float = 0.0
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             self._check(item.name, getattr(self, item.name), type(item.default))
+        if self.paths not in ("single", "sandwich"):
+            raise TrainingError(f"recipe: paths = {self.paths!r}: expected single or sandwich")
         if self.largest + self.smallest + self.reference > 1:
             raise TrainingError("recipe: largest + smallest + reference must not exceed 1")
+        if self.batch_size % self.accumulate:
+            raise TrainingError(
+                f"recipe: accumulate = {self.accumulate!r}: must divide batch_size = {self.batch_size}"
+            )
 
     @staticmethod
     def _check(name: str, value: object, kind: type) -> None:
         accepted = (int, float) if kind is float else (kind,)
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
             raise TrainingError(f"recipe: {name} = {value!r}: expected {kind.__name__}")
-        shares = ("warmup", "label_smoothing", "largest", "smallest", "reference")
-        low, high = (0.0, 1.0) if name in shares else (0.0, math.inf)
-        positive = name in ("updates", "batch_size", "learning_rate", "clip", "checkpoint_every")
+        if isinstance(value, str):
+            return
+        shares = ("warmup", "label_smoothing", "largest", "smallest", "reference", "erase")
+        low, high = (0.0, 1.0) if name in shares else (0.0, 30.0 if name == "augment" else math.inf)
+        positive = name in (
+            "updates",
+            "batch_size",
+            "learning_rate",
+            "clip",
+            "checkpoint_every",
+            "accumulate",
+        )
         if not low <= float(value) <= high or (positive and not value):  # type: ignore[arg-type]  # a number
             raise TrainingError(f"recipe: {name} = {value!r}: out of range")
+
+    @property
+    def augmented(self) -> bool:
+        """Whether images are changed before they are trained on."""
+        return bool(self.augment or self.erase or self.mixup)
 
     def schedule(self, update: int) -> float:
         """Share of the peak learning rate: a linear rise, then half a cosine to 0."""
@@ -147,13 +189,22 @@ class EvaluationSettings:
         calibration_images: images of ``train`` (always the first ones) that a candidate's
             batch-normalisation statistics are computed on, as one batch.
         batch_size: images run at once.
+        statistics: whose batch-normalisation statistics a candidate uses. ``own``: its own, calibrated at
+            its own T. ``shared_time``: its own, calibrated at the longest T of the space, so that networks
+            that differ in T alone share them. ``running``: the averages over all networks that training
+            left behind, right for none of them; for comparisons.
     """
 
     split: str = "search"
     calibration_images: int = 256
     batch_size: int = 512
+    statistics: Literal["own", "shared_time", "running"] = "own"
 
     def __post_init__(self) -> None:
+        if self.statistics not in STATISTICS:
+            raise DataError(
+                f"evaluation: statistics = {self.statistics!r}: expected one of {', '.join(STATISTICS)}"
+            )
         for name in ("calibration_images", "batch_size"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from pathlib import Path
@@ -13,8 +14,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from aspk.attributes import SPEC, WORKER
+from aspk.attributes import SPEC, VERDICT, WORKER
 from aspk.errors import StudyError
+from aspk.ranking.statistics import UNKNOWN, read_verdict
 from aspk.study_file import StudySpec
 
 
@@ -88,6 +90,21 @@ def studies_of(spec: StudySpec) -> list[optuna.Study]:
         for study in studies
         if all(study.user_attrs.get(SPEC, {}).get(key) == record[key] for key in asks)
     ]
+
+
+def verdict_of(spec: StudySpec) -> str:
+    """What 'aspk rank' found of the study's supernet: a sentence from the rank.json beside the weights."""
+    try:
+        fingerprint = hashlib.sha256(spec.weights_file.read_bytes()).hexdigest()
+    except OSError:
+        return UNKNOWN
+    return read_verdict(spec.weights_file.parent / "rank.json", fingerprint)
+
+
+def record_verdict(study: optuna.Study, verdict: str) -> None:
+    """Keep the verdict with the study, where reports read it."""
+    if study.user_attrs.get(VERDICT) != verdict:
+        study.set_user_attr(VERDICT, verdict)
 
 
 def requeue_abandoned(study: optuna.Study) -> int:

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from aspk.samplers import EvolutionarySampler, GenotypeSampler, NSGA2Sampler, Ra
 from aspk.scalarization import FAEB
 from aspk.space import SearchSpace
 from aspk.space_file import load_space
-from aspk.storage import open_storage, requeue_abandoned, this_worker
+from aspk.storage import open_storage, record_verdict, requeue_abandoned, this_worker, verdict_of
 from aspk.study_file import StudySpec
 
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
@@ -48,6 +48,7 @@ class Question:
         faeb: F_AEB against the reference network.
         reference: the reference network's metrics.
         fingerprints: hashes of what a worker must have in common with the study.
+        verdict: whether the supernet's ranking can be trusted; empty without a supernet.
     """
 
     space: SearchSpace
@@ -57,6 +58,7 @@ class Question:
     faeb: FAEB
     reference: Metrics
     fingerprints: Mapping[str, str]
+    verdict: str = ""
 
     @property
     def anchors(self) -> dict[str, tuple[float, float]]:
@@ -91,7 +93,8 @@ def ask_question(spec: StudySpec, device: str = "auto") -> Question:
         StudyError: the supernet was trained for another search space.
     """
     evaluator, fingerprints = evaluator_of(spec, device)
-    return question(spec, evaluator, classes=evaluator.supernet.classes, fingerprints=fingerprints)
+    asked = question(spec, evaluator, classes=evaluator.supernet.classes, fingerprints=fingerprints)
+    return replace(asked, verdict=verdict_of(spec))
 
 
 def evaluator_of(spec: StudySpec, device: str = "auto") -> tuple[SupernetEvaluator, dict[str, str]]:
@@ -243,6 +246,8 @@ def run_study(spec: StudySpec, asked: Question, *, progress: bool = True) -> Sea
         StudyError: the storage holds another study of that name, or networks fail again and again.
     """
     study = create_or_resume(spec, asked)
+    if asked.verdict:
+        record_verdict(study, asked.verdict)
     requeue_abandoned(study)
     sampler = study.sampler
     if not isinstance(sampler, GenotypeSampler):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from aspk.energy import PRESETS, EnergyModel
 from aspk.errors import AspkError, StudyError
 from aspk.objectives import OBJECTIVES, budget
+from aspk.recipe_file import recipe_from_dict
 from aspk.scalarization import FAEB, Form
 from aspk.settings import DataSettings, EvaluationSettings, Recipe
 from aspk.space_file import shipped_files
@@ -60,8 +61,10 @@ class StudySpec:
         batch: networks evaluated together.
         storage: an Optuna storage URL, or a file ending in ``.log`` for a journal; None is SQLite in
             ``folder``.
-        weights: the supernet's file; None is ``supernet.safetensors`` in ``folder``.
-        train: the training recipe.
+        weights: the supernet's file, beside the study file or relative to where the command runs; None is
+            ``supernet.safetensors`` in ``folder``.
+        train: the recipe of the supernet.
+        retrain: the recipe of found networks that are trained alone.
         evaluation: how networks are evaluated.
         energy: the energy account.
         faeb: the form of F_AEB.
@@ -81,6 +84,7 @@ class StudySpec:
     storage: str | None = None
     weights: Path | None = None
     train: Recipe = field(default_factory=Recipe)
+    retrain: Recipe = field(default_factory=Recipe)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     energy: EnergyModel = field(default_factory=EnergyModel)
     faeb: FAEBSettings = field(default_factory=FAEBSettings)
@@ -117,7 +121,7 @@ class StudySpec:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values for the record in the study; a storage's password is not among them."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
-        for name in ("train", "evaluation", "energy", "faeb"):
+        for name in ("train", "retrain", "evaluation", "energy", "faeb"):
             data[name] = asdict(data[name])
         data |= {"folder": str(self.folder), "weights": str(self.weights_file), "data": self.data.to_json()}
         data["objectives"] = list(self.objectives)
@@ -144,10 +148,15 @@ def load_study_file(source: str | Path) -> StudySpec:
         spec = study_from_dict({"name": path.stem, **data})
     except AspkError as error:
         raise StudyError(f"{path}: {error}") from None
-    beside = (
-        path.parent / f"{spec.space}.toml" if not spec.space.endswith(".toml") else path.parent / spec.space
-    )
-    return replace(spec, space=str(beside)) if beside.is_file() else spec
+    return _beside(spec, path.parent)
+
+
+def _beside(spec: StudySpec, folder: Path) -> StudySpec:
+    """The spec with space and weights at their place beside the study file, where they are there."""
+    space = folder / (spec.space if spec.space.endswith(".toml") else f"{spec.space}.toml")
+    spec = replace(spec, space=str(space)) if space.is_file() else spec
+    weights = folder / spec.weights if spec.weights else None
+    return replace(spec, weights=weights) if weights and weights.is_file() else spec
 
 
 _PLAIN: dict[str, type | tuple[type, ...]] = {
@@ -161,7 +170,7 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "storage": str,
     "weights": str,
 }
-_TABLES = ("train", "evaluation", "energy", "faeb", "constraints", "sampler")
+_TABLES = ("train", "retrain", "evaluation", "energy", "faeb", "constraints", "sampler")
 
 
 def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
@@ -192,7 +201,8 @@ def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
         values["weights"] = Path(values["weights"])
     if "objectives" in values:
         values["objectives"] = tuple(str(name) for name in values["objectives"])
-    values["train"] = _table(Recipe, data, "train")
+    for name in ("train", "retrain"):
+        values[name] = recipe_from_dict(data.get(name, {}), where=f"[{name}]")
     values["evaluation"] = _table(EvaluationSettings, data, "evaluation")
     values["faeb"] = _table(FAEBSettings, data, "faeb")
     values["energy"] = _energy(dict(data.get("energy", {})))

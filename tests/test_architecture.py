@@ -16,12 +16,22 @@ PACKAGE = Path(__file__).resolve().parent.parent / "aspk"
 # A module imports from lower floors, and on its own floor only from modules listed before it.
 FLOORS = [
     ["errors", "files", "interrupt", "config", "space", "space_file", "metrics", "pareto"],
-    ["energy", "cost", "objectives", "scalarization", "operators", "evaluation", "attributes", "settings"],
+    [
+        "energy",
+        "cost",
+        "objectives",
+        "scalarization",
+        "operators",
+        "evaluation",
+        "attributes",
+        "settings",
+        "recipe_file",
+    ],
     ["device", "data", "native", "supernet", "engines", "checkpoint", "training", "profiling"],
     ["evaluator", "surrogate", "ranking"],
     ["problem", "samplers"],
-    ["study_file", "storage", "study", "export", "report", "energy_report"],
-    ["__init__", "testing", "cli", "__main__"],
+    ["study_file", "storage", "study", "export", "report", "retraining", "energy_report"],
+    ["__init__", "testing", "cli_training", "cli", "__main__"],
 ]
 PLACE = {name: (floor, order) for floor, names in enumerate(FLOORS) for order, name in enumerate(names)}
 MODULES = {path.stem for path in PACKAGE.glob("*.py")} | {
@@ -103,7 +113,7 @@ def test_search_sees_only_the_protocol() -> None:
 
 @pytest.mark.parametrize(
     ("library", "homes"),
-    [("pymoo", {"problem"}), ("sklearn", {"surrogate", "data"}), ("torchvision", {"data"})],
+    [("pymoo", {"problem"}), ("sklearn", {"surrogate", "data"}), ("torchvision", {"data", "training"})],
 )
 def test_libraries_with_one_home(library: str, homes: set[str]) -> None:
     assert {unit(path) for path in FILES if library in outside(path)} <= homes

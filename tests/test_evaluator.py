@@ -176,3 +176,30 @@ def test_wrong_images_are_refused(trained_folder):
         SupernetEvaluator(supernet, load_data("digits"))
     with pytest.raises(DataError, match="calibration_images"):
         EvaluationSettings(calibration_images=0)
+
+
+def test_statistics_are_the_networks_own_shared_over_time_or_the_running_ones(evaluator):
+    config = dataclasses.replace(TINY.reference, time_steps=2)
+    networks = {
+        kind: SupernetEvaluator(
+            evaluator.supernet,
+            load_data("digits"),
+            settings=EvaluationSettings(calibration_images=48, statistics=kind),
+        ).network(config)
+        for kind in ("own", "shared_time", "running")
+    }
+    images = load_data("digits").train.images[:48]
+    longest = dataclasses.replace(config, time_steps=max(TINY.network["time_steps"]))
+    expected = {
+        "own": evaluator.supernet.calibrate(images, config),
+        "shared_time": evaluator.supernet.calibrate(images, longest),
+        "running": dict(evaluator.supernet.extract(config).named_buffers()),
+    }
+    for kind, network in networks.items():
+        assert network.config == config
+        for name, tensor in network.named_buffers():
+            assert torch.equal(tensor, expected[kind][name]), (kind, name)
+    names = [name for name in expected["own"] if name.endswith("running_var")]
+    assert any(not torch.equal(expected["own"][name], expected["shared_time"][name]) for name in names)
+    with pytest.raises(DataError, match="statistics = 'mine'"):
+        EvaluationSettings(statistics="mine")

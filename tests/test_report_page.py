@@ -85,8 +85,7 @@ def checked(folder: Path, study: optuna.Study, **options: object) -> Page:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     study = made_study(40, budget_mj=0.003)
     add_unfinished(study)
-    context = study.user_attrs[attributes.CONTEXT]
-    study.set_user_attr(attributes.CONTEXT, context | {"verdict": "A clear winner."})
+    study.set_user_attr(attributes.VERDICT, "A clear winner.")
     return checked(tmp_path_factory.mktemp("report"), study, others=[made_study(30, sampler="nsga2", seed=1)])
 
 
@@ -138,7 +137,8 @@ def test_hostile_names(tmp_path: Path, finished: bool) -> None:
         attributes.SPEC, {"sampler": {"name": HOSTILE}, HOSTILE: [HOSTILE], "nested": {HOSTILE: HOSTILE}}
     )
     study.set_user_attr(attributes.SPACE, {"name": HOSTILE, HOSTILE: 1})
-    study.set_user_attr(attributes.CONTEXT, {"verdict": HOSTILE, "versions": {HOSTILE: HOSTILE}})
+    study.set_user_attr(attributes.VERDICT, HOSTILE)
+    study.set_user_attr(attributes.CONTEXT, {"versions": {HOSTILE: HOSTILE}})
     if finished:
         distribution = optuna.distributions.CategoricalDistribution([HOSTILE, "b"])
         base = made_study(1).trials[0].user_attrs

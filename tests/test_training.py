@@ -45,7 +45,7 @@ def stop_after(folder, digits, updates, monkeypatch):
     """Train, and be interrupted as by Ctrl-C during update number ``updates``."""
     from aspk import training
 
-    step = training._Run.step
+    step = training.SupernetRun.step
 
     def interrupted(run):
         if run.update == updates - 1:
@@ -53,7 +53,7 @@ def stop_after(folder, digits, updates, monkeypatch):
         return step(run)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "step", interrupted)
+        patch.setattr(training.SupernetRun, "step", interrupted)
         return train_supernet(SPACE, digits, RECIPE, folder=folder, progress=False)
 
 

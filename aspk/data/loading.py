@@ -72,6 +72,7 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
         prepared(source.train, search, found),
         prepared(held_out, test, tested),
         settings,
+        tuple((float(mean), float(deviation) or 1.0) for mean, deviation in statistics),
     )
 
 

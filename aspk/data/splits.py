@@ -52,6 +52,7 @@ class DataSet:
         search: for choosing networks; carved out of the training data, disjoint from both others.
         test: for reporting.
         settings: what :func:`load_data` made it from; None for a data set of your own.
+        standardisation: mean and deviation that were taken out of each channel's pixels (0 to 1), or None.
     """
 
     name: str
@@ -61,6 +62,7 @@ class DataSet:
     search: Split
     test: Split
     settings: DataSettings | None = None
+    standardisation: tuple[tuple[float, float], ...] | None = None
 
     def to(self, device: torch.device) -> DataSet:
         """The data set on another device."""

@@ -43,7 +43,7 @@ def front_figure(summary: StudySummary, ink: str = _INK) -> Figure:
     figure = Figure(figsize=(7.2 if len(panels) == 1 else 3.9 * len(panels), 4.0), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, other in zip(axes, panels, strict=True):
-        _style(ax, ink)
+        style_axes(ax, ink)
         ax.set_ylabel(_axis(names[0]))
         ax.set_xlabel("trial" if other is None else _axis(names[other]))
         _scatter(ax, summary, other, ink)
@@ -95,7 +95,7 @@ def hypervolume_figure(summaries: Sequence[StudySummary], ink: str = _INK) -> Fi
     """Hypervolume over evaluations, one line for each study."""
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     ax = figure.subplots()
-    _style(ax, ink)
+    style_axes(ax, ink)
     ax.set_xlabel("evaluations")
     ax.set_ylabel("hypervolume")
     for index, (title, summary) in enumerate(zip(titles(summaries), summaries, strict=True)):
@@ -126,7 +126,7 @@ def energy_figure(networks: Sequence[tuple[str, tuple[LayerCount, ...]]], ink: s
     figure = Figure(figsize=(2.2 + 2.6 * max(1, len(networks)), height), layout="constrained")
     axes = figure.subplots(1, max(1, len(networks)), sharey=True, squeeze=False)[0]
     for ax, (title, layers) in zip(axes, networks, strict=False):
-        _style(ax, ink)
+        style_axes(ax, ink)
         ax.grid(axis="y", visible=False)
         total = energy_mj(layers, PAPER)
         unit, per_mj = energy_unit(total)
@@ -143,7 +143,8 @@ def energy_figure(networks: Sequence[tuple[str, tuple[LayerCount, ...]]], ink: s
     return figure
 
 
-def _style(ax: Axes, ink: str) -> None:
+def style_axes(ax: Axes, ink: str) -> None:
+    """Thin axes in the page's text colour over a faint grid."""
     ax.set_facecolor("none")
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))

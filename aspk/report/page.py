@@ -159,8 +159,7 @@ def _head(summary: StudySummary) -> str:
         "knee": NOTHING if summary.knee is None else f"trial {summary.knee}",
     }
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles.items())
-    verdict = summary.context.get("verdict")
-    said = f'<p class="verdict">{_text(verdict)}</p>\n' if verdict else ""
+    said = f'<p class="verdict">{_text(summary.verdict)}</p>\n' if summary.verdict else ""
     notes = "".join(f'<p class="note">{_text(note)}</p>\n' for note in summary.notes)
     goals = ", ".join(
         f"{direction} {_text(name)}"

@@ -68,7 +68,8 @@ class StudySummary:
         reference: metrics of the reference network.
         spec: the study file's content.
         space: the search space's content.
-        context: what else the study wrote down: versions, verdict, fingerprints.
+        context: what else the study wrote down: versions, fingerprints.
+        verdict: whether the supernet's ranking can be trusted; empty without a supernet.
         notes: what was left out of this summary, and why.
     """
 
@@ -90,6 +91,7 @@ class StudySummary:
     spec: Mapping[str, Any]
     space: Mapping[str, Any]
     context: Mapping[str, Any]
+    verdict: str
     notes: tuple[str, ...]
 
     @property
@@ -153,6 +155,7 @@ def summarise(study: Study) -> StudySummary:
         spec=spec,
         space=space,
         context=context,
+        verdict=str(held.get(attributes.VERDICT, "")),
         notes=tuple(dict.fromkeys(notes)),
     )
 

@@ -90,8 +90,9 @@ class Block(nn.Module):
         heads = (*q.shape[:3], self.config.num_heads, -1)
         q, k, v = (y.reshape(heads).transpose(2, 3) for y in (q, k, v))  # [T, B, heads, L, D'/heads]
         keys = k.transpose(-2, -1)
-        # With more tokens than head width the other order is cheaper, and exact: the sums are of integers.
-        y = q @ (keys @ v) if q.shape[-2] > q.shape[-1] else (q @ keys) @ v
+        with torch.autocast(x.device.type, enabled=False):  # counts of spikes stay exact
+            # With more tokens than head width the other order is cheaper, and as exact.
+            y = q @ (keys @ v) if q.shape[-2] > q.shape[-1] else (q @ keys) @ v
         y = (y * self.settings.attention_scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
         spikes = lif(y, **self._neurons(self.config.attention_v_threshold))
         observe(f"{self.name}.qk", (q, k), None)

@@ -1,0 +1,155 @@
+"""The commands that train networks alone: ``aspk retrain`` and ``aspk rank``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aspk.retraining import Retrained
+    from aspk.study_file import StudySpec
+
+SpecOf = Callable[[argparse.Namespace], "StudySpec"]
+_INTERRUPTED = 130
+
+
+def add_training_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], spec_of: SpecOf, again: Callable[[], str]
+) -> None:
+    """Add the commands to a parser's.
+
+    Args:
+        commands: the parser's commands.
+        spec_of: reads the study that a command line names.
+        again: the command line as it was typed.
+    """
+    retrain = commands.add_parser("retrain", help="train found networks alone, and export them")
+    retrain.add_argument("study", help="a study file, or the name of a shipped one such as digits")
+    retrain.add_argument("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")
+    which = retrain.add_mutually_exclusive_group()
+    which.add_argument("--front", action="store_true", help="every network of the front (default: the knee)")
+    which.add_argument("--trial", type=int, action="append", help="this trial's network; may be repeated")
+    retrain.add_argument("--seeds", type=int, default=1, help="trainings of each network (default: 1)")
+    retrain.add_argument(
+        "--from-scratch", action="store_true", help="start from fresh weights, not from the supernet's"
+    )
+    retrain.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
+    retrain.add_argument("--output", type=Path, help="where exports go (default: FOLDER/retrained)")
+    _device(retrain)
+    retrain.set_defaults(run=lambda options: _retrain(options, spec_of, again))
+
+    rank = commands.add_parser("rank", help="measure whether a supernet's ranking can be trusted")
+    rank.add_argument("study", help="a study file, or the name of a shipped one such as digits")
+    rank.add_argument("--networks", type=int, default=24, help="networks to train alone (default: 24)")
+    rank.add_argument("--twice", type=int, default=4, help="how many of them with a second seed (default: 4)")
+    rank.add_argument("--workers", type=int, default=1, help="networks trained side by side (default: 1)")
+    rank.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
+    rank.add_argument("--output", type=Path, help="the folder (default: FOLDER/rank)")
+    _device(rank)
+    rank.set_defaults(run=lambda options: _rank(options, spec_of, again))
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="where the network runs"
+    )
+
+
+def _with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:
+    from aspk.recipe_file import load_recipe
+
+    return spec if recipe is None else replace(spec, retrain=load_recipe(recipe))
+
+
+def _retrain(options: argparse.Namespace, spec_of: SpecOf, again: Callable[[], str]) -> int:
+    from aspk.errors import StudyError, TrainingError
+    from aspk.report import summarise
+    from aspk.retraining import retrain
+    from aspk.storage import open_study
+
+    if options.seeds < 1:
+        raise TrainingError(f"--seeds {options.seeds}: expected at least 1")
+    spec = _with_recipe(spec_of(options), options.recipe)
+    summary = summarise(open_study(spec))
+    trials = options.trial or ([row.number for row in summary.front] if options.front else [summary.knee])
+    if None in trials or not trials:
+        raise StudyError(f"study {spec.name!r} has no feasible network to train")
+    results = retrain(
+        spec,
+        trials,
+        seeds=range(options.seeds),
+        scratch=options.from_scratch,
+        folder=options.output,
+        device=options.device,
+    )
+    if results is None:
+        print(f"saved; go on with: {again()}", file=sys.stderr)
+        return _INTERRUPTED
+    print(_table(results))
+    return 0
+
+
+def _table(results: list[Retrained]) -> str:
+    from aspk.report.tables import align
+
+    header = ["trial", "seed", "start", "inherited", "search", "test"]
+    header += ["mJ", "strict mJ", "predicted mJ", "export"]
+    rows = [
+        [
+            str(item.trial),
+            str(item.seed),
+            "scratch" if item.scratch else "inherited",
+            *(f"{value:.4f}" for value in (item.inherited, item.search, item.test)),
+            *(f"{value:.3g}" for value in (item.energy_mj, item.strict_mj, item.predicted_mj)),
+            str(item.folder),
+        ]
+        for item in results
+    ]
+    note = (
+        "inherited and predicted mJ: what the search measured with the supernet's weights; "
+        "energies are estimates from operation counts"
+    )
+    return f"{align(header, rows)}\n{note}"
+
+
+def _rank(options: argparse.Namespace, spec_of: SpecOf, again: Callable[[], str]) -> int:
+    spec = _with_recipe(spec_of(options), options.recipe)
+
+    from aspk.device import resolve_device
+    from aspk.files import write_atomically
+    from aspk.ranking.study import RankingStudy, rank
+    from aspk.report.ranking import ranking_markdown, write_ranking
+    from aspk.space_file import load_space
+
+    folder = options.output or spec.folder / "rank"
+    report = rank(
+        RankingStudy(
+            space=load_space(spec.space),
+            data=spec.data,
+            weights=spec.weights_file,
+            recipe=spec.retrain,
+            evaluation=spec.evaluation,
+            energy=spec.energy,
+            folder=folder,
+            networks=options.networks,
+            twice=options.twice,
+            seed=spec.seed,
+            workers=options.workers,
+            device=resolve_device(options.device).type,
+        )
+    )
+    if report is None:
+        print(f"saved; go on with: {again()}", file=sys.stderr)
+        return _INTERRUPTED
+    text = json.dumps(report, indent=1) + "\n"
+    write_ranking(report, folder)
+    for file in dict.fromkeys((folder / "rank.json", spec.weights_file.parent / "rank.json")):
+        write_atomically(file, text)  # beside the weights, reports find it
+    print(ranking_markdown(report))
+    print(f"wrote rank.json, rank.md and rank.png in {folder}")
+    return 0

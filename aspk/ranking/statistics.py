@@ -1,0 +1,220 @@
+"""How well a supernet's inherited accuracies rank networks: the statistics and the verdict."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from aspk.errors import RankingError
+
+FloatArray = npt.NDArray[np.float64]
+Verdict = Literal["trusted", "weak", "not trusted"]
+Interval = tuple[float, float]
+
+ENOUGH = 24  # networks; with fewer nothing is trusted
+_TRUSTED = 0.5
+_RESAMPLES = 2000
+_LEVEL = 0.95
+_COLUMNS = ("inherited", "inherited_energy_mj", "alone_energy_mj", "operations", "parameters", "time_steps")
+
+
+def kendall(x: FloatArray, y: FloatArray) -> float:
+    """Kendall's tau-b; 0 where a side is constant and ranks nothing."""
+    tau = float(stats.kendalltau(x, y).statistic)
+    return tau if math.isfinite(tau) else 0.0
+
+
+def partial_kendall(x: FloatArray, y: FloatArray, given: FloatArray) -> float:
+    """Kendall's partial tau (Kendall 1942): (t_xy - t_xz t_yz) / sqrt((1 - t_xz^2) (1 - t_yz^2))."""
+    xy, xz, yz = kendall(x, y), kendall(x, given), kendall(y, given)
+    rest = (1 - xz**2) * (1 - yz**2)
+    return (xy - xz * yz) / math.sqrt(rest) if rest > 1e-12 else 0.0
+
+
+def top_k_regret(predicted: FloatArray, true: FloatArray, k: int) -> float:
+    """What is lost by training only the k networks that are predicted best: best of all - best of them."""
+    chosen = np.argsort(-predicted, kind="stable")[:k]
+    return float(true.max() - true[chosen].max())
+
+
+def noise_ceiling(true: FloatArray, first: FloatArray, second: FloatArray, seed: int = 0) -> float | None:
+    """The tau that a perfect predictor would be expected to reach, since training again changes accuracies.
+
+    The standard deviation of one training, from networks trained twice, is added to ``true``, and the tau to
+    ``true`` itself averaged over draws. As ``true`` has such noise in it already, this is a little high.
+
+    Args:
+        true: accuracies of all networks.
+        first: accuracies of those trained twice, with the first seed.
+        second: the same with the second seed.
+        seed: of the draws.
+
+    Returns:
+        The expected tau, None if fewer than 3 networks were trained twice.
+    """
+    if len(first) < 3:
+        return None
+    deviation = float(np.sqrt(np.mean((first - second) ** 2) / 2))
+    rng = np.random.default_rng(seed)
+    draws = [kendall(true, true + rng.normal(0, deviation, len(true))) for _ in range(500)]
+    return float(np.mean(draws))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One predictor against the truth.
+
+    Attributes:
+        tau: Kendall's tau.
+        interval: its 95 % bootstrap interval over networks.
+        difference: interval of the main predictor's tau minus this one's, from the same resamples; None for
+            the main one.
+    """
+
+    tau: float
+    interval: Interval
+    difference: Interval | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        data: dict[str, Any] = {"kendall_tau": self.tau, "kendall_tau_ci": list(self.interval)}
+        return data if self.difference is None else data | {"difference_ci": list(self.difference)}
+
+
+def rankings(
+    main: FloatArray, others: Mapping[str, FloatArray], true: FloatArray, *, seed: int = 0
+) -> tuple[Ranking, dict[str, Ranking]]:
+    """Kendall's tau of a predictor and of others it competes with, resampled together (paired bootstrap).
+
+    Args:
+        main: predictions, [n].
+        others: further predictions by name, each [n].
+        true: what is predicted, [n].
+        seed: of the resampling.
+
+    Raises:
+        RankingError: fewer than 4 networks, or a number is not finite.
+    """
+    columns = {"": main, **others}
+    if len(true) < 4 or not all(np.isfinite(column).all() for column in (*columns.values(), true)):
+        raise RankingError(f"a ranking needs at least 4 networks with finite numbers, got {len(true)}")
+    rng = np.random.default_rng(seed)
+    draws: dict[str, list[float]] = {name: [] for name in columns}
+    for _ in range(_RESAMPLES):
+        rows = rng.integers(0, len(true), len(true))
+        for name, column in columns.items():
+            draws[name].append(kendall(column[rows], true[rows]))
+    resampled = {name: np.array(values) for name, values in draws.items()}
+
+    def ranking(name: str) -> Ranking:
+        difference = _interval(resampled[""] - resampled[name]) if name else None
+        return Ranking(kendall(columns[name], true), _interval(resampled[name]), difference)
+
+    return ranking(""), {name: ranking(name) for name in others}
+
+
+def _interval(values: FloatArray) -> Interval:
+    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return float(low), float(high)
+
+
+def verdict(n: int, main: Ranking, baselines: Mapping[str, Ranking]) -> Verdict:
+    """Whether a search may rely on the ranking.
+
+    ``trusted``: the lower bound of tau is at least 0.5, tau is above that of every free baseline with 95 %
+    confidence (paired bootstrap), and there are at least 24 networks. ``not trusted``: the lower bound is
+    at most 0. ``weak`` otherwise.
+    """
+    low = main.interval[0]
+    if low <= 0:
+        return "not trusted"
+    better = all(other.difference is not None and other.difference[0] > 0 for other in baselines.values())
+    return "trusted" if low >= _TRUSTED and better and n >= ENOUGH else "weak"
+
+
+def verdict_sentence(report: Mapping[str, Any]) -> str:
+    """The verdict as reports print it."""
+    low, high = report["kendall_tau_ci"]
+    free = max(report["baselines"].items(), key=lambda item: item[1]["kendall_tau"])
+    return (
+        f"Ranking of this supernet: {report['verdict']}. Kendall's tau between inherited and stand-alone "
+        f"accuracy {report['kendall_tau']:.2f} (95 % interval {low:.2f} to {high:.2f}, "
+        f"{report['n']} networks); "
+        f"best free baseline: {free[0]}, {free[1]['kendall_tau']:.2f}."
+    )
+
+
+UNKNOWN = "Ranking of this supernet: unknown; 'aspk rank' measures it."
+
+
+def read_verdict(report_file: Path, weights_fingerprint: str) -> str:
+    """The sentence on a supernet from its ``rank.json``, or that there is none for these weights."""
+    try:
+        report = json.loads(report_file.read_text(encoding="utf-8"))
+        return verdict_sentence(report) if report["weights"] == weights_fingerprint else UNKNOWN
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return UNKNOWN
+
+
+def summarise(rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> dict[str, Any]:
+    """All statistics of a ranking study.
+
+    Args:
+        rows: one for each network: ``inherited`` (accuracy), ``inherited_energy_mj``, ``alone`` (test
+            accuracies, one for each seed), ``alone_energy_mj``, ``operations``, ``parameters``,
+            ``time_steps``, and ``variants`` (inherited accuracies by name).
+        seed: of all resampling.
+
+    Raises:
+        RankingError: too few networks, or a number is missing or not finite.
+    """
+    try:
+        column = {name: np.array([float(row[name]) for row in rows]) for name in _COLUMNS}
+        first = np.array([float(row["alone"][0]) for row in rows])
+        twice = np.array([row["alone"][:2] for row in rows if len(row["alone"]) > 1], dtype=float).reshape(
+            -1, 2
+        )
+        names = list(rows[0]["variants"]) if rows else []
+        variants = {name: np.array([float(row["variants"][name]) for row in rows]) for name in names}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise RankingError(f"damaged ranking study: {type(error).__name__}: {error}") from None
+    free = {
+        "operations": column["operations"],
+        "parameters": column["parameters"],
+        "T": column["time_steps"],
+        "energy": column["inherited_energy_mj"],
+    }
+    inherited = column["inherited"]
+    main, baselines = rankings(inherited, free, first, seed=seed)
+    _, compared = rankings(inherited, variants, first, seed=seed)
+    energy, energy_baselines = rankings(
+        column["inherited_energy_mj"],
+        {name: free[name] for name in ("operations", "parameters", "T")},
+        column["alone_energy_mj"],
+        seed=seed,
+    )
+    report: dict[str, Any] = {
+        "n": len(rows),
+        **main.to_json(),
+        "spearman": float(stats.spearmanr(inherited, first).statistic),
+        "partial_tau_given_operations": partial_kendall(inherited, first, free["operations"]),
+        "noise_ceiling": noise_ceiling(first, twice[:, 0], twice[:, 1], seed),
+        "trained_twice": len(twice),
+        "top_k_regret": {str(k): top_k_regret(inherited, first, k) for k in (1, 3, 5)},
+        "baselines": {name: ranking.to_json() for name, ranking in baselines.items()},
+        "variants": {name: ranking.to_json() for name, ranking in compared.items()},
+        "energy": {
+            **energy.to_json(),
+            "baselines": {name: ranking.to_json() for name, ranking in energy_baselines.items()},
+        },
+        "verdict": verdict(len(rows), main, baselines),
+    }
+    return report

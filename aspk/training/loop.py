@@ -1,0 +1,276 @@
+"""A training run that can be interrupted or killed at any moment and goes on with the same bits."""
+
+from __future__ import annotations
+
+import abc
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from aspk.checkpoint import load_state, previous_state, save_state
+from aspk.data import DataSet
+from aspk.errors import CheckpointError, TrainingError
+from aspk.interrupt import graceful_interruption
+from aspk.settings import Recipe
+from aspk.training.augmentation import augment
+
+MONITOR_IMAGES = 128
+_EXPLODED = 10.0  # times the loss of a uniform guess
+_ALWAYS = 0.99  # firing rate of a site that tells nothing
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one update.
+
+    Attributes:
+        images: [B, C, H, W], augmented if the recipe says so.
+        targets: labels [B], or class shares [B, classes] after augmentation.
+        plain: the images as they are.
+    """
+
+    images: Tensor
+    targets: Tensor
+    plain: Tensor
+
+
+class Run(abc.ABC):
+    """The state of one training run: weights, optimizer and the number of updates done.
+
+    Order of calls: :func:`train` calls :meth:`resume` once, then :meth:`step` until the recipe's updates are
+    done, with :meth:`monitor` and a checkpoint of :meth:`state` now and then. A subclass says what an update
+    minimises (:meth:`backward`) and what the user sees (:meth:`measure`). Everything random depends on
+    (seed, update) only.
+    """
+
+    def __init__(self, model: nn.Module, data: DataSet, recipe: Recipe, seed: int) -> None:
+        self.model, self.data, self.recipe, self.seed = model, data, recipe, seed
+        self.device = data.train.images.device
+        model.to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.update = 0
+        self._shown: dict[str, str] = {}
+        self._named: tuple[str, ...] = ()
+        self._losses: list[float] = []  # means over tenths of the run
+        self._seen, self._started = 0, time.perf_counter()
+
+    @abc.abstractmethod
+    def backward(self, batch: Batch, rng: np.random.Generator, share: float) -> float:
+        """Add the gradient of ``share`` times the loss on a batch; the loss."""
+
+    @abc.abstractmethod
+    def measure(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Accuracies to show by name, and firing rates by the name of the site."""
+
+    @abc.abstractmethod
+    def subject(self) -> Mapping[str, Any]:
+        """What is trained, as plain JSON values: a state of another subject is refused."""
+
+    # ------------------------------------------------------------------ one update
+
+    def step(self) -> float:
+        """One update; the loss.
+
+        Raises:
+            TrainingError: the loss or its gradient is not finite, or the loss has exploded.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * self.recipe.schedule(self.update)
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        images, labels = self._images()
+        pieces = self.recipe.accumulate
+        loss = 0.0
+        for index, piece in enumerate(zip(images.chunk(pieces), labels.chunk(pieces), strict=True)):
+            rng = np.random.default_rng([self.seed, self.update])  # every piece trains the same networks
+            loss += self.backward(self._batch(*piece, index), rng, 1 / pieces) / pieces
+        self._check(loss)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        if not math.isfinite(norm.item()):
+            raise self._stopped("norm of the gradient", norm.item())
+        self.optimizer.step()
+        self._note(loss)
+        self.update += 1
+        self._seen += len(labels)
+        return loss
+
+    def _note(self, loss: float) -> None:
+        """Add to the mean loss of this tenth of the run."""
+        tenth = 10 * self.update // self.recipe.updates
+        while len(self._losses) <= tenth:
+            self._losses.append(0.0)
+        start = -(-tenth * self.recipe.updates // 10)
+        done = self.update - start
+        self._losses[tenth] += (loss - self._losses[tenth]) / (done + 1)
+
+    def losses(self) -> list[float]:
+        """Mean training loss of each tenth of the run so far: whether it has come to rest."""
+        return [round(loss, 6) for loss in self._losses]
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 for convolutions and linear layers, if the recipe wants it."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.amp)
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise self._stopped("loss", loss)
+        if loss > _EXPLODED * math.log(max(self.data.classes, 3)):
+            raise self._stopped(
+                f"loss exploded: it is far above a guess's {math.log(self.data.classes):.2f} and", loss
+            )
+
+    def _stopped(self, what: str, value: float) -> TrainingError:
+        return TrainingError(
+            f"the {what} became {value:.4g} at update {self.update}; the last checkpoint is kept. "
+            "Try a lower learning_rate or clip, and look at the data."
+        )
+
+    def _images(self) -> tuple[Tensor, Tensor]:
+        """The images of this update: epoch after epoch, each in an order of its own."""
+        train, size = self.data.train, min(self.recipe.batch_size, len(self.data.train))
+        epoch, position = divmod(self.update, len(train) // size)
+        order = np.random.default_rng([self.seed, epoch, 1]).permutation(len(train))
+        chosen = torch.from_numpy(order[position * size : (position + 1) * size]).to(train.labels.device)
+        return train.images[chosen], train.labels[chosen]
+
+    def _batch(self, images: Tensor, labels: Tensor, piece: int) -> Batch:
+        if not self.recipe.augmented:
+            return Batch(images, labels, images)
+        (seed,) = np.random.SeedSequence([self.seed, self.update, piece, 2]).generate_state(1)
+        return Batch(*augment(images, labels, self.recipe, self.data, seed=int(seed)), images)
+
+    # ------------------------------------------------------------------ what the user sees
+
+    def monitor(self) -> None:
+        """Measure, and name the neuron sites that never or always fire when they become others."""
+        accuracies, rates = self.measure()
+        self._shown = {name: f"{accuracy:.3f}" for name, accuracy in accuracies.items()}
+        named = tuple(
+            f"{site} {'never' if not rate else 'always'} fires"
+            for site, rate in rates.items()
+            if not rate or rate > _ALWAYS
+        )
+        if named != self._named:
+            tqdm.write(f"update {self.update}: {', '.join(named) or 'every neuron site fires again'}")
+        self._named = named
+
+    def figures(self, loss: float) -> dict[str, str]:
+        """The figures on the progress bar."""
+        rate = self._seen / (time.perf_counter() - self._started)
+        return {"loss": f"{loss:.3f}", **self._shown, "images/s": f"{rate:.0f}"}
+
+    # ------------------------------------------------------------------ state
+
+    def identity(self) -> dict[str, Any]:
+        """What a state must agree on to be this run's."""
+        return {
+            **self.subject(),
+            "data": self.data.fingerprint(),
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is needed to go on."""
+        return {
+            "identity": self.identity(),
+            "update": self.update,
+            "weights": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "shown": dict(self._shown),
+            "losses": list(self._losses),
+        }
+
+    def resume(self, path: Path) -> None:
+        """Load the state at ``path``; if it is damaged, the one before; if there is none, start afresh.
+
+        Raises:
+            CheckpointError: there are only damaged states, or those of another run.
+        """
+        candidates = [file for file in (path, previous_state(path)) if file.exists()]
+        problems = []
+        for file in candidates:
+            try:
+                self._load(file)
+            except CheckpointError as error:
+                problems.append(str(error))
+                continue
+            for problem in problems:
+                tqdm.write(f"{problem}; going on from {file.name} at update {self.update}")
+            return
+        if problems:
+            raise CheckpointError(
+                "; ".join(problems) + f". Train in another folder, or remove {path.parent} to start again."
+            )
+
+    def _load(self, path: Path) -> None:
+        state = load_state(path, self.device)
+        _check_identity(state.get("identity"), self.identity(), path)
+        try:
+            self.model.load_state_dict(state["weights"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self._shown, self._losses = dict(state["shown"]), list(state["losses"])
+            self.update = int(state["update"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(f"{path}: damaged: {error}") from None
+
+    def provenance(self) -> dict[str, Any]:
+        """How the weights were made."""
+        return {
+            "data": self.data.provenance(),
+            "data_fingerprint": self.data.fingerprint(),
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+            "updates": self.update,
+            "torch": torch.__version__,
+        }
+
+
+def train(run: Run, state_file: Path, *, description: str, progress: bool) -> bool:
+    """Train from wherever the state at ``state_file`` stands; False if the user interrupted.
+
+    Ctrl-C ends after the update in hand and saves.
+
+    Raises:
+        CheckpointError: the state is another run's, or damaged beyond use.
+        TrainingError: the loss is not finite; the last checkpoint is kept.
+    """
+    run.resume(state_file)
+    recipe = run.recipe
+    options: dict[str, Any] = {"initial": run.update, "desc": description, "unit": "update"}
+    with (
+        graceful_interruption() as interruption,
+        tqdm(total=recipe.updates, disable=not progress, **options) as bar,
+    ):
+        while run.update < recipe.updates:
+            loss = run.step()
+            bar.update()
+            bar.set_postfix(run.figures(loss), refresh=False)
+            done = run.update == recipe.updates
+            if done or interruption.requested or run.update % recipe.checkpoint_every == 0:
+                run.monitor()
+                bar.set_postfix(run.figures(loss))
+                save_state(state_file, run.state())
+            if interruption.requested and not done:
+                return False
+    return True
+
+
+def _check_identity(found: object, expected: Mapping[str, Any], path: Path) -> None:
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{path}: does not say what it belongs to")
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise CheckpointError(
+                f"{path}: belongs to another run: its {key} is {found.get(key)!r}, this run's is {value!r}"
+            )

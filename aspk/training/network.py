@@ -1,0 +1,104 @@
+"""Training one network alone: from scratch, or from the weights that it inherits from a supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aspk.config import NetworkSettings, SubnetConfig
+from aspk.data import DataSet
+from aspk.settings import Recipe
+from aspk.supernet import Spikformer, calibrate
+from aspk.supernet.random_weights import firing_rates
+from aspk.supernet.spikformer import initialise
+from aspk.training.loop import MONITOR_IMAGES, Batch, Run, train
+
+
+def train_network(
+    config: SubnetConfig,
+    settings: NetworkSettings,
+    data: DataSet,
+    recipe: Recipe,
+    *,
+    state_file: Path,
+    seed: int = 0,
+    start: Mapping[str, Tensor] | None = None,
+    calibration_images: int = 256,
+    description: str = "train",
+    progress: bool = True,
+) -> NetworkRun | None:
+    """Train one network, or go on where an earlier run stopped; None if the user interrupted.
+
+    At the end its batch-normalisation statistics are those of the first images of ``train``, as the
+    evaluator does it with the networks of a supernet.
+
+    Args:
+        config: the network.
+        settings: what its search space fixes.
+        data: the data set, on the device to train on.
+        recipe: how to train.
+        state_file: where the state is kept.
+        seed: seed of fresh weights and of the batches.
+        start: inherited weights; None draws fresh ones.
+        calibration_images: images of ``train`` for the final statistics.
+        description: stands in front of the progress bar.
+        progress: whether to show one.
+
+    Raises:
+        CheckpointError: the state is another run's, or damaged beyond use.
+        TrainingError: the loss is not finite or has exploded; the last checkpoint is kept.
+    """
+    run = NetworkRun(config, settings, data, recipe, seed, start)
+    if not train(run, state_file, description=description, progress=progress):
+        return None
+    calibrate(run.model, data.train.images[:calibration_images])
+    return run
+
+
+class NetworkRun(Run):
+    """Trains one network."""
+
+    model: Spikformer
+
+    def __init__(
+        self,
+        config: SubnetConfig,
+        settings: NetworkSettings,
+        data: DataSet,
+        recipe: Recipe,
+        seed: int,
+        start: Mapping[str, Tensor] | None,
+    ) -> None:
+        network = Spikformer(config, settings, shape=data.shape, classes=data.classes)
+        initialise(network, seed)
+        if start is not None:
+            network.load_state_dict(dict(start))
+        self.inherited = start is not None
+        super().__init__(network, data, recipe, seed)
+
+    def subject(self) -> Mapping[str, Any]:
+        """See :class:`Run`."""
+        return {"network": self.model.config.to_json(), "inherited": self.inherited}
+
+    def backward(self, batch: Batch, rng: np.random.Generator, share: float) -> float:
+        """See :class:`Run`."""
+        with self.autocast():
+            logits = self.model(batch.images)
+            loss = F.cross_entropy(logits, batch.targets, label_smoothing=self.recipe.label_smoothing)
+        (share * loss).backward()  # type: ignore[no-untyped-call]  # torch
+        return loss.item()
+
+    @torch.no_grad()
+    def measure(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Accuracy of a calibrated copy on a fixed slice of ``search``, and its firing rates."""
+        images, labels = self.data.search.images[:MONITOR_IMAGES], self.data.search.labels[:MONITOR_IMAGES]
+        network = calibrate(deepcopy(self.model), self.data.train.images[:MONITOR_IMAGES])
+        hits = network(images).argmax(1) == labels
+        return {"search": hits.float().mean().item()}, firing_rates(network, images)

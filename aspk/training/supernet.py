@@ -1,0 +1,165 @@
+"""One-shot training of a supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aspk.checkpoint import save_supernet
+from aspk.config import SubnetConfig
+from aspk.data import DataSet
+from aspk.settings import Recipe
+from aspk.space import SearchSpace
+from aspk.supernet import Supernet
+from aspk.supernet.random_weights import firing_rates
+from aspk.training.loop import MONITOR_IMAGES, Batch, Run, train
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training run ended.
+
+    Attributes:
+        finished: False if it was interrupted.
+        updates: updates done so far, those of earlier runs included.
+        weights: the supernet's file; None if interrupted.
+    """
+
+    finished: bool
+    updates: int
+    weights: Path | None
+
+
+def train_supernet(
+    space: SearchSpace,
+    data: DataSet,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    seed: int = 0,
+    device: torch.device | None = None,
+    progress: bool = True,
+) -> TrainingResult:
+    """Train a supernet, or go on where an earlier run in ``folder`` stopped.
+
+    Every update's path and images depend on (seed, update) only, so a resumed run gives the same weights,
+    on a CPU to the bit. Ctrl-C saves and returns.
+
+    Args:
+        space: the search space.
+        data: the data set.
+        recipe: how to train.
+        folder: holds ``training.pt`` (state) and, at the end, ``supernet.safetensors``.
+        seed: seed of weights, paths and batches.
+        device: where to train; None is the CPU.
+        progress: whether to show a progress bar.
+
+    Raises:
+        CheckpointError: the folder holds another run's state, or only damaged ones.
+        TrainingError: the loss is not finite or has exploded; the last checkpoint is kept.
+    """
+    run = SupernetRun(space, data.to(device or torch.device("cpu")), recipe, seed)
+    weights_file = folder / "supernet.safetensors"
+    if not train(run, folder / "training.pt", description="train", progress=progress):
+        return TrainingResult(False, run.update, None)
+    save_supernet(weights_file, run.model, run.provenance())
+    return TrainingResult(True, run.update, weights_file)
+
+
+class SupernetRun(Run):
+    """Trains the networks of a space in their shared weights."""
+
+    model: Supernet
+
+    def __init__(self, space: SearchSpace, data: DataSet, recipe: Recipe, seed: int) -> None:
+        self.space = space
+        super().__init__(
+            Supernet(space, shape=data.shape, classes=data.classes, seed=seed), data, recipe, seed
+        )
+
+    def subject(self) -> Mapping[str, Any]:
+        """See :class:`Run`."""
+        return {"space": self.space.fingerprint}
+
+    def backward(self, batch: Batch, rng: np.random.Generator, share: float) -> float:
+        """See :class:`Run`."""
+        if self.recipe.paths == "sandwich":
+            return self._sandwich(batch, rng, share)
+        with self.autocast():
+            loss = self._single(batch, self._path(rng))
+        (share * loss).backward()  # type: ignore[no-untyped-call]  # torch
+        return loss.item()
+
+    # ------------------------------------------------------------------ a single path
+
+    def _path(self, rng: np.random.Generator) -> SubnetConfig:
+        """The network of this update."""
+        recipe = self.recipe
+        bounds = np.cumsum([recipe.largest, recipe.smallest, recipe.reference])
+        anchor = int(np.searchsorted(bounds, rng.random(), side="right"))
+        if anchor < len(bounds):
+            return (self.space.largest, self.space.smallest, self.space.reference)[anchor]
+        return self._random(rng)
+
+    def _random(self, rng: np.random.Generator) -> SubnetConfig:
+        return self.space.decode(self.space.sample_choices(1, rng)[0])
+
+    def _single(self, batch: Batch, config: SubnetConfig) -> Tensor:
+        smoothing = self.recipe.label_smoothing
+        if not self.recipe.prefix_loss:
+            return F.cross_entropy(self.model(batch.images, config), batch.targets, label_smoothing=smoothing)
+        steps = [int(choice) for choice in self.space.network["time_steps"]]
+        config = replace(config, time_steps=max(steps))
+        totals = self.model(batch.images, config, per_step=True).cumsum(0)  # [T, B, classes]
+        means = torch.cat([totals[step - 1] / step for step in steps])  # [len(steps) * B, classes]
+        targets = batch.targets.repeat(len(steps), *[1] * (batch.targets.dim() - 1))
+        return F.cross_entropy(means, targets, label_smoothing=smoothing)
+
+    # ------------------------------------------------------------------ the sandwich rule
+
+    def _sandwich(self, batch: Batch, rng: np.random.Generator, share: float) -> float:
+        """Gradients are added network by network, so that memory holds one at a time."""
+        students = [self.space.smallest, *(self._random(rng) for _ in range(self.recipe.random_paths))]
+        with self.autocast():
+            logits = self.model(batch.images, self.space.largest)
+            loss = F.cross_entropy(logits, batch.targets, label_smoothing=self.recipe.label_smoothing)
+        (share * loss).backward()  # type: ignore[no-untyped-call]  # torch
+        teacher = self._teacher(batch, logits.detach())
+        for config in students:
+            with self.autocast():
+                prediction = F.log_softmax(self.model(batch.plain, config).float(), dim=1)
+                divergence = F.kl_div(prediction, teacher, reduction="batchmean")
+            (share * divergence).backward()  # type: ignore[no-untyped-call]  # torch
+        return loss.item()
+
+    @torch.no_grad()
+    def _teacher(self, batch: Batch, logits: Tensor) -> Tensor:
+        """The largest network's prediction of the plain images, [B, classes]."""
+        if self.recipe.augmented:
+            with self.autocast():
+                logits = self.model(batch.plain, self.space.largest)
+        return logits.float().softmax(dim=1)
+
+    # ------------------------------------------------------------------ what the user sees
+
+    @torch.no_grad()
+    def measure(self) -> tuple[dict[str, float], dict[str, float]]:
+        """The largest and the smallest network on a fixed slice of ``search``; rates of the reference."""
+        calibration = self.data.train.images[:MONITOR_IMAGES]
+        images, labels = self.data.search.images[:MONITOR_IMAGES], self.data.search.labels[:MONITOR_IMAGES]
+        accuracies = {}
+        self.model.eval()
+        for name, config in (("largest", self.space.largest), ("smallest", self.space.smallest)):
+            statistics = self.model.calibrate(calibration, config)
+            hits = self.model(images, config, statistics=statistics).argmax(1) == labels
+            accuracies[name] = hits.float().mean().item()
+        reference = self.space.reference
+        network = self.model.extract(reference, self.model.calibrate(calibration, reference))
+        return accuracies, firing_rates(network, images)

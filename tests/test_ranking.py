@@ -1,0 +1,242 @@
+"""The ranking study: its statistics against definitions, and the whole of it on small networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from spaces import TINY
+
+from aspk import cost
+from aspk.cli import main
+from aspk.errors import RankingError
+from aspk.ranking import statistics
+from aspk.ranking.alone import stratified_by_cost
+from aspk.ranking.statistics import Ranking, kendall, noise_ceiling, partial_kendall, rankings, top_k_regret
+from aspk.report.ranking import ranking_markdown
+
+values = arrays(np.float64, st.integers(5, 12), elements=st.integers(0, 6).map(float))
+
+
+def tau_b(x, y):
+    """Kendall's tau-b by counting pairs."""
+    pairs = list(itertools.combinations(range(len(x)), 2))
+    signs = [(np.sign(x[i] - x[j]), np.sign(y[i] - y[j])) for i, j in pairs]
+    untied_x, untied_y = sum(a != 0 for a, _ in signs), sum(b != 0 for _, b in signs)
+    if not untied_x * untied_y:
+        return 0.0
+    return sum(a * b for a, b in signs) / math.sqrt(untied_x * untied_y)
+
+
+@given(values, st.randoms())
+def test_kendall_is_the_count_of_pairs(x, random):
+    y = x.copy()
+    random.shuffle(y)
+    assert kendall(x, y) == pytest.approx(tau_b(x, y))
+
+
+@given(values, st.randoms())
+def test_partial_tau_is_that_of_the_correlation_matrix(x, random):
+    y, z = x.copy(), x.copy()
+    random.shuffle(y)
+    random.shuffle(z)
+    matrix = np.array([[tau_b(a, b) for b in (x, y, z)] for a in (x, y, z)])
+    if abs(np.linalg.det(matrix)) < 1e-6 or len(set(x)) < 2:
+        return
+    inverse = np.linalg.inv(matrix)
+    expected = -inverse[0, 1] / math.sqrt(abs(inverse[0, 0] * inverse[1, 1]))
+    assert partial_kendall(x, y, z) == pytest.approx(expected, abs=1e-9)
+
+
+def test_regret_is_what_the_best_of_k_leaves():
+    predicted, true = np.array([0.9, 0.8, 0.7, 0.1]), np.array([0.5, 0.6, 0.4, 0.9])
+    assert [top_k_regret(predicted, true, k) for k in (1, 2, 4)] == pytest.approx([0.4, 0.3, 0.0])
+
+
+def test_noise_ceiling_falls_with_noise():
+    true = np.linspace(0.5, 0.9, 24)
+    small = noise_ceiling(true, true[:6], true[:6] + 1e-6)
+    large = noise_ceiling(true, true[:6], true[:6] + 0.2)
+    assert small == pytest.approx(1.0, abs=1e-3)
+    assert 0.2 < large < 0.8
+    assert noise_ceiling(true, true[:2], true[:2]) is None
+
+
+def test_intervals_hold_the_truth_and_pairs_are_paired():
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=40)
+    main_column = true + 0.3 * rng.normal(size=40)
+    main_ranking, others = rankings(main_column, {"same": main_column, "noise": rng.normal(size=40)}, true)
+    assert main_ranking.interval[0] < main_ranking.tau < main_ranking.interval[1]
+    assert others["same"].difference == (0.0, 0.0)  # the same resamples: no difference at all
+    assert others["noise"].difference[0] > 0
+    assert rankings(main_column, {}, true)[0] == main_ranking
+
+
+def test_coverage_of_the_bootstrap_interval():
+    """About 95 % of intervals hold the population's tau, 2/pi asin(rho) for normal pairs."""
+    rng, rho, hits = np.random.default_rng(1), 0.7, 0
+    tau = 2 / math.pi * math.asin(rho)
+    for repeat in range(12):
+        x = rng.normal(size=30)
+        y = rho * x + math.sqrt(1 - rho**2) * rng.normal(size=30)
+        low, high = rankings(x, {}, y, seed=repeat)[0].interval
+        hits += low <= tau <= high
+    assert hits >= 9
+
+
+def ranking(low, difference=None):
+    return Ranking(max(low, 0.0) + 0.1, (low, 0.95), difference)
+
+
+@pytest.mark.parametrize(
+    ("n", "low", "difference", "expected"),
+    [
+        (24, 0.6, (0.1, 0.3), "trusted"),
+        (24, 0.49, (0.1, 0.3), "weak"),
+        (24, 0.6, (-0.01, 0.3), "weak"),
+        (16, 0.6, (0.1, 0.3), "weak"),
+        (24, 0.0, (0.1, 0.3), "not trusted"),
+        (24, -0.2, (-0.1, 0.3), "not trusted"),
+    ],
+)
+def test_the_verdict_follows_its_rule(n, low, difference, expected):
+    baselines = {"T": ranking(0.2, (0.2, 0.4)), "operations": ranking(0.3, difference)}
+    assert statistics.verdict(n, ranking(low), baselines) == expected
+
+
+@pytest.mark.parametrize("rows", [[], [{"inherited": 1.0}], [{"inherited": math.nan}] * 8])
+def test_damaged_rows_are_an_error(rows):
+    with pytest.raises(RankingError):
+        statistics.summarise(rows)
+
+
+def test_networks_are_spread_over_cost():
+    networks = stratified_by_cost(TINY, 12, shape=(1, 8, 8), classes=10, seed=0)
+    costs = [cost.operations(cost.layer_shapes(c, TINY.settings, (1, 8, 8), 10)) for c in networks]
+    assert len(set(networks)) == 12
+    assert costs == sorted(costs)
+    assert networks == stratified_by_cost(TINY, 12, shape=(1, 8, 8), classes=10, seed=0)
+    assert networks != stratified_by_cost(TINY, 12, shape=(1, 8, 8), classes=10, seed=1)
+    small = dataclasses.replace(
+        TINY,
+        network={"embed_dim": (24, 32), "depth": (1,), "time_steps": (1, 2)},
+        block={"mlp_ratio": (1.0,), "num_heads": (2,), "v_threshold": (1.0,), "tau": (2.0,)},
+    )
+    assert len(set(stratified_by_cost(small, 4, shape=(1, 8, 8), classes=10, seed=0))) == 4
+    with pytest.raises(RankingError, match="has 4 networks"):
+        stratified_by_cost(small, 5, shape=(1, 8, 8), classes=10, seed=0)
+
+
+# ---------------------------------------------------------------------- the whole study
+
+
+@pytest.fixture
+def ranked_study(tmp_path, trained_folder):
+    weights = tmp_path / "weights" / "supernet.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes((trained_folder / "supernet.safetensors").read_bytes())
+    file = tmp_path / "ranked.toml"
+    file.write_text(
+        f"""
+        space = "tiny"
+        data = "digits"
+        folder = "{tmp_path / "run"}"
+        weights = "{weights}"
+        evaluations = 4
+        [retrain]
+        updates = 12
+        batch_size = 16
+        checkpoint_every = 2
+        [evaluation]
+        calibration_images = 32
+        [sampler]
+        name = "random"
+        """
+    )
+    return file
+
+
+def command(study_file):
+    return ["rank", str(study_file), "--networks", "5", "--twice", "3", "--device", "cpu"]
+
+
+def test_rank_from_the_command_line_and_in_the_report(ranked_study, tmp_path, capsys):
+    assert main(["search", str(ranked_study), "--device", "cpu"]) == 0
+    assert "unknown; 'aspk rank' measures it" in capsys.readouterr().out
+    assert main(command(ranked_study)) == 0
+    printed = capsys.readouterr().out
+    report = json.loads((tmp_path / "run" / "rank" / "rank.json").read_text())
+    assert report["n"] == 5
+    assert report["verdict"] in ("weak", "not trusted")  # 5 networks are too few
+    assert -1 <= report["kendall_tau_ci"][0] <= report["kendall_tau"] <= report["kendall_tau_ci"][1] <= 1
+    assert set(report["baselines"]) == {"operations", "parameters", "T", "energy"}
+    assert set(report["variants"]) == {
+        "T-shared statistics",
+        "running statistics",
+        "own statistics, on test",
+    }
+    assert [len(row["alone"]) for row in report["networks"]] == [2, 1, 2, 1, 2]
+    assert all(len(row["losses"]) == 10 for row in report["networks"])
+    assert f"Ranking of this supernet: {report['verdict']}" in printed
+    assert ranking_markdown(report) in printed
+    assert (tmp_path / "run" / "rank" / "rank.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "weights" / "rank.json").exists()
+
+    assert main(["report", str(ranked_study), "--output", str(tmp_path / "report")]) == 0
+    sentence = f"Ranking of this supernet: {report['verdict']}"
+    assert sentence in capsys.readouterr().out
+    assert sentence in (tmp_path / "report" / "report.html").read_text()
+    assert main(["search", str(ranked_study), "--device", "cpu"]) == 0
+    assert sentence in capsys.readouterr().out
+
+    weights = tmp_path / "weights" / "supernet.safetensors"
+    assert "unknown" in statistics.read_verdict(tmp_path / "weights" / "rank.json", "another file's hash")
+    (tmp_path / "weights" / "rank.json").write_text("{damaged")
+    assert main(["report", str(ranked_study), "--output", str(tmp_path / "report")]) == 0
+    assert "unknown; 'aspk rank'" in capsys.readouterr().out
+    assert weights.exists()
+
+
+def test_kill_9_and_the_same_command_again_gives_the_same_ranking(ranked_study, tmp_path, capsys):
+    folder = tmp_path / "run" / "rank"
+    arguments = [sys.executable, "-m", "aspk", *command(ranked_study)]
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 100
+    while not list(folder.glob("network-02*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.json")}
+    assert "network-00-seed-0.json" in kept
+    assert main(command(ranked_study)) == 0
+    assert all((folder / name).stat().st_mtime_ns == when for name, when in kept.items())
+    assert not list(folder.glob("*.pt"))
+    assert not list(folder.glob("*.previous"))
+    report = json.loads((folder / "rank.json").read_text())
+    (folder / "inherited.json").write_text("{")  # damaged: evaluated again
+    (folder / "network-01-seed-0.json").write_text("{")  # damaged: trained again
+    assert main(command(ranked_study)) == 0
+    assert json.loads((folder / "rank.json").read_text()) == report
+
+
+def test_records_of_another_recipe_are_refused(ranked_study, capsys):
+    assert main(command(ranked_study)) == 0
+    ranked_study.write_text(ranked_study.read_text().replace("updates = 12", "updates = 13"))
+    assert main(command(ranked_study)) == 1
+    assert "made with recipe" in capsys.readouterr().err
+    assert main([*command(ranked_study), "--twice", "9"]) == 1

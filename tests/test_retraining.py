@@ -1,0 +1,109 @@
+"""Found networks trained alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from aspk.cli import main
+from aspk.export import load_exported, read_export
+from aspk.study_file import load_study_file
+
+
+@pytest.fixture
+def searched(study_file, capsys):
+    text = study_file.read_text().replace(
+        "[evaluation]", "[retrain]\nupdates = 12\nbatch_size = 16\ncheckpoint_every = 2\n[evaluation]"
+    )
+    study_file.write_text(text)
+    assert main(["search", str(study_file), "--device", "cpu"]) == 0
+    capsys.readouterr()
+    return study_file
+
+
+def retrain(study_file, *arguments):
+    return main(["retrain", str(study_file), "--device", "cpu", *arguments])
+
+
+def test_the_front_is_trained_and_exported(searched, tmp_path, capsys):
+    assert retrain(searched, "--front", "--seeds", "2") == 0
+    printed = capsys.readouterr().out
+    folders = sorted((tmp_path / "run" / "retrained").iterdir())
+    assert len(folders) >= 2
+    assert {folder.name.rpartition("-")[2] for folder in folders} == {"0", "1"}
+    for folder in folders:
+        assert str(folder) in printed
+        result = json.loads((folder / "result.json").read_text())["result"]
+        description = json.loads((folder / "network.json").read_text())
+        assert description["weights"] == "retrained from inherited weights"
+        assert description["metrics"]["accuracy"] == result["test"]
+        assert result["strict_mj"] > result["energy_mj"] > 0
+        assert not (folder / "training.pt").exists()
+        assert main(["evaluate", str(folder), "--device", "cpu"]) == 0
+        evaluated = capsys.readouterr().out
+        assert "(retrained from inherited weights): digits test accuracy" in evaluated
+        assert f"{result['test']:.4f}" in evaluated
+
+
+def test_scratch_and_inherited_differ_and_say_so(searched, tmp_path):
+    assert retrain(searched, "--trial", "1") == 0
+    assert retrain(searched, "--trial", "1", "--from-scratch") == 0
+    inherited, scratch = sorted((tmp_path / "run" / "retrained").iterdir())
+    assert read_export(scratch).weights == "trained from scratch"
+    first, second = load_exported(inherited).state_dict(), load_exported(scratch).state_dict()
+    assert not torch.equal(first["head.weight"], second["head.weight"])
+
+
+def test_inherited_weights_are_where_training_starts(searched, tmp_path):
+    searched.write_text(searched.read_text().replace("updates = 12", "updates = 1\nlearning_rate = 1e-12"))
+    assert retrain(searched, "--trial", "0") == 0
+    assert main(["export", str(searched), "--trial", "0", "--output", str(tmp_path / "export")]) == 0
+    (folder,) = (tmp_path / "run" / "retrained").iterdir()
+    retrained, exported = load_exported(folder).state_dict(), load_exported(tmp_path / "export").state_dict()
+    for name, tensor in exported.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        torch.testing.assert_close(retrained[name], tensor, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_finished_networks_are_not_trained_again_and_another_recipe_is_refused(searched, tmp_path, capsys):
+    assert retrain(searched, "--trial", "1") == 0
+    (folder,) = (tmp_path / "run" / "retrained").iterdir()
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert retrain(searched, "--trial", "1") == 0
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+    searched.write_text(searched.read_text().replace("updates = 12", "updates = 13"))
+    assert retrain(searched, "--trial", "1") == 1
+    assert "trained with recipe" in capsys.readouterr().err
+    assert retrain(searched, "--trial", "99") == 1
+    assert "no evaluated trial 99" in capsys.readouterr().err
+
+
+def test_kill_9_and_the_same_command_again_gives_the_same_bits(searched, tmp_path):
+    arguments = ["--trial", "0", "--trial", "1"]
+    assert retrain(searched, *arguments, "--output", str(tmp_path / "whole")) == 0
+    target = tmp_path / "killed"
+    command = [sys.executable, "-m", "aspk", "retrain", str(searched), "--device", "cpu", *arguments]
+    command += ["--output", str(target)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 100
+    while not list(target.glob("*-trial-1-*/training.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert retrain(searched, *arguments, "--output", str(target)) == 0
+    folders = sorted((tmp_path / "whole").iterdir())
+    assert len(folders) == 2
+    for folder in folders:
+        for name, tensor in load_exported(folder).state_dict().items():
+            assert torch.equal(tensor, load_exported(target / folder.name).state_dict()[name]), name
+    assert load_study_file(searched).retrain.updates == 12
