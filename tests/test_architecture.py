@@ -20,7 +20,7 @@ FLOORS = [
     ["device", "data", "supernet", "engines", "checkpoint", "training", "profiling"],
     ["evaluator", "surrogate", "ranking"],
     ["problem", "samplers"],
-    ["study_file", "storage", "study", "export", "report", "energy_report"],
+    ["study_file", "storage", "retry", "workers", "study", "export", "report", "energy_report"],
     ["__init__", "testing", "cli", "__main__"],
 ]
 PLACE = {name: (floor, order) for floor, names in enumerate(FLOORS) for order, name in enumerate(names)}

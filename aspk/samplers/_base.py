@@ -24,9 +24,9 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.search_space import intersection_search_space
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from aspk.attributes import genotype_to_attributes
+from aspk.attributes import GENOTYPE, genotype_to_attributes
 from aspk.errors import AspkError, SamplerError
 from aspk.objectives import Direction, minimised
 from aspk.operators import Genome, Genotypes, sample
@@ -112,7 +112,12 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     # ------------------------------------------------------------------ batches
 
     def ask_batch(
-        self, study: Study, count: int, *, user_attributes: Mapping[str, Any] | None = None
+        self,
+        study: Study,
+        count: int,
+        *,
+        user_attributes: Mapping[str, Any] | None = None,
+        stream: Sequence[int] = (),
     ) -> list[Trial]:
         """``count`` trials with all parameters set, each created by one write; enqueued trials come first.
 
@@ -120,13 +125,12 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             study: the study; its sampler should be this one.
             count: how many.
             user_attributes: written with each trial.
+            stream: numbers >= 0 that choose another random stream. Processes that ask for batches of one
+                study at the same time need different ones, since a batch is proposed before its trial
+                numbers are known.
 
         Returns:
             Running trials, to be told. ``space.suggest(trial)`` gives a trial's network without a write.
-
-        Note:
-            Processes that ask for batches of one study at the same time need different seeds (None draws
-            one), since a batch is proposed before its trial numbers are known.
 
         Raises:
             SamplerError: the sampler has no search space.
@@ -141,19 +145,31 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             return trials
         with _PROPOSING:
             known = study.get_trials(deepcopy=False)
-            for x in self._propose(study, self._space, known, count - len(trials), len(known)):
+            proposals = self._propose(study, self._space, known, count - len(trials), len(known), stream)
+            for x in proposals:
                 parameters = self._space.parameters(x)
-                template = optuna.trial.create_trial(
+                distributions = {name: self._space.distributions[name] for name in parameters}
+                template = create_trial(
                     state=TrialState.RUNNING,
                     params=parameters,
-                    distributions={name: self._space.distributions[name] for name in parameters},
+                    distributions=distributions,
                     user_attrs=dict(user_attributes or {}),
                     system_attrs=genotype_to_attributes(x),
                 )
-                # What study.add_trial does, but it does not tell which trial it made.
-                trial_id = study._storage.create_new_trial(study._study_id, template_trial=template)
-                trials.append(Trial(study, trial_id))
+                trials.append(_add(study, template))
         return trials
+
+    def ask_again(self, study: Study, trial: FrozenTrial, user_attributes: Mapping[str, Any]) -> Trial:
+        """A new running trial with the parameters and the genotype of a finished one, by one write."""
+        genotype = {k: v for k, v in trial.system_attrs.items() if k.startswith(GENOTYPE)}
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs=dict(user_attributes),
+            system_attrs=genotype,
+        )
+        return _add(study, template)
 
     def _ask_enqueued(self, study: Study, count: int) -> list[Trial]:
         assert self._space is not None
@@ -172,11 +188,18 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     # ------------------------------------------------------------------ the study as arrays
 
     def _propose(
-        self, study: Study, codec: Codec, trials: Iterable[FrozenTrial], count: int, number: int
+        self,
+        study: Study,
+        codec: Codec,
+        trials: Iterable[FrozenTrial],
+        count: int,
+        number: int,
+        stream: Sequence[int] = (),
     ) -> Genotypes:
         """The search's proposals for trial ``number`` and those behind it, given the other ``trials``."""
         history = self._history(study, codec, trials)
-        return self.propose(codec.genome, history, count, np.random.default_rng([self._seed, number]))
+        rng = np.random.default_rng([self._seed, number, *stream])
+        return self.propose(codec.genome, history, count, rng)
 
     def _history(self, study: Study, codec: Codec, trials: Iterable[FrozenTrial]) -> History:
         rows: dict[str, list[Genotypes]] = {"X": [], "pending": [], "discarded": []}
@@ -218,6 +241,11 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             return None
         numbers = np.array([self._fitness(trial) for trial in trials], dtype=float)
         return -finite(np.where(np.isnan(numbers), np.inf, -numbers)[:, None])[:, 0]
+
+
+def _add(study: Study, template: FrozenTrial) -> Trial:
+    """What study.add_trial does, but it does not tell which trial it made."""
+    return Trial(study, study._storage.create_new_trial(study._study_id, template_trial=template))
 
 
 def _has_values(values: Sequence[float] | None) -> bool:
