@@ -24,7 +24,7 @@ from aspk.study import evaluator_of
 from aspk.study_file import StudySpec
 from aspk.supernet import Spikformer
 
-_WEIGHTS, _DESCRIPTION = "network.safetensors", "network.json"
+_WEIGHTS, _DESCRIPTION = EXPORT_FILES = ("network.safetensors", "network.json")
 
 
 def export_network(
@@ -146,14 +146,32 @@ def export_trial(spec: StudySpec, folder: Path, *, number: int, device: str = "a
     Raises:
         StudyError: there is no such complete trial.
     """
-    study = open_study(spec)
-    found = [item for item in study.get_trials(states=(TrialState.COMPLETE,)) if item.number == number]
-    metrics = metrics_from_attributes(found[0].user_attrs) if found else None
-    if metrics is None:
-        raise StudyError(f"study {spec.name!r} has no evaluated trial {number}")
+    export_trials(spec, {number: folder}, device=device)
+    return folder
+
+
+def export_trials(spec: StudySpec, folders: Mapping[int, Path], *, device: str = "auto") -> None:
+    """Export the networks of several trials; the supernet is loaded once.
+
+    Args:
+        spec: the study.
+        folders: trial number to the folder where its files go.
+        device: where the networks' statistics are computed.
+
+    Raises:
+        StudyError: there is no such complete trial.
+    """
+    complete = {trial.number: trial for trial in open_study(spec).get_trials(states=(TrialState.COMPLETE,))}
+    measured: dict[int, Metrics] = {}
+    for number in folders:
+        metrics = metrics_from_attributes(complete[number].user_attrs) if number in complete else None
+        if metrics is None:
+            raise StudyError(f"study {spec.name!r} has no evaluated trial {number}")
+        measured[number] = metrics
     evaluator, fingerprints = evaluator_of(spec, device)
     space = evaluator.supernet.space
-    provenance = {"study": spec.name, "trial": number, "fingerprints": fingerprints}
-    provenance["data"] = spec.data.to_json()
-    config = space.decode(space.from_parameters(found[0].params))
-    return export_network(folder, evaluator, config, metrics=metrics, provenance=provenance)
+    for number, folder in folders.items():
+        provenance = {"study": spec.name, "trial": number, "fingerprints": fingerprints}
+        provenance["data"] = spec.data.to_json()
+        config = space.decode(space.from_parameters(complete[number].params))
+        export_network(folder, evaluator, config, metrics=measured[number], provenance=provenance)

@@ -89,7 +89,8 @@ def _is_passing(error: BaseException) -> bool:
 def _is_passing_in_database(error: sqlalchemy.exc.DBAPIError) -> bool:
     if isinstance(error.orig, sqlite3.Error):
         return "locked" in str(error.orig)
-    state = getattr(error.orig, "sqlstate", None)  # None where the server was not reached
-    if state is None:
+    if not hasattr(error.orig, "sqlstate"):
+        return False
+    if error.orig.sqlstate is None:  # the server was not reached
         return isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError)
-    return str(state).startswith(_PASSING_STATES)
+    return str(error.orig.sqlstate).startswith(_PASSING_STATES)

@@ -14,6 +14,7 @@ import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import Trial, TrialState
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from aspk.attributes import SPEC
@@ -178,6 +179,21 @@ def open_study(spec: StudySpec) -> optuna.Study:
         raise StudyError(
             f"no study {spec.name!r} in the storage (there: {known}); run 'aspk search'"
         ) from None
+
+
+def running_trial(spec: StudySpec, number: int) -> Trial:
+    """One running trial of an existing study, to be evaluated and told.
+
+    Raises:
+        StudyError: there is none of that number, or it is not running.
+    """
+    study, storage = open_study(spec), open_storage(spec.storage_url)
+    states = {trial.number: trial.state for trial in study.get_trials(deepcopy=False)}
+    if states.get(number) != TrialState.RUNNING:
+        found = f"is {states[number].name.lower()}" if number in states else "does not exist"
+        raise StudyError(f"trial {number} of study {spec.name!r} {found}: expected a running one")
+    study_id = storage.get_study_id_from_name(spec.name)
+    return Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
 
 def studies_of(spec: StudySpec) -> list[optuna.Study]:

@@ -20,8 +20,19 @@ FLOORS = [
     ["device", "data", "supernet", "engines", "checkpoint", "training", "profiling"],
     ["evaluator", "surrogate", "ranking"],
     ["problem", "samplers"],
-    ["study_file", "storage", "retry", "workers", "study", "export", "report", "energy_report"],
-    ["__init__", "testing", "cli", "__main__"],
+    [
+        "study_file",
+        "storage",
+        "retry",
+        "workers",
+        "study",
+        "export",
+        "report",
+        "energy_report",
+        "dashboard",
+        "stock",
+    ],
+    ["__init__", "testing", "arguments", "live_commands", "cli", "__main__"],
 ]
 PLACE = {name: (floor, order) for floor, names in enumerate(FLOORS) for order, name in enumerate(names)}
 MODULES = {path.stem for path in PACKAGE.glob("*.py")} | {

@@ -121,6 +121,23 @@ def tell(study: optuna.Study, trial: Trial, result: Result, asked: Question) -> 
         return
 
 
+def evaluate_trial(trial: Trial, asked: Question) -> list[float]:
+    """Evaluate the network of one running trial and note its metrics; telling is left to the caller.
+
+    Returns:
+        The objective values to tell.
+
+    Raises:
+        GenotypeError: the trial's parameters are no network of the space.
+        EvaluationError: the network could not be evaluated.
+    """
+    (result,) = evaluate(asked, [trial])
+    if isinstance(result, EvaluationError):
+        raise result
+    note_metrics(trial, result, asked)
+    return [item(result) for item in asked.objectives]
+
+
 def note_metrics(trial: Trial, metrics: Metrics, asked: Question) -> None:
     """Write what was measured, and by how much each constraint is exceeded, to a running trial."""
     for name, value in attributes.metrics_to_attributes(metrics).items():
