@@ -89,8 +89,7 @@ def _is_passing(error: BaseException) -> bool:
 def _is_passing_in_database(error: sqlalchemy.exc.DBAPIError) -> bool:
     if isinstance(error.orig, sqlite3.Error):
         return "locked" in str(error.orig)
-    if not hasattr(error.orig, "sqlstate"):
-        return False
-    if error.orig.sqlstate is None:  # the server was not reached
+    state = getattr(error.orig, "sqlstate", "unknown")
+    if state is None:  # the server was not reached
         return isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError)
-    return str(error.orig.sqlstate).startswith(_PASSING_STATES)
+    return str(state).startswith(_PASSING_STATES)
