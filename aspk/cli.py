@@ -18,6 +18,7 @@ from aspk.arguments import energy_arguments, evaluate_arguments
 from aspk.arguments import spec_of as _spec
 from aspk.arguments import study_arguments as _study_arguments
 from aspk.errors import AspkError, StudyError
+from aspk.files import safe_name
 from aspk.live_commands import add_live_commands, evaluate_trial_command
 
 _INTERRUPTED = 130  # the shell's code for Ctrl-C
@@ -204,7 +205,7 @@ def _report(options: argparse.Namespace) -> int:
     from aspk.storage import open_study, studies_of
 
     study = open_study(spec)
-    folder = options.output or spec.folder / f"report-{spec.name}"
+    folder = options.output or spec.folder / safe_name(f"report-{spec.name}")
     others = [other for other in studies_of(spec) if other.study_name != spec.name]
     write_report(study, folder, trials=options.trials, others=others)
     print(pareto_text(summarise(study)))
@@ -235,7 +236,7 @@ def _export(options: argparse.Namespace) -> int:
     number = summarise(open_study(spec)).knee if options.trial is None else options.trial
     if number is None:
         raise StudyError(f"study {spec.name!r} has no feasible network to export")
-    folder = options.output or spec.folder / f"export-{spec.name}"
+    folder = options.output or spec.folder / safe_name(f"export-{spec.name}")
     export_trial(spec, folder, number=number, device=options.device)
     print(f"exported trial {number} of {spec.name}: {folder}")
     return 0
