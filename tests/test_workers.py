@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 from postgres_server import free_port
-from worker_processes import PROCESSES, QUICK, SPACE, asked_for, spec_in, start
+from worker_processes import QUICK, SPACE, asked_for, spec_in, start
 
 from aspk import attributes
 from aspk.errors import StudyError
@@ -157,15 +161,18 @@ def test_eight_workers_evaluate_no_network_twice_and_lose_none(tmp_path, address
     assert summarise(study).hypervolume > np.mean(volumes) - 3 * np.std(volumes, ddof=1)
 
 
-def serve(url, port):
-    optuna.storages.run_grpc_proxy_server(optuna.storages.get_storage(url), host="127.0.0.1", port=port)
+def proxy_of_the_documentation(address, port):
+    """The proxy that docs/studies.md starts, in front of this database."""
+    text = (Path(__file__).parent.parent / "docs" / "studies.md").read_text()
+    (code,) = re.findall(r'python -c "(.*?)"\n```', text, re.DOTALL)
+    code = code.replace("postgresql+psycopg://user@host/database", address).replace("13000", str(port))
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("storage", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def test_workers_behind_a_grpc_proxy(tmp_path, address, storage):
     port = free_port()
-    server = PROCESSES.Process(target=serve, args=(address, port))
-    server.start()
+    server = proxy_of_the_documentation(address, port)
     try:
         spec = spec_in(tmp_path, name="proxied", storage=f"grpc://127.0.0.1:{port}", evaluations=60, batch=4)
         workers = [start(spec, 0.05) for _ in range(3)]
@@ -177,6 +184,7 @@ def test_workers_behind_a_grpc_proxy(tmp_path, address, storage):
         check_whole(open_study(spec), 60)
     finally:
         server.kill()
+        server.wait()
     direct = dataclasses.replace(spec, storage=address)
     assert finished(open_study(direct))
 
