@@ -104,7 +104,7 @@ def read_export(path: str | Path, device: torch.device | None = None) -> Exporte
         )
         load_weights(network, tensors, weights)
         provenance = dict(header["provenance"])
-    except (AspkError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AspkError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{weights}: {error}") from None
     return Exported(network.to(device).eval(), provenance)
 

@@ -40,6 +40,6 @@ def safe_name(name: str) -> str:
     Letters, digits, ``-``, ``_`` and inner dots stay; a name that has more than these in it, or more than 80
     characters, is told from its like by six digits of its hash.
     """
-    kept = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip(".")[:80]
+    kept = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip(".-")[:80]
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     return kept if kept and kept == name else f"{kept}-{digest}".lstrip("-")
