@@ -36,7 +36,7 @@ from aspk.samplers import GenotypeSampler
 
 _LOGGER = logging.getLogger(__name__)
 _STANDING = (TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE)
-_MOST_REPEATS = 10
+_MOST_REPEATS = 10  # of a network whose workers are gone every time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +82,11 @@ class Worker:
         finally:
             stop.set()
             thread.join()
-            for trial in self._hand:
-                try:
+            try:
+                for trial in self._hand:
                     _fail(self._study, trial.number)
-                except Exception as error:  # the storage is away: others see that nothing beats any more
-                    _LOGGER.debug("trial %d is left running: %s", trial.number, error)
+            except Exception as error:  # the storage is away: others see that nothing beats any more
+                _LOGGER.debug("trials are left running: %s", error)
             self._hand = []
 
     def _beat(self, stop: threading.Event) -> None:
@@ -127,12 +127,10 @@ class Worker:
 
         A network that was abandoned again and again is left out: it may be what kills the workers.
         """
-        failed = {t.number: t for t in self._study.get_trials(deepcopy=False) if _was_abandoned(t)}
-        trials = self._study.get_trials(deepcopy=False) if failed else []
-        repeated = {trial.user_attrs.get(attributes.AGAIN) for trial in trials}
-        return [
-            t for t in failed.values() if t.number not in repeated and _repeats(failed, t) < _MOST_REPEATS
-        ]
+        trials = self._study.get_trials(deepcopy=False)
+        failed = {trial.number: trial for trial in trials if _was_abandoned(trial)}
+        done = {trial.user_attrs.get(attributes.AGAIN) for trial in trials} if failed else set()
+        return [t for t in failed.values() if t.number not in done and _repeats(failed, t) < _MOST_REPEATS]
 
     # ------------------------------------------------------------------ asking
 
@@ -149,14 +147,13 @@ class Worker:
         Returns:
             The trials; they are this worker's until :meth:`release`.
         """
-        trials: list[Trial] = []
         first = len(self._study.get_trials(deepcopy=False))
         stream = () if self._alone else (self._stream,)
         signature = {attributes.WORKER: self.name, attributes.BATCH: [first, *stream]}
-        for trial in self.abandoned()[:count]:
-            trials.append(
-                sampler.ask_again(self._study, trial, {**signature, attributes.AGAIN: trial.number})
-            )
+        trials = [
+            sampler.ask_again(self._study, trial, {**signature, attributes.AGAIN: trial.number})
+            for trial in self.abandoned()[:count]
+        ]
         if len(trials) < count:
             missing = count - len(trials)
             trials += sampler.ask_batch(self._study, missing, user_attributes=signature, stream=stream)

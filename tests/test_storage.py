@@ -233,6 +233,11 @@ def test_errors_hide_the_password_in_every_form():
         assert "me:***@" in str(refused.value)
 
 
+def test_a_study_does_not_record_the_password_of_its_storage(tmp_path):
+    spec = spec_in(tmp_path, storage="postgresql://me:s3cret@db/x")
+    assert "s3cret" not in json.dumps(spec.to_json())
+
+
 def test_the_stock_journal_reads_what_ours_wrote(tmp_path):
     spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
     run_study(spec, asked_for(spec), progress=False)
