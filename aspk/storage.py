@@ -7,6 +7,7 @@ import random
 import re
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -23,6 +24,7 @@ from aspk.study_file import StudySpec
 
 _BLOCK = 1 << 16  # bytes read at once in search of a journal's last whole line
 _PATIENCE_S = 60  # how long SQLite waits for another process's transaction
+_GRACE_S = 10  # after which a lock on a journal is broken: its holder, who needs milliseconds, was killed
 _ATTEMPTS = 8  # to open a new database that other processes are filling with tables at this moment
 
 
@@ -108,8 +110,7 @@ class _MendingLock(JournalFileSymlinkLock):
     """
 
     def __init__(self, path: Path) -> None:
-        # A killed process leaves its lock behind. An append takes milliseconds: 5 s without one are enough.
-        super().__init__(str(path), grace_period=5)
+        super().__init__(str(path), grace_period=_GRACE_S)
         self._journal = path
 
     def acquire(self) -> bool:
@@ -122,6 +123,11 @@ class _MendingLock(JournalFileSymlinkLock):
             self.release()
             raise
         return taken
+
+    def release(self) -> None:
+        """Give the lock back; it is gone where this process stalled so long that another one broke it."""
+        with suppress(RuntimeError):
+            super().release()
 
 
 def _is_torn(path: Path) -> bool:

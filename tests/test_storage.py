@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from worker_processes import PROCESSES, QUICK, SPACE, asked_for, search, spec_in
 
+from aspk import storage as storage_module
 from aspk.errors import StudyError
 from aspk.retry import is_passing, patiently, reason
 from aspk.storage import masked, open_storage, open_study, without_password
@@ -66,12 +67,20 @@ def test_a_torn_line_is_not_cut_while_another_process_holds_the_lock(tmp_path):
     assert open_study(spec).user_attrs["late"]
 
 
-def test_the_lock_of_a_killed_process_is_broken(tmp_path):
+def test_the_lock_of_a_killed_process_is_broken(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage_module, "_GRACE_S", 3)
     spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
     run_study(spec, asked_for(spec), progress=False)
-    os.symlink(tmp_path / "study.log", tmp_path / "study.log.lock")
+    lock = tmp_path / "study.log.lock"
+    os.symlink(tmp_path / "study.log", lock)
     longer = spec_in(tmp_path, storage=spec.storage, evaluations=10)
-    assert run_study(longer, asked_for(longer), progress=False).evaluations == 10
+    study = run_study(longer, asked_for(longer), progress=False).study
+    assert len(study.trials) == 10
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (fsync(handle), lock.unlink()))
+    study.set_user_attr("written", True)  # another process breaks the lock of this one, which stalled
+    monkeypatch.undo()
+    assert open_study(spec).user_attrs["written"]
 
 
 # ------------------------------------------------------------------ full and read-only
