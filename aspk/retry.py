@@ -76,7 +76,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_passing(error: BaseException) -> bool:
-    if isinstance(error, ConnectionError):
+    if isinstance(error, ConnectionError | sqlalchemy.exc.PendingRollbackError):  # what follows a lost one
         return True
     if isinstance(error, sqlalchemy.exc.DBAPIError):
         return error.connection_invalidated or _is_passing_in_database(error)

@@ -197,6 +197,7 @@ def test_what_passes_and_what_does_not():
     stopped = sqlalchemy.exc.OperationalError("SELECT", {}, psycopg.errors.AdminShutdown("shutting down"))
     full = sqlalchemy.exc.OperationalError("INSERT", {}, psycopg.errors.DiskFull("no space left on device"))
     assert [is_passing(error) for error in (refused, stopped, full)] == [True, True, False]
+    assert is_passing(sqlalchemy.exc.PendingRollbackError("Can't reconnect until ..."))
     assert not is_passing(OSError(28, "No space left on device"))
     assert not is_passing(ValueError("a bug"))
 

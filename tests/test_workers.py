@@ -79,9 +79,9 @@ def check_whole(study, evaluations):
     return abandoned
 
 
-def kill_again_and_again(spec, kills, rng):
+def kill_again_and_again(spec, kills, seconds, rng):
     """Four workers; at random moments one is killed and another starts, once all four at once."""
-    workers = [start(spec, 0.04) for _ in range(4)]
+    workers = [start(spec, seconds) for _ in range(4)]
     wait_for(spec, TrialState.COMPLETE)
     known = {}
     for number in range(kills):
@@ -96,19 +96,20 @@ def kill_again_and_again(spec, kills, rng):
         found = finished(open_study(spec))
         assert known.items() <= found.items()
         known = found
-        workers += [start(spec, 0.04) for _ in victims]
+        workers += [start(spec, seconds) for _ in victims]
     for worker in workers:
-        worker.join(60)
+        worker.join(120)
         assert worker.exitcode == 0
     assert known.items() <= finished(open_study(spec)).items()
 
 
 @storages
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
-def test_kill_9_at_random_moments(tmp_path, address, storage, kills):
-    evaluations = 25 * kills
+@pytest.mark.parametrize(
+    ("kills", "evaluations", "seconds"), [(5, 125, 0.04), pytest.param(50, 250, 0.4, marks=pytest.mark.slow)]
+)
+def test_kill_9_at_random_moments(tmp_path, address, storage, kills, evaluations, seconds):
     spec = spec_in(tmp_path, name=f"killed {kills}", storage=address, evaluations=evaluations, batch=4)
-    kill_again_and_again(spec, kills, random.Random(kills))
+    kill_again_and_again(spec, kills, seconds, random.Random(kills))
     assert check_whole(open_study(spec), evaluations)  # something was abandoned
 
 
@@ -121,7 +122,7 @@ def test_workers_of_other_machines_are_gone_when_nothing_moves(tmp_path, address
     victim.join()
     before = time.monotonic()
     successor = start(spec, elsewhere=True)
-    successor.join(60)
+    successor.join(120)
     assert successor.exitcode == 0
     assert time.monotonic() - before > QUICK.grace_s
     assert len(check_whole(open_study(spec), 12)) == 4
@@ -133,7 +134,7 @@ def test_a_slow_worker_that_beats_is_left_alone(tmp_path):
     wait_for(spec, TrialState.RUNNING)
     quick = start(spec, elsewhere=True)
     for worker in (slow, quick):
-        worker.join(60)
+        worker.join(120)
         assert worker.exitcode == 0
     assert check_whole(open_study(spec), 8) == []
     assert {t.user_attrs.get(attributes.BEAT, 0) > 5 for t in complete(open_study(spec))} == {True, False}
@@ -179,7 +180,7 @@ def test_workers_behind_a_grpc_proxy(tmp_path, address, storage):
         wait_for(spec, TrialState.COMPLETE)
         workers[0].kill()
         for worker in workers[1:]:
-            worker.join(60)
+            worker.join(120)
             assert worker.exitcode == 0
         check_whole(open_study(spec), 60)
     finally:
