@@ -41,7 +41,7 @@ bench: .venv/.test-installed
 	touch $@
 
 .venv/.test-installed: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --progress-bar off --editable '.[dashboard,postgres,dev]'
+	$(BIN)/python -m pip install --quiet --progress-bar off --editable '.[dashboard,grpc,postgres,dev]'
 	touch $@ .venv/.demo-installed
 
 clean:
