@@ -24,6 +24,7 @@ from aspk.study_file import StudySpec
 
 _BLOCK = 1 << 16  # bytes read at once in search of a journal's last whole line
 _PATIENCE_S = 60  # how long SQLite waits for another process's transaction
+_PROXY_WAIT_S = 10
 _GRACE_S = 10  # after which a lock on a journal is broken: its holder, who needs milliseconds, was killed
 _ATTEMPTS = 8  # to open a new database that other processes are filling with tables at this moment
 
@@ -59,10 +60,12 @@ def _open_journal(path: Path) -> JournalStorage:
 
 def _open_proxy(url: str) -> GrpcStorageProxy:
     host, _, port = url.removeprefix("grpc://").rstrip("/").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("expected grpc://HOST:PORT")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         proxy = GrpcStorageProxy(host=host, port=int(port))
-    proxy.wait_server_ready(timeout=30)
+    proxy.wait_server_ready(timeout=_PROXY_WAIT_S)
     return proxy
 
 

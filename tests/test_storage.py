@@ -137,6 +137,15 @@ def test_a_read_only_folder_is_a_clean_error(name):
         shutil.rmtree(folder)
 
 
+def test_a_proxy_that_is_not_there_is_a_clean_error(monkeypatch):
+    monkeypatch.setattr(storage_module, "_PROXY_WAIT_S", 0.5)
+    with pytest.raises(StudyError, match=r"cannot open the storage grpc://127.0.0.1:1: ConnectionError"):
+        open_storage("grpc://127.0.0.1:1")
+    for url in ("grpc://", "grpc://host", "grpc://host:port"):
+        with pytest.raises(StudyError, match="expected grpc://HOST:PORT"):
+            open_storage(url)
+
+
 # ------------------------------------------------------------------ away for a while
 
 
