@@ -30,6 +30,7 @@ lint: .venv/.test-installed
 bench: .venv/.test-installed
 	$(BIN)/python benchmarks/training.py --quick
 	$(BIN)/python benchmarks/counting.py --quick
+	$(BIN)/python benchmarks/overhead.py --quick
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("aspk needs Python 3.11 or newer; make PYTHON=...") if sys.version_info < (3, 11) else None'
@@ -40,7 +41,7 @@ bench: .venv/.test-installed
 	touch $@
 
 .venv/.test-installed: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --progress-bar off --editable '.[dashboard,postgres,dev]'
+	$(BIN)/python -m pip install --quiet --progress-bar off --editable '.[dashboard,grpc,postgres,dev]'
 	touch $@ .venv/.demo-installed
 
 clean:

@@ -11,17 +11,19 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aspk import __version__
-from aspk.cli_training import add_training_commands
+from aspk.arguments import device_argument as _device_argument
+from aspk.arguments import energy_arguments, evaluate_arguments
+from aspk.arguments import spec_of as _spec
+from aspk.arguments import study_arguments as _study_arguments
 from aspk.errors import AspkError, StudyError
-
-if TYPE_CHECKING:
-    from aspk.study_file import StudySpec
+from aspk.files import safe_name
+from aspk.live_commands import add_live_commands, evaluate_trial_command
+from aspk.training_commands import add_training_commands
 
 _INTERRUPTED = 130  # the shell's code for Ctrl-C
-_STORAGE_LIBRARIES = ("optuna", "sqlalchemy", "sqlite3", "psycopg")
+_STORAGE_LIBRARIES = ("optuna", "sqlalchemy", "sqlite3", "psycopg", "grpc")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,8 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in _STORAGE_LIBRARIES:
             raise
-        reason = str(error).partition("\n")[0]  # SQLAlchemy adds the statement and its parameters
-        print(f"aspk: error: the study's storage failed: {reason}", file=sys.stderr)
+        from aspk.retry import reason
+
+        print(f"aspk: error: the study's storage failed: {reason(error)}", file=sys.stderr)
         return 1
 
 
@@ -62,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
     space = commands.add_parser("space", help="describe a search space")
     space.add_argument("space", help="a search-space file, or the name of a shipped one such as tiny")
+    space.add_argument("--optuna-json", metavar="FILE", help="write it for 'optuna ask'; '-' prints it")
     space.set_defaults(run=_space)
 
     train = commands.add_parser("train", help="train a study's supernet, or go on training it")
@@ -100,75 +104,19 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/export-NAME)")
     export.set_defaults(run=_export)
 
-    evaluate = commands.add_parser("evaluate", help="accuracy and energy of an exported network")
-    evaluate.add_argument("model", type=Path, help="the folder that 'aspk export' wrote")
-    evaluate.add_argument("--split", default="test", help="train, search or test (default: test)")
-    evaluate.add_argument("--data-folder", help="where the data set's files are, if not where they were")
+    evaluate = commands.add_parser("evaluate", help="accuracy and energy of an exported network or a trial")
+    evaluate_arguments(evaluate)
     _device_argument(evaluate)
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_evaluate, usage=evaluate.error)
 
-    _energy_command(commands)
-    add_training_commands(commands, _spec, _again)
-    return parser
-
-
-def _energy_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     energy = commands.add_parser("energy", help="the energy account of one network, or of a study's networks")
-    add = energy.add_argument
-    add("network", nargs="?", help="an exported model's folder, or a study (its front, billed again)")
-    add("--trial", type=int, help="one trial of the study instead of its front")
-    add("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")
-    add("--model", action="append", help="an account: a preset or a TOML file; repeat it to compare")
-    add("--space", help="a search space, for a network with --random-weights")
-    add("--weights", type=Path, help="a trained supernet's file, for one of its networks")
-    which = energy.add_mutually_exclusive_group()
-    which.add_argument("--reference", action="store_true", help="the space's reference network (default)")
-    which.add_argument("--config", type=Path, help="a network as JSON, or an export's network.json")
-    add("--random-weights", action="store_true", help="calibrated random weights on random images")
-    add("--seed", type=int, default=0, help="seed of random weights and images (default: 0)")
-    add("--images", type=int, default=4, help="number of random images (default: 4)")
-    add("--shape", type=_shape, default=(3, 32, 32), help="of random images (default: 3,32,32)")
-    add("--classes", type=int, default=10, help="with random weights (default: 10)")
-    add("--data", help="data set for --weights (default: the one they were trained on)")
-    add("--data-folder", help="where the data set's files are, if not where they were")
-    add("--split", help="split to count on with --weights, or again for an exported model")
-    add("--json", metavar="FILE", help="write JSON; '-' prints it in place of the table")
-    add("--csv", type=Path, metavar="FILE", help="write CSV")
-    add("--html", type=Path, metavar="FILE", help="write a page")
+    energy_arguments(energy)
     _device_argument(energy)
     energy.set_defaults(run=_energy, usage=energy.error)
 
-
-def _shape(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(part) for part in text.split(",") if part.isdecimal())
-    if len(sizes) != 3 or text.count(",") != 2 or min(sizes) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected channels, height and width such as 3,32,32")
-    return sizes
-
-
-def _study_arguments(parser: argparse.ArgumentParser, *, sampler: bool, device: bool = False) -> None:
-    parser.add_argument("study", help="a study file, or the name of a shipped one such as digits")
-    if sampler:
-        parser.add_argument(
-            "--sampler", help="another sampler than the file's; the study is then called NAME-SAMPLER"
-        )
-    if device:
-        _device_argument(parser)
-
-
-def _device_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="where the network runs"
-    )
-
-
-def _spec(options: argparse.Namespace) -> StudySpec:
-    import optuna
-
-    from aspk.study_file import load_study_file, with_sampler
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # our progress bar says what its INFO lines do
-    return with_sampler(load_study_file(options.study), getattr(options, "sampler", None))
+    add_training_commands(commands, _again)
+    add_live_commands(commands)
+    return parser
 
 
 def _again() -> str:
@@ -182,6 +130,11 @@ def _space(options: argparse.Namespace) -> int:
     from aspk.space_file import load_space
 
     space = load_space(options.space)
+    if options.optuna_json is not None:
+        from aspk.stock import write_search_space
+
+        write_search_space(space, options.optuna_json)
+        return 0
     print(f"{space.name}: {space.size:,} networks, {len(space.genes)} genes")
     for scope, genes in (("network", space.network), ("block", space.block)):
         for name, choices in genes.items():
@@ -258,7 +211,7 @@ def _report(options: argparse.Namespace) -> int:
 
     study = open_study(spec)
     record_verdict(study, verdict_of(spec))  # 'aspk rank' may have run since the search
-    folder = options.output or spec.folder / f"report-{spec.name}"
+    folder = options.output or spec.folder / safe_name(f"report-{spec.name}")
     others = [other for other in studies_of(spec) if other.study_name != spec.name]
     write_report(study, folder, trials=options.trials, others=others)
     summary = summarise(study)
@@ -290,13 +243,20 @@ def _export(options: argparse.Namespace) -> int:
     number = summarise(open_study(spec)).knee if options.trial is None else options.trial
     if number is None:
         raise StudyError(f"study {spec.name!r} has no feasible network to export")
-    folder = options.output or spec.folder / f"export-{spec.name}"
+    folder = options.output or spec.folder / safe_name(f"export-{spec.name}")
     export_trial(spec, folder, number=number, device=options.device)
     print(f"exported trial {number} of {spec.name}: {folder}")
     return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    if (options.model is None) == (options.study is None) or (options.study is None) != (
+        options.trial is None
+    ):
+        options.usage("give an exported model, or --study and --trial")
+    if options.study is not None:
+        return evaluate_trial_command(options)
+
     from dataclasses import replace
 
     from aspk.data import load_data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from aspk.config import NetworkSettings, SubnetConfig
 from aspk.errors import AspkError, CheckpointError, StudyError
 from aspk.files import write_atomically
 from aspk.metrics import Metrics
-from aspk.space import SearchSpace
+from aspk.space_file import load_space
 from aspk.storage import open_study
 from aspk.study import evaluator_of
 from aspk.study_file import StudySpec
 from aspk.supernet import Spikformer
 
-_WEIGHTS, _DESCRIPTION = "network.safetensors", "network.json"
+_WEIGHTS, _DESCRIPTION = EXPORT_FILES = ("network.safetensors", "network.json")
 
 
 def export_network(
@@ -101,7 +101,7 @@ def read_export(path: str | Path, device: torch.device | None = None) -> Exporte
         )
         load_weights(network, tensors, weights)
         provenance, origin = dict(header["provenance"]), str(header["weights"])
-    except (AspkError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AspkError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{weights}: {error}") from None
     return Exported(network.to(device).eval(), origin, provenance)
 
@@ -143,23 +143,43 @@ def export_trial(spec: StudySpec, folder: Path, *, number: int, device: str = "a
     Raises:
         StudyError: there is no such complete trial.
     """
-    evaluator, fingerprints = evaluator_of(spec, device)
-    config, metrics = network_of_trial(spec, number, evaluator.supernet.space)
-    provenance = {"study": spec.name, "trial": number, "fingerprints": fingerprints}
-    provenance["data"] = spec.data.to_json()
-    network = evaluator.network(config)
-    return export_network(folder, network, weights="inherited", metrics=metrics, provenance=provenance)
+    export_trials(spec, {number: folder}, device=device)
+    return folder
 
 
-def network_of_trial(spec: StudySpec, number: int, space: SearchSpace) -> tuple[SubnetConfig, Metrics]:
-    """The network of one trial, and what the search measured.
+def export_trials(spec: StudySpec, folders: Mapping[int, Path], *, device: str = "auto") -> None:
+    """Export the networks of several trials; the supernet is loaded once.
+
+    Args:
+        spec: the study.
+        folders: trial number to the folder where its files go.
+        device: where the networks' statistics are computed.
 
     Raises:
         StudyError: there is no such complete trial.
     """
-    trials = open_study(spec).get_trials(states=(TrialState.COMPLETE,))
-    found = [trial for trial in trials if trial.number == number]
-    metrics = metrics_from_attributes(found[0].user_attrs) if found else None
-    if metrics is None:
-        raise StudyError(f"study {spec.name!r} has no evaluated trial {number}")
-    return space.decode(space.from_parameters(found[0].params)), metrics
+    found = networks_of_trials(spec, list(folders))
+    evaluator, fingerprints = evaluator_of(spec, device)
+    for number, folder in folders.items():
+        config, metrics = found[number]
+        provenance = {"study": spec.name, "trial": number, "fingerprints": fingerprints}
+        provenance["data"] = spec.data.to_json()
+        network = evaluator.network(config)
+        export_network(folder, network, weights="inherited", metrics=metrics, provenance=provenance)
+
+
+def networks_of_trials(spec: StudySpec, numbers: Sequence[int]) -> dict[int, tuple[SubnetConfig, Metrics]]:
+    """The networks of some trials, and what the search measured.
+
+    Raises:
+        StudyError: there is no such complete trial.
+    """
+    space = load_space(spec.space)
+    complete = {trial.number: trial for trial in open_study(spec).get_trials(states=(TrialState.COMPLETE,))}
+    found = {}
+    for number in numbers:
+        metrics = metrics_from_attributes(complete[number].user_attrs) if number in complete else None
+        if metrics is None:
+            raise StudyError(f"study {spec.name!r} has no evaluated trial {number}")
+        found[number] = (space.decode(space.from_parameters(complete[number].params)), metrics)
+    return found

@@ -1,8 +1,10 @@
-"""Writing files so that a crash leaves the old file or the new one, never half of one."""
+"""Files that a crash leaves old or new, never half written, and names that stay inside their folder."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -30,3 +32,14 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def safe_name(name: str) -> str:
+    """A name as one part of a path: it leads nowhere else, whatever it is.
+
+    Letters, digits, ``-``, ``_`` and inner dots stay; a name that has more than these in it, or more than 80
+    characters, is told from its like by six digits of its hash.
+    """
+    kept = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip(".-")[:80]
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return kept if kept and kept == name else f"{kept}-{digest}".lstrip("-")

@@ -139,7 +139,7 @@ class Metrics:
         """
         try:
             return Metrics(**{**data, "layers": layers_from_json(data.get("layers", {}))})
-        except (TypeError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise MetricsError(f"damaged metrics: {error}") from None
 
 

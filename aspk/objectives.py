@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from aspk.errors import ObjectiveError
 from aspk.metrics import Metrics
@@ -116,7 +117,7 @@ def budget(name: str, at_most: float) -> Constraint:
     return Constraint(name, bounded.of, at_most)
 
 
-def minimised(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -> FloatArray:
+def minimised(values: npt.ArrayLike, directions: Sequence[Direction]) -> FloatArray:
     """Objective values with the sign turned where they are maximised, shape (n, k)."""
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
     rows: FloatArray = np.asarray(values, dtype=float).reshape(-1, len(directions))

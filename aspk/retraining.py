@@ -15,8 +15,8 @@ from aspk.device import resolve_device
 from aspk.energy import STRICT, energy_mj
 from aspk.errors import StudyError
 from aspk.evaluator import measure
-from aspk.export import export_network, network_of_trial
-from aspk.files import write_atomically
+from aspk.export import export_network, networks_of_trials
+from aspk.files import safe_name, write_atomically
 from aspk.metrics import Metrics
 from aspk.space_file import load_space
 from aspk.study import supernet_of
@@ -87,13 +87,12 @@ def retrain(
         CheckpointError: the supernet or a state is damaged.
         TrainingError: a loss is not finite; the last checkpoint is kept.
     """
-    space = load_space(spec.space)
-    networks = {number: network_of_trial(spec, number, space) for number in trials}
     results = []
-    for number, (config, metrics) in networks.items():
+    for number, (config, metrics) in networks_of_trials(spec, trials).items():
         for seed in seeds:
             start = "scratch" if scratch else "inherited"
-            place = (folder or spec.folder / "retrained") / f"{spec.name}-trial-{number}-{start}-seed-{seed}"
+            name = safe_name(f"{spec.name}-trial-{number}-{start}-seed-{seed}")
+            place = (folder or spec.folder / "retrained") / name
             task = _Task(spec, number, config, metrics, seed, scratch, place)
             result = task.finished() or task.run(device, progress=progress)
             if result is None:

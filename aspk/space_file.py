@@ -68,6 +68,8 @@ def space_from_dict(data: Mapping[str, Any], *, where: str = "search space", nam
     Raises:
         SpaceError: naming ``where``, the key and the value.
     """
+    if not isinstance(data, Mapping):
+        raise SpaceError(f"{where}: a search space is a table, got {type(data).__name__}")
     _known(data, ("name", "settings", "network", "block", "reference"), where, "")
     title = data.get("name", name)
     if not isinstance(title, str):

@@ -1,45 +1,98 @@
-"""Storages, the studies in them, and the trials that a killed process left there."""
+"""Storages and the studies in them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import socket
+import random
+import re
+import time
+import warnings
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 import optuna
 import sqlalchemy
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import Trial, TrialState
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from aspk.attributes import SPEC, VERDICT, WORKER
+from aspk.attributes import SPEC, VERDICT
 from aspk.errors import StudyError
 from aspk.ranking.statistics import UNKNOWN, read_verdict
 from aspk.study_file import StudySpec
 
+_BLOCK = 1 << 16  # bytes read at once in search of a journal's last whole line
+_PATIENCE_S = 60  # how long SQLite waits for another process's transaction
+_PROXY_WAIT_S = 10
+_GRACE_S = 10  # after which a lock on a journal is broken: its holder, who needs milliseconds, was killed
+_ATTEMPTS = 8  # to open a new database that other processes are filling with tables at this moment
+
 
 def open_storage(url: str) -> BaseStorage:
-    """An Optuna storage: a database URL, or a journal file (``*.log``).
+    """An Optuna storage.
+
+    Args:
+        url: a database URL, ``grpc://HOST:PORT`` of a proxy, or a journal file (``*.log``).
 
     Raises:
-        StudyError: the storage cannot be opened.
+        StudyError: the storage cannot be opened; the message shows no password.
     """
     try:
         if url.endswith(".log"):
-            path = Path(url.removeprefix("journal:"))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _cut_torn_line(path)
-            return JournalStorage(JournalFileBackend(str(path)))
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        storage = RDBStorage(url)
-        if url.startswith("sqlite"):
-            _log_ahead(storage)
-        return storage
-    except Exception as error:  # SQLAlchemy's and the file system's own errors
-        raise StudyError(f"cannot open the storage: {type(error).__name__}: {error}") from None
+            return _open_journal(Path(url.removeprefix("journal:")))
+        if url.startswith("grpc://"):
+            return _open_proxy(url)
+        return _open_database(url)
+    except Exception as error:  # SQLAlchemy's, gRPC's and the file system's own errors
+        reason = without_password(f"{type(error).__name__}: {error}".partition("\n")[0], url)
+        raise StudyError(f"cannot open the storage {masked(url)}: {reason}") from None
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _MendingLock(path)
+    if _is_torn(path):
+        lock.acquire()
+        lock.release()
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+
+
+def _open_proxy(url: str) -> GrpcStorageProxy:
+    host, _, port = url.removeprefix("grpc://").rstrip("/").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("expected grpc://HOST:PORT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        proxy = GrpcStorageProxy(host=host, port=int(port))
+    proxy.wait_server_ready(timeout=_PROXY_WAIT_S)
+    return proxy
+
+
+def _open_database(url: str) -> RDBStorage:
+    if not url.startswith("sqlite"):
+        # A connection that died while networks were evaluated is replaced before it is used.
+        return _create_tables(url, {"pool_pre_ping": True})
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    storage = _create_tables(url, {"connect_args": {"timeout": _PATIENCE_S}})
+    _log_ahead(storage)
+    return storage
+
+
+def _create_tables(url: str, options: dict[str, object]) -> RDBStorage:
+    """Open a database; Optuna makes its tables, and workers that start together get in each other's way."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return RDBStorage(url, engine_kwargs=options)
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            others_at_work = re.search(r"already exists|duplicate key|UNIQUE|locked|pg_type", str(error))
+            if attempt == _ATTEMPTS or others_at_work is None:
+                raise
+            time.sleep(random.uniform(0.05, 0.2) * attempt)
+    raise AssertionError("unreachable")
 
 
 def _log_ahead(storage: RDBStorage) -> None:
@@ -55,13 +108,72 @@ def _log_ahead(storage: RDBStorage) -> None:
     storage.engine.dispose()  # what is open already was not configured
 
 
-def _cut_torn_line(path: Path) -> None:
-    """Drop a last line that a killed process left unfinished; appended to, it would spoil the journal."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+class _MendingLock(JournalFileSymlinkLock):
+    """Optuna's lock on a journal; whoever takes it first drops a last line that nobody finished.
+
+    A full disk or a crash can leave such a line. Appended to, it would spoil the journal for good.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), grace_period=_GRACE_S)
+        self._journal = path
+
+    def acquire(self) -> bool:
+        """Wait for the lock, take it, and mend the file."""
+        taken = super().acquire()
+        try:
+            if _is_torn(self._journal):
+                os.truncate(self._journal, _whole_size(self._journal))
+        except BaseException:
+            self.release()
+            raise
+        return taken
+
+    def release(self) -> None:
+        """Give the lock back; it is gone where this process stalled so long that another one broke it."""
+        with suppress(RuntimeError):
+            super().release()
+
+
+def _is_torn(path: Path) -> bool:
+    return path.exists() and _whole_size(path) < path.stat().st_size
+
+
+def _whole_size(path: Path) -> int:
+    """Bytes up to a file's last line feed, that included."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+# ---------------------------------------------------------------------- secrets
+
+
+_LOGIN = re.compile(r"(?<=://)([^:/@]*):(.*)(?=@)")  # to the last @: a password may hold one
+_OPTION = re.compile(r"(?<=[?&])([^=&]*passw[^=&]*)=([^&]*)", re.IGNORECASE)
+
+
+def masked(url: str) -> str:
+    """A storage's address without its password."""
+    return _OPTION.sub(r"\1=***", _LOGIN.sub(r"\1:***", url))
+
+
+def without_password(text: str, url: str) -> str:
+    """A text, for instance an error of the database's driver, without the password of ``url``."""
+    given = [secret for pattern in (_LOGIN, _OPTION) for _, secret in pattern.findall(url)]
+    for secret in sorted({form for item in given for form in (item, unquote(item)) if form}, key=len)[::-1]:
+        text = text.replace(secret, "***")
+    return text
+
+
+# ---------------------------------------------------------------------- studies
 
 
 def open_study(spec: StudySpec) -> optuna.Study:
@@ -78,6 +190,21 @@ def open_study(spec: StudySpec) -> optuna.Study:
         raise StudyError(
             f"no study {spec.name!r} in the storage (there: {known}); run 'aspk search'"
         ) from None
+
+
+def running_trial(spec: StudySpec, number: int) -> Trial:
+    """One running trial of an existing study, to be evaluated and told.
+
+    Raises:
+        StudyError: there is none of that number, or it is not running.
+    """
+    study, storage = open_study(spec), open_storage(spec.storage_url)
+    states = {trial.number: trial.state for trial in study.get_trials(deepcopy=False)}
+    if states.get(number) != TrialState.RUNNING:
+        found = f"is {states[number].name.lower()}" if number in states else "does not exist"
+        raise StudyError(f"trial {number} of study {spec.name!r} {found}: expected a running one")
+    study_id = storage.get_study_id_from_name(spec.name)
+    return Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
 
 def studies_of(spec: StudySpec) -> list[optuna.Study]:
@@ -105,43 +232,3 @@ def record_verdict(study: optuna.Study, verdict: str) -> None:
     """Keep the verdict with the study, where reports read it."""
     if study.user_attrs.get(VERDICT) != verdict:
         study.set_user_attr(VERDICT, verdict)
-
-
-def requeue_abandoned(study: optuna.Study) -> int:
-    """Fail the RUNNING trials of processes of this machine that are gone, and enqueue their networks again.
-
-    Returns:
-        How many there were.
-    """
-    count = 0
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        worker = trial.user_attrs.get(WORKER, "")
-        host, _, process = str(worker).partition(" ")
-        if host == socket.gethostname() and not _alive(process):
-            study.tell(trial.number, state=TrialState.FAIL)
-            study.enqueue_trial(trial.params)
-            count += 1
-    return count
-
-
-def this_worker() -> str:
-    """This process, in a form that :func:`requeue_abandoned` understands."""
-    return f"{socket.gethostname()} {os.getpid()}:{_started(os.getpid())}"
-
-
-def _alive(process: str) -> bool:
-    pid, _, started = process.partition(":")
-    return pid.isdigit() and bool(started) and _started(int(pid)) == started
-
-
-def _started(pid: int) -> str:
-    """When a process started, which tells it from a later one of its number; '' if there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        pass
-    try:  # without /proc
-        os.kill(pid, 0)
-    except OSError:
-        return ""
-    return "running"

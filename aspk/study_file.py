@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from aspk.energy import PRESETS, EnergyModel
 from aspk.errors import AspkError, StudyError
+from aspk.files import safe_name
 from aspk.objectives import OBJECTIVES, budget
 from aspk.recipe_file import recipe_from_dict
 from aspk.scalarization import FAEB, Form
@@ -196,7 +197,7 @@ def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
     for key in ("space", "data"):
         if key not in values:
             raise StudyError(f"{key} is missing")
-    values["folder"] = Path(values.get("folder", f"runs/{values['name']}"))
+    values["folder"] = Path(values.get("folder", Path("runs") / safe_name(values["name"])))
     if "weights" in values:
         values["weights"] = Path(values["weights"])
     if "objectives" in values:

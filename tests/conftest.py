@@ -101,3 +101,18 @@ def study_file(tmp_path, trained_folder):
         """
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server of our own on loopback, gone after the tests."""
+    from postgres_server import PostgresServer, programs
+
+    folder = programs()
+    if folder is None:
+        pytest.skip("no PostgreSQL server programs")
+    pytest.importorskip("psycopg")
+    server = PostgresServer(folder)
+    server.start()
+    yield server
+    server.remove()

@@ -30,8 +30,20 @@ FLOORS = [
     ["device", "data", "native", "supernet", "engines", "checkpoint", "training", "profiling"],
     ["evaluator", "surrogate", "ranking"],
     ["problem", "samplers"],
-    ["study_file", "storage", "study", "export", "report", "retraining", "energy_report"],
-    ["__init__", "testing", "cli_training", "cli", "__main__"],
+    [
+        "study_file",
+        "storage",
+        "retry",
+        "workers",
+        "study",
+        "export",
+        "report",
+        "retraining",
+        "energy_report",
+        "dashboard",
+        "stock",
+    ],
+    ["__init__", "testing", "arguments", "training_commands", "live_commands", "cli", "__main__"],
 ]
 PLACE = {name: (floor, order) for floor, names in enumerate(FLOORS) for order, name in enumerate(names)}
 MODULES = {path.stem for path in PACKAGE.glob("*.py")} | {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
-import socket
+import signal
 import subprocess
 import sys
-import time
+import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -58,28 +61,56 @@ def test_the_report_renders(studied, tmp_path):
     assert "seen" in text
 
 
-def test_optuna_dashboard_shows_the_study(studied, tmp_path):
-    spec, study = studied
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = "import sys; from optuna_dashboard._cli import main; sys.exit(main())"
+@pytest.fixture
+def served(study_file, tmp_path):
+    """``aspk dashboard`` on a small constrained study; the address it printed."""
+    text = study_file.read_text().replace("[evaluation]", "[constraints]\nenergy = 0.0002\n[evaluation]")
+    study_file.write_text(text)
+    command = [sys.executable, "-m", "aspk"]
+    subprocess.run([*command, "search", str(study_file)], check=True, timeout=120, capture_output=True)
     server = subprocess.Popen(
-        [sys.executable, "-c", program, spec.storage_url, "--host", "127.0.0.1", "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        [*command, "dashboard", str(study_file), "--port", "0"], stdout=subprocess.PIPE, text=True
     )
-    try:
-        address = f"http://127.0.0.1:{port}/dashboard"
-        for _ in range(200):
-            try:
-                urllib.request.urlopen(address, timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        text = rendered(f"{address}/studies/{study._study_id}", tmp_path / "profile")
-        for shown in ("seen", "Pareto Front", "accuracy", "energy", "blocks.0.tau"):
-            assert shown in text
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    yield re.match(r"(http://127.0.0.1:\d+/dashboard/studies/\d+) shows small", server.stdout.readline())[1]
+    server.send_signal(signal.SIGINT)
+    assert server.wait(timeout=20) == 130
+
+
+def test_aspk_dashboard_shows_the_study_its_front_and_an_artifact(served, tmp_path):
+    text = rendered(served, tmp_path / "profile")
+    for shown in (
+        "small",
+        "Pareto Front",
+        "accuracy",
+        "energy [mJ]",
+        "feasible front",
+        "hypervolume",
+        "knee",
+    ):
+        assert shown in text
+    api = served.replace("/dashboard/", "/api/")
+    with urllib.request.urlopen(api, timeout=10) as answer:
+        detail = json.load(answer)
+    (trial, *_) = [trial for trial in detail["trials"] if trial["artifacts"]]
+    assert {item["filename"] for item in trial["artifacts"]} == {
+        "config.json",
+        "energy.png",
+        "network.json",
+        "network.safetensors",
+    }
+    page = rendered(f"{served}/trials?numbers={trial['number']}", tmp_path / "profile")
+    assert "aspk:constraints" in page
+    assert "network.safetensors" in page
+    (picture,) = re.findall(r'<img[^>]* src="(/artifacts/[^"]+)"', page)
+    with urllib.request.urlopen(urllib.parse.urljoin(served, picture), timeout=10) as answer:
+        assert answer.headers["Content-Type"] == "image/png"
+        assert answer.read(4) == b"\x89PNG"
+    note = rendered(f"{served}/note", tmp_path / "profile")
+    assert "constraint: energy at most 0.0002" in note
+
+
+def test_other_machines_cannot_reach_the_dashboard(served):
+    port = int(re.search(r":(\d+)/", served)[1])
+    listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    addresses = [row[1] for row in listening if row[3] == "0A" and row[1].endswith(f":{port:04X}")]
+    assert addresses == [f"0100007F:{port:04X}"]

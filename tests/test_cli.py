@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -33,7 +34,17 @@ def test_version_and_help(tmp_path):
     assert aspk("--version", cwd=tmp_path).stdout.split() == ["aspk", __version__]
     helped = aspk("--help", cwd=tmp_path)
     assert helped.returncode == 0
-    for command in ("space", "train", "search", "report", "compare", "export", "evaluate", "energy"):
+    for command in (
+        "space",
+        "train",
+        "search",
+        "report",
+        "compare",
+        "export",
+        "evaluate",
+        "energy",
+        "optuna",
+    ):
         assert re.search(rf"^\s+{command}\s", helped.stdout, re.MULTILINE)
 
 
@@ -125,7 +136,7 @@ def test_a_storage_that_fails_in_the_middle_is_a_clean_error(study_file, monkeyp
     from sqlalchemy.exc import OperationalError
 
     def full(*arguments, **options):
-        raise OperationalError("INSERT ...", {}, Exception("database or disk is full"))
+        raise OperationalError("INSERT ...", {}, sqlite3.OperationalError("database or disk is full"))
 
     monkeypatch.setattr(RDBStorage, "set_trial_user_attr", full)
     assert main(["search", str(study_file), "--evaluations", "3", "--device", "cpu"]) == 1

@@ -165,7 +165,7 @@ def test_the_history_says_what_the_study_says():
     assert np.array_equal(TINY.canonical(history.X), rows[:2])
     assert np.array_equal(TINY.canonical(history.discarded), rows[2:4])
     assert np.array_equal(TINY.canonical(history.pending), rows[4:5])
-    assert set(keys(TINY, history.seen)) == set(keys(TINY, np.array(rows)))
+    assert history.designs == set(keys(TINY, np.array(rows)))
 
 
 def test_an_enqueued_network_is_pending_for_the_others():

@@ -5,20 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from aspk import attributes
+from aspk.energy import PRESETS
 from aspk.errors import AspkError, CheckpointError, EvaluationError, StudyError
-from aspk.settings import DataSettings
+from aspk.settings import DataSettings, EvaluationSettings
 from aspk.space_file import load_space
-from aspk.storage import open_storage, open_study, requeue_abandoned, studies_of, this_worker
+from aspk.storage import open_storage, open_study, studies_of
 from aspk.study import ask_question, question, run_study
 from aspk.study_file import StudySpec, load_study_file, study_from_dict, with_sampler
 from aspk.testing import FormulaEvaluator
@@ -129,16 +132,61 @@ def test_single_objective_f_aeb(tmp_path):
     assert study.best_value == max(map(asked.faeb, metrics))
 
 
-def test_a_worker_with_another_question_is_refused(tmp_path):
-    spec = spec_in(tmp_path)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"constraints": {"energy": 1.0}}, "constraints.energy: the study has nothing, this run brings 1.0"),
+        ({"energy": PRESETS["strict_dense_residual"]}, 'energy.residual: the study has "[a-z_]+", this run'),
+        (
+            {"evaluation": EvaluationSettings(split="test")},
+            'split: the study has "search", this run brings "',
+        ),
+        ({"objectives": ("accuracy", "spikes")}, r'\["accuracy", "maximize"\], \["energy", "minimize"\]'),
+        ({"objectives": ("accuracy",)}, "asks something else"),
+    ],
+)
+def test_a_worker_with_another_question_is_refused(tmp_path, change, message):
+    spec = spec_in(tmp_path, evaluations=5)
     run_study(spec, asked_for(spec), progress=False)
-    other = dataclasses.replace(spec, constraints={"energy": 1.0})
-    with pytest.raises(StudyError, match=r"constraints \{\}, this run brings \{'energy': 1.0\}"):
+    other = dataclasses.replace(spec, **change)
+    with pytest.raises(StudyError, match=message):
         run_study(other, asked_for(other), progress=False)
-    other = dataclasses.replace(spec, space="auto_spikformer")
-    evaluator = FormulaEvaluator(load_space("auto_spikformer"))
-    with pytest.raises(StudyError, match="fingerprints"):
-        run_study(other, asked_for(other, evaluator), progress=False)
+
+
+def test_another_space_supernet_or_split_is_refused_with_the_difference(tmp_path):
+    spec = spec_in(tmp_path, evaluations=5)
+    prints = {"weights": "aaa", "data": "bbb"}
+    run_study(spec, question(spec, FormulaEvaluator(SPACE), classes=10, fingerprints=prints), progress=False)
+    other = dataclasses.replace(spec, data=DataSettings(name="digits", search=100))
+    prints = {"weights": "xxx", "data": "yyy"}
+    asked = question(other, FormulaEvaluator(SPACE), classes=10, fingerprints=prints)
+    with pytest.raises(StudyError) as refused:
+        run_study(other, asked, progress=False)
+    assert 'weights (SHA-256): the study has "aaa", this run brings "xxx"' in str(refused.value)
+    assert 'data: the study has "digits", this run brings {"name": "digits", "search": 100}' in str(
+        refused.value
+    )
+    narrow = tmp_path / "narrow.toml"
+    text = (Path(__file__).parent.parent / "search_spaces" / "tiny.toml").read_text()
+    narrow.write_text(re.sub(r"(?m)^time_steps *=.*$", "time_steps = [1, 2, 4]", text, count=1))
+    other = dataclasses.replace(spec, space=str(narrow))
+    own = load_space(narrow)
+    asked = question(other, FormulaEvaluator(own), classes=10, fingerprints=prints)
+    with pytest.raises(StudyError, match=r"space.network.time_steps: the study has \[.*\], this run brings"):
+        run_study(other, asked, progress=False)
+
+
+def test_a_strangers_study_is_adopted_only_if_its_directions_fit(tmp_path):
+    spec = spec_in(tmp_path, evaluations=5)
+    storage = open_storage(spec.storage_url)
+    optuna.create_study(study_name="formula", storage=storage, directions=["minimize", "minimize"]).ask()
+    with pytest.raises(StudyError, match="is to minimize, minimize, this run's objectives are to maximize"):
+        run_study(spec, asked_for(spec), progress=False)
+    other = dataclasses.replace(spec, name="other")
+    optuna.create_study(study_name="other", storage=storage, directions=["maximize", "minimize"]).ask()
+    study = run_study(other, asked_for(other), progress=False).study
+    assert len(complete(study)) == 5
+    assert study.user_attrs[attributes.CONTEXT]["seed"] == 0
 
 
 def test_samplers_of_one_file_are_found_together(tmp_path):
@@ -149,31 +197,6 @@ def test_samplers_of_one_file_are_found_together(tmp_path):
     assert [study.study_name for study in studies_of(spec)] == ["formula-nsga2", "formula-random"]
     with pytest.raises(StudyError, match=r"no study 'formula' .*formula-nsga2"):
         open_study(spec)
-
-
-def test_abandoned_networks_are_evaluated_again_and_living_ones_left_alone(tmp_path):
-    spec = spec_in(tmp_path)
-    study = run_study(spec, asked_for(spec), progress=False).study
-    left, living = study.sampler.ask_batch(study, 2)
-    host = this_worker().split()[0]
-    left.set_user_attr(attributes.WORKER, f"{host} {2**22 + 1}:1")  # a process that cannot exist
-    living.set_user_attr(attributes.WORKER, this_worker())
-    assert requeue_abandoned(study) == 1
-    states = {trial.number: trial.state for trial in study.trials}
-    assert (states[left.number], states[living.number]) == (TrialState.FAIL, TrialState.RUNNING)
-    longer = dataclasses.replace(spec, evaluations=21)
-    run_study(longer, asked_for(longer), progress=False)
-    assert left.params in [trial.params for trial in complete(open_study(spec))]
-
-
-def test_a_torn_journal_line_is_cut(tmp_path):
-    spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
-    run_study(spec, asked_for(spec), progress=False)
-    with (tmp_path / "study.log").open("ab") as file:
-        file.write(b'{"op_code": 4, "worker')
-    assert len(complete(open_study(spec))) == 5
-    longer = dataclasses.replace(spec, evaluations=10)
-    assert run_study(longer, asked_for(longer), progress=False).evaluations == 10
 
 
 SEARCH = """
@@ -308,7 +331,8 @@ def test_the_supernets_question(study_file):
     spec = load_study_file(study_file)
     asked = ask_question(spec, device="cpu")
     study = run_study(spec, asked, progress=False).study
-    assert set(study.user_attrs[attributes.CONTEXT]["fingerprints"]) == {"space", "weights", "data"}
+    parts = {"space", "weights", "data", "objectives", "constraints", "energy", "evaluation"}
+    assert set(study.user_attrs[attributes.CONTEXT]["fingerprints"]) == parts
     assert all(attributes.LAYERS in trial.user_attrs for trial in complete(study))
     with pytest.raises(CheckpointError, match="no such file"):
         ask_question(dataclasses.replace(spec, weights=spec.folder / "none"), device="cpu")

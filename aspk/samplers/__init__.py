@@ -1,6 +1,7 @@
 """Optuna samplers on genotypes: they need neither a supernet nor a search space, but use one if given."""
 
 from aspk.samplers._base import GenotypeSampler
+from aspk.samplers._codec import gene_distribution
 from aspk.samplers._history import History
 from aspk.samplers.evolutionary import EvolutionarySampler
 from aspk.samplers.nsga2 import NSGA2Sampler
@@ -14,4 +15,5 @@ __all__ = [
     "NSGA2Sampler",
     "RandomSampler",
     "SurrogateSampler",
+    "gene_distribution",
 ]

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import abc
 import logging
-import math
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,17 +23,15 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.search_space import intersection_search_space
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from aspk.attributes import genotype_to_attributes
+from aspk.attributes import GENOTYPE, genotype_to_attributes
 from aspk.errors import AspkError, SamplerError
-from aspk.objectives import Direction, minimised
 from aspk.operators import Genome, Genotypes, sample
+from aspk.samplers._archive import Archive, Fitness
 from aspk.samplers._codec import Codec, ParameterCodec, ParameterValue, SpaceCodec
-from aspk.samplers._history import History, finite
+from aspk.samplers._history import History
 from aspk.space import SearchSpace
-
-Fitness = Callable[[FrozenTrial], float]
 
 _LOGGER = logging.getLogger(__name__)
 # One suggestion at a time in a process: threads share a sampler, and each must see the others' genotypes.
@@ -66,6 +63,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
         self._space = None if space is None else SpaceCodec(space)
         self._fitness = fitness
+        self._archive: Archive | None = None
 
     @abc.abstractmethod
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
@@ -88,7 +86,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             return {}
         codec: Codec = self._space or ParameterCodec(search_space)
         with _PROPOSING:
-            others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+            others = _without(study.get_trials(deepcopy=False), trial.number)
             x = self._propose(study, codec, others, 1, trial.number)[0]
             x = codec.pin(x, trial.system_attrs.get("fixed_params", {}))
             if self._space is not None:
@@ -112,7 +110,12 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     # ------------------------------------------------------------------ batches
 
     def ask_batch(
-        self, study: Study, count: int, *, user_attributes: Mapping[str, Any] | None = None
+        self,
+        study: Study,
+        count: int,
+        *,
+        user_attributes: Mapping[str, Any] | None = None,
+        stream: Sequence[int] = (),
     ) -> list[Trial]:
         """``count`` trials with all parameters set, each created by one write; enqueued trials come first.
 
@@ -120,13 +123,12 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             study: the study; its sampler should be this one.
             count: how many.
             user_attributes: written with each trial.
+            stream: numbers >= 0 that choose another random stream. Processes that ask for batches of one
+                study at the same time need different ones, since a batch is proposed before its trial
+                numbers are known.
 
         Returns:
             Running trials, to be told. ``space.suggest(trial)`` gives a trial's network without a write.
-
-        Note:
-            Processes that ask for batches of one study at the same time need different seeds (None draws
-            one), since a batch is proposed before its trial numbers are known.
 
         Raises:
             SamplerError: the sampler has no search space.
@@ -141,19 +143,31 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             return trials
         with _PROPOSING:
             known = study.get_trials(deepcopy=False)
-            for x in self._propose(study, self._space, known, count - len(trials), len(known)):
+            proposals = self._propose(study, self._space, known, count - len(trials), len(known), stream)
+            for x in proposals:
                 parameters = self._space.parameters(x)
-                template = optuna.trial.create_trial(
+                distributions = {name: self._space.distributions[name] for name in parameters}
+                template = create_trial(
                     state=TrialState.RUNNING,
                     params=parameters,
-                    distributions={name: self._space.distributions[name] for name in parameters},
+                    distributions=distributions,
                     user_attrs=dict(user_attributes or {}),
                     system_attrs=genotype_to_attributes(x),
                 )
-                # What study.add_trial does, but it does not tell which trial it made.
-                trial_id = study._storage.create_new_trial(study._study_id, template_trial=template)
-                trials.append(Trial(study, trial_id))
+                trials.append(_add(study, template))
         return trials
+
+    def ask_again(self, study: Study, trial: FrozenTrial, user_attributes: Mapping[str, Any]) -> Trial:
+        """A new running trial with the parameters and the genotype of a finished one, by one write."""
+        genotype = {k: v for k, v in trial.system_attrs.items() if k.startswith(GENOTYPE)}
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs=dict(user_attributes),
+            system_attrs=genotype,
+        )
+        return _add(study, template)
 
     def _ask_enqueued(self, study: Study, count: int) -> list[Trial]:
         assert self._space is not None
@@ -169,64 +183,33 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             trials.append(trial)
         return trials
 
-    # ------------------------------------------------------------------ the study as arrays
-
     def _propose(
-        self, study: Study, codec: Codec, trials: Iterable[FrozenTrial], count: int, number: int
+        self,
+        study: Study,
+        codec: Codec,
+        trials: Sequence[FrozenTrial],
+        count: int,
+        number: int,
+        stream: Sequence[int] = (),
     ) -> Genotypes:
         """The search's proposals for trial ``number`` and those behind it, given the other ``trials``."""
-        history = self._history(study, codec, trials)
-        return self.propose(codec.genome, history, count, np.random.default_rng([self._seed, number]))
+        if self._archive is None or self._archive.codec != codec:
+            self._archive = Archive(codec, self._seed, self._fitness)
+        history = self._archive.history(study, trials)
+        rng = np.random.default_rng([self._seed, number, *stream])
+        return self.propose(codec.genome, history, count, rng)
 
-    def _history(self, study: Study, codec: Codec, trials: Iterable[FrozenTrial]) -> History:
-        rows: dict[str, list[Genotypes]] = {"X": [], "pending": [], "discarded": []}
-        evaluated: list[FrozenTrial] = []
-        for trial in trials:
-            x = self._read(codec, trial)
-            if x is None:
-                continue
-            if trial.state == TrialState.COMPLETE and _has_values(trial.values):
-                rows["X"].append(x)
-                evaluated.append(trial)
-            elif trial.state in (TrialState.RUNNING, TrialState.WAITING):
-                rows["pending"].append(x)
-            else:
-                rows["discarded"].append(x)
-        names: list[Direction] = [
-            "maximize" if direction == optuna.study.StudyDirection.MAXIMIZE else "minimize"
-            for direction in study.directions
-        ]
-        genes = len(codec.genome.cardinalities)
-        X, pending, discarded = (np.array(row).reshape(len(row), genes) for row in rows.values())
-        return History(
-            X=X.astype(_dtype(codec.genome)),
-            values=finite(minimised([trial.values for trial in evaluated], names)),
-            violation=np.array([_violation(trial) for trial in evaluated], dtype=float),
-            pending=pending.astype(_dtype(codec.genome)),
-            discarded=discarded.astype(_dtype(codec.genome)),
-            fitness=self._fitnesses(evaluated),
-        )
-
-    def _read(self, codec: Codec, trial: FrozenTrial) -> Genotypes | None:
-        parameters = trial.params
-        if not trial.state.is_finished():  # it will get its enqueued values
-            parameters = trial.system_attrs.get("fixed_params", {}) | parameters
-        return codec.read(parameters, trial.system_attrs, (self._seed, trial.number, 1))
-
-    def _fitnesses(self, trials: Sequence[FrozenTrial]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-        if self._fitness is None:
-            return None
-        numbers = np.array([self._fitness(trial) for trial in trials], dtype=float)
-        return -finite(np.where(np.isnan(numbers), np.inf, -numbers)[:, None])[:, 0]
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_archive": None}  # a memory only, and as large as the study
 
 
-def _has_values(values: Sequence[float] | None) -> bool:
-    return values is not None and not any(map(math.isnan, values))
+def _without(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:
+    """All trials but one, which in an unfiltered study stands at its number's place."""
+    if number < len(trials) and trials[number].number == number:
+        return trials[:number] + trials[number + 1 :]
+    return [trial for trial in trials if trial.number != number]
 
 
-def _violation(trial: FrozenTrial) -> float:
-    return float(sum(max(0.0, value) for value in trial.constraints.values()))
-
-
-def _dtype(genome: Genome) -> type[np.int64] | type[np.float64]:
-    return np.float64 if (genome.cardinalities == 0).any() else np.int64
+def _add(study: Study, template: FrozenTrial) -> Trial:
+    """What study.add_trial does, but it does not tell which trial it made."""
+    return Trial(study, study._storage.create_new_trial(study._study_id, template_trial=template))

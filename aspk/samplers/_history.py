@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,7 @@ class History:
         pending: genotypes of running and enqueued trials, shape (m, G).
         discarded: genotypes of failed and pruned trials, shape (d, G); not to be proposed again.
         fitness: a number to maximise that ranks the evaluated trials, shape (n,), or None.
+        designs: keys (see :func:`aspk.operators.keys`) of all these genotypes.
     """
 
     X: Genotypes
@@ -32,28 +35,26 @@ class History:
     pending: Genotypes
     discarded: Genotypes
     fitness: FloatArray | None = None
+    designs: Set[bytes] = frozenset()
 
     def __len__(self) -> int:
         """Number of evaluated trials."""
         return len(self.X)
 
-    @property
-    def seen(self) -> Genotypes:
-        """Every genotype that was ever proposed."""
-        return np.concatenate([self.X, self.pending, self.discarded])
-
+    @cached_property
     def ranks(self) -> IntArray:
         """Constrained rank of each evaluated trial, 0 is best; shape (n,)."""
         scores = self.values if self.fitness is None else -self.fitness[:, None]
         return constrained_ranks(scores, self.violation)
 
-    def crowding(self) -> FloatArray:
-        """Crowding distance of each evaluated trial within its rank, shape (n,)."""
-        return crowding(self.values, self.ranks())
-
     def best(self, count: int) -> IntArray:
         """Rows of the ``count`` best trials: by rank, then the less crowded first."""
-        return np.lexsort((-self.crowding(), self.ranks()))[:count]
+        if len(self) == 0:
+            return np.zeros(0, dtype=np.int64)
+        last = np.partition(self.ranks, min(count, len(self)) - 1)[min(count, len(self)) - 1]
+        rows = np.flatnonzero(self.ranks <= last)  # whole ranks: crowding is measured among equals
+        ranks = self.ranks[rows]
+        return rows[np.lexsort((-crowding(self.values[rows], ranks), ranks))[:count]]
 
 
 def constrained_ranks(values: FloatArray, violation: FloatArray) -> IntArray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from aspk.errors import SamplerError
-from aspk.operators import Genome, Genotypes, crossover, fill, keys, mutate, sample, sample_distinct
-from aspk.samplers._base import Fitness, GenotypeSampler
+from aspk.operators import Genome, Genotypes, crossover, fill, mutate, sample, sample_distinct
+from aspk.samplers._archive import Fitness
+from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
 from aspk.space import SearchSpace
 
@@ -60,7 +61,7 @@ class EvolutionarySampler(GenotypeSampler):
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
-        seen = set(keys(genome, history.seen))
+        seen = history.designs
         missing = self._population_size - len(history) - len(history.pending)
         if missing > 0 or len(history) == 0:
             return sample_distinct(genome, count, rng, seen=seen)

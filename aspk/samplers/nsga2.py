@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.errors import SamplerError
-from aspk.operators import Genome, Genotypes, crossover, fill, keys, mutate, sample_distinct
+from aspk.operators import Genome, Genotypes, crossover, fill, mutate, sample_distinct
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
 from aspk.space import SearchSpace
@@ -50,7 +50,7 @@ class NSGA2Sampler(GenotypeSampler):
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
-        seen = set(keys(genome, history.seen))
+        seen = history.designs
         missing = self._population_size - len(history) - len(history.pending)
         if missing > 0 or len(history) == 0:
             return sample_distinct(genome, count, rng, seen=seen)

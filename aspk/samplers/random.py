@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aspk.operators import Genome, Genotypes, keys, sample_distinct
+from aspk.operators import Genome, Genotypes, sample_distinct
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
 
@@ -14,4 +14,4 @@ class RandomSampler(GenotypeSampler):
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
-        return sample_distinct(genome, count, rng, seen=set(keys(genome, history.seen)))
+        return sample_distinct(genome, count, rng, seen=history.designs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Set
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,7 @@ class SurrogateSampler(GenotypeSampler):
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
-        seen = set(keys(genome, history.seen))
+        seen = history.designs
         missing = self._startup - len(history) - len(history.pending)
         if missing > 0 or len(history) == 0:
             return sample_distinct(genome, count, rng, seen=seen)
@@ -86,11 +87,11 @@ class SurrogateSampler(GenotypeSampler):
         history: History,
         breed: Breeder,
         count: int,
-        seen: set[bytes],
+        seen: Set[bytes],
         rng: np.random.Generator,
     ) -> Genotypes:
         """Unseen candidates: half children, a quarter neighbours of the front, a quarter random."""
-        front = history.X[history.ranks() == 0]
+        front = history.X[history.ranks == 0]
 
         def propose(number: int) -> Genotypes:
             quarter = number // 4 + 1

@@ -10,27 +10,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aspk.arguments import spec_of, study_arguments
+
 if TYPE_CHECKING:
     from aspk.retraining import Retrained
     from aspk.study_file import StudySpec
 
-SpecOf = Callable[[argparse.Namespace], "StudySpec"]
 _INTERRUPTED = 130
 
 
 def add_training_commands(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], spec_of: SpecOf, again: Callable[[], str]
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], again: Callable[[], str]
 ) -> None:
     """Add the commands to a parser's.
 
     Args:
         commands: the parser's commands.
-        spec_of: reads the study that a command line names.
         again: the command line as it was typed.
     """
     retrain = commands.add_parser("retrain", help="train found networks alone, and export them")
-    retrain.add_argument("study", help="a study file, or the name of a shipped one such as digits")
-    retrain.add_argument("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")
+    study_arguments(retrain, sampler=True, device=True)
     which = retrain.add_mutually_exclusive_group()
     which.add_argument("--front", action="store_true", help="every network of the front (default: the knee)")
     which.add_argument("--trial", type=int, action="append", help="this trial's network; may be repeated")
@@ -40,24 +39,16 @@ def add_training_commands(
     )
     retrain.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
     retrain.add_argument("--output", type=Path, help="where exports go (default: FOLDER/retrained)")
-    _device(retrain)
-    retrain.set_defaults(run=lambda options: _retrain(options, spec_of, again))
+    retrain.set_defaults(run=lambda options: _retrain(options, again))
 
     rank = commands.add_parser("rank", help="measure whether a supernet's ranking can be trusted")
-    rank.add_argument("study", help="a study file, or the name of a shipped one such as digits")
+    study_arguments(rank, sampler=False, device=True)
     rank.add_argument("--networks", type=int, default=24, help="networks to train alone (default: 24)")
     rank.add_argument("--twice", type=int, default=4, help="how many of them with a second seed (default: 4)")
     rank.add_argument("--workers", type=int, default=1, help="networks trained side by side (default: 1)")
     rank.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
     rank.add_argument("--output", type=Path, help="the folder (default: FOLDER/rank)")
-    _device(rank)
-    rank.set_defaults(run=lambda options: _rank(options, spec_of, again))
-
-
-def _device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="where the network runs"
-    )
+    rank.set_defaults(run=lambda options: _rank(options, again))
 
 
 def _with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:
@@ -66,7 +57,7 @@ def _with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:
     return spec if recipe is None else replace(spec, retrain=load_recipe(recipe))
 
 
-def _retrain(options: argparse.Namespace, spec_of: SpecOf, again: Callable[[], str]) -> int:
+def _retrain(options: argparse.Namespace, again: Callable[[], str]) -> int:
     from aspk.errors import StudyError, TrainingError
     from aspk.report import summarise
     from aspk.retraining import retrain
@@ -117,7 +108,7 @@ def _table(results: list[Retrained]) -> str:
     return f"{align(header, rows)}\n{note}"
 
 
-def _rank(options: argparse.Namespace, spec_of: SpecOf, again: Callable[[], str]) -> int:
+def _rank(options: argparse.Namespace, again: Callable[[], str]) -> int:
     spec = _with_recipe(spec_of(options), options.recipe)
 
     from aspk.device import resolve_device

@@ -1,0 +1,135 @@
+"""A study's trials as arrays. A finished trial never changes, so each is read once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from aspk.objectives import Direction, minimised
+from aspk.operators import Genome, Genotypes, keys
+from aspk.samplers._codec import Codec
+from aspk.samplers._history import History, finite
+
+Fitness = Callable[[FrozenTrial], float]
+
+
+class Archive:
+    """Turns a study into a :class:`History`, and remembers the finished trials that it has read.
+
+    It is a memory only: a new archive gives the same history.
+    """
+
+    def __init__(self, codec: Codec, seed: int, fitness: Fitness | None) -> None:
+        self.codec = codec
+        self._seed = seed
+        self._fitness = fitness
+        self._clear()
+
+    def _clear(self) -> None:
+        genes, kind = len(self.codec.genome.cardinalities), _dtype(self.codec.genome)
+        self._known: dict[int, FrozenTrial] = {}  # by id(): storages hand out the same object every time
+        self._designs: set[bytes] = set()
+        self._X, self._discarded = _Table(genes, kind), _Table(genes, kind)
+        self._numbers, self._violation, self._scores = (_Table(1, np.float64) for _ in range(3))
+        self._values: _Table | None = None
+
+    def history(self, study: Study, trials: Sequence[FrozenTrial]) -> History:
+        """The study's trials as arrays, by number.
+
+        Args:
+            study: the study.
+            trials: its trials, or those that count.
+        """
+        fresh = [trial for trial in trials if id(trial) not in self._known]
+        if len(fresh) + len(self._known) != len(trials):  # another study, or a storage that copies
+            self._clear()
+            fresh = list(trials)
+        pending = []
+        for trial in fresh:
+            x = self._genotype(trial)
+            if trial.state.is_finished():
+                self._known[id(trial)] = trial
+            if x is None:
+                continue
+            if trial.state in (TrialState.RUNNING, TrialState.WAITING):
+                pending.append(x)
+            else:
+                self._take(trial, x)
+        return self._history(study, np.array(pending))
+
+    def _take(self, trial: FrozenTrial, x: Genotypes) -> None:
+        self._designs.update(keys(self.codec.genome, x[None]))
+        if trial.state == TrialState.COMPLETE and _has_values(trial.values):
+            self._add(trial, x)
+        else:
+            self._discarded.append(x)
+
+    def _add(self, trial: FrozenTrial, x: Genotypes) -> None:
+        self._numbers.append(trial.number)
+        self._X.append(x)
+        self._violation.append(float(sum(max(0.0, value) for value in trial.constraints.values())))
+        if self._values is None:
+            self._values = _Table(len(trial.values), np.float64)
+        self._values.append(trial.values)
+        score = 0.0 if self._fitness is None else float(self._fitness(trial))
+        self._scores.append(math.inf if math.isnan(score) else -score)
+
+    def _history(self, study: Study, pending: Genotypes) -> History:
+        directions: list[Direction] = [
+            "maximize" if direction == StudyDirection.MAXIMIZE else "minimize"
+            for direction in study.directions
+        ]
+        values = np.empty((0, len(directions))) if self._values is None else self._values.rows
+        # Workers finish in any order, and a search must not depend on who read what when.
+        order = np.argsort(self._numbers.rows[:, 0], kind="stable")
+        pending = pending.reshape(len(pending), self._X.rows.shape[1]).astype(self._X.rows.dtype)
+        return History(
+            X=self._X.rows[order],
+            values=finite(minimised(values[order], directions)),
+            violation=self._violation.rows[order, 0],
+            pending=pending,
+            discarded=self._discarded.rows,
+            fitness=None if self._fitness is None else -finite(self._scores.rows[order])[:, 0],
+            designs=self._designs.union(keys(self.codec.genome, pending)),
+        )
+
+    def _genotype(self, trial: FrozenTrial) -> Genotypes | None:
+        parameters = trial.params
+        if not trial.state.is_finished():  # it will get its enqueued values
+            parameters = trial.system_attrs.get("fixed_params", {}) | parameters
+        return self.codec.read(parameters, trial.system_attrs, (self._seed, trial.number, 1))
+
+
+class _Table:
+    """An array that grows by rows."""
+
+    def __init__(self, columns: int, kind: type[np.int64] | type[np.float64]) -> None:
+        self._buffer: npt.NDArray[Any] = np.empty((64, columns), dtype=kind)
+        self._count = 0
+
+    def append(self, row: npt.ArrayLike) -> None:
+        if self._count == len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.empty_like(self._buffer)])
+        self._buffer[self._count] = row
+        self._count += 1
+
+    @property
+    def rows(self) -> npt.NDArray[Any]:
+        """What was appended, shape (n, columns); not to be written to."""
+        view = self._buffer[: self._count]
+        view.flags.writeable = False
+        return view
+
+
+def _has_values(values: Sequence[float] | None) -> bool:
+    return values is not None and not any(map(math.isnan, values))
+
+
+def _dtype(genome: Genome) -> type[np.int64] | type[np.float64]:
+    return np.float64 if (genome.cardinalities == 0).any() else np.int64

@@ -1,0 +1,199 @@
+"""The search: ask in batches, evaluate, tell; alone or beside other workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import optuna
+from optuna.trial import Trial, TrialState
+from tqdm import tqdm
+
+from aspk import attributes
+from aspk.config import SubnetConfig
+from aspk.errors import EvaluationError, StudyError
+from aspk.evaluation import Result, evaluate_all
+from aspk.interrupt import graceful_interruption
+from aspk.metrics import Metrics
+from aspk.objectives import minimised
+from aspk.pareto import anchored_hypervolume, nondominated
+from aspk.retry import patiently
+from aspk.samplers import GenotypeSampler
+from aspk.space import SearchSpace
+from aspk.storage import record_verdict
+from aspk.study.question import Question, f_aeb_of
+from aspk.study.record import create_or_resume
+from aspk.study_file import StudySpec
+from aspk.workers import Worker, WorkerSettings
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a search ended.
+
+    Attributes:
+        study: the Optuna study.
+        finished: False if it was interrupted.
+        evaluations: complete trials, those of earlier runs and of other workers included.
+    """
+
+    study: optuna.Study
+    finished: bool
+    evaluations: int
+
+
+def run_study(
+    spec: StudySpec,
+    asked: Question,
+    *,
+    progress: bool = True,
+    settings: WorkerSettings | None = None,
+) -> SearchResult:
+    """Search until the study has ``spec.evaluations`` complete trials, from wherever it stands.
+
+    Any number of processes may do so at the same time, on any storage: see :mod:`aspk.workers`. Every
+    finished trial is in the storage before the next batch is asked for. Ctrl-C ends after the batch in
+    hand; networks that a killed process was evaluating are evaluated again. While the storage is away,
+    results wait for it.
+
+    Args:
+        spec: the study.
+        asked: its question.
+        progress: whether to show a progress bar.
+        settings: how patient this worker is; None takes the defaults.
+
+    Raises:
+        StudyError: the storage holds another study of that name, networks fail again and again, or the
+            storage stays away.
+    """
+    settings = settings or WorkerSettings()
+    study = create_or_resume(spec, asked)
+    if asked.verdict:
+        record_verdict(study, asked.verdict)
+    sampler = study.sampler
+    if not isinstance(sampler, GenotypeSampler):
+        raise StudyError(f"sampler {type(sampler).__name__} cannot ask in batches")
+    worker, scores = Worker(study, settings), _Scores(asked)
+    persistently = partial(patiently, patience_s=settings.patience_s)
+    scores.read(study)
+    done = min(scores.complete, spec.evaluations)
+    bar = tqdm(total=spec.evaluations, initial=done, desc=spec.name, unit="net", disable=not progress)
+    with graceful_interruption() as interruption, bar, worker.at_work():
+        while scores.complete < spec.evaluations and not interruption.requested:
+            trials = persistently(partial(_ask, worker, sampler, spec, scores))
+            for trial, result in zip(trials, evaluate(asked, trials), strict=True):
+                persistently(partial(tell, study, trial, result, asked))
+                worker.release(trial)
+            persistently(partial(scores.read, study))
+            if not trials and scores.complete < spec.evaluations:
+                time.sleep(settings.poll_s)  # others evaluate what is left, and may yet die
+            bar.update(min(scores.complete, spec.evaluations) - bar.n)
+            bar.set_postfix(scores.figures())
+            if trials:
+                scores.check_progress()
+    return SearchResult(study, scores.complete >= spec.evaluations, scores.complete)
+
+
+def _ask(worker: Worker, sampler: GenotypeSampler, spec: StudySpec, scores: _Scores) -> list[Trial]:
+    """The next batch; empty while the others' trials may complete the study."""
+    room = spec.evaluations - scores.complete - worker.fail_abandoned()
+    return worker.ask(sampler, min(spec.batch, room), budget=spec.evaluations) if room > 0 else []
+
+
+def evaluate(asked: Question, trials: Sequence[Trial]) -> list[Result]:
+    """Evaluate the networks of ``trials`` together; one result each."""
+    return evaluate_all(asked.evaluator, [_config(asked.space, trial) for trial in trials])
+
+
+def _config(space: SearchSpace, trial: Trial) -> SubnetConfig:
+    return space.decode(space.from_parameters(trial.params))
+
+
+def tell(study: optuna.Study, trial: Trial, result: Result, asked: Question) -> None:
+    """Write one result; nothing if the trial is finished already, by this worker or by one that took over."""
+    try:
+        if isinstance(result, EvaluationError):
+            trial.set_user_attr(attributes.FAILURE, str(result))
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            return
+        note_metrics(trial, result, asked)
+        study.tell(trial, [item(result) for item in asked.objectives], skip_if_finished=True)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return
+
+
+def evaluate_trial(trial: Trial, asked: Question) -> list[float]:
+    """Evaluate the network of one running trial and note its metrics; telling is left to the caller.
+
+    Returns:
+        The objective values to tell.
+
+    Raises:
+        GenotypeError: the trial's parameters are no network of the space.
+        EvaluationError: the network could not be evaluated.
+    """
+    (result,) = evaluate(asked, [trial])
+    if isinstance(result, EvaluationError):
+        raise result
+    note_metrics(trial, result, asked)
+    return [item(result) for item in asked.objectives]
+
+
+def note_metrics(trial: Trial, metrics: Metrics, asked: Question) -> None:
+    """Write what was measured, and by how much each constraint is exceeded, to a running trial."""
+    for name, value in attributes.metrics_to_attributes(metrics).items():
+        trial.set_user_attr(name, value)
+    if asked.constraints:
+        excess = {item.name: item(metrics) for item in asked.constraints}
+        for name, value in excess.items():
+            trial.set_constraint(name, value)
+        trial.set_user_attr(attributes.CONSTRAINTS, excess)
+
+
+class _Scores:
+    """The figures on the progress bar, kept up to date from the study."""
+
+    _MAX_FRUITLESS = 3
+
+    def __init__(self, asked: Question) -> None:
+        self._asked = asked
+        self._directions = [item.direction for item in asked.objectives]
+        self._known: set[int] = set()
+        self._front: list[list[float]] = []
+        self._best = float("-inf")
+        self._fruitless = self._before = 0
+
+    @property
+    def complete(self) -> int:
+        """Complete trials of the study, whoever told them."""
+        return len(self._known)
+
+    def read(self, study: optuna.Study) -> None:
+        """Take in the trials that were completed since the last time."""
+        fresh = [
+            trial
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if trial.number not in self._known
+        ]
+        self._known |= {trial.number for trial in fresh}
+        self._best = max([self._best, *(f_aeb_of(trial, self._asked.faeb) for trial in fresh)])
+        feasible = [t.values for t in fresh if all(excess <= 0 for excess in t.constraints.values())]
+        values = [*self._front, *feasible]
+        on_front = nondominated(minimised(values, self._directions))
+        self._front = [row for row, best in zip(values, on_front, strict=True) if best]
+
+    def figures(self) -> dict[str, str]:
+        anchors = [self._asked.anchors.get(item.name) for item in self._asked.objectives]
+        volume = anchored_hypervolume(self._front, self._directions, anchors)
+        return {"F_AEB": f"{self._best:.4f}", "front": str(len(self._front)), "hypervolume": f"{volume:.4f}"}
+
+    def check_progress(self) -> None:
+        self._fruitless = self._fruitless + 1 if self.complete == self._before else 0
+        self._before = self.complete
+        if self._fruitless == self._MAX_FRUITLESS:
+            raise StudyError(
+                f"all networks of {self._fruitless} batches failed; see the attribute "
+                f"{attributes.FAILURE!r} of the failed trials"
+            )

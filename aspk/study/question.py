@@ -1,0 +1,133 @@
+"""What a study asks, and its own evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from aspk.checkpoint import LoadedSupernet, load_supernet
+from aspk.data import load_data
+from aspk.device import resolve_device
+from aspk.errors import EvaluationError, StudyError
+from aspk.evaluation import CachedEvaluator, Evaluator, evaluate_all
+from aspk.evaluator import SupernetEvaluator
+from aspk.metrics import Metrics
+from aspk.objectives import Constraint, Objective, budget, objective
+from aspk.scalarization import FAEB
+from aspk.space import SearchSpace
+from aspk.space_file import load_space
+from aspk.storage import verdict_of
+from aspk.study_file import StudySpec
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a study asks: a space, an evaluator, and what is to be optimised.
+
+    Attributes:
+        space: the search space.
+        evaluator: evaluates its networks.
+        objectives: what is optimised, in order.
+        constraints: upper bounds.
+        faeb: F_AEB against the reference network.
+        reference: the reference network's metrics.
+        fingerprints: hashes of what a worker must have in common with the study.
+        verdict: whether the supernet's ranking can be trusted; empty without a supernet.
+    """
+
+    space: SearchSpace
+    evaluator: Evaluator
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    faeb: FAEB
+    reference: Metrics
+    fingerprints: Mapping[str, str]
+    verdict: str = ""
+
+    @property
+    def anchors(self) -> dict[str, tuple[float, float]]:
+        """Ideal and nadir of each objective that has them: chance level and the reference's cost."""
+        costs = {item.name: (0.0, item(self.reference)) for item in self.objectives if item.name != "f_aeb"}
+        if "accuracy" in costs:
+            costs["accuracy"] = (1.0, 1.0 / self.faeb.classes)
+        return costs
+
+
+def supernet_of(spec: StudySpec, device: str = "auto") -> LoadedSupernet:
+    """The trained supernet of a study.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+        StudyError: it was trained for another search space.
+    """
+    loaded, space = load_supernet(spec.weights_file, resolve_device(device)), load_space(spec.space)
+    if loaded.supernet.space.fingerprint != space.fingerprint:
+        raise StudyError(
+            f"{spec.weights_file} was trained for another search space than {spec.space}; "
+            "train again, or name the weights' own space in the study"
+        )
+    return loaded
+
+
+def ask_question(spec: StudySpec, device: str = "auto") -> Question:
+    """The study's question with its own evaluator: the trained supernet on the study's data.
+
+    Raises:
+        CheckpointError: there is no supernet, or it is damaged.
+        StudyError: the supernet was trained for another search space.
+    """
+    evaluator, fingerprints = evaluator_of(spec, device)
+    asked = question(spec, evaluator, classes=evaluator.supernet.classes, fingerprints=fingerprints)
+    return replace(asked, verdict=verdict_of(spec))
+
+
+def evaluator_of(spec: StudySpec, device: str = "auto") -> tuple[SupernetEvaluator, dict[str, str]]:
+    """The study's own evaluator, and the fingerprints of its weights and data."""
+    loaded, data = supernet_of(spec, device), load_data(spec.data)
+    evaluator = SupernetEvaluator(loaded.supernet, data, settings=spec.evaluation, energy_model=spec.energy)
+    return evaluator, {"weights": loaded.fingerprint, "data": data.fingerprint()}
+
+
+def inherited_accuracies(spec: StudySpec, count: int, device: str = "auto") -> list[float]:
+    """Accuracies of random networks of the trained supernet, every gene uniform over its choices."""
+    evaluator, _ = evaluator_of(spec, device)
+    space = evaluator.supernet.space
+    X = space.sample_choices(count, np.random.default_rng(spec.seed))
+    return [metrics.accuracy for metrics in evaluator.evaluate([space.decode(x) for x in X])]
+
+
+def question(
+    spec: StudySpec, evaluator: Evaluator, *, classes: int, fingerprints: Mapping[str, str] | None = None
+) -> Question:
+    """Everything that a search needs to know, the reference network evaluated.
+
+    Raises:
+        EvaluationError: the reference network cannot be evaluated.
+    """
+    space = load_space(spec.space)
+    cached = CachedEvaluator(evaluator, space)
+    (reference,) = evaluate_all(cached, [space.reference])
+    if isinstance(reference, EvaluationError):
+        raise EvaluationError(f"the reference network of {space.name!r} failed: {reference}")
+    faeb = spec.faeb.of(reference.energy_mj, classes)
+    objectives = tuple(faeb.objective() if name == "f_aeb" else objective(name) for name in spec.objectives)
+    return Question(
+        space=space,
+        evaluator=cached,
+        objectives=objectives,
+        constraints=tuple(budget(name, bound) for name, bound in spec.constraints.items()),
+        faeb=faeb,
+        reference=reference,
+        fingerprints={"space": space.fingerprint, **(fingerprints or {})},
+    )
+
+
+def f_aeb_of(trial: FrozenTrial, faeb: FAEB) -> float:
+    """F_AEB of a complete trial; minus infinity for one that carries no metrics."""
+    accuracy, energy = (trial.user_attrs.get(name) for name in ("accuracy", "energy_mj"))
+    if accuracy is None or energy is None:  # told by somebody else
+        return float("-inf")
+    return faeb(Metrics(accuracy=accuracy, energy_mj=energy))  # without the layers, which take long to read

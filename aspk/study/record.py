@@ -1,0 +1,185 @@
+"""A study in its storage: what it says of itself, and who may join it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+
+from aspk import attributes
+from aspk.errors import StudyError
+from aspk.samplers import EvolutionarySampler, GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
+from aspk.storage import open_storage
+from aspk.study.question import Question, f_aeb_of
+from aspk.study_file import StudySpec
+
+_PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
+_MOST_DETAILS = 6  # of one part of the question that are spelled out
+_WAIT_S = 3  # for the record of a study that another worker is making at this moment
+
+
+def create_or_resume(spec: StudySpec, asked: Question, storage: BaseStorage | None = None) -> optuna.Study:
+    """The study in its storage, made if need be.
+
+    Args:
+        spec: the study.
+        asked: its question.
+        storage: where the study is; None opens the spec's own.
+
+    Raises:
+        StudyError: the storage holds a study of that name that asks something else.
+    """
+    storage = open_storage(spec.storage_url) if storage is None else storage
+    sampler = make_sampler(spec, asked)
+    try:
+        study = optuna.create_study(
+            study_name=spec.name,
+            storage=storage,
+            directions=[item.direction for item in asked.objectives],
+            sampler=sampler,
+        )
+    except optuna.exceptions.DuplicatedStudyError:
+        return _join(optuna.load_study(study_name=spec.name, storage=storage, sampler=sampler), spec, asked)
+    _record(study, spec, asked)
+    return study
+
+
+def _record(study: optuna.Study, spec: StudySpec, asked: Question) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([item.name for item in asked.objectives])
+    study.set_user_attr(attributes.SPEC, spec.to_json())
+    study.set_user_attr(attributes.SPACE, asked.space.to_json())
+    study.set_user_attr(attributes.CONTEXT, _context(spec, asked))  # last: the record is complete with it
+
+
+def _join(study: optuna.Study, spec: StudySpec, asked: Question) -> optuna.Study:
+    end = time.monotonic() + _WAIT_S
+    while attributes.CONTEXT not in study.user_attrs:
+        if time.monotonic() > end or study.get_trials(deepcopy=False):  # its maker died, or is no aspk
+            _check_directions(study, asked)
+            _record(study, spec, asked)
+            return study
+        time.sleep(0.05)
+    check_question(study, spec, asked)
+    return study
+
+
+def check_question(study: optuna.Study, spec: StudySpec, asked: Question) -> None:
+    """Refuse a run that brings another question than the study's.
+
+    Raises:
+        StudyError: spelling out the differences.
+    """
+    found = list(_differences(study.user_attrs, spec, asked))
+    if found:
+        raise StudyError(
+            f"study {study.study_name!r} asks something else; give this one another name. {'; '.join(found)}"
+        )
+
+
+def _check_directions(study: optuna.Study, asked: Question) -> None:
+    known = [direction.name.lower() for direction in study.directions]
+    own = [item.direction for item in asked.objectives]
+    if known != own:
+        raise StudyError(
+            f"study {study.study_name!r} is to {', '.join(known)}, this run's objectives are to "
+            f"{', '.join(own)}; give this one another name"
+        )
+
+
+def _differences(held: Mapping[str, Any], spec: StudySpec, asked: Question) -> Iterator[str]:
+    """What a run brings that the study was not started with, in words."""
+    stored = {"space": held.get(attributes.SPACE), **held[attributes.CONTEXT]}
+    brought = {"space": asked.space.to_json(), **_context(spec, asked)}
+    hashes, own_hashes = stored.get("fingerprints", {}), brought["fingerprints"]
+    for key in dict.fromkeys((*hashes, *own_hashes)):
+        known, own = hashes.get(key), own_hashes.get(key)
+        if known == own:
+            continue
+        details = list(different(key, stored.get(key), brought.get(key)))
+        details = details or list(different(f"{key} (SHA-256)", known, own))
+        yield from details[:_MOST_DETAILS]
+        if len(details) > _MOST_DETAILS:
+            yield f"{len(details) - _MOST_DETAILS} further differences of {key}"
+
+
+def different(path: str, known: object, own: object) -> Iterator[str]:
+    """The differences of two JSON values, each with the path that leads to it.
+
+    Args:
+        path: what the values are.
+        known: the study's value.
+        own: this run's value.
+    """
+    if isinstance(known, Mapping) and isinstance(own, Mapping):
+        for key in dict.fromkeys((*known, *own)):
+            yield from different(f"{path}.{key}", known.get(key), own.get(key))
+    elif json.dumps(known) != json.dumps(own):
+        yield f"{path}: the study has {_short(known)}, this run brings {_short(own)}"
+
+
+def _short(value: object, longest: int = 120) -> str:
+    text = "nothing" if value is None else json.dumps(value)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _context(spec: StudySpec, asked: Question) -> dict[str, Any]:
+    record, faeb = spec.to_json(), asked.faeb
+    scalarisation = {"form": faeb.form, "weight": faeb.energy_weight, "floor": faeb.floor}
+    plain = {
+        "objectives": [[item.name, item.direction] for item in asked.objectives],
+        **{key: record[key] for key in ("constraints", "energy", "evaluation")},
+        **({"faeb": scalarisation} if "f_aeb" in spec.objectives else {}),
+    }
+    return {
+        "faeb": scalarisation,
+        "data": record["data"],
+        **plain,
+        "fingerprints": {**asked.fingerprints, **{key: fingerprint(value) for key, value in plain.items()}},
+        "classes": faeb.classes,
+        "reference": attributes.metrics_to_attributes(asked.reference),
+        "anchors": {name: list(pair) for name, pair in asked.anchors.items()},
+        "seed": spec.seed,
+        "versions": versions(),
+    }
+
+
+def fingerprint(value: object) -> str:
+    """SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of the libraries that a result may depend on."""
+    libraries = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **libraries}
+
+
+def make_sampler(spec: StudySpec, asked: Question) -> GenotypeSampler:
+    """The study's sampler.
+
+    Raises:
+        StudyError: an option is unknown to it.
+    """
+    options: dict[str, Any] = {"space": asked.space, "seed": spec.seed, **spec.sampler_options}
+    kinds: dict[str, type[GenotypeSampler]] = {
+        "surrogate": SurrogateSampler,
+        "nsga2": NSGA2Sampler,
+        "evolutionary": EvolutionarySampler,
+        "random": RandomSampler,
+    }
+    if spec.sampler == "evolutionary":
+        options.setdefault("fitness", lambda trial: f_aeb_of(trial, asked.faeb))
+    try:
+        return kinds[spec.sampler](**options)
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"sampler {spec.sampler!r}: {error}") from None

@@ -1,0 +1,125 @@
+"""``aspk reproduce``: a finished study's search once more, until the first difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+from tqdm import tqdm
+
+from aspk import attributes
+from aspk.errors import StudyError
+from aspk.samplers import GenotypeSampler
+from aspk.study.loop import evaluate, tell
+from aspk.study.question import Question
+from aspk.study.record import check_question, create_or_resume, different, versions
+from aspk.study_file import StudySpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """What a second search of the same study gave.
+
+    Attributes:
+        trials: trials that were compared, all equal unless there is a difference.
+        difference: the first difference in words, None if there is none.
+        versions: libraries whose version is another one than in the study, in words.
+    """
+
+    trials: int
+    difference: str | None
+    versions: tuple[str, ...]
+
+
+def reproduce(
+    study: optuna.Study, spec: StudySpec, asked: Question, *, progress: bool = True
+) -> Reproduction:
+    """Search again in memory, with the study's own seed and batches, and compare trial by trial.
+
+    Networks, states and objective values have to be equal to the last bit.
+
+    Args:
+        study: a finished study of one worker; it is only read.
+        spec: its study file.
+        asked: its question, evaluated anew.
+        progress: whether to show a progress bar.
+
+    Raises:
+        StudyError: the study asks something else, or several workers or a crash shaped it.
+    """
+    _check_record(study, spec, asked)
+    batches = _batches(study)
+    versions_then = study.user_attrs[attributes.CONTEXT].get("versions")
+    changed = tuple(different("version", versions_then, versions()))
+    count = 0
+    with tqdm(desc=f"{study.study_name} again", unit="net", disable=not progress) as bar:
+        for first, second in _searched_again(batches, spec, asked):
+            difference = _difference(first, second)
+            if difference is not None:
+                return Reproduction(trials=count, difference=difference, versions=changed)
+            count += 1
+            bar.update()
+    return Reproduction(trials=count, difference=None, versions=changed)
+
+
+def _check_record(study: optuna.Study, spec: StudySpec, asked: Question) -> None:
+    if attributes.CONTEXT not in study.user_attrs:
+        raise StudyError(f"study {study.study_name!r} carries no record of its question: not one of aspk's")
+    check_question(study, spec, asked)
+    stored, own = study.user_attrs[attributes.SPEC], spec.to_json()
+    search = ("seed", "sampler", "sampler_options")
+    found = [text for key in search for text in different(key, stored.get(key), own[key])]
+    if found:
+        raise StudyError(f"study {study.study_name!r} searched otherwise: {'; '.join(found)}")
+
+
+def _batches(study: optuna.Study) -> list[list[FrozenTrial]]:
+    """The trials batch by batch, each of which was proposed from all trials before it and no others."""
+    trials = study.get_trials(deepcopy=False)
+    why = "only the undisturbed search of a single worker can be repeated"
+    batches: list[list[FrozenTrial]] = []
+    for trial in trials:
+        stream = trial.user_attrs.get(attributes.BATCH)
+        if trial.state not in (TrialState.COMPLETE, TrialState.FAIL):
+            raise StudyError(f"trial {trial.number} is {trial.state.name.lower()}: finish the study first")
+        if not isinstance(stream, list) or attributes.AGAIN in trial.user_attrs:
+            raise StudyError(f"trial {trial.number} was enqueued, or repeats an abandoned one: {why}")
+        if stream == [trial.number]:
+            batches.append([])
+        if not batches or stream != [trial.number - len(batches[-1])]:
+            raise StudyError(f"trial {trial.number} was asked for while other workers were busy: {why}")
+        batches[-1].append(trial)
+    return batches
+
+
+def _searched_again(
+    batches: Sequence[Sequence[FrozenTrial]], spec: StudySpec, asked: Question
+) -> Iterator[tuple[FrozenTrial, FrozenTrial]]:
+    """Each trial of the study with the one of a second search, which goes on as it is asked to."""
+    study = create_or_resume(spec, asked, InMemoryStorage())
+    sampler = study.sampler
+    assert isinstance(sampler, GenotypeSampler)
+    for batch in batches:
+        trials = sampler.ask_batch(study, len(batch))
+        for trial, result in zip(trials, evaluate(asked, trials), strict=True):
+            tell(study, trial, result, asked)
+        yield from zip(batch, study.get_trials(deepcopy=False)[-len(batch) :], strict=True)
+
+
+def _difference(first: FrozenTrial, second: FrozenTrial) -> str | None:
+    """The first difference of two trials, None if they are equal."""
+    for what, a, b in (
+        ("parameter", first.params, second.params),
+        ("state", first.state.name.lower(), second.state.name.lower()),
+        ("objective", _numbered(first.values), _numbered(second.values)),
+    ):
+        for text in different(f"trial {first.number}: {what}", a, b):
+            return text
+    return None
+
+
+def _numbered(values: Sequence[float] | None) -> dict[str, float]:
+    return {str(index): value for index, value in enumerate(values or [])}

@@ -1,0 +1,127 @@
+"""What a study brings to optuna-dashboard: note, figures and files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+from worker_processes import spec_in
+
+from aspk.dashboard import Plot, artifact_store, dress, front_plot, hypervolume_plot, note
+from aspk.report import summarise
+from studies import made_study, strangers_study
+
+pytest.importorskip("optuna_dashboard")
+
+
+def files(study, number):
+    """Name to content of a trial's files, as the dashboard finds them."""
+    from optuna_dashboard.artifact._backend import list_trial_artifacts
+
+    storage = study._storage
+    trial = study.trials[number]
+    held = storage.get_study_system_attrs(study._study_id)
+    return list_trial_artifacts(held, storage.get_trial_system_attrs(trial._trial_id), trial)
+
+
+def dressed(study, tmp_path, **options):
+    spec = spec_in(tmp_path)
+    dress(study, study._storage, spec, **options)
+    return artifact_store(spec)
+
+
+def test_the_networks_of_the_front_have_their_files_and_no_others(tmp_path):
+    study = made_study(budget_mj=0.001)
+    store = dressed(study, tmp_path, models=False)
+    front = {row.number for row in summarise(study).front}
+    assert front
+    for trial in study.trials:
+        found = {item["filename"]: item for item in files(study, trial.number)}
+        assert set(found) == ({"config.json", "energy.png"} if trial.number in front else set())
+        if found:
+            assert found["energy.png"]["mimetype"] == "image/png"
+            with store.open_reader(found["energy.png"]["artifact_id"]) as file:
+                assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+            with store.open_reader(found["config.json"]["artifact_id"]) as file:
+                record = json.load(file)
+            assert record["parameters"] == trial.params
+            assert record["config"]["embed_dim"] == trial.params["embed_dim"]
+
+
+def test_dressing_again_adds_nothing(tmp_path):
+    study = made_study()
+    dressed(study, tmp_path, models=False)
+    before = sorted((tmp_path / "artifacts").iterdir())
+    dressed(study, tmp_path, models=False)
+    assert sorted((tmp_path / "artifacts").iterdir()) == before
+
+
+def test_models_that_cannot_be_made_are_left_out_with_a_reason(tmp_path, caplog):
+    spec = spec_in(tmp_path)
+    study = made_study(name=spec.name)
+    optuna.copy_study(
+        from_study_name=spec.name,
+        from_storage=study._storage,
+        to_storage=spec.storage_url,
+    )
+    copied = optuna.load_study(study_name=spec.name, storage=spec.storage_url)
+    dressed(copied, tmp_path)
+    assert "no models of the front" in caplog.text
+    assert "supernet.safetensors" in caplog.text
+    assert files(copied, summarise(copied).knee)
+
+
+def test_figures_show_the_feasible_front_and_every_kind_of_trial():
+    summary = summarise(made_study(budget_mj=0.001))
+    plot = json.loads(front_plot(summary).to_json())
+    names = {trace["name"]: trace for trace in plot["data"]}
+    front = names[f"feasible front ({len(summary.front)})"]
+    assert front["y"] == [row.values[0] for row in summary.front]
+    assert front["text"] == [f"trial {row.number}" for row in summary.front]
+    infeasible = sum(not row.feasible for row in summary.trials)
+    assert f"infeasible ({infeasible})" in names
+    assert infeasible > 0
+    curve = json.loads(hypervolume_plot(summary).to_json())["data"][0]
+    assert curve["y"] == list(summary.curve)
+
+
+def test_figures_of_many_trials_are_thinned_and_keep_the_last():
+    study = strangers_study([(float(i % 977), float(-i)) for i in range(2500)], "minimize", "minimize")
+    summary = summarise(study)
+    curve = json.loads(hypervolume_plot(summary).to_json())["data"][0]
+    assert len(curve["x"]) <= 1000
+    assert curve["x"][-1] == 2500
+
+
+def test_strangers_and_single_objectives_are_shown_too(tmp_path):
+    study = strangers_study([(1.0,), (2.0,)], "maximize")
+    dressed(study, tmp_path, models=False)
+    assert [item["filename"] for item in files(study, 1)] == ["config.json"]
+    assert json.loads(front_plot(summarise(study)).to_json())["data"][2]["x"] == [1]
+
+
+def test_a_note_is_text_whatever_the_names(tmp_path):
+    study = made_study(name="<script>alert(1)</script>[x](javascript:1)")
+    text = note(summarise(study))
+    assert not set("<>[]()`*") & set(text.splitlines()[0])
+    assert "not measurements" in text
+    dressed(study, tmp_path / "inside", models=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["inside"]
+
+
+def test_numbers_that_are_none_do_not_become_figures():
+    with pytest.raises(ValueError, match="JSON compliant"):
+        Plot([{"x": [float("nan")]}], {}).to_json()
+
+
+def test_no_study_and_no_package_are_clean_errors(tmp_path, monkeypatch, capsys):
+    from aspk.cli import main
+
+    monkeypatch.chdir(Path(tmp_path))
+    assert main(["dashboard", "digits"]) == 1
+    assert "no study 'digits' in the storage" in capsys.readouterr().err
+    monkeypatch.setitem(__import__("sys").modules, "optuna_dashboard", None)
+    assert main(["dashboard", "digits"]) == 1
+    assert "pip install 'aspk[dashboard]'" in capsys.readouterr().err

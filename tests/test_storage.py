@@ -1,0 +1,264 @@
+"""Storages: opened, mended, waited for, and silent about passwords."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import resource
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import optuna
+import psycopg
+import pytest
+import sqlalchemy
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from worker_processes import PROCESSES, QUICK, SPACE, asked_for, search, spec_in
+
+from aspk import storage as storage_module
+from aspk.errors import StudyError
+from aspk.retry import is_passing, patiently, reason
+from aspk.storage import masked, open_storage, open_study, without_password
+from aspk.study import run_study
+from aspk.testing import FormulaEvaluator
+
+# ------------------------------------------------------------------ torn journals
+
+
+@pytest.mark.parametrize("torn", [b"x", b'{"op_code": 4, "worker', b"y" * 200_000])
+def test_a_torn_line_is_cut_before_anything_is_appended(tmp_path, torn):
+    spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
+    study = run_study(spec, asked_for(spec), progress=False).study
+    journal = tmp_path / "study.log"
+    whole = journal.read_bytes()
+    with journal.open("ab") as file:
+        file.write(torn)
+    study.set_user_attr("by", "a worker that had the study open")
+    lines = journal.read_bytes().removeprefix(whole).splitlines()
+    assert [json.loads(line)["user_attr"] for line in lines] == [{"by": "a worker that had the study open"}]
+    with journal.open("ab") as file:
+        file.write(torn)
+    assert len(open_study(spec).trials) == 5  # cut when it is opened, too
+    assert journal.read_bytes().endswith(b"\n")
+    assert not (tmp_path / "study.log.lock").is_symlink()
+
+
+def test_a_torn_line_is_not_cut_while_another_process_holds_the_lock(tmp_path):
+    spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
+    study = run_study(spec, asked_for(spec), progress=False).study
+    journal, lock = tmp_path / "study.log", tmp_path / "study.log.lock"
+    size = journal.stat().st_size
+    os.symlink(journal, lock)  # another process is in the middle of a line
+    with journal.open("ab") as file:
+        file.write(b'{"half')
+    writer = threading.Thread(target=study.set_user_attr, args=("late", True))
+    writer.start()
+    time.sleep(0.3)
+    assert journal.stat().st_size == size + 6
+    lock.unlink()
+    writer.join(20)
+    assert open_study(spec).user_attrs["late"]
+
+
+def test_the_lock_of_a_killed_process_is_broken(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage_module, "_GRACE_S", 3)
+    spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
+    run_study(spec, asked_for(spec), progress=False)
+    lock = tmp_path / "study.log.lock"
+    os.symlink(tmp_path / "study.log", lock)
+    longer = spec_in(tmp_path, storage=spec.storage, evaluations=10)
+    study = run_study(longer, asked_for(longer), progress=False).study
+    assert len(study.trials) == 10
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (fsync(handle), lock.unlink()))
+    study.set_user_attr("written", True)  # another process breaks the lock of this one, which stalled
+    monkeypatch.undo()
+    assert open_study(spec).user_attrs["written"]
+
+
+# ------------------------------------------------------------------ full and read-only
+
+
+def search_with_a_full_disk(spec, room):
+    """The size of files is limited: writes end in the middle, as on a full disk."""
+    used = max(path.stat().st_size for path in Path(spec.folder).iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (used + room, used + room))
+    try:
+        search(spec)
+    except Exception as error:
+        os.write(2, f"{type(error).__module__} {reason(error)}".encode())
+        os._exit(7)
+
+
+@pytest.mark.parametrize("name", ["study.db", "study.log"])
+def test_a_full_disk_ends_the_search_and_spoils_nothing(tmp_path, name):
+    storage = str(tmp_path / name) if name.endswith("log") else f"sqlite:///{tmp_path / name}"
+    spec = spec_in(tmp_path, storage=storage, evaluations=10)
+    before = run_study(spec, asked_for(spec), progress=False).study.trials
+    longer = spec_in(tmp_path, storage=storage, evaluations=60)
+    process = PROCESSES.Process(target=search_with_a_full_disk, args=(longer, 3_000))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 7
+    after = open_study(spec).trials
+    assert [trial.params for trial in after[:10]] == [trial.params for trial in before]
+    study = run_study(longer, asked_for(longer), progress=False).study
+    assert sum(trial.state == TrialState.COMPLETE for trial in study.trials) == 60
+
+
+def open_as_nobody(url):
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    try:
+        open_storage(url)
+    except StudyError:
+        os._exit(7)
+
+
+@pytest.mark.parametrize("name", ["study.db", "study.log", "below/study.db", "below/study.log"])
+def test_a_read_only_folder_is_a_clean_error(name):
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        folder.chmod(0o555)
+        url = str(folder / name) if name.endswith("log") else f"sqlite:///{folder / name}"
+        process = PROCESSES.Process(target=open_as_nobody, args=(url,))
+        process.start()
+        process.join(60)
+        assert process.exitcode == 7
+        assert list(folder.iterdir()) == []
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_proxy_that_is_not_there_is_a_clean_error(monkeypatch):
+    monkeypatch.setattr(storage_module, "_PROXY_WAIT_S", 0.5)
+    with pytest.raises(StudyError, match=r"cannot open the storage grpc://127.0.0.1:1: ConnectionError"):
+        open_storage("grpc://127.0.0.1:1")
+    for url in ("grpc://", "grpc://host", "grpc://host:port"):
+        with pytest.raises(StudyError, match="expected grpc://HOST:PORT"):
+            open_storage(url)
+
+
+# ------------------------------------------------------------------ away for a while
+
+
+class Interrupting(FormulaEvaluator):
+    """Stops the database while it evaluates its second batch."""
+
+    def __init__(self, server, away_s):
+        super().__init__(SPACE)
+        self.server, self.away_s, self.evaluated = server, away_s, 0
+
+    def evaluate(self, configs):
+        self.evaluated += len(configs)
+        if self.evaluated == 10:
+            self.server.stop()
+            if self.away_s is not None:
+                threading.Timer(self.away_s, self.server.start).start()
+        return super().evaluate(configs)
+
+
+@pytest.mark.postgres
+def test_a_database_that_comes_back_costs_no_evaluation(tmp_path, postgres, caplog):
+    spec = spec_in(tmp_path, name="away", storage=postgres.url, evaluations=20)
+    evaluator = Interrupting(postgres, 1.0)
+    asked = asked_for(spec)
+    object.__setattr__(asked, "evaluator", evaluator)
+    with caplog.at_level(logging.WARNING, logger="aspk.retry"):
+        result = run_study(spec, asked, progress=False)
+    assert (result.evaluations, evaluator.evaluated) == (20, 20)
+    assert [trial.state for trial in result.study.trials] == [TrialState.COMPLETE] * 20
+    assert "the storage is away, trying again in 0.2 s" in caplog.text
+
+
+@pytest.mark.postgres
+def test_a_database_that_stays_away_is_a_clear_error(tmp_path, postgres):
+    spec = spec_in(tmp_path, name="gone", storage=postgres.url, evaluations=20)
+    asked = asked_for(spec)
+    object.__setattr__(asked, "evaluator", Interrupting(postgres, None))
+    settings = dataclasses.replace(QUICK, patience_s=1.0)
+    try:
+        with pytest.raises(StudyError, match=r"stayed away for 1 s: .*the same command goes on"):
+            run_study(spec, asked, progress=False, settings=settings)
+    finally:
+        postgres.start()
+    assert run_study(spec, asked_for(spec), progress=False, settings=QUICK).evaluations == 20
+
+
+def test_what_passes_and_what_does_not():
+    def operational(text):
+        inner = sqlalchemy.exc.OperationalError("INSERT", {}, sqlite3.OperationalError(text))
+        outer = optuna.exceptions.StorageInternalError("An exception is raised during the commit.")
+        outer.__cause__ = inner
+        return outer
+
+    assert is_passing(operational("database is locked"))
+    assert not is_passing(operational("database or disk is full"))
+    assert reason(operational("database or disk is full")) == "database or disk is full"
+    refused = sqlalchemy.exc.OperationalError("SELECT", {}, psycopg.OperationalError("connection refused"))
+    stopped = sqlalchemy.exc.OperationalError("SELECT", {}, psycopg.errors.AdminShutdown("shutting down"))
+    full = sqlalchemy.exc.OperationalError("INSERT", {}, psycopg.errors.DiskFull("no space left on device"))
+    assert [is_passing(error) for error in (refused, stopped, full)] == [True, True, False]
+    assert is_passing(sqlalchemy.exc.PendingRollbackError("Can't reconnect until ..."))
+    assert not is_passing(OSError(28, "No space left on device"))
+    assert not is_passing(ValueError("a bug"))
+
+
+def test_other_errors_are_raised_at_once():
+    calls = []
+
+    def broken():
+        calls.append(1)
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        patiently(broken, patience_s=10)
+    assert calls == [1]
+
+
+# ------------------------------------------------------------------ passwords
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://me:s3cr%40t@db:5432/x", "postgresql+psycopg://me:***@db:5432/x"),
+        ("mysql://me:a/b@c@db/x", "mysql://me:***@db/x"),
+        ("postgresql://me@db/x?password=s3cret&b=1", "postgresql://me@db/x?password=***&b=1"),
+        ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
+        ("grpc://127.0.0.1:13000", "grpc://127.0.0.1:13000"),
+        ("runs/study.log", "runs/study.log"),
+    ],
+)
+def test_passwords_are_masked(url, shown):
+    assert masked(url) == shown
+
+
+def test_errors_hide_the_password_in_every_form():
+    url = "postgresql+psycopg://me:s3cr%40t@127.0.0.1:1/x"
+    text = without_password(f"{url}: FATAL for s3cr@t and s3cr%40t", url)
+    assert "s3cr" not in text
+    for bad in (url, "postgresql+nodriver://me:s3cr%40t@db/x", "post gres://me:s3cr%40t@db/x"):
+        with pytest.raises(StudyError) as refused:
+            open_storage(bad)
+        assert "s3cr" not in str(refused.value)
+        assert "me:***@" in str(refused.value)
+
+
+def test_a_study_does_not_record_the_password_of_its_storage(tmp_path):
+    spec = spec_in(tmp_path, storage="postgresql://me:s3cret@db/x")
+    assert "s3cret" not in json.dumps(spec.to_json())
+
+
+def test_the_stock_journal_reads_what_ours_wrote(tmp_path):
+    spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
+    run_study(spec, asked_for(spec), progress=False)
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "study.log")))
+    assert len(optuna.load_study(study_name=spec.name, storage=storage).trials) == 5

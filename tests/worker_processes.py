@@ -1,0 +1,70 @@
+"""Workers in processes of their own, which tests kill; no torch is loaded anew for each of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+from aspk.settings import DataSettings
+from aspk.space_file import load_space
+from aspk.study import question, run_study
+from aspk.study_file import StudySpec
+from aspk.testing import FormulaEvaluator
+from aspk.workers import WorkerSettings
+
+SPACE = load_space("tiny")
+QUICK = WorkerSettings(beat_s=0.1, grace_s=1.5, poll_s=0.05, patience_s=20)
+# A server process imports the libraries once and forks the workers.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["worker_processes"])
+
+
+def spec_in(folder, **changes):
+    base = StudySpec(
+        name="formula", space="tiny", data=DataSettings(name="digits"), folder=folder, evaluations=20, batch=5
+    )
+    return dataclasses.replace(base, sampler=changes.pop("sampler", "nsga2"), **changes)
+
+
+class Slow(FormulaEvaluator):
+    """Takes some seconds for each network, and writes down in a file which ones it evaluated."""
+
+    def __init__(self, space, seconds, diary=None):
+        super().__init__(space)
+        self._seconds = seconds
+        self._diary = diary
+
+    def evaluate(self, configs):
+        for config in configs:
+            time.sleep(self._seconds)
+            if self._diary is not None:
+                with self._diary.open("a") as file:
+                    file.write(f"{os.getpid()} {SPACE.key(SPACE.encode(config))}\n")
+        return super().evaluate(configs)
+
+
+def asked_for(spec, evaluator=None):
+    return question(spec, evaluator or FormulaEvaluator(SPACE), classes=10)
+
+
+def search(spec, seconds=0.0, settings=QUICK, diary=None, elsewhere=False, folder=None):
+    """A worker's whole life; ``elsewhere`` hides from it which processes of this machine live."""
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        os.chdir(folder)
+    if elsewhere:
+        from aspk import workers
+
+        workers._died_here = lambda name: False
+    asked = asked_for(spec)
+    asked = dataclasses.replace(asked, evaluator=Slow(SPACE, seconds, diary))
+    run_study(spec, asked, progress=False, settings=settings)
+
+
+def start(*arguments, **options):
+    process = PROCESSES.Process(target=search, args=arguments, kwargs=options)
+    process.start()
+    return process
