@@ -169,10 +169,15 @@ def _train(options: argparse.Namespace) -> int:
         print(f"saved at update {result.updates}; go on with: {_again()}", file=sys.stderr)
         return _INTERRUPTED
     print(f"trained {result.updates} updates: {result.weights}")
+    if result.weights != spec.weights_file:
+        print(f"the study's searches use {spec.weights_file}; take 'weights' out of its file to use these")
     if options.check > 0:
+        from dataclasses import replace
+
         from aspk.study import inherited_accuracies
 
-        found = inherited_accuracies(spec, options.check, device=options.device)
+        trained = replace(spec, weights=result.weights)
+        found = inherited_accuracies(trained, options.check, device=options.device)
         print(
             f"inherited accuracy of {len(found)} random networks: "
             f"mean {sum(found) / len(found):.4f}, from {min(found):.4f} to {max(found):.4f}"

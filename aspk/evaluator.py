@@ -49,7 +49,8 @@ class SupernetEvaluator:
         self.supernet = supernet.eval()
         self.energy_model = energy_model
         self._device = next(supernet.parameters()).device
-        self._split = data.split(self.settings.split).to(self._device)
+        whole, count = data.split(self.settings.split), self.settings.images
+        self._split = Split(whole.images[:count], whole.labels[:count]).to(self._device)
         self._calibration = data.train.images[: self.settings.calibration_images].to(self._device)
 
     def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Metrics]:

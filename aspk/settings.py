@@ -186,6 +186,7 @@ class EvaluationSettings:
 
     Attributes:
         split: the split on which accuracy and spikes are measured.
+        images: how many images of it (always the first ones, in the split's random order); None is all.
         calibration_images: images of ``train`` (always the first ones) that a candidate's
             batch-normalisation statistics are computed on, as one batch.
         batch_size: images run at once.
@@ -196,6 +197,7 @@ class EvaluationSettings:
     """
 
     split: str = "search"
+    images: int | None = None
     calibration_images: int = 256
     batch_size: int = 512
     statistics: Literal["own", "shared_time", "running"] = "own"
@@ -205,7 +207,9 @@ class EvaluationSettings:
             raise DataError(
                 f"evaluation: statistics = {self.statistics!r}: expected one of {', '.join(STATISTICS)}"
             )
-        for name in ("calibration_images", "batch_size"):
+        for name in ("images", "calibration_images", "batch_size"):
             value = getattr(self, name)
+            if name == "images" and value is None:
+                continue
             if type(value) is not int or value < 1:
                 raise DataError(f"evaluation: {name} = {value!r}: expected a whole number above 0")

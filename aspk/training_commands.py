@@ -139,8 +139,12 @@ def _rank(options: argparse.Namespace, again: Callable[[], str]) -> int:
         return _INTERRUPTED
     text = json.dumps(report, indent=1) + "\n"
     write_ranking(report, folder)
-    for file in dict.fromkeys((folder / "rank.json", spec.weights_file.parent / "rank.json")):
-        write_atomically(file, text)  # beside the weights, reports find it
+    write_atomically(folder / "rank.json", text)
+    beside = spec.weights_file.parent / "rank.json"  # where searches and reports look for it
+    try:
+        write_atomically(beside, text)
+    except OSError as error:  # weights in a place that is not ours, an installed package say
+        print(f"searches will not know the verdict: cannot write {beside}: {error}", file=sys.stderr)
     print(ranking_markdown(report))
     print(f"wrote rank.json, rank.md and rank.png in {folder}")
     return 0

@@ -17,7 +17,7 @@ settings.register_profile("aspk", deadline=None, derandomize=True, max_examples=
 settings.load_profile("aspk")
 
 _STRICT = "ASPK_REQUIRE_ALL"  # set to 1 where everything is installed: nothing may be skipped there
-_INSTALLABLE = ("postgres", "browser")
+_INSTALLABLE = ("postgres", "browser", "dataset")
 
 
 def _device() -> str:
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where everything must be installed, a skip for want of PostgreSQL or Chromium is a failure."""
+    """Where everything must be installed, a skip for want of a program or a data set is a failure."""
     report = yield
     marked = any(item.get_closest_marker(name) for name in _INSTALLABLE)
     if report.skipped and marked and os.environ.get(_STRICT) == "1" and not hasattr(report, "wasxfail"):

@@ -203,3 +203,14 @@ def test_statistics_are_the_networks_own_shared_over_time_or_the_running_ones(ev
     assert any(not torch.equal(expected["own"][name], expected["shared_time"][name]) for name in names)
     with pytest.raises(DataError, match="statistics = 'mine'"):
         EvaluationSettings(statistics="mine")
+
+
+def test_the_first_images_of_a_split_are_enough_if_the_settings_say_so(evaluator, digits):
+    first = dataclasses.replace(digits, search=Split(digits.search.images[:70], digits.search.labels[:70]))
+    (expected,) = SupernetEvaluator(evaluator.supernet, first).evaluate([TINY.smallest])
+    settings = EvaluationSettings(images=70)
+    assert SupernetEvaluator(evaluator.supernet, digits, settings=settings).evaluate([TINY.smallest]) == [
+        expected
+    ]
+    with pytest.raises(DataError, match="images = 0"):
+        EvaluationSettings(images=0)
