@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from aspk.errors import TrainingError
 from aspk.settings import Recipe
-from aspk.space_file import shipped_files
+from aspk.shipped import read_toml
 
 
 def load_recipe(source: str | Path) -> Recipe:
@@ -20,15 +18,7 @@ def load_recipe(source: str | Path) -> Recipe:
     Raises:
         TrainingError: the file is missing or not valid; the message names file, key and value.
     """
-    path, shipped = Path(source), shipped_files("studies/recipes")
-    if not os.path.isfile(path):  # unlike Path.is_file, False for a name too long to exist
-        path = shipped.get(path.stem if path.suffix == ".toml" else str(source), path)
-    if not os.path.isfile(path):
-        raise TrainingError(f"no recipe {str(source)!r}: give a TOML file or one of {', '.join(shipped)}")
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: also not UTF-8, endless integers
-        raise TrainingError(f"{path}: not a TOML file: {error}") from None
+    path, data = read_toml(source, folder="studies/recipes", kind="recipe", error=TrainingError)
     return recipe_from_dict(data, where=str(path))
 
 

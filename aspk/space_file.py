@@ -1,10 +1,8 @@
-"""Search-space files: TOML to :class:`~aspk.space.SearchSpace`, and where the shipped ones are."""
+"""Search-space files: TOML to :class:`~aspk.space.SearchSpace`."""
 
 from __future__ import annotations
 
 import itertools
-import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -20,19 +18,11 @@ from aspk.config import (
     gene_value,
 )
 from aspk.errors import GenotypeError, SpaceError
+from aspk.shipped import read_toml
 from aspk.space import SearchSpace
 
 _LARGEST = 1e6
 _ENUMS = {"heads": ("partition", "fixed_head_dim"), "reset": ("hard", "soft")}
-
-
-def shipped_files(folder: str) -> dict[str, Path]:
-    """Name to path of the TOML files that come with aspk in ``search_spaces`` or ``studies``."""
-    package = Path(__file__).resolve().parent
-    for place in (package / folder, package.parent / folder):  # installed wheel, then clone
-        if place.is_dir():
-            return {path.stem: path for path in sorted(place.glob("*.toml"))}
-    return {}
 
 
 def load_space(source: str | Path) -> SearchSpace:
@@ -44,16 +34,7 @@ def load_space(source: str | Path) -> SearchSpace:
     Raises:
         SpaceError: the file is missing or not valid; the message names file, key and value.
     """
-    path = Path(source)
-    shipped = shipped_files("search_spaces")
-    if not os.path.isfile(path):  # unlike Path.is_file, False for a name too long to exist
-        path = shipped.get(path.stem if path.suffix == ".toml" else str(source), path)
-    if not os.path.isfile(path):
-        raise SpaceError(f"no search space {str(source)!r}: give a TOML file or one of {', '.join(shipped)}")
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: also not UTF-8, endless integers
-        raise SpaceError(f"{path}: not a TOML file: {error}") from None
+    path, data = read_toml(source, folder="search_spaces", kind="search space", error=SpaceError)
     return space_from_dict(data, where=str(path), name=path.stem)
 
 

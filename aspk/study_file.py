@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from aspk.objectives import OBJECTIVES, budget
 from aspk.recipe_file import recipe_from_dict
 from aspk.scalarization import FAEB, Form
 from aspk.settings import DataSettings, EvaluationSettings, Recipe
-from aspk.space_file import shipped_files
+from aspk.shipped import read_toml
 
 SAMPLERS = ("surrogate", "nsga2", "evolutionary", "random")
 _Table = TypeVar("_Table")
@@ -136,15 +135,7 @@ def load_study_file(source: str | Path) -> StudySpec:
     Raises:
         StudyError: the file is missing or not valid; the message names file, key and value.
     """
-    path, shipped = Path(source), shipped_files("studies")
-    if not path.is_file():
-        path = shipped.get(path.stem if path.suffix == ".toml" else str(source), path)
-    if not path.is_file():
-        raise StudyError(f"no study {str(source)!r}: give a TOML file or one of {', '.join(shipped)}")
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise StudyError(f"{path}: not a TOML file: {error}") from None
+    path, data = read_toml(source, folder="studies", kind="study", error=StudyError)
     try:
         spec = study_from_dict({"name": path.stem, **data})
     except AspkError as error:

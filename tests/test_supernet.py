@@ -16,7 +16,8 @@ from torch import nn
 from aspk import cost
 from aspk.config import NetworkSettings
 from aspk.errors import GenotypeError
-from aspk.space_file import load_space, shipped_files
+from aspk.shipped import shipped_files
+from aspk.space_file import load_space
 from aspk.supernet import Spikformer, Supernet
 from aspk.supernet.spikformer import initialise
 
