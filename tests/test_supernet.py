@@ -366,3 +366,13 @@ def test_runs_on_the_device(tiny, device):
     logits = supernet(x, tiny.largest, statistics=supernet.calibrate(x, tiny.largest))
     assert logits.shape == (4, CLASSES)
     assert logits.device.type == device
+
+
+def test_a_network_can_be_exported_with_torch(tiny):
+    """The program that torch.export records has PyTorch's operations, not our kernels."""
+    supernet = Supernet(tiny, shape=SHAPE, classes=CLASSES).eval()
+    x = images(4, dtype=torch.float32)
+    network = supernet.extract(tiny.reference, supernet.calibrate(x, tiny.reference))
+    program = torch.export.export(network, (x,)).module()
+    with torch.no_grad():
+        torch.testing.assert_close(program(x), network(x), rtol=1e-4, atol=1e-5)

@@ -61,8 +61,9 @@ class Affine:
 
 
 def available(x: Tensor) -> bool:
-    """Whether the kernels can work on this tensor."""
-    return x.device.type == "cpu" and x.dtype in _NAMES and x.numel() > 0 and library() is not None
+    """Whether the kernels can work on this tensor: one in memory, not one that only traces a program."""
+    real = type(x) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
+    return real and x.device.type == "cpu" and x.dtype in _NAMES and x.numel() > 0 and library() is not None
 
 
 def normalisation(
