@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from worker_processes import PROCESSES, QUICK, SPACE, asked_for, search, spec_in
+from worker_processes import HASTY, PROCESSES, SPACE, asked_for, search, spec_in
 
 from aspk import storage as storage_module
 from aspk.errors import StudyError
@@ -183,13 +183,13 @@ def test_a_database_that_stays_away_is_a_clear_error(tmp_path, postgres):
     spec = spec_in(tmp_path, name="gone", storage=postgres.url, evaluations=20)
     asked = asked_for(spec)
     object.__setattr__(asked, "evaluator", Interrupting(postgres, None))
-    settings = dataclasses.replace(QUICK, patience_s=1.0)
+    settings = dataclasses.replace(HASTY, patience_s=1.0)
     try:
         with pytest.raises(StudyError, match=r"stayed away for 1 s: .*the same command goes on"):
             run_study(spec, asked, progress=False, settings=settings)
     finally:
         postgres.start()
-    assert run_study(spec, asked_for(spec), progress=False, settings=QUICK).evaluations == 20
+    assert run_study(spec, asked_for(spec), progress=False, settings=HASTY).evaluations == 20
 
 
 def test_what_passes_and_what_does_not():

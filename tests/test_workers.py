@@ -16,7 +16,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from postgres_server import free_port
-from worker_processes import QUICK, SPACE, asked_for, spec_in, start
+from worker_processes import HASTY, QUICK, SPACE, asked_for, spec_in, start
 
 from aspk import attributes
 from aspk.errors import StudyError
@@ -121,18 +121,18 @@ def test_workers_of_other_machines_are_gone_when_nothing_moves(tmp_path, address
     victim.kill()
     victim.join()
     before = time.monotonic()
-    successor = start(spec, elsewhere=True)
+    successor = start(spec, settings=HASTY, elsewhere=True)
     successor.join(120)
     assert successor.exitcode == 0
-    assert time.monotonic() - before > QUICK.grace_s
-    assert len(check_whole(open_study(spec), 12)) == 4
+    assert time.monotonic() - before > HASTY.grace_s
+    assert 1 <= len(check_whole(open_study(spec), 12)) <= 4
 
 
 def test_a_slow_worker_that_beats_is_left_alone(tmp_path):
     spec = spec_in(tmp_path, evaluations=8, batch=4)
-    slow = start(spec, 0.8, elsewhere=True)  # 3.2 s for a batch, twice the others' grace
+    slow = start(spec, 1.2, settings=HASTY, elsewhere=True)  # 4.8 s for a batch, more than the others' grace
     wait_for(spec, TrialState.RUNNING)
-    quick = start(spec, elsewhere=True)
+    quick = start(spec, settings=HASTY, elsewhere=True)
     for worker in (slow, quick):
         worker.join(120)
         assert worker.exitcode == 0

@@ -16,7 +16,8 @@ from aspk.testing import FormulaEvaluator
 from aspk.workers import WorkerSettings
 
 SPACE = load_space("tiny")
-QUICK = WorkerSettings(beat_s=0.1, grace_s=1.5, poll_s=0.05, patience_s=20)
+QUICK = WorkerSettings(beat_s=0.1, grace_s=60, poll_s=0.05, patience_s=20)
+HASTY = dataclasses.replace(QUICK, grace_s=3.0)  # a worker that gets no processor for so long counts as gone
 # A server process imports the libraries once and forks the workers.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["worker_processes"])
