@@ -97,7 +97,7 @@ def load_supernet(path: Path, device: torch.device | None = None) -> LoadedSuper
         space = space_from_dict(header["space"], where=str(path))
         supernet = Supernet(space, shape=tuple(header["shape"]), classes=header["classes"])
         load_weights(supernet.network, tensors, path)
-    except (AspkError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AspkError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
     return LoadedSupernet(supernet.to(device).eval(), header["provenance"], fingerprint)
