@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from aspk.energy import NOTHING
 from aspk.files import write_atomically
@@ -105,4 +106,5 @@ def ranking_figure(report: Mapping[str, Any]) -> Figure:
                 ax.plot([place, place], row["alone"][:2], color=FRONT, lw=1, alpha=0.5)
     left.set_ylabel("stand-alone accuracy")
     right.set_xscale("log")
+    right.xaxis.set_minor_formatter(NullFormatter())  # ticks within a decade would overlap
     return figure
