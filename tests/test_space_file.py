@@ -127,7 +127,7 @@ def test_an_empty_file_says_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["nowhere", "", ".", "a/b.toml", "\0", "x" * 5000])
 def test_a_missing_file_lists_the_shipped_ones(source: str) -> None:
-    with pytest.raises(SpaceError, match="auto_spikformer, .*tiny"):
+    with pytest.raises(SpaceError, match=r"auto_spikformer, .*tiny"):
         load_space(source)
 
 
