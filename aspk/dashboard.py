@@ -102,7 +102,7 @@ def dress(
         models: whether to export the networks; where their supernet or data are not, they are left out.
         device: where they are then calibrated.
     """
-    from optuna_dashboard import save_note, save_plotly_graph_object  # noqa: PLC0415
+    from optuna_dashboard import save_note, save_plotly_graph_object  # noqa: PLC0415 - as above
 
     summary = summarise(study)
     save_note(study, note(summary))
