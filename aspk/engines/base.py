@@ -1,7 +1,7 @@
 """What an engine does: the operations that a spiking transformer consists of, on states of its own kind.
 
-An engine evaluates; it has no gradients and no state of its own beyond caches. Its results for a network do not
-depend on what else it evaluates.
+An engine evaluates; it has no gradients, and no state of its own beyond caches. Its results for a network do
+not depend on what else it evaluates.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import Tensor
 from aspk.metrics import LayerShape
 from aspk.supernet.neurons import Neurons
 
+# Factor and summand, [outputs] each, that make a product the charge of a neuron, in the engine's own form.
+Charge = tuple[Tensor, Tensor]
 # Spikes, a residual stream or the first layer's currents, as the engine that made it holds them.
 State = Any
 
@@ -63,15 +65,15 @@ class Layer:
         """What tells its weight from those of the supernet's other layers and slices."""
         return (*self.names, *self.weight.shape)
 
-    def normalisation(self, moments: Moments, neurons: Neurons) -> tuple[Tensor, Tensor]:
-        """Factor and summand, [outputs] each, float64, that make a product the charge of a neuron.
+    def charge(self, moments: Moments, neurons: Neurons) -> Charge:
+        """Factor and summand that make a product the charge of a neuron, in float64.
 
         Batch normalisation, and the division by tau if the input decays. A bias of the product cancels.
         """
         scale = self.gain.double() / (moments.variance + self.eps).sqrt()
         shift = self.offset.double() - moments.mean * scale
-        charge = neurons["tau"] if neurons["decay_input"] else 1.0
-        return scale / charge, shift / charge
+        divisor = neurons["tau"] if neurons["decay_input"] else 1.0
+        return scale / divisor, shift / divisor
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,36 @@ class Counts:
     windowed: Tensor
 
 
+@dataclass(frozen=True)
+class Attention:
+    """Spikes behind (q kᵀ) v, and what was counted on the way, all images together.
+
+    Attributes:
+        spikes: what the attention's neurons fire.
+        q: spikes of q at each step, [T], float64.
+        k: of k.
+        v: of v.
+        pairs: pairs of spikes of q and k in the same channel: the accumulates that occur in q kᵀ, [T].
+    """
+
+    spikes: State
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    pairs: Tensor
+
+
 class Engine(abc.ABC):
     """The operations of one way to execute."""
 
     name: ClassVar[str]
+    images: ClassVar[int]  # that it likes to run at once
     # Whether an output is the same to the bit whatever other outputs a layer has.
     independent_outputs: ClassVar[bool] = False
 
     @abc.abstractmethod
     def products(self, layer: Layer, images: Tensor, steps: int) -> State:
-        """Products of the first layer with images [B, C, H, W] (computed once) or sequences [T, B, C, H, W]."""
+        """Products of the first layer with images [B, C, H, W] (once) or sequences [T, B, C, H, W]."""
 
     @abc.abstractmethod
     def moments(self, layer: Layer, x: State) -> tuple[Moments, int]:
@@ -106,8 +128,8 @@ class Engine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def fire(self, layer: Layer, x: State, moments: Moments, neurons: Neurons) -> State:
-        """Spikes of the neurons behind a layer and its normalisation."""
+    def fire(self, layer: Layer, x: State, charge: Charge, neurons: Neurons) -> State:
+        """Spikes of the neurons behind a layer; ``charge`` makes charges of its products."""
 
     @abc.abstractmethod
     def pool(self, spikes: State) -> State:
@@ -125,12 +147,8 @@ class Engine(abc.ABC):
         """A new residual stream with spikes added."""
 
     @abc.abstractmethod
-    def attend(self, qkv: State, heads: int, scale: float, neurons: Neurons) -> tuple[State, Tensor]:
-        """Spikes behind (q kᵀ) v, and the pairs of spikes in q kᵀ at each step, [T] float64."""
-
-    @abc.abstractmethod
-    def parts(self, qkv: State) -> tuple[State, State, State]:
-        """Spikes of q, k and v, each a third of the channels."""
+    def attend(self, qkv: State, heads: int, scale: float, neurons: Neurons) -> Attention:
+        """Spikes behind ``scale`` (q kᵀ) v, of the spikes of q, k and v, each a third of the channels."""
 
     @abc.abstractmethod
     def leading(self, spikes: State, channels: int) -> State:
@@ -148,9 +166,10 @@ class Engine(abc.ABC):
     def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
         """Estimate of the memory that one image needs at once, from the largest network's layers."""
 
-    def logits(self, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The head, [B, classes] of [B, D]: each image on its own, whatever the batch."""
-        return torch.stack([(features * row).sum(1) for row in weight], 1) + bias
+    def charge(self, layer: Layer, moments: Moments, neurons: Neurons) -> Charge:
+        """What :meth:`fire` needs to know of a layer's normalisation, in the engine's own form."""
+        scale, shift = layer.charge(moments, neurons)
+        return scale.to(layer.weight.dtype), shift.to(layer.weight.dtype)
 
 
 def pixel_counts(images: Tensor, steps: int) -> Counts:
@@ -163,5 +182,8 @@ def pixel_counts(images: Tensor, steps: int) -> Counts:
 
 def windows(height: int, width: int) -> Tensor:
     """How many 3x3 windows with padding 1 contain each pixel: 9 inside, 4 in a corner of a large map."""
-    rows, columns = (3.0 - (i == 0).double() - (i == len(i) - 1).double() for i in (torch.arange(height), torch.arange(width)))
+    rows, columns = (
+        3.0 - (i == 0).double() - (i == len(i) - 1).double()
+        for i in (torch.arange(height), torch.arange(width))
+    )
     return rows[:, None] * columns

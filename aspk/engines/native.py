@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aspk.engines.base import Counts, Engine, Layer, Moments, State
+from aspk.engines.base import Attention, Charge, Counts, Engine, Layer, Moments, State
+from aspk.engines.native_states import Buffer, Map, Memory, Products, Spikes, Stream
+from aspk.engines.packing import by_patterns, packed, whole
 from aspk.metrics import LayerShape
 from aspk.native import library
 from aspk.supernet.neurons import Neurons
@@ -20,62 +23,7 @@ from aspk.supernet.neurons import Neurons
 SOURCE = Path(__file__).with_name("spikes.cpp")
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _WORD = 64  # channels in a word of spikes
-_TILE = 128  # outputs that are computed together
-_VECTOR = 64  # bytes
 _FIRE, _MOMENTS, _PRODUCTS = range(3)  # tasks of the layer kernel
-
-
-@dataclass(frozen=True)
-class Map:
-    """Sizes of a state: images, steps, height, width, channels."""
-
-    images: int
-    steps: int
-    height: int
-    width: int
-    channels: int
-
-    @property
-    def positions(self) -> int:
-        """Pixels or tokens."""
-        return self.height * self.width
-
-
-@dataclass(frozen=True, eq=False)
-class Spikes:
-    """Bits: [images, steps, positions, words] in int64; channel c is bit ``offset + c`` of a row."""
-
-    map: Map
-    bits: Tensor
-    offset: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """The residual stream, as what the stem gave and what the blocks added since.
-
-    Products with the stem's part are the same for all networks behind it, and are kept.
-
-    Attributes:
-        map: its sizes.
-        added: [images, steps, tokens, channels] in uint8.
-        origin: the stem's part; None if ``added`` is all there is.
-        products: kept products with ``added``, by layer; None keeps none.
-    """
-
-    map: Map
-    added: Tensor
-    origin: Stream | None = None
-    products: dict[tuple[object, ...], Tensor] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Products:
-    """Products of the first layer, [images, steps (one if static), positions, channels in whole vectors]."""
-
-    map: Map
-    values: Tensor
-    static: bool
 
 
 class NativeEngine(Engine):
@@ -87,11 +35,13 @@ class NativeEngine(Engine):
     """
 
     name = "native"
+    images = 64  # their kept products stay in the processor's cache
     independent_outputs = True
 
     def __init__(self, *, dtype: torch.dtype = torch.float32, threads: int | None = None) -> None:
         self._dtype = dtype
         self._threads = threads
+        self._memory = Memory()
         self._packed: weakref.WeakKeyDictionary[Layer, Tensor] = weakref.WeakKeyDictionary()
 
     @staticmethod
@@ -102,46 +52,57 @@ class NativeEngine(Engine):
     # ------------------------------------------------------------------ layers
 
     def products(self, layer: Layer, images: Tensor, steps: int) -> Products:
+        """See :class:`~aspk.engines.base.Engine`."""
         static = images.dim() == 4
         frames = images[None] if static else images
         count, batch = frames.shape[:2]
         y = F.conv2d(frames.flatten(0, 1), layer.weight, padding=1)  # [T*B, C', H, W]
         y = y.reshape(count, batch, *y.shape[1:]).permute(1, 0, 3, 4, 2)  # [B, T, H, W, C']
         outputs, (height, width) = y.shape[-1], y.shape[2:4]
-        y = F.pad(y, (0, _whole(outputs, y.dtype) - outputs)).flatten(2, 3).contiguous()  # [B, T, P, C'']
+        y = F.pad(y, (0, whole(outputs, y.dtype) - outputs)).flatten(2, 3).contiguous()  # [B, T, P, C'']
         return Products(Map(batch, steps, height, width, outputs), y, static)
 
     def moments(self, layer: Layer, x: State) -> tuple[Moments, int]:
+        """See :class:`~aspk.engines.base.Engine`."""
         outputs = len(layer.weight)
         if isinstance(x, Products):
             values = x.values[..., :outputs].flatten(0, 2)
             variance, mean = torch.var_mean(values.double(), 0, correction=0)
             return Moments(mean, variance), len(values)
         count = x.map.images * x.map.steps * x.map.positions
-        sums = torch.zeros(x.map.images, 2, _whole(outputs, layer.weight.dtype), dtype=torch.float64)
+        sums = torch.zeros(x.map.images, 2, whole(outputs, layer.weight.dtype), dtype=torch.float64)
         self._layer(_MOMENTS, layer, x, sums=sums)
         mean, square = sums.sum(0)[:, :outputs] / count
         return Moments(mean, (square - mean**2).clamp_(min=0)), count
 
-    def fire(self, layer: Layer, x: State, moments: Moments, neurons: Neurons) -> Spikes:
-        outputs, dtype = len(layer.weight), layer.weight.dtype
-        padding = (0, _whole(outputs, dtype) - outputs)
-        charge = [F.pad(t, padding).to(dtype) for t in layer.normalisation(moments, neurons)]
-        to = replace(x.map, channels=outputs)
-        bits = torch.empty(to.images, to.steps, to.positions, _words(outputs), dtype=torch.int64)
-        if isinstance(x, Products):
-            self._fire(to, x.values, x.static, charge, neurons, bits)
-        elif isinstance(x, Stream) and x.products is not None:
-            self._fire(to, self._kept_products(layer, x), False, charge, neurons, bits)
-        else:
-            self._layer(_FIRE, layer, x, charge=charge, neurons=neurons, bits=bits)
-        return Spikes(to, bits)
+    def charge(self, layer: Layer, moments: Moments, neurons: Neurons) -> Charge:
+        """See :class:`~aspk.engines.base.Engine`."""
+        scale, shift = layer.charge(moments, neurons)
+        padding = (0, whole(len(scale), self._dtype) - len(scale))
+        return F.pad(scale, padding).to(self._dtype), F.pad(shift, padding).to(self._dtype)
 
-    def _kept_products(self, layer: Layer, x: Stream) -> Tensor:
+    def fire(self, layer: Layer, x: State, charge: Charge, neurons: Neurons) -> Spikes:
+        """See :class:`~aspk.engines.base.Engine`."""
+        outputs = len(layer.weight)
+        to = replace(x.map, channels=outputs)
+        bits = self._bits(to)
+        counts = torch.empty(to.images, 2, to.steps, dtype=torch.int64)
+        if isinstance(x, Products):
+            self._fire(to, x.values, x.static, charge, neurons, bits, counts)
+        elif isinstance(x, Stream) and x.products is not None:
+            self._fire(to, self._kept_products(layer, x).tensor, False, charge, neurons, bits, counts)
+        else:
+            self._layer(_FIRE, layer, x, charge=charge, neurons=neurons, bits=bits, counts=counts)
+        return Spikes(to, bits, counts=Counts(*counts.sum(0).double()))
+
+    def _bits(self, of: Map) -> Buffer:
+        return self._memory.take(of.images, of.steps, of.positions, _words(of.channels), dtype=torch.int64)
+
+    def _kept_products(self, layer: Layer, x: Stream) -> Buffer:
         assert x.products is not None
         if layer.key not in x.products:
-            outputs, dtype = _whole(len(layer.weight), layer.weight.dtype), layer.weight.dtype
-            products = torch.empty(x.map.images, x.map.steps, x.map.positions, outputs, dtype=dtype)
+            outputs, dtype = whole(len(layer.weight), layer.weight.dtype), layer.weight.dtype
+            products = self._memory.take(x.map.images, x.map.steps, x.map.positions, outputs, dtype=dtype)
             self._layer(_PRODUCTS, layer, x, products=products)
             x.products[layer.key] = products
         return x.products[layer.key]
@@ -154,15 +115,16 @@ class NativeEngine(Engine):
         *,
         charge: Sequence[Tensor] = (),
         neurons: Neurons | None = None,
-        bits: Tensor | None = None,
+        bits: Buffer | None = None,
+        counts: Tensor | None = None,
         sums: Tensor | None = None,
-        products: Tensor | None = None,
+        products: Buffer | None = None,
     ) -> None:
-        outputs = _whole(len(layer.weight), layer.weight.dtype)
+        outputs = whole(len(layer.weight), layer.weight.dtype)
         window = layer.weight.shape[-1] if layer.weight.dim() == 4 else 1
         base = self._kept_products(layer, x.origin) if isinstance(x, Stream) and x.origin else None
         spikes, residual = (x.bits, None) if isinstance(x, Spikes) else (None, x.added)
-        stride = 0 if spikes is None else spikes.shape[-1]
+        stride = 0 if spikes is None else spikes.tensor.shape[-1]
         scale, shift = charge or (None, None)
         self._call(
             "layer",
@@ -177,7 +139,9 @@ class NativeEngine(Engine):
             _at(scale),
             _at(shift),
             *_constants(neurons),
+            ctypes.c_int(by_patterns(layer.weight)),
             _at(bits),
+            _at(counts),
             _at(sums),
             _at(products),
         )
@@ -189,88 +153,91 @@ class NativeEngine(Engine):
         static: bool,
         charge: Sequence[Tensor],
         neurons: Neurons,
-        bits: Tensor,
+        bits: Buffer,
+        counts: Tensor,
     ) -> None:
         sizes = _sizes(replace(to, channels=products.shape[-1]))
         constants = (ctypes.c_int(static), *map(_at, charge), *_constants(neurons))
-        self._call("fire", products.dtype, sizes, _at(products), *constants, _at(bits))
+        self._call("fire", products.dtype, sizes, _at(products), *constants, _at(bits), _at(counts))
 
     def _weights(self, layer: Layer) -> Tensor:
-        """The weights in the kernel's order: tiles of [inputs (row by row of the window), outputs]."""
         if layer not in self._packed:
-            weight = layer.weight.detach()
-            rows = weight.permute(2, 3, 1, 0).flatten(0, 2) if weight.dim() == 4 else weight.T  # [9*C, O]
-            rows = F.pad(rows, (0, _whole(rows.shape[1], rows.dtype) - rows.shape[1]))
-            self._packed[layer] = torch.cat([tile.flatten() for tile in rows.split(_TILE, dim=1)])
+            self._packed[layer] = packed(layer.weight)
         return self._packed[layer]
 
     # ------------------------------------------------------------------ what stands between layers
 
     def pool(self, spikes: Spikes) -> Spikes:
+        """See :class:`~aspk.engines.base.Engine`."""
         x = spikes.map
         to = replace(x, height=(x.height + 1) // 2, width=(x.width + 1) // 2)
-        pooled = torch.empty(to.images, to.steps, to.positions, _words(to.channels), dtype=torch.int64)
+        pooled = self._bits(to)
         self._call("pool_spikes", None, _sizes(x), _at(spikes.bits), _at(pooled))
         return Spikes(to, pooled)
 
     def stream(self, *spikes: Spikes, keep: bool) -> Stream:
-        added = None
+        """See :class:`~aspk.engines.base.Engine`."""
+        added: Buffer | None = None
         for one in spikes:
             added = self._sum(added, one)
         assert added is not None
-        return Stream(spikes[0].map, added, products={} if keep else None)
+        sums = functools.reduce(torch.add, (self.count(one).sums for one in spikes))
+        return Stream(spikes[0].map, added, Counts(sums, sums), products={} if keep else None)
 
     def add(self, stream: Stream, spikes: Spikes) -> Stream:
+        """See :class:`~aspk.engines.base.Engine`."""
+        sums = stream.counts.sums + self.count(spikes).sums
+        counts = Counts(sums, sums)
         if stream.products is not None:  # the stem's: what is added starts here
-            return Stream(stream.map, self._sum(None, spikes), origin=stream)
-        return replace(stream, added=self._sum(stream.added, spikes))
+            return Stream(stream.map, self._sum(None, spikes), counts, origin=stream)
+        return replace(stream, added=self._sum(stream.added, spikes), counts=counts)
 
-    def _sum(self, x: Tensor | None, spikes: Spikes) -> Tensor:
+    def _sum(self, x: Buffer | None, spikes: Spikes) -> Buffer:
         of = spikes.map
-        total = torch.empty(of.images, of.steps, of.positions, of.channels, dtype=torch.uint8)
-        sizes = (ctypes.c_int64(total[..., 0].numel()), ctypes.c_int64(of.channels))
+        total = self._memory.take(of.images, of.steps, of.positions, of.channels, dtype=torch.uint8)
+        sizes = (ctypes.c_int64(of.images * of.steps * of.positions), ctypes.c_int64(of.channels))
         self._call("add_spikes", None, *sizes, _at(x), _at(spikes.bits), _at(total))
         return total
 
-    def attend(self, qkv: Spikes, heads: int, scale: float, neurons: Neurons) -> tuple[Spikes, Tensor]:
+    def attend(self, qkv: Spikes, heads: int, scale: float, neurons: Neurons) -> Attention:
+        """See :class:`~aspk.engines.base.Engine`."""
         to = replace(qkv.map, channels=qkv.map.channels // 3)
-        bits = torch.empty(to.images, to.steps, to.positions, _words(to.channels), dtype=torch.int64)
-        pairs = torch.empty(to.images, to.steps, dtype=torch.int64)
+        bits = self._bits(to)
+        counts = torch.empty(to.images, to.steps, 5, dtype=torch.int64)
         self._call(
             "attend",
             self._dtype,
             _sizes(to),
             ctypes.c_int64(heads),
             _at(qkv.bits),
-            ctypes.c_int64(qkv.bits.shape[-1]),
+            ctypes.c_int64(qkv.bits.tensor.shape[-1]),
             ctypes.c_double(scale),
             *_constants(neurons),
             _at(bits),
-            _at(pairs),
+            _at(counts),
         )
-        return Spikes(to, bits), pairs.sum(0).double()
-
-    def parts(self, qkv: Spikes) -> tuple[Spikes, Spikes, Spikes]:
-        channels = qkv.map.channels // 3
-        of = replace(qkv.map, channels=channels)
-        q, k, v = (Spikes(of, qkv.bits, part * channels) for part in range(3))
-        return q, k, v
+        q, k, v, pairs, fired = counts.sum(0).double().unbind(1)
+        return Attention(Spikes(to, bits, counts=Counts(fired, fired)), q, k, v, pairs)
 
     def leading(self, spikes: Spikes, channels: int) -> Spikes:
-        return replace(spikes, map=replace(spikes.map, channels=channels))
+        """See :class:`~aspk.engines.base.Engine`."""
+        of = replace(spikes.map, channels=channels)
+        return spikes if of == spikes.map else Spikes(of, spikes.bits, spikes.offset)
 
     # ------------------------------------------------------------------ what is counted
 
     def count(self, x: Spikes | Stream) -> Counts:
-        if isinstance(x, Stream):
-            sums = x.added.sum((2, 3), dtype=torch.int64).sum(0).double()
-            return Counts(sums + self.count(x.origin).sums if x.origin else sums, sums)
+        """See :class:`~aspk.engines.base.Engine`."""
+        if x.counts is not None:
+            return x.counts
+        assert isinstance(x, Spikes)
         sums, windowed = torch.empty(2, x.map.images, x.map.steps, dtype=torch.int64).unbind()
-        layout = (ctypes.c_int64(x.bits.shape[-1]), ctypes.c_int64(x.offset))
+        layout = (ctypes.c_int64(x.bits.tensor.shape[-1]), ctypes.c_int64(x.offset))
         self._call("count_map", None, _sizes(x.map), _at(x.bits), *layout, _at(sums), _at(windowed))
         return Counts(sums.sum(0).double(), windowed.sum(0).double())
 
     def token_sums(self, stream: Stream) -> Tensor:
+        """See :class:`~aspk.engines.base.Engine`."""
         of = stream.map
         sums = torch.empty(of.images, of.steps, of.channels, dtype=torch.int32)
         sizes = map(ctypes.c_int64, (of.images * of.steps, of.positions, of.channels))
@@ -278,6 +245,7 @@ class NativeEngine(Engine):
         return sums if stream.origin is None else sums + self.token_sums(stream.origin)
 
     def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
+        """See :class:`~aspk.engines.base.Engine`."""
         steps, number = shapes[0].repeats, self._dtype.itemsize
         kept = sum(shape.output_size for shape in shapes if shape.source == "residual") * number
         bits = sum(shape.output_size for shape in shapes) // 8
@@ -293,17 +261,12 @@ class NativeEngine(Engine):
         kernel(*arguments, ctypes.c_int(self._threads or torch.get_num_threads()))
 
 
-def _whole(outputs: int, dtype: torch.dtype) -> int:
-    """Outputs in whole vectors."""
-    lanes = _VECTOR // dtype.itemsize
-    return -(-outputs // lanes) * lanes
-
-
 def _words(channels: int) -> int:
     return -(-channels // _WORD)
 
 
-def _at(tensor: Tensor | None) -> ctypes.c_void_p | None:
+def _at(memory: Tensor | Buffer | None) -> ctypes.c_void_p | None:
+    tensor = memory.tensor if isinstance(memory, Buffer) else memory
     assert tensor is None or tensor.is_contiguous()
     return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
 

@@ -1,9 +1,9 @@
 """Running many networks of one supernet at once: whatever two of them share is computed once.
 
 A network is a path in a tree: the stem, then block by block, in a block first the neurons of q, k and v, then
-the heads, then the width of the MLP. Batch-normalisation statistics belong to a node of it, since they depend on
-the path up to there only. With statistics of a network's own, T is part of the stem's node; with statistics
-that are the same for every T, the first t steps of a longer run are the t-step run, and T is the tree's last level.
+the heads, then the width of the MLP. Batch-normalisation statistics belong to a node of it, since they depend
+on the path up to there only. With statistics of a network's own, T is part of the stem's node; with those
+that are the same for every T, the first t steps of a longer run are the t-step run, and T is the last level.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from aspk import cost
 from aspk.config import SubnetConfig
-from aspk.engines.base import Counts, Engine, Layer, Moments, State, pixel_counts
+from aspk.engines.base import Charge, Counts, Engine, Layer, Moments, State, pixel_counts
 from aspk.metrics import LayerCount, LayerShape
 from aspk.supernet import Supernet
 from aspk.supernet.neurons import Neurons
@@ -30,12 +31,9 @@ class _Record:
         self.name = name
         self.inputs = self.exact = torch.zeros(0)
         self.outputs: Tensor | None = None
-        self.latest = torch.zeros(0)  # outputs of the latest batch
 
     def add(self, inputs: Tensor, exact: Tensor, outputs: Tensor | None) -> None:
         """Add a batch; ``exact`` is the inputs as an exact count of operations weighs them."""
-        if outputs is not None:
-            self.latest = outputs
         if self.inputs.numel():
             inputs, exact = inputs + self.inputs, exact + self.exact
             outputs = None if outputs is None or self.outputs is None else outputs + self.outputs
@@ -44,6 +42,7 @@ class _Record:
 
 _Node = tuple[Hashable, ...]
 _Trail = tuple[_Record, ...]
+_NOTHING: _Trail = ()
 
 
 class Population:
@@ -72,6 +71,7 @@ class Population:
         self._running = statistics == "running"
         self._calibrating = False
         self._moments: dict[Hashable, tuple[Moments, int]] = {}
+        self._charges: dict[Hashable, Charge] = {}
         self._layers: dict[Hashable, Layer] = {}
         self._slices: dict[SubnetConfig, dict[str, Tensor]] = {}
         self._records: dict[Hashable, _Record] = {}
@@ -84,7 +84,7 @@ class Population:
 
     @torch.no_grad()
     def calibrate(self, images: Tensor) -> None:
-        """Take the statistics of every network on ``images``, as one batch; nothing to do for running ones."""
+        """Take the statistics of every network on ``images``, as one batch, unless they are running ones."""
         if self._running:
             return
         self._calibrating = True
@@ -132,23 +132,27 @@ class Population:
             self._block(node, 0, configs, *self._stem(node, configs[0], images, longest))
 
     def _stem(self, node: _Node, config: SubnetConfig, images: Tensor, steps: int) -> tuple[State, _Trail]:
-        engine, trail = self._engine, ()
+        engine, trail = self._engine, _NOTHING
         neurons = self._neurons(config.stem_tau, config.stem_v_threshold)
         x: State = engine.products(self._layer(config, "stem.0"), images, steps)
         spikes = self._fire(node, self._layer(config, "stem.0"), x, neurons)
         if self._counting:
             pixels = pixel_counts(images, steps)
-            trail = self._record(node, "stem.0", pixels.sums, spikes, exact=pixels.windowed)
+            trail = self._record(
+                node, "stem.0", pixels.sums, self._events(spikes).sums, exact=pixels.windowed
+            )
         pooled = cost.pooled_stages(self._supernet.space.settings)
         for index, name in enumerate(("stem.1", "stem.2", "stem.3", "position")):
             x = engine.pool(spikes) if index in pooled else spikes
             spikes = self._fire(node, self._layer(config, name), x, neurons)
             if self._counting:
-                events = self._events(x)
-                trail += self._record(node, name, events.sums, spikes, exact=events.windowed)
+                read, fired = self._events(x), self._events(spikes).sums
+                trail += self._record(node, name, read.sums, fired, exact=read.windowed)
         return engine.stream(x, spikes, keep=not self._calibrating), trail
 
-    def _block(self, node: _Node, index: int, configs: Sequence[SubnetConfig], x: State, trail: _Trail) -> None:
+    def _block(
+        self, node: _Node, index: int, configs: Sequence[SubnetConfig], x: State, trail: _Trail
+    ) -> None:
         """All that follows the stream ``x``: the networks that end here, and the next block of the others."""
         for config in configs:
             if config.depth == index:
@@ -163,11 +167,7 @@ class Population:
             neurons = self._block_neurons(group[0], index)
             layer = self._layer(group[0], *(f"{name}.{part}" for part in "qkv"))
             qkv = self._fire((*node, index), layer, x, neurons)
-            inner, records = (*node, index, *own), trail
-            if self._counting:
-                for of, part in zip(layer.names, self._engine.parts(qkv), strict=True):
-                    records += self._record(inner, of, self._events(x).sums, part)
-            self._attend(inner, index, group, x, qkv, records)
+            self._attend((*node, index, *own), index, group, x, qkv, trail)
 
     def _attend(
         self, node: _Node, index: int, configs: Sequence[SubnetConfig], x: State, qkv: State, trail: _Trail
@@ -181,16 +181,19 @@ class Population:
         for own, group in _groups(configs, genes):
             block, neurons = group[0].blocks[index], self._block_neurons(group[0], index)
             attention: Neurons = {**neurons, "v_threshold": block.attention_v_threshold}
-            spikes, pairs = engine.attend(qkv, block.num_heads, scale, attention)
+            seen = engine.attend(qkv, block.num_heads, scale, attention)
+            spikes = seen.spikes
             projected = self._fire((*node, *own), self._layer(group[0], f"{name}.proj"), spikes, neurons)
             records: _Trail = ()
             if self._counting:
-                q, _, v = (record.latest for record in trail[-3:])
-                records += self._record((*node, *own), f"{name}.qk", q, None, exact=pairs)
-                records += self._record((*node, *own), f"{name}.av", v, spikes)
-                records += self._record((*node, *own), f"{name}.proj", self._events(spikes).sums, projected)
+                inner, read, sent = (*node, *own), self._events(x).sums, self._events(spikes).sums
+                for part, fired in zip("qkv", (seen.q, seen.k, seen.v), strict=True):
+                    records += self._record(inner, f"{name}.{part}", read, fired)
+                records += self._record(inner, f"{name}.qk", seen.q, None, exact=seen.pairs)
+                records += self._record(inner, f"{name}.av", seen.v, sent)
+                records += self._record(inner, f"{name}.proj", sent, self._events(projected).sums)
             after = engine.add(x, projected)
-            del spikes, projected
+            del seen, spikes, projected
             self._mlp((*node, *own), index, group, after, trail + records)
 
     def _mlp(self, node: _Node, index: int, configs: Sequence[SubnetConfig], x: State, trail: _Trail) -> None:
@@ -212,8 +215,9 @@ class Population:
             spikes = self._fire((*node, *own), second, inner, neurons)
             records: _Trail = ()
             if self._counting:
-                records += self._record((*node, *own), f"{name}.fc1", self._events(x).sums, inner)
-                records += self._record((*node, *own), f"{name}.fc2", self._events(inner).sums, spikes)
+                read, between, sent = (self._events(state).sums for state in (x, inner, spikes))
+                records += self._record((*node, *own), f"{name}.fc1", read, between)
+                records += self._record((*node, *own), f"{name}.fc2", between, sent)
             after = engine.add(x, spikes)
             del inner, spikes
             self._block((*node, *own), index + 1, group, after, trail + records)
@@ -224,7 +228,7 @@ class Population:
         steps, head = config.time_steps, self._supernet.network.head
         sums = self._engine.token_sums(x)[:, :steps].sum(1)  # over time: [B, D]
         features = sums.to(head.weight.dtype) / (steps * self._tokens)
-        self._logits[config] = self._engine.logits(features, head.weight[:, : config.embed_dim], head.bias)
+        self._logits[config] = F.linear(features, head.weight[:, : config.embed_dim], head.bias)
         if self._counting:
             self._trails[config] = trail + self._record(node, "head", self._events(x).sums, None)
 
@@ -232,15 +236,21 @@ class Population:
 
     def _fire(self, node: _Node, layer: Layer, x: State, neurons: Neurons) -> State:
         """Spikes of a layer behind ``node``, which is all that its statistics depend on."""
-        if self._running:
-            return self._engine.fire(layer, x, layer.running, neurons)
         key = (node, layer.key)
-        if key not in self._moments:
+        if self._calibrating and key not in self._moments:
             self._moments[key] = self._engine.moments(layer, x)
+        constants = (self._calibrating, *key, *neurons.values())
+        if constants not in self._charges:
+            moments = self._moments_of(key, layer)
+            self._charges[constants] = self._engine.charge(layer, moments, neurons)
+        return self._engine.fire(layer, x, self._charges[constants], neurons)
+
+    def _moments_of(self, key: _Node, layer: Layer) -> Moments:
+        if self._running:
+            return layer.running
         moments, count = self._moments[key]
         # PyTorch's batch normalisation: the biased variance in training, the unbiased one is kept for later.
-        used = moments if self._calibrating else moments.unbiased(count)
-        return self._engine.fire(layer, x, used, neurons)
+        return moments if self._calibrating else moments.unbiased(count)
 
     def _layer(self, config: SubnetConfig, *names: str) -> Layer:
         tensors = self._tensors(config)
@@ -295,9 +305,8 @@ class Population:
         return self._known[x]
 
     def _record(
-        self, node: _Node, name: str, inputs: Tensor, spikes: State | None, *, exact: Tensor | None = None
+        self, node: _Node, name: str, inputs: Tensor, outputs: Tensor | None, *, exact: Tensor | None = None
     ) -> tuple[_Record]:
-        outputs = None if spikes is None else self._events(spikes).sums
         record = self._records.setdefault((node, name), _Record(name))
         record.add(inputs, inputs if exact is None else exact, outputs)
         return (record,)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aspk.engines.base import Counts, Engine, Layer, Moments, State, windows
+from aspk.engines.base import Attention, Charge, Counts, Engine, Layer, Moments, State, windows
 from aspk.metrics import LayerShape
 from aspk.supernet.neurons import Neurons, lif
 
@@ -37,17 +37,20 @@ class TorchEngine(Engine):
     """Layers as dense products, one step after the other, with the normalisation folded into the weights."""
 
     name = "torch"
+    images = 512
 
     def __init__(self, *, dtype: torch.dtype = torch.float32) -> None:
         """Make an engine for weights of type ``dtype``."""
         self.dtype = dtype
 
     def products(self, layer: Layer, images: Tensor, steps: int) -> Products:
+        """See :class:`~aspk.engines.base.Engine`."""
         frames = images if images.dim() == 5 else images[None]
         y = F.conv2d(frames.flatten(0, 1), layer.weight, padding=1)  # [T*B, C', H, W]
         return Products(y.reshape(*frames.shape[:2], *y.shape[1:]), steps)
 
     def moments(self, layer: Layer, x: State) -> tuple[Moments, int]:
+        """See :class:`~aspk.engines.base.Engine`."""
         if isinstance(x, Products):
             values = x.values.double()
             variance, mean = torch.var_mean(values, (0, 1, 3, 4), correction=0)
@@ -56,7 +59,7 @@ class TorchEngine(Engine):
         channel = 1 if layer.weight.dim() == 4 else -1
         parts = [
             _moments(product(step.to(self.dtype), layer.weight), channel)
-            for images in x.values.split(_IMAGES, dim=1)
+            for images in torch.split(x.values, _IMAGES, dim=1)
             for step in images
         ]
         counts, means, variances = map(torch.stack, zip(*parts, strict=True))
@@ -65,8 +68,9 @@ class TorchEngine(Engine):
         variance = (shares * (variances + (means - mean) ** 2)).sum(0)
         return Moments(mean, variance), int(counts.sum())
 
-    def fire(self, layer: Layer, x: State, moments: Moments, neurons: Neurons) -> Map:
-        scale, shift = (t.to(layer.weight.dtype) for t in layer.normalisation(moments, neurons))
+    def fire(self, layer: Layer, x: State, charge: Charge, neurons: Neurons) -> Map:
+        """See :class:`~aspk.engines.base.Engine`."""
+        scale, shift = charge
         if isinstance(x, Products):
             shape = (-1, 1, 1)
             currents = x.values * scale.reshape(shape) + shift.reshape(shape)
@@ -75,7 +79,7 @@ class TorchEngine(Engine):
         product = _product(weight)
         fired = [
             self.integrate([product(step.to(self.dtype), weight, shift) for step in images], neurons)
-            for images in x.values.split(_IMAGES, dim=1)
+            for images in torch.split(x.values, _IMAGES, dim=1)
         ]
         return Map(torch.cat(fired, 1) if len(fired) > 1 else fired[0])
 
@@ -97,37 +101,44 @@ class TorchEngine(Engine):
         return spikes
 
     def pool(self, spikes: Map) -> Map:
+        """See :class:`~aspk.engines.base.Engine`."""
         x = spikes.values
         pooled = F.max_pool2d(x.flatten(0, 1).half(), kernel_size=3, stride=2, padding=1)
         return Map(pooled.to(torch.uint8).reshape(*x.shape[:2], *pooled.shape[1:]))
 
     def stream(self, *spikes: Map, keep: bool) -> Map:
+        """See :class:`~aspk.engines.base.Engine`."""
         total = functools.reduce(torch.add, (one.values for one in spikes))
         return Map(total.flatten(3).transpose(2, 3).contiguous())  # tokens: [T, B, L, D]
 
     def add(self, stream: Map, spikes: Map) -> Map:
+        """See :class:`~aspk.engines.base.Engine`."""
         return Map(stream.values + spikes.values)
 
-    def attend(self, qkv: Map, heads: int, scale: float, neurons: Neurons) -> tuple[Map, Tensor]:
-        fired, pairs = [], torch.zeros(len(qkv.values), dtype=torch.float64, device=qkv.values.device)
-        for images in qkv.values.split(_IMAGES, dim=1):
+    def attend(self, qkv: Map, heads: int, scale: float, neurons: Neurons) -> Attention:
+        """See :class:`~aspk.engines.base.Engine`."""
+        fired = []
+        counts = torch.zeros(4, len(qkv.values), dtype=torch.float64, device=qkv.values.device)
+        for images in torch.split(qkv.values, _IMAGES, dim=1):
             shape = (*images.shape[:3], 3, heads, -1)
-            q, k, v = images.to(self.dtype).reshape(shape).permute(3, 0, 1, 4, 2, 5)  # [T, B, heads, L, D'/heads]
+            q, k, v = (
+                images.to(self.dtype).reshape(shape).permute(3, 0, 1, 4, 2, 5)
+            )  # [T, B, heads, L, D'/heads]
             keys = k.transpose(-2, -1)
             y = q @ (keys @ v) if q.shape[-2] > q.shape[-1] else (q @ keys) @ v
             y = (y * scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
             fired.append(lif(y, **neurons).to(torch.uint8))
-            pairs += (q.sum(-2) * k.sum(-2)).sum((1, 2, 3), dtype=torch.float64)
-        return Map(torch.cat(fired, 1)), pairs
-
-    def parts(self, qkv: Map) -> tuple[Map, Map, Map]:
-        q, k, v = map(Map, qkv.values.chunk(3, dim=-1))
-        return q, k, v
+            over_tokens = [one.sum(-2) for one in (q, k, v)]  # [T, B, heads, D'/heads]
+            sums = (*over_tokens, over_tokens[0] * over_tokens[1])
+            counts += torch.stack([one.sum((1, 2, 3), dtype=torch.float64) for one in sums])
+        return Attention(Map(torch.cat(fired, 1)), *counts)
 
     def leading(self, spikes: Map, channels: int) -> Map:
+        """See :class:`~aspk.engines.base.Engine`."""
         return Map(spikes.values[..., :channels])
 
     def count(self, x: Map) -> Counts:
+        """See :class:`~aspk.engines.base.Engine`."""
         maps = x.values.sum(2, dtype=torch.int32) if x.values.dim() == 5 else x.values  # [T, B, ...]
         maps = maps.sum(1, dtype=torch.int64).double()
         sums = maps.flatten(1).sum(1)
@@ -136,13 +147,16 @@ class TorchEngine(Engine):
         return Counts(sums, (maps * windows(*maps.shape[1:]).to(maps)).sum((1, 2)))
 
     def token_sums(self, stream: Map) -> Tensor:
+        """See :class:`~aspk.engines.base.Engine`."""
         return stream.values.sum(2, dtype=torch.int32).transpose(0, 1)
 
     def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
+        """See :class:`~aspk.engines.base.Engine`."""
         steps = shapes[0].repeats
         largest = max(shape.input_size + shape.output_size for shape in shapes)
         streams = [shape.input_size for shape in shapes if shape.source == "residual"]
         return steps * (largest * (1 + self.dtype.itemsize) + sum(streams))
+
 
 def _product(weight: Tensor) -> Callable[..., Tensor]:
     return functools.partial(F.conv2d, padding=1) if weight.dim() == 4 else F.linear
@@ -162,6 +176,7 @@ class CompiledEngine(TorchEngine):
     name = "compiled"
 
     def integrate(self, charges: list[Tensor], neurons: Neurons) -> Tensor:
+        """See :class:`~aspk.engines.base.Engine`."""
         constants = (1 - 1 / neurons["tau"], neurons["v_threshold"], neurons["reset"] == "hard")
         fired: Tensor = _compiled()(torch.stack(charges), *constants)
         return fired
