@@ -12,6 +12,7 @@
 // of each thread, small enough for its cache.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <numeric>
 #include <vector>
@@ -59,19 +60,22 @@ inline int64_t words_of(int64_t channels) { return (channels + kWord - 1) / kWor
 
 // Leaky integrate-and-fire neurons, see aspk/supernet/neurons.py.
 template <typename T> struct Neuron {
-    T tau, v_threshold, keep;
+    T tau, v_threshold, keep, exact;  // exact: 1 / tau where multiplying by it is exact, else 0
     bool hard, decay_input;
 
     Neuron(double tau, double v_threshold, bool hard, bool decay_input)
         : tau(static_cast<T>(tau)), v_threshold(static_cast<T>(v_threshold)),
-          keep(static_cast<T>(1 - 1 / tau)), hard(hard), decay_input(decay_input) {}
+          keep(static_cast<T>(1 - 1 / tau)), exact(std::exp2(std::round(std::log2(tau))) == tau ? 1 / tau : 0),
+          hard(hard), decay_input(decay_input) {}
 
     // Charges and resets the membranes v; returns who fired. The input is already divided by tau if it decays.
     uint64_t fire(Vector<T>& v, Vector<T> x) const { return spike(v, v * keep + x); }
 
     // The same with the equation's own rounding, for sums of integers that meet the threshold exactly.
     uint64_t fire_exactly(Vector<T>& v, Vector<T> x) const {
-        return spike(v, decay_input ? v + (x - v) / tau : v - v / tau + x);
+        const Vector<T> numerator = decay_input ? x - v : v;
+        const Vector<T> share = exact ? numerator * exact : numerator / tau;
+        return spike(v, decay_input ? v + share : v - share + x);
     }
 
     uint64_t spike(Vector<T>& v, Vector<T> h) const {
@@ -188,7 +192,9 @@ enum class Input {
     kResidual,  // the same, times the events' values
     kPatterns,  // of few channels: one row for each pattern of four, summed in advance
 };
-constexpr int64_t kPattern = 4;  // channels of a pattern
+constexpr int64_t kPattern = 4;        // channels of a pattern
+constexpr int64_t kFewChannels = 16;   // that are looked up by patterns,
+constexpr int64_t kFewOutputs = 32;    // for at most so many outputs
 
 inline int64_t patterns_of(int64_t channels) { return (channels + kPattern - 1) / kPattern; }
 
@@ -210,70 +216,88 @@ template <typename T> struct Image {
     T* products;           // [steps, positions, outputs]
 };
 
-// Adds the events from..to to the currents; every second one to others, which halves the wait for a sum.
-template <typename T, int V, bool kValued>
-inline void add_events(const Events<T>& events, int32_t from, int32_t to, const T* weights, Vector<T> (&even)[V],
-                       Vector<T> (&odd)[V]) {
-    constexpr int64_t width = V * kLanes<T>;
-    const int32_t* channels = events.channels.data();
-    const T* values = events.values.data();
-    int32_t e = from;
-    for (; e + 1 < to; e += 2) {
-        const T *first = weights + channels[e] * width, *second = weights + channels[e + 1] * width;
-        for (int j = 0; j < V; ++j) {
-            const Vector<T> a = load(first + j * kLanes<T>), b = load(second + j * kLanes<T>);
-            even[j] += kValued ? a * values[e] : a;
-            odd[j] += kValued ? b * values[e + 1] : b;
+// Adds up currents from the weight rows of events. Every second row goes to `odd`, which halves the wait for a sum.
+template <typename T, int V, bool kValued> struct EventInput {
+    Map map;
+    int64_t window;
+    const T* weights;
+    const Events<T>& events;
+
+    void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        const int64_t reach = window / 2, left = std::max<int64_t>(x - reach, 0), right = std::min(x + reach, map.width - 1);
+        for (int64_t dy = -reach; dy <= reach; ++dy) {
+            if (y + dy < 0 || y + dy >= map.height) continue;
+            const int32_t* starts = &events.starts[(step * map.height + y + dy) * map.width];
+            // Weights of channel 0 of column 0.
+            const T* origin = weights + ((dy + reach) * window + reach - x) * map.channels * (V * kLanes<T>);
+            add_run(starts[left], starts[right + 1], origin, even, odd);
         }
     }
-    if (e < to)
-        for (int j = 0; j < V; ++j) {
-            const Vector<T> a = load(weights + channels[e] * width + j * kLanes<T>);
-            even[j] += kValued ? a * values[e] : a;
-        }
-}
 
-// counts: of the spikes at each step, plain and by windows, [2, steps].
-template <typename T, int V, Input input, Task task>
-void run_tile(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
+    void add_run(int32_t from, int32_t to, const T* origin, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        const int32_t* channels = events.channels.data();
+        int32_t e = from;
+        for (; e + 1 < to; e += 2) {
+            add_row(origin + channels[e] * int64_t{V * kLanes<T>}, e, even);
+            add_row(origin + channels[e + 1] * int64_t{V * kLanes<T>}, e + 1, odd);
+        }
+        if (e < to) add_row(origin + channels[e] * int64_t{V * kLanes<T>}, e, even);
+    }
+
+    void add_row(const T* row, int32_t e, Vector<T> (&sum)[V]) const {
+        for (int j = 0; j < V; ++j) {
+            const Vector<T> part = load(row + j * kLanes<T>);
+            sum[j] += kValued ? part * events.values[e] : part;
+        }
+    }
+};
+
+// Looks the sums of four channels' weights up: faster than events where channels are few. P: patterns of a pixel.
+template <typename T, int V, int P> struct PatternInput {
+    Map map;
+    const T* weights;
+    const uint64_t* bits;
+    int64_t stride;
+
+    void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        const uint64_t* centre = bits + ((step * map.height + y) * map.width + x) * stride;
+        if (y > 0 && x > 0 && y + 1 < map.height && x + 1 < map.width) {
+            for (int64_t window = 0; window < 9; ++window) add_pixel(centre, window, even, odd);
+            return;
+        }
+        for (int64_t window = 0; window < 9; ++window) {
+            const int64_t i = y + window / 3 - 1, j = x + window % 3 - 1;
+            if (i >= 0 && j >= 0 && i < map.height && j < map.width) add_pixel(centre, window, even, odd);
+        }
+    }
+
+    void add_pixel(const uint64_t* centre, int64_t window, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        uint64_t word = centre[((window / 3 - 1) * map.width + window % 3 - 1) * stride];
+        for (int64_t p = 0; p < P; ++p, word >>= kPattern) {
+            const T* sums = weights + (((window * P + p) << kPattern) + (word & 15)) * (V * kLanes<T>);
+            for (int j = 0; j < V; ++j) ((window * P + p) % 2 ? odd : even)[j] += load(sums + j * kLanes<T>);
+        }
+    }
+};
+
+// One tile of outputs of one image. counts: of the spikes at each step, plain and by windows, [2, steps].
+template <typename T, int V, Task task, typename Source>
+void run_tile(const Map& map, const Layer<T>& layer, const Source& source, const Image<T>& image, int64_t tile,
               int64_t* counts) {
     constexpr int L = kLanes<T>;
-    const int64_t first = tile * kTile, reach = layer.window / 2, words = words_of(layer.outputs);
-    const int64_t outputs = layer.outputs, steps = map.steps, height = map.height, width = map.width;
-    const int64_t patterns = patterns_of(map.channels);
-    const int64_t inputs = input == Input::kPatterns ? patterns << kPattern : map.channels;
-    const T* weights = layer.weights + layer.window * layer.window * inputs * first;
+    const int64_t first = tile * kTile, words = words_of(layer.outputs), outputs = layer.outputs;
     const Neuron<T> neuron = layer.neuron;
     const T *scale = layer.scale + first, *shift = layer.shift + first;
-    for (int64_t y = 0; y < height; ++y)
-        for (int64_t x = 0; x < width; ++x) {
+    for (int64_t y = 0; y < map.height; ++y)
+        for (int64_t x = 0; x < map.width; ++x) {
             Vector<T> v[V] = {}, sum[V] = {}, square[V] = {};
             const int64_t windows = map.windows(y, x);
-            const int64_t left = std::max<int64_t>(x - reach, 0), right = std::min(x + reach, width - 1);
-            for (int64_t step = 0; step < steps; ++step) {
-                const int64_t row = (step * height + y) * width + x;
+            for (int64_t step = 0; step < map.steps; ++step) {
+                const int64_t row = (step * map.height + y) * map.width + x;
                 Vector<T> current[V] = {}, odd[V] = {};
                 if (image.base)
                     for (int j = 0; j < V; ++j) current[j] = load(image.base + row * outputs + first + j * L);
-                for (int64_t dy = -reach; dy <= reach; ++dy) {
-                    if (y + dy < 0 || y + dy >= height) continue;
-                    const int64_t line = (step * height + y + dy) * width;
-                    // Weights of channel 0 of column 0.
-                    const T* origin = weights + ((dy + reach) * layer.window + reach - x) * inputs * (V * L);
-                    if constexpr (input == Input::kPatterns) {
-                        for (int64_t column = left; column <= right; ++column) {
-                            uint64_t word = image.bits[(line + column) * image.stride];
-                            const T* rows = origin + column * inputs * (V * L);
-                            for (int64_t p = 0; p < patterns; ++p, word >>= kPattern) {
-                                const T* sums = rows + ((p << kPattern) + (word & 15)) * (V * L);
-                                for (int j = 0; j < V; ++j) (p % 2 ? odd : current)[j] += load(sums + j * L);
-                            }
-                        }
-                    } else {
-                        const int32_t *starts = &events.starts[line], from = starts[left], to = starts[right + 1];
-                        add_events<T, V, input == Input::kResidual>(events, from, to, origin, current, odd);
-                    }
-                }
+                source.add(step, y, x, current, odd);
                 for (int j = 0; j < V; ++j) current[j] += odd[j];
                 if constexpr (task == Task::kProducts) {
                     for (int j = 0; j < V; ++j) store(image.products + row * outputs + first + j * L, current[j]);
@@ -293,7 +317,7 @@ void run_tile(const Map& map, const Layer<T>& layer, const Events<T>& events, co
                     if (V * L > kWord) out[1] = fired[1];
                     const int64_t spikes = __builtin_popcountll(fired[0]) + __builtin_popcountll(fired[1]);
                     counts[step] += spikes;
-                    counts[steps + step] += spikes * windows;
+                    counts[map.steps + step] += spikes * windows;
                 }
             }
             if constexpr (task == Task::kMoments) {
@@ -307,14 +331,36 @@ void run_tile(const Map& map, const Layer<T>& layer, const Events<T>& events, co
         }
 }
 
+template <typename T, int V, Task task, int P>
+void run_patterns(const Map& map, const Layer<T>& layer, const Image<T>& image, int64_t* counts) {
+    if constexpr (P > 0) {
+        if (patterns_of(map.channels) != P) return run_patterns<T, V, task, P - 1>(map, layer, image, counts);
+        const PatternInput<T, V, P> source{map, layer.weights, image.bits, image.stride};
+        run_tile<T, V, task>(map, layer, source, image, 0, counts);
+    }
+}
+
 template <typename T, int V, Input input, Task task>
-void run_tiles(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
-               int64_t* counts, int vectors) {
+void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
+               int64_t* counts) {
+    if constexpr (input == Input::kPatterns) {
+        if constexpr (V * kLanes<T> <= kFewOutputs && task != Task::kProducts)
+            run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
+    } else {
+        const T* weights = layer.weights + layer.window * layer.window * map.channels * tile * kTile;
+        const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
+        run_tile<T, V, task>(map, layer, source, image, tile, counts);
+    }
+}
+
+template <typename T, int V, Input input, Task task>
+void run_vectors(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
+                 int64_t* counts, int vectors) {
     if constexpr (V > 0) {
         if (vectors == V)
-            run_tile<T, V, input, task>(map, layer, events, image, tile, counts);
+            run_input<T, V, input, task>(map, layer, events, image, tile, counts);
         else
-            run_tiles<T, V - 1, input, task>(map, layer, events, image, tile, counts, vectors);
+            run_vectors<T, V - 1, input, task>(map, layer, events, image, tile, counts, vectors);
     }
 }
 
@@ -325,14 +371,14 @@ void run_layer(const Map& map, const Layer<T>& layer, const std::vector<Events<T
     for (int64_t tile = 0; tile * kTile < layer.outputs; ++tile) {
         const int vectors = static_cast<int>(std::min(kTile, layer.outputs - tile * kTile) / kLanes<T>);
         for (size_t i = 0; i < images.size(); ++i)
-            run_tiles<T, static_cast<int>(kTile) / kLanes<T>, input, task>(map, layer, events[i], images[i], tile,
-                                                                         counts, vectors);
+            run_vectors<T, static_cast<int>(kTile) / kLanes<T>, input, task>(map, layer, events[i], images[i], tile,
+                                                                           counts, vectors);
     }
 }
 
 template <typename T, Task task>
-void run_input(const Map& map, const Layer<T>& layer, const std::vector<Events<T>>& events,
-               const std::vector<Image<T>>& images, int64_t* counts, Input input) {
+void run_task(const Map& map, const Layer<T>& layer, const std::vector<Events<T>>& events,
+              const std::vector<Image<T>>& images, int64_t* counts, Input input) {
     if (input == Input::kSpikes) run_layer<T, Input::kSpikes, task>(map, layer, events, images, counts);
     if (input == Input::kResidual) run_layer<T, Input::kResidual, task>(map, layer, events, images, counts);
     if (input == Input::kPatterns) run_layer<T, Input::kPatterns, task>(map, layer, events, images, counts);
@@ -367,10 +413,105 @@ void fire(const Map& map, const T* products, bool repeated, const T* scale, cons
 
 // What the attention of one image needs beside its input and output.
 template <typename T> struct Attention {
-    std::vector<T> products, values, y, membranes;
-    std::vector<int64_t> queries, keys;
-    std::vector<int32_t> head_of;
+    std::vector<T> products, membranes;  // k^T v of a step, [channels, a head's channels]; [tokens, heads, the same]
+    std::vector<int64_t> queries, keys;  // spikes of each channel
 };
+
+// Adds one where a bit is set.
+template <typename T> inline void add_bits(T* x, uint64_t bits, int64_t length) {
+    constexpr int L = kLanes<T>;
+    for (int64_t i = 0; i < length; i += L, bits = L < 64 ? bits >> L : 0) {
+#ifdef __AVX512F__
+        if constexpr (sizeof(T) == 4) {
+            const __m512 before = _mm512_loadu_ps(x + i);
+            _mm512_storeu_ps(x + i, _mm512_mask_add_ps(before, static_cast<__mmask16>(bits), before, _mm512_set1_ps(1)));
+            continue;
+        }
+#endif
+        for (int j = 0; j < L; ++j) x[i + j] += static_cast<T>(bits >> j & 1);
+    }
+}
+
+// One head of one token: sums the products of its queries' spikes, and fires. Up to V vectors of the head's channels
+// from `from` on. Returns who fired.
+template <typename T, int V>
+inline uint64_t attend_head(const T* products, int64_t padded, const uint64_t* row, int64_t offset, int64_t size,
+                            T scale, const Neuron<T>& neuron, T* membranes) {
+    constexpr int L = kLanes<T>;
+    Vector<T> y[V] = {};
+    for (int64_t first = 0; first < size; first += kWord)
+        for (uint64_t bits = part_word(row, offset, size, first); bits; bits &= bits - 1) {
+            const T* product = products + (first + __builtin_ctzll(bits)) * padded;
+            for (int j = 0; j < V; ++j) y[j] += load(product + j * L);
+        }
+    uint64_t fired = 0;
+    for (int j = 0; j < V; ++j) {
+        Vector<T> v = load(membranes + j * L);
+        fired |= neuron.fire_exactly(v, y[j] * scale) << (j * L);
+        store(membranes + j * L, v);
+    }
+    return fired;
+}
+
+// The same for at most 64 channels, which are one word: rows of k^T v as wide as all heads, zero outside their own.
+template <typename T, int V>
+void attend_word(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t stride, T scale,
+                 const Neuron<T> neuron, uint64_t* spikes, int64_t* counts, Attention<T>& scratch) {
+    constexpr int L = kLanes<T>, kWidth = V * L;
+    const int64_t tokens = map.positions(), channels = map.channels, size = channels / heads;
+    uint64_t head_of[kWord];
+    for (int64_t c = 0; c < channels; ++c)
+        head_of[c] = (size < kWord ? (1ull << size) - 1 : ~0ull) << (c / size * size);
+    scratch.membranes.assign(tokens * kWidth, T(0));
+    for (int64_t step = 0; step < map.steps; ++step) {
+        const uint64_t* rows = q_k_v + step * tokens * stride;
+        uint64_t* out = spikes + step * tokens;
+        scratch.products.assign(channels * kWidth, T(0));
+        int64_t queries[kWord] = {}, keys[kWord] = {}, values = 0;
+        for (int64_t token = 0; token < tokens; ++token) {
+            const uint64_t value = part_word(rows + token * stride, 2 * channels, channels, 0);
+            values += __builtin_popcountll(value);
+            for (uint64_t k = part_word(rows + token * stride, channels, channels, 0); k; k &= k - 1) {
+                const int c = __builtin_ctzll(k);
+                ++keys[c];
+                add_bits(&scratch.products[c * kWidth], value & head_of[c], kWidth);
+            }
+        }
+        for (int64_t token = 0; token < tokens; ++token) {
+            Vector<T> y[V] = {};
+            for (uint64_t q = part_word(rows + token * stride, 0, channels, 0); q; q &= q - 1) {
+                const int c = __builtin_ctzll(q);
+                ++queries[c];
+                for (int j = 0; j < V; ++j) y[j] += load(&scratch.products[c * kWidth + j * L]);
+            }
+            uint64_t fired = 0;
+            for (int j = 0; j < V; ++j) {
+                T* membranes = &scratch.membranes[token * kWidth + j * L];
+                Vector<T> v = load(membranes);
+                fired |= neuron.fire_exactly(v, y[j] * scale) << (j * L);
+                store(membranes, v);
+            }
+            out[token] = fired;
+            counts[4 * map.steps + step] += __builtin_popcountll(fired);
+        }
+        for (int64_t c = 0; c < channels; ++c) {
+            counts[step] += queries[c];
+            counts[map.steps + step] += keys[c];
+            counts[3 * map.steps + step] += queries[c] * keys[c];
+        }
+        counts[2 * map.steps + step] += values;
+    }
+}
+
+template <typename T, int V, typename... Arguments>
+bool attend_narrow(const Map& map, Arguments&&... arguments) {
+    if constexpr (V > 0) {
+        if ((map.channels + kLanes<T> - 1) / kLanes<T> != V) return attend_narrow<T, V - 1>(map, arguments...);
+        attend_word<T, V>(map, arguments...);
+        return true;
+    }
+    return false;
+}
 
 // scale (q k^T) v as q (k^T v) for each head and step: a sum of integers, exact in any order.
 // counts, [5, steps]: spikes of q, k and v, pairs of spikes of q and k, spikes that leave.
@@ -378,72 +519,61 @@ template <typename T>
 void attend(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t stride, T scale, const Neuron<T> neuron,
             uint64_t* spikes, int64_t* counts, Attention<T>& scratch) {
     constexpr int L = kLanes<T>;
+    if (attend_narrow<T, kWord / L>(map, heads, q_k_v, stride, scale, neuron, spikes, counts, scratch)) return;
     const int64_t tokens = map.positions(), channels = map.channels, size = channels / heads, words = map.words();
     const int64_t padded = (size + L - 1) / L * L;  // a head's channels in whole vectors
-    auto &products = scratch.products, &values = scratch.values, &y = scratch.y, &membranes = scratch.membranes;
-    products.resize(channels * padded);
-    values.resize(heads * padded);
-    y.resize(heads * padded);
-    membranes.assign(tokens * heads * padded, T(0));
-    scratch.head_of.resize(channels);
-    for (int64_t c = 0; c < channels; ++c) scratch.head_of[c] = static_cast<int32_t>(c / size);
-    const int32_t* head_of = scratch.head_of.data();
+    scratch.membranes.assign(tokens * heads * padded, T(0));
     for (int64_t step = 0; step < map.steps; ++step) {
-        const int64_t first = step * tokens;
-        int64_t value_spikes = 0, pairs = 0;
-        std::fill(products.begin(), products.end(), T(0));
+        const int64_t start = step * tokens;
+        scratch.products.assign(channels * padded, T(0));
         scratch.queries.assign(channels, 0);
         scratch.keys.assign(channels, 0);
+        int64_t value_spikes = 0;
         for (int64_t token = 0; token < tokens; ++token) {
-            const uint64_t* row = q_k_v + (first + token) * stride;
-            std::fill(values.begin(), values.end(), T(0));
-            for (int64_t word = 0; word < words; ++word)
-                for (uint64_t bits = part_word(row, 2 * channels, channels, word * kWord); bits; bits &= bits - 1) {
-                    const int64_t c = word * kWord + __builtin_ctzll(bits);
-                    values[head_of[c] * padded + c - head_of[c] * size] = T(1);
-                    ++value_spikes;
-                }
-            for (int64_t word = 0; word < words; ++word)
-                for (uint64_t bits = part_word(row, channels, channels, word * kWord); bits; bits &= bits - 1) {
-                    const int64_t c = word * kWord + __builtin_ctzll(bits);
-                    ++scratch.keys[c];
-                    T* product = &products[c * padded];
-                    const T* of_head = &values[head_of[c] * padded];
-                    for (int64_t i = 0; i < padded; i += L) store(product + i, load(product + i) + load(of_head + i));
+            const uint64_t* row = q_k_v + (start + token) * stride;
+            for (int64_t first = 0; first < channels; first += kWord) {
+                value_spikes += __builtin_popcountll(part_word(row, 2 * channels, channels, first));
+                for (uint64_t q = part_word(row, 0, channels, first); q; q &= q - 1)
+                    ++scratch.queries[first + __builtin_ctzll(q)];
+            }
+            for (int64_t head = 0; head < heads; ++head)
+                for (int64_t first = 0; first < size; first += kWord) {
+                    const int64_t channel = head * size + first;
+                    for (uint64_t k = part_word(row, channels + head * size, size, first); k; k &= k - 1) {
+                        const int64_t c = channel + __builtin_ctzll(k);
+                        ++scratch.keys[c];
+                        for (int64_t i = 0; i < size; i += kWord)
+                            add_bits(&scratch.products[c * padded + i],
+                                     part_word(row, 2 * channels + head * size, size, i), std::min(kWord, padded - i));
+                    }
                 }
         }
         for (int64_t token = 0; token < tokens; ++token) {
-            const uint64_t* row = q_k_v + (first + token) * stride;
-            std::fill(y.begin(), y.end(), T(0));
-            for (int64_t word = 0; word < words; ++word)
-                for (uint64_t bits = part_word(row, 0, channels, word * kWord); bits; bits &= bits - 1) {
-                    const int64_t c = word * kWord + __builtin_ctzll(bits);
-                    ++scratch.queries[c];
-                    const T* product = &products[c * padded];
-                    T* of_head = &y[head_of[c] * padded];
-                    for (int64_t i = 0; i < padded; i += L) store(of_head + i, load(of_head + i) + load(product + i));
-                }
-            uint64_t* out = spikes + (first + token) * words;
+            const uint64_t* row = q_k_v + (start + token) * stride;
+            uint64_t* out = spikes + (start + token) * words;
             std::fill(out, out + words, 0);
             for (int64_t head = 0; head < heads; ++head)
-                for (int64_t i = 0; i < padded; i += L) {
-                    T* membrane = &membranes[(token * heads + head) * padded + i];
-                    Vector<T> charge = load(membrane);
-                    const uint64_t fired = neuron.fire_exactly(charge, load(&y[head * padded + i]) * scale);
-                    store(membrane, charge);
-                    const int64_t c = head * size + i, shift = c % kWord;
+                for (int64_t i = 0; i < padded;) {
+                    const T* products = &scratch.products[head * size * padded + i];
+                    T* membranes = &scratch.membranes[(token * heads + head) * padded + i];
+                    const int64_t left = (padded - i) / L, offset = head * size, c = offset + i, shift = c % kWord;
+                    const int64_t vectors = left >= 4 && 4 * L <= kWord ? 4 : left >= 2 ? 2 : 1;
+                    const uint64_t fired =
+                        vectors == 4 ? attend_head<T, 4>(products, padded, row, offset, size, scale, neuron, membranes)
+                        : vectors == 2 ? attend_head<T, 2>(products, padded, row, offset, size, scale, neuron, membranes)
+                                       : attend_head<T, 1>(products, padded, row, offset, size, scale, neuron, membranes);
                     out[c / kWord] |= fired << shift;
                     if (shift && fired >> (kWord - shift)) out[c / kWord + 1] |= fired >> (kWord - shift);
+                    i += vectors * L;
                 }
         }
         for (int64_t c = 0; c < channels; ++c) {
-            pairs += scratch.queries[c] * scratch.keys[c];
             counts[step] += scratch.queries[c];
             counts[map.steps + step] += scratch.keys[c];
+            counts[3 * map.steps + step] += scratch.queries[c] * scratch.keys[c];
         }
         counts[2 * map.steps + step] += value_spikes;
-        counts[3 * map.steps + step] += pairs;
-        counts[4 * map.steps + step] += count_bits(spikes + first * words, tokens * words);
+        counts[4 * map.steps + step] += count_bits(spikes + start * words, tokens * words);
     }
 }
 
@@ -481,25 +611,29 @@ void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int64_t* cou
 // sum = x + spikes; x may be null. counts: of sum and origin together at each step, twice; origin may be null.
 void add(const Map& map, const uint8_t* x, const uint64_t* spikes, const uint8_t* origin, uint8_t* sum,
          int64_t* counts) {
+    const int64_t words = map.words();
     for (int64_t row = 0; row < map.rows(); ++row) {
+        int64_t total = 0;
         for (int64_t first = 0; first < map.channels; first += kWord) {
-            const int64_t length = std::min(kWord, map.channels - first);
-            const uint64_t bits = spikes[row * map.words() + first / kWord];
-            const int64_t at = row * map.channels + first;
+            const int64_t length = std::min(kWord, map.channels - first), at = row * map.channels + first;
+            const uint64_t bits = spikes[row * words + first / kWord];
 #ifdef __AVX512BW__
             const __mmask64 lanes = length == kWord ? ~0ull : (1ull << length) - 1;
-            const __m512i before = x ? _mm512_maskz_loadu_epi8(lanes, x + at) : _mm512_setzero_si512();
-            const __m512i one = _mm512_set1_epi8(1);
-            _mm512_mask_storeu_epi8(sum + at, lanes, _mm512_mask_add_epi8(before, bits, before, one));
+            const __m512i none = _mm512_setzero_si512();
+            const __m512i before = x ? _mm512_maskz_loadu_epi8(lanes, x + at) : none;
+            const __m512i after = _mm512_mask_add_epi8(before, bits, before, _mm512_set1_epi8(1));
+            const __m512i start = origin ? _mm512_maskz_loadu_epi8(lanes, origin + at) : none;
+            _mm512_mask_storeu_epi8(sum + at, lanes, after);
+            total += _mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_sad_epu8(after, none), _mm512_sad_epu8(start, none)));
 #else
-            for (int64_t i = 0; i < length; ++i)
+            for (int64_t i = 0; i < length; ++i) {
                 sum[at + i] = static_cast<uint8_t>((x ? x[at + i] : 0) + (bits >> i & 1));
+                total += sum[at + i] + (origin ? origin[at + i] : 0);
+            }
 #endif
         }
-        int32_t here = 0;
-        for (int64_t i = row * map.channels; i < (row + 1) * map.channels; ++i) here += sum[i] + (origin ? origin[i] : 0);
-        counts[row / map.positions()] += here;
-        counts[map.steps + row / map.positions()] += here;
+        counts[row / map.positions()] += total;
+        counts[map.steps + row / map.positions()] += total;
     }
 }
 
@@ -573,9 +707,9 @@ void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch)
                                       piece.at<double>(op.written, i), piece.at<T>(op.written, i)});
         }
         const Task task = static_cast<Task>(op.task);
-        if (task == Task::kFire) run_input<T, Task::kFire>(map, layer, scratch.events, scratch.images, counts, input);
-        if (task == Task::kMoments) run_input<T, Task::kMoments>(map, layer, scratch.events, scratch.images, counts, input);
-        if (task == Task::kProducts) run_input<T, Task::kProducts>(map, layer, scratch.events, scratch.images, counts, input);
+        if (task == Task::kFire) run_task<T, Task::kFire>(map, layer, scratch.events, scratch.images, counts, input);
+        if (task == Task::kMoments) run_task<T, Task::kMoments>(map, layer, scratch.events, scratch.images, counts, input);
+        if (task == Task::kProducts) run_task<T, Task::kProducts>(map, layer, scratch.events, scratch.images, counts, input);
     }
     for (int64_t i = 0; op.kind != kLayer && i < piece.number; ++i) {
         const uint64_t* bits = piece.at<uint64_t>(op.read, i);
