@@ -164,7 +164,7 @@ inline int32_t list_bits(uint64_t bits, int32_t base, const uint8_t* x, int64_t 
 }
 
 template <typename T>
-void find_events(const Map& map, const uint64_t* spikes, int64_t stride, const uint8_t* residual, Events<T>& events) {
+__attribute__((noinline)) void find_events(const Map& map, const uint64_t* spikes, int64_t stride, const uint8_t* residual, Events<T>& events) {
     events.starts.resize(map.rows() + 1);
     events.channels.resize(map.rows() * map.channels + kSlack);
     if (residual) events.values.resize(map.rows() * map.channels + kSlack);
@@ -191,6 +191,7 @@ enum class Input {
     kSpikes,    // weight rows of events
     kResidual,  // the same, times the events' values
     kPatterns,  // of few channels: one row for each pattern of four, summed in advance
+    kProducts,  // nothing: the base is all
 };
 constexpr int64_t kPattern = 4;        // channels of a pattern
 constexpr int64_t kFewChannels = 16;   // that are looked up by patterns,
@@ -210,7 +211,8 @@ template <typename T> struct Layer {
 template <typename T> struct Image {
     const uint64_t* bits;  // input spikes
     int64_t stride;        // words in a row of them
-    const T* base;         // products to add to, [steps, positions, outputs], or null
+    const T* base;         // products to add to, [steps (or one for all), positions, outputs], or null
+    bool repeated;         // whether there is one for all
     uint64_t* spikes;      // [steps, positions, words]
     double* sums;          // of products and of their squares, [2, outputs]
     T* products;           // [steps, positions, outputs]
@@ -250,6 +252,11 @@ template <typename T, int V, bool kValued> struct EventInput {
             sum[j] += kValued ? part * events.values[e] : part;
         }
     }
+};
+
+// Adds nothing: the products are there already.
+template <typename T, int V> struct NoInput {
+    void add(int64_t, int64_t, int64_t, Vector<T> (&)[V], Vector<T> (&)[V]) const {}
 };
 
 // Looks the sums of four channels' weights up: faster than events where channels are few. P: patterns of a pixel.
@@ -295,8 +302,9 @@ void run_tile(const Map& map, const Layer<T>& layer, const Source& source, const
             for (int64_t step = 0; step < map.steps; ++step) {
                 const int64_t row = (step * map.height + y) * map.width + x;
                 Vector<T> current[V] = {}, odd[V] = {};
+                const T* base = image.base + (image.repeated ? y * map.width + x : row) * outputs + first;
                 if (image.base)
-                    for (int j = 0; j < V; ++j) current[j] = load(image.base + row * outputs + first + j * L);
+                    for (int j = 0; j < V; ++j) current[j] = load(base + j * L);
                 source.add(step, y, x, current, odd);
                 for (int j = 0; j < V; ++j) current[j] += odd[j];
                 if constexpr (task == Task::kProducts) {
@@ -346,6 +354,8 @@ void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, c
     if constexpr (input == Input::kPatterns) {
         if constexpr (V * kLanes<T> <= kFewOutputs && task != Task::kProducts)
             run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
+    } else if constexpr (input == Input::kProducts) {
+        if constexpr (task == Task::kFire) run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, tile, counts);
     } else {
         const T* weights = layer.weights + layer.window * layer.window * map.channels * tile * kTile;
         const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
@@ -382,31 +392,7 @@ void run_task(const Map& map, const Layer<T>& layer, const std::vector<Events<T>
     if (input == Input::kSpikes) run_layer<T, Input::kSpikes, task>(map, layer, events, images, counts);
     if (input == Input::kResidual) run_layer<T, Input::kResidual, task>(map, layer, events, images, counts);
     if (input == Input::kPatterns) run_layer<T, Input::kPatterns, task>(map, layer, events, images, counts);
-}
-
-// Products that are there already, [steps (or one for all), positions, channels in whole vectors], fire.
-template <typename T>
-void fire(const Map& map, const T* products, bool repeated, const T* scale, const T* shift, const Neuron<T> neuron,
-          uint64_t* spikes, int64_t* counts) {
-    constexpr int L = kLanes<T>;
-    const int64_t words = map.words();
-    for (int64_t p = 0; p < map.positions(); ++p) {
-        const int64_t windows = map.windows(p / map.width, p % map.width);
-        for (int64_t c = 0; c < map.channels; c += L) {
-            const Vector<T> a = load(scale + c), b = load(shift + c);
-            Vector<T> v = {};
-            for (int64_t step = 0; step < map.steps; ++step) {
-                const int64_t row = step * map.positions() + p;
-                const T* product = products + (repeated ? p : row) * map.channels + c;
-                const uint64_t fired = neuron.fire(v, load(product) * a + b);
-                uint64_t& word = spikes[row * words + c / kWord];
-                word = (c % kWord ? word : 0) | fired << (c % kWord);
-                const int64_t here = __builtin_popcountll(fired);
-                counts[step] += here;
-                counts[map.steps + step] += here * windows;
-            }
-        }
-    }
+    if (input == Input::kProducts) run_layer<T, Input::kProducts, task>(map, layer, events, images, counts);
 }
 
 // ------------------------------------------------------------------------------------------- attention
@@ -656,7 +642,7 @@ struct Place {
     int64_t mine;     // whether it is in the thread's memory
 };
 
-enum Kind : int64_t { kLayer, kFireProducts, kPool, kAdd, kAttend, kTokens, kCount };
+enum Kind : int64_t { kLayer, kPool, kAdd, kAttend, kTokens, kCount };
 
 struct Operation {
     int64_t kind, task, input, hard, decay_input, repeated;
@@ -702,9 +688,11 @@ void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch)
         for (int64_t i = 0; i < piece.number; ++i) {
             const uint64_t* bits = input == Input::kResidual ? nullptr : piece.at<uint64_t>(op.read, i);
             const uint8_t* residual = input == Input::kResidual ? piece.at<uint8_t>(op.read, i) : nullptr;
-            if (input != Input::kPatterns) find_events(map, bits, op.stride, residual, scratch.events[i]);
-            scratch.images.push_back({bits, op.stride, piece.at<T>(op.base, i), piece.at<uint64_t>(op.written, i),
-                                      piece.at<double>(op.written, i), piece.at<T>(op.written, i)});
+            if (input == Input::kSpikes || input == Input::kResidual)
+                find_events(map, bits, op.stride, residual, scratch.events[i]);
+            scratch.images.push_back({bits, op.stride, piece.at<T>(op.base, i), op.repeated != 0,
+                                      piece.at<uint64_t>(op.written, i), piece.at<double>(op.written, i),
+                                      piece.at<T>(op.written, i)});
         }
         const Task task = static_cast<Task>(op.task);
         if (task == Task::kFire) run_task<T, Task::kFire>(map, layer, scratch.events, scratch.images, counts, input);
@@ -714,8 +702,6 @@ void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch)
     for (int64_t i = 0; op.kind != kLayer && i < piece.number; ++i) {
         const uint64_t* bits = piece.at<uint64_t>(op.read, i);
         uint64_t* spikes = piece.at<uint64_t>(op.written, i);
-        if (op.kind == kFireProducts)
-            fire<T>(map, piece.at<T>(op.read, i), op.repeated != 0, scale, shift, neuron, spikes, counts);
         if (op.kind == kPool) pool(map, bits, spikes, counts);
         if (op.kind == kAdd)
             add(map, piece.at<uint8_t>(op.added, i), bits, piece.at<uint8_t>(op.base, i), piece.at<uint8_t>(op.written, i),
