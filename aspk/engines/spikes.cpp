@@ -151,7 +151,8 @@ inline int32_t list_bits(uint64_t bits, int32_t base, const uint8_t* x, int64_t 
     if (x) {
         const __mmask64 lanes = length >= kWord ? ~0ull : (1ull << length) - 1;
         _mm512_store_si512(packed, _mm512_maskz_compress_epi8(bits, _mm512_maskz_loadu_epi8(lanes, x)));
-        for (int32_t i = 0; i < (count + 15) / 16 * 16; ++i) values[i] = static_cast<T>(packed[i]);
+        for (int32_t i = 0; i < count; i += kLanes<T>)
+            for (int j = 0; j < kLanes<T>; ++j) values[i + j] = static_cast<T>(packed[i + j]);
     }
 #else
     for (int32_t i = 0; bits; ++i, bits &= bits - 1) {
@@ -269,6 +270,7 @@ template <typename T, int V, int P> struct PatternInput {
     void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
         const uint64_t* centre = bits + ((step * map.height + y) * map.width + x) * stride;
         if (y > 0 && x > 0 && y + 1 < map.height && x + 1 < map.width) {
+#pragma GCC unroll 9
             for (int64_t window = 0; window < 9; ++window) add_pixel(centre, window, even, odd);
             return;
         }
@@ -280,6 +282,7 @@ template <typename T, int V, int P> struct PatternInput {
 
     void add_pixel(const uint64_t* centre, int64_t window, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
         uint64_t word = centre[((window / 3 - 1) * map.width + window % 3 - 1) * stride];
+#pragma GCC unroll 4
         for (int64_t p = 0; p < P; ++p, word >>= kPattern) {
             const T* sums = weights + (((window * P + p) << kPattern) + (word & 15)) * (V * kLanes<T>);
             for (int j = 0; j < V; ++j) ((window * P + p) % 2 ? odd : even)[j] += load(sums + j * kLanes<T>);
