@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -28,37 +29,44 @@ struct Shape {
 template <typename T, bool Hard, bool DecayInput>
 struct Neuron {
     using Number = T;
-    T tau, v_threshold;
+    T tau, v_threshold, inverse_tau;
 
     // The membrane before the spike, from the one after the last spike and the current.
     T charged(T v, T x) const { return DecayInput ? v + (x - v) / tau : v + (x - v / tau); }
     T reset(T h) const { return h < v_threshold ? h : (Hard ? T(0) : h - v_threshold); }
     T kept(T h, T gradient) const { return Hard && h >= v_threshold ? T(0) : gradient; }
-    T to_input(T gradient) const { return DecayInput ? gradient / tau : gradient; }
+    T to_input(T gradient) const { return DecayInput ? gradient * inverse_tau : gradient; }
 };
 
 template <typename T, typename Body>
 void with_neuron(double tau, double v_threshold, int hard, int decay_input, Body body) {
     const T t = static_cast<T>(tau), v = static_cast<T>(v_threshold);
-    if (hard && decay_input) body(Neuron<T, true, true>{t, v});
-    if (hard && !decay_input) body(Neuron<T, true, false>{t, v});
-    if (!hard && decay_input) body(Neuron<T, false, true>{t, v});
-    if (!hard && !decay_input) body(Neuron<T, false, false>{t, v});
+    if (hard && decay_input) body(Neuron<T, true, true>{t, v, 1 / t});
+    if (hard && !decay_input) body(Neuron<T, true, false>{t, v, 1 / t});
+    if (!hard && decay_input) body(Neuron<T, false, true>{t, v, 1 / t});
+    if (!hard && !decay_input) body(Neuron<T, false, false>{t, v, 1 / t});
+}
+
+// a * b + c, in one operation where the processor has it.
+inline float fused(float a, float b, float c) {
+#ifdef FP_FAST_FMAF
+    return std::fma(a, b, c);
+#else
+    return a * b + c;
+#endif
 }
 
 // exp by its Taylor series on [-ln 2 / 2, ln 2 / 2], in a form that compilers turn into vector code.
 inline float exponential(float x) {
     x = std::min(87.0f, std::max(-87.0f, x));
     const float n = std::nearbyint(x * 1.44269504f);
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
-    float p = 1.0f / 5040;
-    p = p * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    const float r = fused(n, 2.12194440e-4f, fused(n, -0.693359375f, x));  // ln 2 in two parts
+    float p = fused(1.0f / 720, r, 1.0f / 120);
+    p = fused(p, r, 1.0f / 24);
+    p = fused(p, r, 1.0f / 6);
+    p = fused(p, r, 0.5f);
+    p = fused(p, r, 1.0f);
+    p = fused(p, r, 1.0f);
     const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
     float power;
     std::memcpy(&power, &bits, sizeof power);
@@ -75,8 +83,11 @@ inline void for_runs(const Shape& s, int64_t chunk, Body body) {
     for (int64_t row = chunk * s.chunk(); row < end; ++row)
         for (int64_t group = 0; group < groups; ++group)
             for (int64_t lane = 0; lane < width; lane += kLanes)
-                body((row * groups + group) * width + lane, s.inner == 1 ? lane : group,
-                     std::min(kLanes, width - lane));
+                if (width - lane >= kLanes)  // a length known at compile time lets the compiler unroll
+                    body((row * groups + group) * width + lane, s.inner == 1 ? lane : group,
+                         std::integral_constant<int64_t, kLanes>());
+                else
+                    body((row * groups + group) * width + lane, s.inner == 1 ? lane : group, width - lane);
 }
 
 // scale and shift of each neuron of a run.
@@ -95,7 +106,7 @@ void statistics(const T* y, const Shape& s, double* mean, double* variance, int 
     for (int64_t chunk = 0; chunk < kChunks; ++chunk) {
         double* sums = &partial[chunk * width];
         double* squares = sums + s.channels;
-        for_runs(all, chunk, [&](int64_t offset, int64_t channel, int64_t length) {
+        for_runs(all, chunk, [&](int64_t offset, int64_t channel, auto length) {
             const T* run = y + offset;
             if (s.inner == 1) {
                 for (int64_t i = 0; i < length; ++i) {
@@ -154,7 +165,7 @@ void forward(const T* y, T* spikes, const Shape& s, const T* scale, const T* shi
     for (int64_t chunk = 0; chunk < kChunks; ++chunk) {
         T v[kLanes], a[kLanes], b[kLanes], x[kLanes];
         const Kind neuron = kind;
-        for_runs(s, chunk, [&](int64_t offset, int64_t channel, int64_t length) {
+        for_runs(s, chunk, [&](int64_t offset, int64_t channel, auto length) {
             if (scale) {
                 spread(s, scale, channel, length, a);
                 spread(s, shift, channel, length, b);
@@ -193,7 +204,7 @@ void backward(const T* y, const T* grad_spikes, T* grad, const Shape& s, const T
         const Kind neuron = kind;
         const T keep = T(1) - T(1) / neuron.tau;
         T v[kLanes], a[kLanes], b[kLanes], later[kLanes], total[kLanes], centred[kLanes], unused[kLanes];
-        for_runs(s, chunk, [&](int64_t offset, int64_t channel, int64_t length) {
+        for_runs(s, chunk, [&](int64_t offset, int64_t channel, auto length) {
             if (scale) {
                 spread(s, scale, channel, length, a);
                 spread(s, shift, channel, length, b);
@@ -222,7 +233,7 @@ void backward(const T* y, const T* grad_spikes, T* grad, const Shape& s, const T
                 const T* current = y + offset + (repeated ? 0 : t * step);
 #pragma omp simd
                 for (int64_t i = 0; i < length; ++i) {
-                    const T activation = 1 / (1 + exponential(-slope * (h[i] - neuron.v_threshold)));
+                    const T activation = 1 / (1 + exponential(slope * (neuron.v_threshold - h[i])));
                     const T surrogate = slope * activation * (1 - activation);
                     later[i] = arriving[i] * surrogate + neuron.kept(h[i], later[i] * keep);
                     const T g = neuron.to_input(later[i]);
@@ -270,7 +281,7 @@ void through_norm(const T* y, T* grad, const Shape& s, const T* scale, const dou
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t chunk = 0; chunk < kChunks; ++chunk) {
         T a[kLanes], b[kLanes], k[kLanes];
-        for_runs(s, chunk, [&](int64_t offset, int64_t channel, int64_t length) {
+        for_runs(s, chunk, [&](int64_t offset, int64_t channel, auto length) {
             spread(s, scale, channel, length, a);
             spread(s, slope.data(), channel, length, k);
             spread(s, offset_of.data(), channel, length, b);
