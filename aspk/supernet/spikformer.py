@@ -148,6 +148,13 @@ class Spikformer(nn.Module):
         )
         self.head = nn.Linear(config.embed_dim, classes)
 
+    def configure(self, config: SubnetConfig) -> None:
+        """Become another network with weights of the same shapes: other neurons, or another T."""
+        self.config = config
+        for block, own in zip(self.blocks, config.blocks, strict=True):
+            assert isinstance(block, Block)
+            block.config = own
+
     def forward(self, x: Tensor, observe: Observer = _nobody, *, per_step: bool = False) -> Tensor:
         """Logits [B, classes] of static images [B, C, H, W] or sequences [T, B, C, H, W].
 
