@@ -36,8 +36,8 @@ from aspk.space_file import load_space
 from aspk.supernet import Supernet, spikformer
 
 SETUPS = {  # space: image shape, batch size, rounds of steps, rounds with --quick
-    "tiny": ((1, 8, 8), 64, 40, 12),
-    "auto_spikformer": ((3, 32, 32), 4, 8, 2),
+    "tiny": ((1, 8, 8), 64, 42, 12),
+    "auto_spikformer": ((3, 32, 32), 4, 9, 3),
 }
 
 
@@ -144,9 +144,9 @@ def measure(space_name: str, rounds: int) -> dict[str, float]:
     seconds: dict[str | None, list[float]] = {name: [] for name in trainers}
     gaps = []
     for number in range(rounds + 1):
-        results = {
-            name: trainers[name].step(number) for name in sorted(trainers, key=str, reverse=number % 2 == 0)
-        }
+        first = number % len(trainers)  # who comes first builds the network's modules, and so for all
+        order = [*trainers][first:] + [*trainers][:first]
+        results = {name: trainers[name].step(number) for name in order}
         gaps += [abs(loss - results[None][0]) for loss, _ in results.values()]
         for name, (_, taken) in results.items():
             seconds[name] += [taken] if number else []  # the first round warms up
