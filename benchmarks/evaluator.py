@@ -1,10 +1,11 @@
 """Evaluating a population of networks, against evaluating each one alone with spikingjelly's layers.
 
 The baseline is how a careful user of the libraries would write it: the network of each candidate on its own,
-calibrated at its own T, spikingjelly's multi-step LIFNode for every neuron, batch normalisation as a layer, the
-image repeated T times, batches of 128; it counts nothing. aspk evaluates the whole population and counts every
-operation. Both run in one process in alternating order; figures are processor time, the ratio is above 1 where
-aspk needs less. What is compared are the same networks on the same images; how many predictions differ is printed.
+calibrated at its own T, spikingjelly's multi-step LIFNode for every neuron, batch normalisation as a layer,
+the image repeated T times, batches of 128, linear layers in the faster of two forms; it counts nothing. aspk
+evaluates the whole population and counts every operation. Both run in one process in alternating order;
+figures are processor time, the ratio is above 1 where aspk needs less. What is compared are the same networks
+on the same images; how many predictions differ is printed.
 
 ``small`` is the space fashion_small with the supernet that comes with aspk. ``paper`` is auto_spikformer on
 Fashion-MNIST at 32x32, with weights of ``--updates`` updates of the recipe ``cpu``, which are kept in
@@ -17,6 +18,7 @@ population by dense operations.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import resource
 import statistics
@@ -29,7 +31,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from training import spikingjelly_neurons
+from training import BASELINES, spikingjelly_layers
 
 from aspk import cost
 from aspk.checkpoint import load_supernet
@@ -87,14 +89,21 @@ class Bench:
 
     # ------------------------------------------------------------------ what is compared
 
+    @functools.cached_property
+    def form(self) -> str:
+        """The faster form of the baseline's linear layers, on the reference network."""
+        self.alone(self.space.reference, "linear")
+        seconds = {form: timed(lambda: self.alone(self.space.reference, form))[0] for form in BASELINES}  # noqa: B023
+        return min(seconds, key=seconds.__getitem__)
+
     @torch.no_grad()
-    def alone(self, config: SubnetConfig) -> Tensor:
+    def alone(self, config: SubnetConfig, form: str) -> Tensor:
         """The baseline: predictions of one network."""
 
         def repeated(images: Tensor) -> Tensor:
             return images.expand(config.time_steps, *images.shape).contiguous()
 
-        with spikingjelly_neurons():
+        with spikingjelly_layers(form):
             network = calibrate(self.supernet.extract(config), repeated(self.calibration))
             return torch.cat([network(repeated(part)).argmax(1) for part in self.images.split(_BATCH)])
 
@@ -105,7 +114,7 @@ class Bench:
         population = Population(self.supernet, configs, engine, statistics=statistics, count=count)
         population.calibrate(self.calibration)
         found: dict[SubnetConfig, list[Tensor]] = {config: [] for config in configs}
-        for part in self.images.split(min(engine.images, _BATCH if engine.name != "native" else 512)):
+        for part in self.images.split(engine.images):
             for config, logits in population.run(part).items():
                 found[config].append(logits.argmax(1))
         if count:
@@ -147,7 +156,8 @@ class Bench:
     def baseline_seconds(self, configs: Sequence[SubnetConfig]) -> tuple[float, dict[SubnetConfig, Tensor]]:
         """Processor time of the baseline on the population, scaled where only some of it was run."""
         sample = list(configs) if len(configs) <= self.setup.alone else self.spread(configs, self.setup.alone)
-        seconds, found = timed(lambda: {config: self.alone(config) for config in sample})
+        form = self.form
+        seconds, found = timed(lambda: {config: self.alone(config, form) for config in sample})
         share = sum(map(self.operations, configs)) / sum(map(self.operations, sample))
         return seconds * share, found
 
@@ -253,7 +263,8 @@ def measure(name: str, setup: Setup, options: argparse.Namespace) -> dict[str, o
     if not NativeEngine.available():
         raise SystemExit("no C++ compiler: nothing to measure")
     print(
-        f"{name}: {setup.images} images, statistics from {setup.calibration}, {torch.get_num_threads()} thread(s)"
+        f"{name}: {setup.images} images, statistics from {setup.calibration}, {torch.get_num_threads()} "
+        f"thread(s); the baseline's linear layers as {on.form}"
     )
     on.together(on.random(2), engine)  # compiles
     for size in setup.populations:
