@@ -36,7 +36,7 @@ _PIECE = 16  # images that an operation on its own works on at once
 _CACHE = 2**22  # bytes of states that a thread should hold at once
 _LAYER, _POOL, _ADD, _ATTEND, _TOKENS, _COUNT = range(6)  # kinds of operations
 _FIRE, _MOMENTS, _PRODUCTS = range(3)  # tasks of a layer
-_SPIKES, _RESIDUAL, _PATTERNS, _KEPT = range(4)  # its inputs
+_SPIKES, _RESIDUAL, _PATTERNS, _KEPT, _BITS = range(5)  # its inputs
 
 
 class Operation(ctypes.Structure):
@@ -176,18 +176,15 @@ class NativeEngine(Engine):
         if self._program:
             self._program.kept.append(weights)
         origin = x.origin if isinstance(x, Stream) else None
+        read = (x.spikes or x.added) if isinstance(x, Stream) else x
         return {
             "kind": _LAYER,
-            "input": _RESIDUAL
-            if isinstance(x, Stream)
-            else _PATTERNS
-            if by_patterns(layer.weight)
-            else _SPIKES,
+            "input": _input(layer, read),
             "window": layer.weight.shape[-1] if layer.weight.dim() == 4 else 1,
             "outputs": whole(len(layer.weight), self._dtype),
-            "stride": x.words if isinstance(x, Spikes) else 0,
+            "stride": read.words if isinstance(read, Spikes) else 0,
             "weights": weights.data_ptr(),
-            "read": x.bits.place if isinstance(x, Spikes) else x.added.place,
+            "read": read.bits.place if isinstance(read, Spikes) else read.place,
             "base": Place() if origin is None else self._kept_products(layer, origin).place,
         }
 
@@ -226,7 +223,7 @@ class NativeEngine(Engine):
             base=origin.added.place if origin else Place(),
             written=total.place,
         )
-        return Stream(of, total, Counts(counts[0], counts[1]), origin)
+        return Stream(of, total, Counts(counts[0], counts[1]), origin, None if x else spikes)
 
     def attend(self, qkv: Spikes, heads: int, scale: float, neurons: Neurons) -> Attention:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -312,6 +309,15 @@ class NativeEngine(Engine):
     def _take(self, of: Map, *shape: int, itemsize: int) -> Buffer:
         memory = self._tensors if self._program is None else self._program.memory
         return memory.take(of.images, *shape, itemsize=itemsize)
+
+
+def _input(layer: Layer, read: Spikes | Buffer) -> int:
+    """How the kernel reads a layer's input."""
+    if not isinstance(read, Spikes):
+        return _RESIDUAL
+    if layer.weight.dim() == 2:
+        return _BITS
+    return _PATTERNS if by_patterns(layer.weight) else _SPIKES
 
 
 def _first_products(layer: Layer, images: Tensor) -> Tensor:

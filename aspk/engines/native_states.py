@@ -118,6 +118,7 @@ class Stream:
         added: [images, steps, tokens, channels] in uint8.
         counts: of the whole stream.
         origin: the stem's part; None if ``added`` is all there is.
+        spikes: what is added, where that is one layer's spikes.
         products: kept products with ``added``, by layer; None keeps none.
     """
 
@@ -125,6 +126,7 @@ class Stream:
     added: Buffer
     counts: Counts
     origin: Stream | None = None
+    spikes: Spikes | None = None
     products: dict[tuple[object, ...], Buffer] | None = None
 
 

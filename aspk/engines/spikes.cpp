@@ -193,6 +193,7 @@ enum class Input {
     kResidual,  // the same, times the events' values
     kPatterns,  // of few channels: one row for each pattern of four, summed in advance
     kProducts,  // nothing: the base is all
+    kBits,      // as kSpikes, for linear layers
 };
 constexpr int64_t kPattern = 4;        // channels of a pattern
 constexpr int64_t kFewChannels = 16;   // that are looked up by patterns,
@@ -252,6 +253,37 @@ template <typename T, int V, bool kValued> struct EventInput {
             const Vector<T> part = load(row + j * kLanes<T>);
             sum[j] += kValued ? part * events.values[e] : part;
         }
+    }
+};
+
+// The same of the spikes of a linear layer, without a list of them.
+template <typename T, int V> struct BitInput {
+    Map map;
+    const T* weights;
+    const uint64_t* bits;
+    int64_t stride;
+
+    void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        const uint64_t* row = bits + ((step * map.height + y) * map.width + x) * stride;
+        bool second = false;
+        for (int64_t first = 0; first < map.channels; first += kWord) {
+            const T* rows = weights + first * (V * kLanes<T>);
+            uint64_t word = part_word(row, 0, map.channels, first);
+            if (word && second) add_row(rows, word, odd);
+            second = false;
+            while (word) {
+                add_row(rows, word, even);
+                second = !word;
+                if (word) add_row(rows, word, odd);
+            }
+        }
+    }
+
+    // Adds the row of the first spike, and takes it away.
+    static void add_row(const T* rows, uint64_t& word, Vector<T> (&sum)[V]) {
+        const T* row = rows + __builtin_ctzll(word) * int64_t{V * kLanes<T>};
+        word &= word - 1;
+        for (int j = 0; j < V; ++j) sum[j] += load(row + j * kLanes<T>);
     }
 };
 
@@ -357,6 +389,9 @@ void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, c
     if constexpr (input == Input::kPatterns) {
         if constexpr (V * kLanes<T> <= kFewOutputs && task != Task::kProducts)
             run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
+    } else if constexpr (input == Input::kBits) {
+        const BitInput<T, V> source{map, layer.weights + map.channels * tile * kTile, image.bits, image.stride};
+        run_tile<T, V, task>(map, layer, source, image, tile, counts);
     } else if constexpr (input == Input::kProducts) {
         if constexpr (task == Task::kFire) run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, tile, counts);
     } else {
@@ -396,6 +431,7 @@ void run_task(const Map& map, const Layer<T>& layer, const std::vector<Events<T>
     if (input == Input::kResidual) run_layer<T, Input::kResidual, task>(map, layer, events, images, counts);
     if (input == Input::kPatterns) run_layer<T, Input::kPatterns, task>(map, layer, events, images, counts);
     if (input == Input::kProducts) run_layer<T, Input::kProducts, task>(map, layer, events, images, counts);
+    if (input == Input::kBits) run_layer<T, Input::kBits, task>(map, layer, events, images, counts);
 }
 
 // ------------------------------------------------------------------------------------------- attention
