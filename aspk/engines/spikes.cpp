@@ -117,6 +117,7 @@ inline int64_t count_bits(const uint64_t* words, int64_t length) {
 template <typename T> struct Events {
     std::vector<int32_t> starts, channels;  // channels: column * C + channel, so that a row of pixels is one run
     std::vector<T> values;                  // of the residual stream; spikes are ones
+    std::vector<int32_t> word_starts;       // where each word of each row begins
 };
 
 constexpr int64_t kSlack = 64;  // events that may be written beyond the last
@@ -169,10 +170,12 @@ __attribute__((noinline)) void find_events(const Map& map, const uint64_t* spike
     events.starts.resize(map.rows() + 1);
     events.channels.resize(map.rows() * map.channels + kSlack);
     if (residual) events.values.resize(map.rows() * map.channels + kSlack);
+    events.word_starts.clear();
     int32_t count = 0;
     for (int64_t row = 0, column = 0; row < map.rows(); ++row, column = column + 1 == map.width ? 0 : column + 1) {
         events.starts[row] = count;
         for (int64_t first = 0; first < map.channels; first += kWord) {
+            if (residual) events.word_starts.push_back(count);
             const int64_t length = map.channels - first;
             const uint8_t* x = residual ? residual + row * map.channels + first : nullptr;
             const uint64_t bits = residual ? nonzero(x, length) : part_word(spikes + row * stride, 0, map.channels, first);
@@ -181,6 +184,7 @@ __attribute__((noinline)) void find_events(const Map& map, const uint64_t* spike
         }
     }
     events.starts[map.rows()] = count;
+    events.word_starts.push_back(count);
 }
 
 // ------------------------------------------------------------------------------------------- layers
@@ -198,6 +202,7 @@ enum class Input {
 constexpr int64_t kPattern = 4;        // channels of a pattern
 constexpr int64_t kFewChannels = 16;   // that are looked up by patterns,
 constexpr int64_t kFewOutputs = 32;    // for at most so many outputs
+constexpr int64_t kNarrow = 128;       // channels of a residual stream whose weights fit into the smallest cache
 
 inline int64_t patterns_of(int64_t channels) { return (channels + kPattern - 1) / kPattern; }
 
@@ -213,8 +218,9 @@ template <typename T> struct Layer {
 template <typename T> struct Image {
     const uint64_t* bits;  // input spikes
     int64_t stride;        // words in a row of them
-    const T* base;         // products to add to, [steps (or one for all), positions, outputs], or null
-    bool repeated;         // whether there is one for all
+    const T* base;         // products to add to, [steps (or one for all), positions, base_width], or null
+    int64_t base_width;    // of all tiles, or of one
+    bool repeated;         // whether there is one for all steps
     uint64_t* spikes;      // [steps, positions, words]
     double* sums;          // of products and of their squares, [2, outputs]
     T* products;           // [steps, positions, outputs]
@@ -237,6 +243,9 @@ template <typename T, int V, bool kValued> struct EventInput {
             add_run(starts[left], starts[right + 1], origin, even, odd);
         }
     }
+
+    // Weights of channel 0 for a linear layer's position.
+    const T* origin(int64_t row) const { return weights - row % map.width * map.channels * (V * kLanes<T>); }
 
     void add_run(int32_t from, int32_t to, const T* origin, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
         const int32_t* channels = events.channels.data();
@@ -337,7 +346,7 @@ void run_tile(const Map& map, const Layer<T>& layer, const Source& source, const
             for (int64_t step = 0; step < map.steps; ++step) {
                 const int64_t row = (step * map.height + y) * map.width + x;
                 Vector<T> current[V] = {}, odd[V] = {};
-                const T* base = image.base + (image.repeated ? y * map.width + x : row) * outputs + first;
+                const T* base = image.base + (image.repeated ? y * map.width + x : row) * image.base_width;
                 if (image.base)
                     for (int j = 0; j < V; ++j) current[j] = load(base + j * L);
                 source.add(step, y, x, current, odd);
@@ -383,9 +392,31 @@ void run_patterns(const Map& map, const Layer<T>& layer, const Image<T>& image, 
     }
 }
 
+// Products of a wide residual stream, [rows, outputs of the tile]: one word of channels after the other, so that
+// its weights stay in the smallest cache for all rows.
+template <typename T, int V>
+const T* add_by_words(const Map& map, const EventInput<T, V, true>& source, const Image<T>& image,
+                      std::vector<T>& sums) {
+    constexpr int L = kLanes<T>;
+    const int64_t words = map.words();
+    sums.resize(map.rows() * V * L);
+    for (int64_t word = 0; word < words; ++word)
+        for (int64_t row = 0; row < map.rows(); ++row) {
+            T* out = &sums[row * V * L];
+            const T* before = word ? out : image.base ? image.base + row * image.base_width : nullptr;
+            Vector<T> even[V] = {}, odd[V] = {};
+            if (before)
+                for (int j = 0; j < V; ++j) even[j] = load(before + j * L);
+            const int32_t* starts = &source.events.word_starts[row * words + word];
+            source.add_run(starts[0], starts[1], source.origin(row), even, odd);
+            for (int j = 0; j < V; ++j) store(out + j * L, even[j] + odd[j]);
+        }
+    return sums.data();
+}
+
 template <typename T, int V, Input input, Task task>
 void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
-               int64_t* counts) {
+               int64_t* counts, std::vector<T>& sums) {
     if constexpr (input == Input::kPatterns) {
         if constexpr (V * kLanes<T> <= kFewOutputs && task != Task::kProducts)
             run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
@@ -397,41 +428,52 @@ void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, c
     } else {
         const T* weights = layer.weights + layer.window * layer.window * map.channels * tile * kTile;
         const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
+        if constexpr (input == Input::kResidual) {
+            if (map.channels > kNarrow) {
+                Image<T> summed = image;
+                summed.base = add_by_words<T, V>(map, source, image, sums);
+                summed.base_width = V * kLanes<T>;
+                return run_tile<T, V, task>(map, layer, NoInput<T, V>{}, summed, tile, counts);
+            }
+        }
         run_tile<T, V, task>(map, layer, source, image, tile, counts);
     }
 }
 
 template <typename T, int V, Input input, Task task>
 void run_vectors(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
-                 int64_t* counts, int vectors) {
+                 int64_t* counts, std::vector<T>& sums, int vectors) {
     if constexpr (V > 0) {
         if (vectors == V)
-            run_input<T, V, input, task>(map, layer, events, image, tile, counts);
+            run_input<T, V, input, task>(map, layer, events, image, tile, counts, sums);
         else
-            run_vectors<T, V - 1, input, task>(map, layer, events, image, tile, counts, vectors);
+            run_vectors<T, V - 1, input, task>(map, layer, events, image, tile, counts, sums, vectors);
     }
 }
 
 // Tile by tile, so that a tile's weights stay in the cache for all images.
 template <typename T, Input input, Task task>
 void run_layer(const Map& map, const Layer<T>& layer, const std::vector<Events<T>>& events,
-               const std::vector<Image<T>>& images, int64_t* counts) {
+               const std::vector<Image<T>>& images, int64_t* counts, std::vector<T>& sums) {
     for (int64_t tile = 0; tile * kTile < layer.outputs; ++tile) {
         const int vectors = static_cast<int>(std::min(kTile, layer.outputs - tile * kTile) / kLanes<T>);
-        for (size_t i = 0; i < images.size(); ++i)
-            run_vectors<T, static_cast<int>(kTile) / kLanes<T>, input, task>(map, layer, events[i], images[i], tile,
-                                                                           counts, vectors);
+        for (size_t i = 0; i < images.size(); ++i) {
+            Image<T> image = images[i];
+            if (image.base) image.base += tile * kTile;
+            run_vectors<T, static_cast<int>(kTile) / kLanes<T>, input, task>(map, layer, events[i], image, tile, counts,
+                                                                           sums, vectors);
+        }
     }
 }
 
 template <typename T, Task task>
 void run_task(const Map& map, const Layer<T>& layer, const std::vector<Events<T>>& events,
-              const std::vector<Image<T>>& images, int64_t* counts, Input input) {
-    if (input == Input::kSpikes) run_layer<T, Input::kSpikes, task>(map, layer, events, images, counts);
-    if (input == Input::kResidual) run_layer<T, Input::kResidual, task>(map, layer, events, images, counts);
-    if (input == Input::kPatterns) run_layer<T, Input::kPatterns, task>(map, layer, events, images, counts);
-    if (input == Input::kProducts) run_layer<T, Input::kProducts, task>(map, layer, events, images, counts);
-    if (input == Input::kBits) run_layer<T, Input::kBits, task>(map, layer, events, images, counts);
+              const std::vector<Image<T>>& images, int64_t* counts, std::vector<T>& sums, Input input) {
+    if (input == Input::kSpikes) run_layer<T, Input::kSpikes, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kResidual) run_layer<T, Input::kResidual, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kPatterns) run_layer<T, Input::kPatterns, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kProducts) run_layer<T, Input::kProducts, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kBits) run_layer<T, Input::kBits, task>(map, layer, events, images, counts, sums);
 }
 
 // ------------------------------------------------------------------------------------------- attention
@@ -697,6 +739,7 @@ template <typename T> struct Scratch {
     std::vector<Events<T>> events;
     std::vector<Image<T>> images;
     Attention<T> attention;
+    std::vector<T> sums;
     std::vector<int64_t> counts;
 };
 
@@ -729,14 +772,14 @@ void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch)
             const uint8_t* residual = input == Input::kResidual ? piece.at<uint8_t>(op.read, i) : nullptr;
             if (input == Input::kSpikes || input == Input::kResidual)
                 find_events(map, bits, op.stride, residual, scratch.events[i]);
-            scratch.images.push_back({bits, op.stride, piece.at<T>(op.base, i), op.repeated != 0,
+            scratch.images.push_back({bits, op.stride, piece.at<T>(op.base, i), op.outputs, op.repeated != 0,
                                       piece.at<uint64_t>(op.written, i), piece.at<double>(op.written, i),
                                       piece.at<T>(op.written, i)});
         }
         const Task task = static_cast<Task>(op.task);
-        if (task == Task::kFire) run_task<T, Task::kFire>(map, layer, scratch.events, scratch.images, counts, input);
-        if (task == Task::kMoments) run_task<T, Task::kMoments>(map, layer, scratch.events, scratch.images, counts, input);
-        if (task == Task::kProducts) run_task<T, Task::kProducts>(map, layer, scratch.events, scratch.images, counts, input);
+        if (task == Task::kFire) run_task<T, Task::kFire>(map, layer, scratch.events, scratch.images, counts, scratch.sums, input);
+        if (task == Task::kMoments) run_task<T, Task::kMoments>(map, layer, scratch.events, scratch.images, counts, scratch.sums, input);
+        if (task == Task::kProducts) run_task<T, Task::kProducts>(map, layer, scratch.events, scratch.images, counts, scratch.sums, input);
     }
     for (int64_t i = 0; op.kind != kLayer && i < piece.number; ++i) {
         const uint64_t* bits = piece.at<uint64_t>(op.read, i);
