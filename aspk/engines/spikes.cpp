@@ -170,12 +170,12 @@ __attribute__((noinline)) void find_events(const Map& map, const uint64_t* spike
     events.starts.resize(map.rows() + 1);
     events.channels.resize(map.rows() * map.channels + kSlack);
     if (residual) events.values.resize(map.rows() * map.channels + kSlack);
-    events.word_starts.clear();
+    events.word_starts.resize(map.rows() * map.words() + 1);
     int32_t count = 0;
     for (int64_t row = 0, column = 0; row < map.rows(); ++row, column = column + 1 == map.width ? 0 : column + 1) {
         events.starts[row] = count;
         for (int64_t first = 0; first < map.channels; first += kWord) {
-            if (residual) events.word_starts.push_back(count);
+            events.word_starts[row * map.words() + first / kWord] = count;
             const int64_t length = map.channels - first;
             const uint8_t* x = residual ? residual + row * map.channels + first : nullptr;
             const uint64_t bits = residual ? nonzero(x, length) : part_word(spikes + row * stride, 0, map.channels, first);
@@ -184,7 +184,7 @@ __attribute__((noinline)) void find_events(const Map& map, const uint64_t* spike
         }
     }
     events.starts[map.rows()] = count;
-    events.word_starts.push_back(count);
+    events.word_starts[map.rows() * map.words()] = count;
 }
 
 // ------------------------------------------------------------------------------------------- layers
@@ -202,7 +202,8 @@ enum class Input {
 constexpr int64_t kPattern = 4;        // channels of a pattern
 constexpr int64_t kFewChannels = 16;   // that are looked up by patterns,
 constexpr int64_t kFewOutputs = 32;    // for at most so many outputs
-constexpr int64_t kNarrow = 128;       // channels of a residual stream whose weights fit into the smallest cache
+constexpr int64_t kSmallCache = 48 << 10;  // bytes of weights that stay in a core's smallest cache
+constexpr int64_t kManyEvents = 8;         // in a word of channels, on average
 
 inline int64_t patterns_of(int64_t channels) { return (channels + kPattern - 1) / kPattern; }
 
@@ -244,8 +245,14 @@ template <typename T, int V, bool kValued> struct EventInput {
         }
     }
 
-    // Weights of channel 0 for a linear layer's position.
-    const T* origin(int64_t row) const { return weights - row % map.width * map.channels * (V * kLanes<T>); }
+    // The events of one word of one position of the window.
+    void add_word(int64_t step, int64_t y, int64_t x, int64_t dy, int64_t dx, int64_t word, Vector<T> (&even)[V],
+                  Vector<T> (&odd)[V]) const {
+        const int64_t reach = window / 2, row = (step * map.height + y + dy) * map.width + x + dx;
+        const int32_t* starts = &events.word_starts[row * map.words() + word];
+        const T* origin = weights + ((dy + reach) * window + reach - x) * map.channels * (V * kLanes<T>);
+        add_run(starts[0], starts[1], origin, even, odd);
+    }
 
     void add_run(int32_t from, int32_t to, const T* origin, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
         const int32_t* channels = events.channels.data();
@@ -392,25 +399,35 @@ void run_patterns(const Map& map, const Layer<T>& layer, const Image<T>& image, 
     }
 }
 
-// Products of a wide residual stream, [rows, outputs of the tile]: one word of channels after the other, so that
-// its weights stay in the smallest cache for all rows.
-template <typename T, int V>
-const T* add_by_words(const Map& map, const EventInput<T, V, true>& source, const Image<T>& image,
+// Whether a tile's weights are too large for the smallest cache, and an image's events enough to go through them
+// word by word. Knows nothing of the outputs, on which no output may depend.
+template <typename T> bool by_words(const Map& map, int64_t window, const Events<T>& events) {
+    const int64_t bytes = window * window * map.channels * kTile * sizeof(T);
+    return bytes > kSmallCache && events.starts.back() >= kManyEvents * map.rows() * map.words();
+}
+
+// Products of an image, [rows, outputs of the tile]: one word of channels after the other, so that its weights stay
+// in the smallest cache for all rows.
+template <typename T, int V, bool kValued>
+const T* add_by_words(const Map& map, const EventInput<T, V, kValued>& source, const Image<T>& image,
                       std::vector<T>& sums) {
     constexpr int L = kLanes<T>;
-    const int64_t words = map.words();
+    const int64_t reach = source.window / 2;
     sums.resize(map.rows() * V * L);
-    for (int64_t word = 0; word < words; ++word)
-        for (int64_t row = 0; row < map.rows(); ++row) {
-            T* out = &sums[row * V * L];
-            const T* before = word ? out : image.base ? image.base + row * image.base_width : nullptr;
-            Vector<T> even[V] = {}, odd[V] = {};
-            if (before)
-                for (int j = 0; j < V; ++j) even[j] = load(before + j * L);
-            const int32_t* starts = &source.events.word_starts[row * words + word];
-            source.add_run(starts[0], starts[1], source.origin(row), even, odd);
-            for (int j = 0; j < V; ++j) store(out + j * L, even[j] + odd[j]);
-        }
+    for (int64_t row = 0; row < map.rows(); ++row)
+        for (int j = 0; j < V * L; ++j) sums[row * V * L + j] = image.base ? image.base[row * image.base_width + j] : T(0);
+    for (int64_t dy = -reach; dy <= reach; ++dy)
+        for (int64_t dx = -reach; dx <= reach; ++dx)
+            for (int64_t word = 0; word < map.words(); ++word)
+                for (int64_t step = 0; step < map.steps; ++step)
+                    for (int64_t y = std::max<int64_t>(0, -dy); y < map.height - std::max<int64_t>(0, dy); ++y)
+                        for (int64_t x = std::max<int64_t>(0, -dx); x < map.width - std::max<int64_t>(0, dx); ++x) {
+                            T* out = &sums[((step * map.height + y) * map.width + x) * V * L];
+                            Vector<T> even[V], odd[V] = {};
+                            for (int j = 0; j < V; ++j) even[j] = load(out + j * L);
+                            source.add_word(step, y, x, dy, dx, word, even, odd);
+                            for (int j = 0; j < V; ++j) store(out + j * L, even[j] + odd[j]);
+                        }
     return sums.data();
 }
 
@@ -428,13 +445,11 @@ void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, c
     } else {
         const T* weights = layer.weights + layer.window * layer.window * map.channels * tile * kTile;
         const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
-        if constexpr (input == Input::kResidual) {
-            if (map.channels > kNarrow) {
-                Image<T> summed = image;
-                summed.base = add_by_words<T, V>(map, source, image, sums);
-                summed.base_width = V * kLanes<T>;
-                return run_tile<T, V, task>(map, layer, NoInput<T, V>{}, summed, tile, counts);
-            }
+        if (by_words(map, layer.window, events)) {
+            Image<T> summed = image;
+            summed.base = add_by_words(map, source, image, sums);
+            summed.base_width = V * kLanes<T>;
+            return run_tile<T, V, task>(map, layer, NoInput<T, V>{}, summed, tile, counts);
         }
         run_tile<T, V, task>(map, layer, source, image, tile, counts);
     }
