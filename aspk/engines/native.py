@@ -32,6 +32,8 @@ from aspk.supernet.neurons import Neurons
 SOURCE = Path(__file__).with_name("spikes.cpp")
 _WORD = 64  # channels in a word of spikes
 _COUNTS = 5  # an operation counts at most for each step
+_PARTS = 2  # layers whose spikes are read one after the other, not as their sum
+_NARROW = 128  # channels of a stream that is read so
 _PIECE = 16  # images that an operation on its own works on at once
 _CACHE = 2**22  # bytes of states that a thread should hold at once
 _LAYER, _POOL, _ADD, _ATTEND, _TOKENS, _COUNT = range(6)  # kinds of operations
@@ -176,7 +178,8 @@ class NativeEngine(Engine):
         if self._program:
             self._program.kept.append(weights)
         origin = x.origin if isinstance(x, Stream) else None
-        read = (x.spikes or x.added) if isinstance(x, Stream) else x
+        spikes = (x,) if isinstance(x, Spikes) else x.spikes if x.map.channels <= _NARROW else ()
+        read = spikes[0] if spikes else x.added  # type: ignore[union-attr]  # a stream
         return {
             "kind": _LAYER,
             "input": _input(layer, read),
@@ -185,6 +188,7 @@ class NativeEngine(Engine):
             "stride": read.words if isinstance(read, Spikes) else 0,
             "weights": weights.data_ptr(),
             "read": read.bits.place if isinstance(read, Spikes) else read.place,
+            "added": spikes[1].bits.place if len(spikes) > 1 else Place(),
             "base": Place() if origin is None else self._kept_products(layer, origin).place,
         }
 
@@ -223,7 +227,8 @@ class NativeEngine(Engine):
             base=origin.added.place if origin else Place(),
             written=total.place,
         )
-        return Stream(of, total, Counts(counts[0], counts[1]), origin, None if x else spikes)
+        parts = (*(x.spikes if x else ()), spikes) if x is None or x.spikes else ()
+        return Stream(of, total, Counts(counts[0], counts[1]), origin, parts if len(parts) <= _PARTS else ())
 
     def attend(self, qkv: Spikes, heads: int, scale: float, neurons: Neurons) -> Attention:
         """See :class:`~aspk.engines.base.Engine`."""

@@ -20,7 +20,9 @@ def whole(outputs: int, dtype: torch.dtype) -> int:
 
 def by_patterns(weight: Tensor) -> bool:
     """Whether a layer looks sums of four channels up: with few channels that beats following events."""
-    return weight.dim() == 4 and weight.shape[1] <= _FEW_CHANNELS and len(weight) <= _FEW_OUTPUTS
+    vectors = whole(len(weight), weight.dtype) * weight.itemsize // _VECTOR
+    few = weight.dim() == 4 and weight.shape[1] <= _FEW_CHANNELS and len(weight) <= _FEW_OUTPUTS
+    return few and vectors.bit_count() == 1
 
 
 def packed(weight: Tensor) -> Tensor:

@@ -218,6 +218,7 @@ template <typename T> struct Layer {
 // One image's part of what a layer reads and writes.
 template <typename T> struct Image {
     const uint64_t* bits;  // input spikes
+    const uint64_t* more;  // spikes of another layer that are added to them, or null
     int64_t stride;        // words in a row of them
     const T* base;         // products to add to, [steps (or one for all), positions, base_width], or null
     int64_t base_width;    // of all tiles, or of one
@@ -272,27 +273,35 @@ template <typename T, int V, bool kValued> struct EventInput {
     }
 };
 
-// The same of the spikes of a linear layer, without a list of them.
+// The same of the spikes of a linear layer, without a list of them; of one or two layers' spikes.
 template <typename T, int V> struct BitInput {
     Map map;
     const T* weights;
-    const uint64_t* bits;
+    const uint64_t *bits, *more;  // more may be null
     int64_t stride;
 
     void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
-        const uint64_t* row = bits + ((step * map.height + y) * map.width + x) * stride;
-        bool second = false;
+        const int64_t at = ((step * map.height + y) * map.width + x) * stride;
+        const bool second = add_rows(bits + at, false, even, odd);
+        if (more) add_rows(more + at, second, even, odd);
+    }
+
+    // Takes even and odd in turns, from `second` on; returns whose turn it is then.
+    bool add_rows(const uint64_t* row, bool second, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
         for (int64_t first = 0; first < map.channels; first += kWord) {
             const T* rows = weights + first * (V * kLanes<T>);
             uint64_t word = part_word(row, 0, map.channels, first);
-            if (word && second) add_row(rows, word, odd);
-            second = false;
+            if (word && second) {
+                add_row(rows, word, odd);
+                second = false;
+            }
             while (word) {
                 add_row(rows, word, even);
                 second = !word;
                 if (word) add_row(rows, word, odd);
             }
         }
+        return second;
     }
 
     // Adds the row of the first spike, and takes it away.
@@ -329,10 +338,13 @@ template <typename T, int V, int P> struct PatternInput {
     }
 
     void add_pixel(const uint64_t* centre, int64_t window, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
-        uint64_t word = centre[((window / 3 - 1) * map.width + window % 3 - 1) * stride];
+        constexpr uint64_t kRow = V * kVectorBytes, kPatterns = 1 << kPattern;
+        static_assert((kRow & (kRow - 1)) == 0, "a pattern's place is cut out of the shifted word");
+        const char* tables = reinterpret_cast<const char*>(weights) + window * P * kPatterns * kRow;
+        uint64_t places = centre[((window / 3 - 1) * map.width + window % 3 - 1) * stride] * kRow;
 #pragma GCC unroll 4
-        for (int64_t p = 0; p < P; ++p, word >>= kPattern) {
-            const T* sums = weights + (((window * P + p) << kPattern) + (word & 15)) * (V * kLanes<T>);
+        for (int64_t p = 0; p < P; ++p, places >>= kPattern, tables += kPatterns * kRow) {
+            const T* sums = reinterpret_cast<const T*>(tables + (places & (kPatterns - 1) * kRow));
             for (int j = 0; j < V; ++j) ((window * P + p) % 2 ? odd : even)[j] += load(sums + j * kLanes<T>);
         }
     }
@@ -435,10 +447,11 @@ template <typename T, int V, Input input, Task task>
 void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
                int64_t* counts, std::vector<T>& sums) {
     if constexpr (input == Input::kPatterns) {
-        if constexpr (V * kLanes<T> <= kFewOutputs && task != Task::kProducts)
+        if constexpr (V * kLanes<T> <= kFewOutputs && (V & (V - 1)) == 0 && task != Task::kProducts)
             run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
     } else if constexpr (input == Input::kBits) {
-        const BitInput<T, V> source{map, layer.weights + map.channels * tile * kTile, image.bits, image.stride};
+        const T* weights = layer.weights + map.channels * tile * kTile;
+        const BitInput<T, V> source{map, weights, image.bits, image.more, image.stride};
         run_tile<T, V, task>(map, layer, source, image, tile, counts);
     } else if constexpr (input == Input::kProducts) {
         if constexpr (task == Task::kFire) run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, tile, counts);
@@ -787,7 +800,7 @@ void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch)
             const uint8_t* residual = input == Input::kResidual ? piece.at<uint8_t>(op.read, i) : nullptr;
             if (input == Input::kSpikes || input == Input::kResidual)
                 find_events(map, bits, op.stride, residual, scratch.events[i]);
-            scratch.images.push_back({bits, op.stride, piece.at<T>(op.base, i), op.outputs, op.repeated != 0,
+            scratch.images.push_back({bits, piece.at<uint64_t>(op.added, i), op.stride, piece.at<T>(op.base, i), op.outputs, op.repeated != 0,
                                       piece.at<uint64_t>(op.written, i), piece.at<double>(op.written, i),
                                       piece.at<T>(op.written, i)});
         }
