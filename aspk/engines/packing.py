@@ -28,6 +28,8 @@ def by_patterns(weight: Tensor) -> bool:
 def packed(weight: Tensor) -> Tensor:
     """Weights as tiles of [inputs (row by row of the window), outputs], one behind the other.
 
+    A linear layer's inputs are followed by a row of zeros.
+
     Args:
         weight: [outputs, inputs], or [outputs, inputs, 3, 3].
     """
@@ -35,7 +37,8 @@ def packed(weight: Tensor) -> Tensor:
     if by_patterns(weight):
         rows = _pattern_sums(weight)
     else:
-        rows = weight.permute(2, 3, 1, 0).flatten(0, 2) if weight.dim() == 4 else weight.T  # [9*C, O]
+        conv = weight.dim() == 4
+        rows = weight.permute(2, 3, 1, 0).flatten(0, 2) if conv else F.pad(weight.T, (0, 0, 0, 1))  # [9*C, O]
     rows = F.pad(rows, (0, whole(rows.shape[1], rows.dtype) - rows.shape[1]))
     return torch.cat([tile.flatten() for tile in torch.split(rows, _TILE, dim=1)])
 

@@ -208,7 +208,9 @@ constexpr int64_t kManyEvents = 8;         // in a word of channels, on average
 inline int64_t patterns_of(int64_t channels) { return (channels + kPattern - 1) / kPattern; }
 
 template <typename T> struct Layer {
-    const T* weights;         // tiles of [rows, outputs of the tile]; a row is an input, or one of its patterns
+    // Tiles of [rows, outputs of the tile]; a row is an input, or a pattern of inputs. Linear layers have one more, of
+    // zeros.
+    const T* weights;
     int64_t window, outputs;  // outputs in whole vectors
     const T* scale;           // [outputs]
     const T* shift;           // [outputs]
@@ -282,31 +284,27 @@ template <typename T, int V> struct BitInput {
 
     void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
         const int64_t at = ((step * map.height + y) * map.width + x) * stride;
-        const bool second = add_rows(bits + at, false, even, odd);
-        if (more) add_rows(more + at, second, even, odd);
+        add_rows(bits + at, even, odd);
+        if (more) add_rows(more + at, even, odd);
     }
 
-    // Takes even and odd in turns, from `second` on; returns whose turn it is then.
-    bool add_rows(const uint64_t* row, bool second, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+    // Four at a time, if need be with the row of zeros behind the last: how often is easier to foresee.
+    void add_rows(const uint64_t* row, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
         for (int64_t first = 0; first < map.channels; first += kWord) {
             const T* rows = weights + first * (V * kLanes<T>);
-            uint64_t word = part_word(row, 0, map.channels, first);
-            if (word && second) {
-                add_row(rows, word, odd);
-                second = false;
-            }
-            while (word) {
-                add_row(rows, word, even);
-                second = !word;
-                if (word) add_row(rows, word, odd);
+            const int64_t zeros = map.channels - first;
+            for (uint64_t word = part_word(row, 0, map.channels, first); word;) {
+                add_row(rows, zeros, word, even);
+                add_row(rows, zeros, word, odd);
+                add_row(rows, zeros, word, even);
+                add_row(rows, zeros, word, odd);
             }
         }
-        return second;
     }
 
     // Adds the row of the first spike, and takes it away.
-    static void add_row(const T* rows, uint64_t& word, Vector<T> (&sum)[V]) {
-        const T* row = rows + __builtin_ctzll(word) * int64_t{V * kLanes<T>};
+    static void add_row(const T* rows, int64_t zeros, uint64_t& word, Vector<T> (&sum)[V]) {
+        const T* row = rows + (word ? __builtin_ctzll(word) : zeros) * (V * kLanes<T>);
         word &= word - 1;
         for (int j = 0; j < V; ++j) sum[j] += load(row + j * kLanes<T>);
     }
@@ -450,13 +448,14 @@ void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, c
         if constexpr (V * kLanes<T> <= kFewOutputs && (V & (V - 1)) == 0 && task != Task::kProducts)
             run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
     } else if constexpr (input == Input::kBits) {
-        const T* weights = layer.weights + map.channels * tile * kTile;
+        const T* weights = layer.weights + (map.channels + 1) * tile * kTile;
         const BitInput<T, V> source{map, weights, image.bits, image.more, image.stride};
         run_tile<T, V, task>(map, layer, source, image, tile, counts);
     } else if constexpr (input == Input::kProducts) {
         if constexpr (task == Task::kFire) run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, tile, counts);
     } else {
-        const T* weights = layer.weights + layer.window * layer.window * map.channels * tile * kTile;
+        const int64_t rows = layer.window * layer.window * map.channels + (layer.window == 1);
+        const T* weights = layer.weights + rows * tile * kTile;
         const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
         if (by_words(map, layer.window, events)) {
             Image<T> summed = image;
