@@ -698,17 +698,24 @@ void count(const Map& map, const uint64_t* spikes, int64_t stride, int64_t* coun
 // 3x3 pooling with stride 2 and padding 1: a pixel fires if one of its window does. counts: of the pooled spikes.
 void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int64_t* counts) {
     const Map to{map.steps, (map.height + 1) / 2, (map.width + 1) / 2, map.channels};
-    const int64_t words = map.words();
-    for (int64_t step = 0; step < map.steps; ++step)
-        for (int64_t y = 0; y < to.height; ++y)
+    const int64_t words = map.words(), line = to.width * words;
+    std::vector<uint64_t> across(map.height * line);  // of a step, pooled along the rows
+    for (int64_t step = 0; step < map.steps; ++step) {
+        for (int64_t i = 0; i < map.height; ++i)
             for (int64_t x = 0; x < to.width; ++x) {
-                uint64_t* out = pooled + ((step * to.height + y) * to.width + x) * words;
-                std::fill(out, out + words, 0);
-                for (int64_t i = std::max<int64_t>(2 * y - 1, 0); i <= std::min(2 * y + 1, map.height - 1); ++i)
-                    for (int64_t j = std::max<int64_t>(2 * x - 1, 0); j <= std::min(2 * x + 1, map.width - 1); ++j)
-                        for (int64_t w = 0; w < words; ++w)
-                            out[w] |= spikes[((step * map.height + i) * map.width + j) * words + w];
+                const uint64_t* row = spikes + (step * map.height + i) * map.width * words;
+                const int64_t left = std::max<int64_t>(2 * x - 1, 0), right = std::min(2 * x + 1, map.width - 1);
+                for (int64_t w = 0; w < words; ++w)
+                    across[i * line + x * words + w] =
+                        row[left * words + w] | row[2 * x * words + w] | row[right * words + w];
             }
+        for (int64_t y = 0; y < to.height; ++y) {
+            const int64_t above = std::max<int64_t>(2 * y - 1, 0), below = std::min(2 * y + 1, map.height - 1);
+            uint64_t* out = pooled + (step * to.height + y) * line;
+            for (int64_t i = 0; i < line; ++i)
+                out[i] = across[above * line + i] | across[2 * y * line + i] | across[below * line + i];
+        }
+    }
     count(to, pooled, words, counts);
 }
 
