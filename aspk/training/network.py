@@ -18,7 +18,10 @@ from aspk.settings import Recipe
 from aspk.supernet import Spikformer, calibrate
 from aspk.supernet.random_weights import firing_rates
 from aspk.supernet.spikformer import initialise
-from aspk.training.loop import MONITOR_IMAGES, Batch, Run, train
+from aspk.training.loop import Batch, Run, train
+
+_MONITORED = 500  # images of search at each checkpoint: a standard error of about two points
+_CALIBRATED = 128
 
 
 def train_network(
@@ -98,7 +101,7 @@ class NetworkRun(Run):
     @torch.no_grad()
     def measure(self) -> tuple[dict[str, float], dict[str, float]]:
         """Accuracy of a calibrated copy on a fixed slice of ``search``, and its firing rates."""
-        images, labels = self.data.search.images[:MONITOR_IMAGES], self.data.search.labels[:MONITOR_IMAGES]
-        network = calibrate(deepcopy(self.model), self.data.train.images[:MONITOR_IMAGES])
+        images, labels = self.data.search.images[:_MONITORED], self.data.search.labels[:_MONITORED]
+        network = calibrate(deepcopy(self.model), self.data.train.images[:_CALIBRATED])
         hits = network(images).argmax(1) == labels
-        return {"search": hits.float().mean().item()}, firing_rates(network, images)
+        return {"search": hits.float().mean().item()}, firing_rates(network, images[:_CALIBRATED])
