@@ -65,6 +65,7 @@ class Retrained:
         predicted_mj: energy that the search measured.
         history: accuracy on the first images of ``search`` at each checkpoint (``update``, ``search``).
         seconds: time that it took, without that of killed runs.
+        processor_seconds: processor time of this process in it; less than ``seconds`` on a busy machine.
         folder: the exported network.
     """
 
@@ -80,6 +81,7 @@ class Retrained:
     predicted_mj: float
     history: Sequence[Mapping[str, float]]
     seconds: float
+    processor_seconds: float
     folder: Path
 
 
@@ -206,7 +208,7 @@ class _Task:
 
     def run(self, workshop: _Workshop, *, progress: bool) -> Retrained | None:
         """Train, measure, export; None if interrupted."""
-        spec, started = self.spec, time.perf_counter()
+        spec, started = self.spec, (time.perf_counter(), time.process_time())
         state = self.folder / "training.pt"
         run = train_network(
             self.candidate.config,
@@ -222,12 +224,12 @@ class _Task:
         )
         if run is None:
             return None
-        result = self._finish(run, workshop, started)
+        result = self._finish(run, workshop, *started)
         for file in (state, previous_state(state)):
             file.unlink(missing_ok=True)
         return result
 
-    def _finish(self, run: NetworkRun, workshop: _Workshop, started: float) -> Retrained:
+    def _finish(self, run: NetworkRun, workshop: _Workshop, clock: float, processor: float) -> Retrained:
         spec, predicted = self.spec, self.candidate.predicted
         options: dict[str, Any] = {"batch_size": spec.evaluation.batch_size, "energy_model": spec.energy}
         search = measure(run.model, workshop.searched(spec.evaluation), **options)
@@ -251,7 +253,8 @@ class _Task:
             "strict_mj": energy_mj(test.layers, STRICT),
             "predicted_mj": predicted.energy_mj,
             "history": run.history(),
-            "seconds": round(time.perf_counter() - started, 1),
+            "seconds": round(time.perf_counter() - clock, 1),
+            "processor_seconds": round(time.process_time() - processor, 1),
         }
         content = {"identity": self.identity(), "result": result, "losses": run.losses()}
         write_atomically(self.folder / _RESULT, json.dumps(content, indent=2) + "\n")

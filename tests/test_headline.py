@@ -311,7 +311,7 @@ def written(accuracy, energy):
                 "start": "scratch",
                 "seeds": 2,
                 "recipe": recipe,
-                "seconds": 60,
+                "seconds": [60, 30],
                 "networks": {"reference": values, "joint-knee": values},
                 "against": {"reference": {"joint-knee": interval}},
             }

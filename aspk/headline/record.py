@@ -80,7 +80,7 @@ def hardware(device: str) -> str:
     return f"{name}, {len(os.sched_getaffinity(0))} core(s), {torch.get_num_threads()} thread(s)"
 
 
-def _times(folder: Path) -> dict[str, float]:
+def _times(folder: Path) -> dict[str, list[float]]:
     try:
         return dict(json.loads((folder / "times.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -134,7 +134,10 @@ def _training(
         "start": "scratch" if training.scratch else "inherited",
         "seeds": training.seeds,
         "recipe": asdict(training.spec.retrain),
-        "seconds": sum(result.seconds for result in results),
+        "seconds": [
+            sum(result.seconds for result in results),
+            sum(result.processor_seconds for result in results),
+        ],
         "networks": values,
         "against": {
             "reference": _against(values, "reference", list(values)),

@@ -179,13 +179,15 @@ def _read(file: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, float]
 
 @contextmanager
 def _timed(folder: Path, piece: str) -> Iterator[None]:
-    """Add the time that a piece of the work takes to the file of times; a killed piece adds nothing."""
-    started = time.perf_counter()
+    """Add seconds, and those of the processor, to the file of times; a killed piece adds nothing."""
+    started = (time.perf_counter(), time.process_time())
     yield
+    spent = (time.perf_counter() - started[0], time.process_time() - started[1])
     file = folder / TIMES
     try:
         known = dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         known = {}
-    known[piece] = round(known.get(piece, 0.0) + time.perf_counter() - started, 1)
+    before = known.get(piece, (0.0, 0.0))
+    known[piece] = [round(earlier + now, 1) for earlier, now in zip(before, spent, strict=True)]
     write_atomically(file, json.dumps(known, indent=1) + "\n")

@@ -232,7 +232,8 @@ def _networks(content: _Record) -> str:
 def _circumstances(content: _Record) -> str:
     trained = {f"training {item['title']}": item["seconds"] for item in content["trainings"]}
     times = {**content["times"], **trained}
-    shown = ", ".join(f"{piece} {seconds / 60:.1f}" for piece, seconds in times.items())
+    shown = ", ".join(f"{piece} {clock / 60:.1f} ({own / 60:.1f})" for piece, (clock, own) in times.items())
+    clock, own = (sum(column) / 60 for column in zip(*times.values(), strict=True))
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     lines = [
         "### Circumstances",
@@ -242,7 +243,8 @@ def _circumstances(content: _Record) -> str:
         f"- Supernet: {content['verdict']}",
         f"- Hardware: {content['hardware']}.",
         f"- Versions: {versions}.",
-        f"- Minutes, without those of killed pieces: {shown}; {sum(times.values()) / 60:.1f} in all.",
+        f"- Minutes on the clock (of processor time), without killed pieces: {shown}; {clock:.1f} ({own:.1f}) "
+        "in all.",
     ]
     return "\n".join(lines)
 
