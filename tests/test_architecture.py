@@ -38,6 +38,7 @@ FLOORS = [
         "study",
         "export",
         "report",
+        "dry_run",
         "retraining",
         "headline",
         "energy_report",

@@ -18,6 +18,7 @@ from scipy.stats import ttest_ind
 from spaces import FIXED, SWITCHES, TINY
 
 from aspk.cli import main
+from aspk.data.fashion_mnist import ORIGIN
 from aspk.errors import GenotypeError, StudyError
 from aspk.headline import load_headline, write_up
 from aspk.headline.comparison import differences, ratios
@@ -345,7 +346,7 @@ def test_no_sentence_says_more_than_its_interval(accuracy, energy, better, close
 @pytest.mark.slow
 @pytest.mark.dataset
 def test_the_quick_form_of_the_shipped_headline(tmp_path, monkeypatch):
-    if not Path("/usr/share/datasets/fashion-mnist").is_dir():
+    if not any(folder.is_dir() for folder in ORIGIN.installed):
         pytest.skip("needs Debian's dataset-fashion-mnist")
     monkeypatch.chdir(tmp_path)
     assert run("fashion_mnist", "--quick") == 0

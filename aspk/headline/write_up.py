@@ -243,8 +243,8 @@ def _circumstances(content: _Record) -> str:
         f"- Supernet: {content['verdict']}",
         f"- Hardware: {content['hardware']}.",
         f"- Versions: {versions}.",
-        f"- Minutes on the clock (of processor time), without killed pieces: {shown}; {clock:.1f} ({own:.1f}) "
-        "in all.",
+        f"- Minutes on the clock (of processor time), without killed pieces: {shown}; "
+        f"{clock:.1f} ({own:.1f}) in all.",
     ]
     return "\n".join(lines)
 

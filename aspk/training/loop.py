@@ -32,7 +32,7 @@ class Batch:
     """Images of one update.
 
     Attributes:
-        images: [B, C, H, W], augmented if the recipe says so.
+        images: as in the data set, augmented if the recipe says so.
         targets: labels [B], or class shares [B, classes] after augmentation.
         plain: the images as they are.
     """
