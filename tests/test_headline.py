@@ -93,7 +93,7 @@ def test_the_whole_on_small_networks(headline_file, tmp_path, capsys):
     # The table shows what the records say.
     reference = inherited["networks"]["reference"]["test"]
     mean, deviation = 100 * np.mean(reference), 100 * np.std(reference, ddof=1)
-    row = next(line for line in text.splitlines() if line.startswith("| reference (hand-made)"))
+    row = next(line for line in text.splitlines() if line.startswith("| 1 | reference (hand-made)"))
     assert f"**{mean:.2f} ± {deviation:.2f}**" in row
     assert [search["evaluations"] for search in content["searches"]] == [6, 6, 6, 6]
     # Again: nothing is searched or trained twice, and the write-up differs in no more than times.

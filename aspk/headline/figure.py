@@ -18,12 +18,11 @@ _INK = "#1f2328"
 _HAND_MADE = ("reference", "largest", "smallest")
 
 
-def headline_figure(content: Mapping[str, Any], names: Mapping[str, str]) -> Figure:
-    """Accuracy over energy, a panel for each recipe.
+def headline_figure(content: Mapping[str, Any]) -> Figure:
+    """Accuracy over energy, a panel for each recipe; networks have the numbers of the write-up's tables.
 
     Args:
         content: the content of ``headline.json``.
-        names: what each network is called, by its name.
     """
     count = len(content["trainings"])
     figure = Figure(figsize=(7.6, 1.2 + 4.2 * count), layout="constrained")
@@ -39,7 +38,7 @@ def headline_figure(content: Mapping[str, Any], names: Mapping[str, str]) -> Fig
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
         _front(ax, content, per_mj)
-        _pairs(ax, content, training, names, per_mj)
+        _pairs(ax, content, training, per_mj)
     panels[0].legend(fontsize=7, frameon=False, loc="lower right")
     return figure
 
@@ -64,12 +63,11 @@ def _pairs(
     ax: Axes,
     content: Mapping[str, Any],
     training: Mapping[str, Any],
-    names: Mapping[str, str],
     per_mj: float,
 ) -> None:
     """Each network untrained (hollow) and trained (filled), joined by a line."""
     shown: set[str] = set()
-    for item in content["networks"]:
+    for number, item in enumerate(content["networks"], start=1):
         values = training["networks"].get(item["name"])
         if values is None:
             continue
@@ -91,5 +89,6 @@ def _pairs(
             label=f"{kind}: inherited (hollow), trained (filled)" if kind not in shown else None,
         )
         shown.add(kind)
-        text = label(names[item["name"]].partition(" = ")[0], 44)
-        ax.annotate(text, after, xytext=(5, 4), textcoords="offset points", fontsize=6, color=_INK)
+        ax.annotate(
+            str(number), after, xytext=(4, 4), textcoords="offset points", fontsize=8, color=_INK, zorder=5
+        )

@@ -30,7 +30,7 @@ _PICKED = {
 def write_files(content: _Record, folder: Path) -> Path:
     """Write ``headline.json``, ``headline.png`` and ``headline.md``; the path of the last."""
     write_atomically(folder / "headline.json", json.dumps(content, indent=1) + "\n")
-    write_atomically(folder / "headline.png", png(headline_figure(content, labels(content))))
+    write_atomically(folder / "headline.png", png(headline_figure(content)))
     write_atomically(folder / "headline.md", write_up(content))
     return folder / "headline.md"
 
@@ -80,6 +80,7 @@ def _results(content: _Record, training: _Record) -> str:
     unit, per_mj = _unit(content)
     against = training["against"].get("reference", {})
     header = [
+        "",
         "network",
         "inherited, search",
         "inherited, test",
@@ -92,13 +93,14 @@ def _results(content: _Record, training: _Record) -> str:
         f"predicted {unit}",
     ]
     names, rows = labels(content), []
-    for item in content["networks"]:
+    for number, item in enumerate(content["networks"], start=1):
         values = training["networks"].get(item["name"])
         if values is None:
             continue
         own = against.get(item["name"], {"accuracy": None, "energy": None, "strict": None})
         rows.append(
             [
+                str(number),
                 names[item["name"]],
                 f"{100 * item['search']:.2f}",
                 f"{100 * item['test']:.2f}",
@@ -204,17 +206,17 @@ def _searches(content: _Record) -> str:
 
 def _networks(content: _Record) -> str:
     names, rows = labels(content), []
-    for item in content["networks"]:
+    for number, item in enumerate(content["networks"], start=1):
         config = item["config"]
         blocks = [
             ", ".join(f"{block[gene]:g}" for block in config["blocks"])
             for gene in ("mlp_ratio", "num_heads", "v_threshold", "tau")
         ]
         size = [str(config["embed_dim"]), str(len(config["blocks"])), str(config["time_steps"])]
-        rows.append(
-            [names[item["name"]], *size, *blocks, f"{item['parameters']:,}", f"{item['operations']:,}"]
-        )
+        cost = [f"{item['parameters']:,}", f"{item['operations']:,}"]
+        rows.append([str(number), names[item["name"]], *size, *blocks, *cost])
     header = [
+        "",
         "network",
         "width",
         "depth",
