@@ -178,6 +178,17 @@ def test_a_file_without_searches_or_with_none_at_all(tmp_path):
         load_headline("nothing")
 
 
+def test_a_study_keeps_its_own_supernet(tmp_path):
+    path = tmp_path / "comparison.toml"
+    text = '[searches.joint]\nselect = ["knee"]\n[trainings.inherited]\nseeds = 2\n'
+    path.write_text(f'study = "digits"\n{text}')
+    plan = load_headline(path)
+    assert plan.folder == Path("runs/headline-comparison")
+    for spec in (plan.study, plan.searches[0].spec, plan.trainings[0].spec):
+        assert spec.folder == plan.folder
+        assert spec.weights_file == Path("runs/digits/supernet.safetensors")
+
+
 def test_the_shipped_file_is_the_issues_comparison():
     plan = load_headline("fashion_mnist")
     joint, *others = plan.searches

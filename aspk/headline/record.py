@@ -21,6 +21,8 @@ from aspk.space_file import load_space
 from aspk.storage import verdict_of
 from aspk.study.record import versions
 
+TIMES = "times.json"
+
 
 def record(
     plan: Headline,
@@ -56,7 +58,7 @@ def record(
         "verdict": verdict_of(spec),
         "hardware": hardware(device),
         "versions": versions(),
-        "times": _times(plan.folder),
+        "times": read_times(plan.folder),
         "searches": [_search(search, summary) for search, summary in searched],
         "missing": list(missing),
         "networks": [_network(item, inherited[item.candidate.name]) for item in chosen],
@@ -80,9 +82,10 @@ def hardware(device: str) -> str:
     return f"{name}, {len(os.sched_getaffinity(0))} core(s), {torch.get_num_threads()} thread(s)"
 
 
-def _times(folder: Path) -> dict[str, list[float]]:
+def read_times(folder: Path) -> dict[str, list[float]]:
+    """Seconds on the clock, and of the processor, that each piece of the work took so far."""
     try:
-        return dict(json.loads((folder / "times.json").read_text(encoding="utf-8")))
+        return dict(json.loads((folder / TIMES).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return {}
 

@@ -20,7 +20,7 @@ from aspk.evaluation import CachedEvaluator, Evaluator, evaluate_all
 from aspk.evaluator import SupernetEvaluator
 from aspk.files import write_atomically
 from aspk.headline.plan import Headline, Search, Training
-from aspk.headline.record import record
+from aspk.headline.record import TIMES, read_times, record
 from aspk.headline.selection import Chosen, select
 from aspk.headline.write_up import write_files
 from aspk.interrupt import graceful_interruption
@@ -31,7 +31,6 @@ from aspk.space import SearchSpace
 from aspk.study import question, run_study, supernet_of
 from aspk.study_file import StudySpec
 
-TIMES = "times.json"
 _INHERITED = "inherited.json"
 
 
@@ -183,11 +182,7 @@ def _timed(folder: Path, piece: str) -> Iterator[None]:
     started = (time.perf_counter(), time.process_time())
     yield
     spent = (time.perf_counter() - started[0], time.process_time() - started[1])
-    file = folder / TIMES
-    try:
-        known = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
-        known = {}
+    known = read_times(folder)
     before = known.get(piece, (0.0, 0.0))
     known[piece] = [round(earlier + now, 1) for earlier, now in zip(before, spent, strict=True)]
-    write_atomically(file, json.dumps(known, indent=1) + "\n")
+    write_atomically(folder / TIMES, json.dumps(known, indent=1) + "\n")
