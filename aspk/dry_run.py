@@ -117,7 +117,9 @@ def dry_run(spec: StudySpec, *, batch: int | None = None, device: str = "auto") 
     steps = [_timed(run.step) for _ in range(_STEPS)]
     peak = torch.cuda.max_memory_allocated(place) if on_gpu else None
     settings = replace(spec.evaluation, images=count, calibration_images=count)
-    evaluator = SupernetEvaluator(run.model, data, settings=settings, energy_model=spec.energy)
+    evaluator = SupernetEvaluator(
+        run.model, data, settings=settings, energy_model=spec.energy, machine=spec.engine
+    )
     (metrics,) = evaluator.evaluate([space.reference])
     parameters = sum(tensor.numel() for tensor in run.model.parameters())
     kind = kind_of(spec.data)

@@ -13,7 +13,8 @@ from data_files import settings
 from aspk.data import load_data, network_input
 from aspk.data.event_frames import read_frames
 from aspk.errors import DataError
-from aspk.settings import Recipe
+from aspk.evaluator import SupernetEvaluator, measure
+from aspk.settings import EvaluationSettings, Recipe
 from aspk.space_file import space_from_dict
 from aspk.supernet import Supernet
 from aspk.training import SupernetRun, train_network
@@ -177,3 +178,19 @@ def test_a_network_learns_sequences(tmp_path):
     hits = run.model(run.input(data.test.images)).argmax(1) == data.test.labels
     assert float(hits.float().mean()) > 0.8
     assert run.history()[-1]["search"] > 0.8
+
+
+@pytest.mark.parametrize("statistics", ["own", "shared_time", "running"])
+def test_a_search_measures_sequences_as_each_network_alone(tmp_path, statistics):
+    write_frames(tmp_path)
+    data = load_data(settings("cifar10_dvs", tmp_path, test=4, search=6))
+    supernet = Supernet(SPACE, shape=data.shape, classes=2, seed=1)
+    asked = EvaluationSettings(calibration_images=14, statistics=statistics)
+    evaluator = SupernetEvaluator(supernet, data, settings=asked)
+    configs = [SPACE.decode(x) for x in SPACE.networks()]
+    assert {config.time_steps for config in configs} == {2, 3}
+    for config, metrics in zip(configs, evaluator.evaluate(configs), strict=True):
+        alone = measure(evaluator.network(config), data.search)
+        assert metrics.accuracy == alone.accuracy
+        assert metrics.energy_mj == pytest.approx(alone.energy_mj, rel=1e-6)
+        assert metrics.layers[0].repeats == config.time_steps

@@ -30,6 +30,7 @@ from aspk.retraining import Retrained, train_candidates
 from aspk.space import SearchSpace
 from aspk.study import question, run_study, supernet_of
 from aspk.study_file import StudySpec
+from aspk.supernet import Supernet
 
 _INHERITED = "inherited.json"
 
@@ -98,8 +99,15 @@ class _Bench:
         return {name: (config, _metrics(self.evaluator, config)) for name, config in configs.items()}
 
 
-def _evaluator(spec: StudySpec, supernet: Any, data: DataSet) -> SupernetEvaluator:  # noqa: ANN401
-    return SupernetEvaluator(supernet, data, settings=spec.evaluation, energy_model=spec.energy)
+def _evaluator(spec: StudySpec, supernet: Supernet, data: DataSet) -> SupernetEvaluator:
+    return SupernetEvaluator(
+        supernet,
+        data,
+        settings=spec.evaluation,
+        energy_model=spec.energy,
+        machine=spec.engine,
+        cache=spec.folder / "evaluations" if spec.engine.cache else None,
+    )
 
 
 def _metrics(evaluator: Evaluator, config: SubnetConfig) -> Metrics:
