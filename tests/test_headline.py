@@ -349,6 +349,7 @@ def test_no_sentence_says_more_than_its_interval(accuracy, energy, better, close
         line.partition(":")[0]: "joint: knee" in line for line in text.splitlines() if line.startswith("- ")
     }
     assert found["- More accurate than the reference at less energy"] == better
+    assert found["- More accurate at energy that is not less"] == (accuracy[1] > 0 and not better)
     assert found["- At less energy and less than 1 point below the reference, interval included"] == close
     assert found["- Less accurate than the reference"] == worse
     assert found["- Not told apart from the reference in accuracy"] == open_

@@ -132,6 +132,7 @@ def _findings(content: _Record, training: _Record) -> list[str]:
     points = "1 point" if margin == 0.01 else f"{100 * margin:g} points"
     sentences = [
         f"More accurate than the reference at less energy: {those(lambda a, e: a[1] > 0 and e[2] < 1)}.",
+        f"More accurate at energy that is not less: {those(lambda a, e: a[1] > 0 and e[2] >= 1)}.",
         f"At less energy and less than {points} below the reference, interval included: "
         f"{those(lambda a, e: a[1] > -margin and e[2] < 1)}.",
         f"Less accurate than the reference: {those(lambda a, e: a[2] < 0)}.",
