@@ -9,7 +9,7 @@ from torch import Tensor
 _TILE = 128  # outputs that are computed together
 _VECTOR = 64  # bytes
 _PATTERN = 4  # channels whose sums are looked up together
-_FEW_CHANNELS = 16
+_FEW_CHANNELS, _FEW_OUTPUTS = 16, 32
 
 
 def whole(outputs: int, dtype: torch.dtype) -> int:
@@ -20,7 +20,7 @@ def whole(outputs: int, dtype: torch.dtype) -> int:
 
 def by_patterns(weight: Tensor) -> bool:
     """Whether a layer looks sums of four channels up: with few channels that beats following events."""
-    return weight.dim() == 4 and weight.shape[1] <= _FEW_CHANNELS
+    return weight.dim() == 4 and weight.shape[1] <= _FEW_CHANNELS and len(weight) <= _FEW_OUTPUTS
 
 
 def packed(weight: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from aspk import cost
 from aspk.config import SubnetConfig
-from aspk.engines.base import Charge, Counts, Engine, Layer, Moments, State, pixel_counts
+from aspk.engines.base import Charge, Counts, Engine, Layer, Moments, Program, State, pixel_counts
+from aspk.errors import EngineError
 from aspk.metrics import LayerCount, LayerShape
 from aspk.supernet import Supernet
 from aspk.supernet.neurons import Neurons
@@ -77,7 +78,9 @@ class Population:
         self._records: dict[Hashable, _Record] = {}
         self._trails: dict[SubnetConfig, _Trail] = {}
         self._known: weakref.WeakKeyDictionary[State, Counts] = weakref.WeakKeyDictionary()
-        self._logits: dict[SubnetConfig, Tensor] = {}
+        self._sums: dict[SubnetConfig, Tensor] = {}  # over the tokens of the last stream, [B, T, D]
+        self._pixels: dict[int, Counts] = {}  # of the images themselves, by steps
+        self._program: Program | None = None
         self._images = 0
 
     # ------------------------------------------------------------------ what is asked of it
@@ -94,10 +97,20 @@ class Population:
     @torch.no_grad()
     def run(self, images: Tensor) -> dict[SubnetConfig, Tensor]:
         """Logits [B, classes] of every network on images [B, C, H, W] or sequences [T, B, C, H, W]."""
-        self._logits = {}
-        self._walk(images)
-        self._images += images.shape[-4]
-        return self._logits
+        batch = images.shape[-4]
+        if self._program is not None and batch > self._program.images:
+            raise EngineError(
+                f"{batch} images at once, expected at most the {self._program.images} of the first batch"
+            )
+        if self._program is None:
+            self._program = self._engine.program(self._walk, images)
+        self._program.run(images)
+        self._images += batch
+        for steps, pixels in self._pixels.items():
+            events = pixel_counts(images, steps)
+            pixels.sums.add_(events.sums)
+            pixels.windowed.add_(events.windowed)
+        return {config: self._logits(config, sums[:batch]) for config, sums in self._sums.items()}
 
     def counts(self, config: SubnetConfig) -> tuple[LayerCount, ...]:
         """What the layers of one network read and fired, as means over all images run so far."""
@@ -225,12 +238,14 @@ class Population:
     def _finish(self, node: _Node, config: SubnetConfig, x: State, trail: _Trail) -> None:
         if self._calibrating:
             return
-        steps, head = config.time_steps, self._supernet.network.head
-        sums = self._engine.token_sums(x)[:, :steps].sum(1)  # over time: [B, D]
-        features = sums.to(head.weight.dtype) / (steps * self._tokens)
-        self._logits[config] = F.linear(features, head.weight[:, : config.embed_dim], head.bias)
+        self._sums[config] = self._engine.token_sums(x)
         if self._counting:
             self._trails[config] = trail + self._record(node, "head", self._events(x).sums, None)
+
+    def _logits(self, config: SubnetConfig, sums: Tensor) -> Tensor:
+        steps, head = config.time_steps, self._supernet.network.head
+        features = sums[:, :steps].sum(1).to(head.weight.dtype) / (steps * self._tokens)  # [B, D]
+        return F.linear(features, head.weight[:, : config.embed_dim], head.bias)
 
     # ------------------------------------------------------------------ one layer
 
@@ -327,8 +342,8 @@ def _product(name: str) -> str:
 
 
 def _layer_count(shape: LayerShape, record: _Record, steps: int, images: int, tokens: int) -> LayerCount:
-    inputs, exact = (t[:steps].cpu() / images for t in (record.inputs, record.exact))
-    fired = [] if record.outputs is None else (record.outputs[:steps].cpu() / images).tolist()
+    inputs, exact = (t[:steps].cpu().double() / images for t in (record.inputs, record.exact))
+    fired = [] if record.outputs is None else (record.outputs[:steps].cpu().double() / images).tolist()
     if shape.kind == "head":  # reads the mean over tokens and steps, once
         inputs = exact = inputs.sum()[None] / (tokens * steps)
     fan_out = {
