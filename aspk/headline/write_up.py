@@ -141,7 +141,26 @@ def _findings(content: _Record, training: _Record) -> list[str]:
     for control, items in training["against"].items():
         if control != "reference":
             sentences += _ablations(content, control, items)
-    return sentences
+    return [*sentences, _change(content, training)]
+
+
+def _change(content: _Record, training: _Record) -> str:
+    """What training did to the accuracy on test."""
+    names = labels(content)
+    changes = [
+        (
+            100 * (statistics.mean(training["networks"][item["name"]]["test"]) - item["test"]),
+            names[item["name"]],
+        )
+        for item in content["networks"]
+        if item["name"] in training["networks"]
+    ]
+    (least, loser), (most, winner) = min(changes), max(changes)
+    return (
+        f"Against what it inherits, a network's mean accuracy on test changed by "
+        f"{least:+.2f} points ({loser}) "
+        f"to {most:+.2f} points ({winner})."
+    )
 
 
 def _ablations(content: _Record, control: str, items: Mapping[str, Any]) -> Iterable[str]:
