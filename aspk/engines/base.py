@@ -129,7 +129,7 @@ class Engine(abc.ABC):
     """The operations of one way to execute."""
 
     name: ClassVar[str]
-    images: ClassVar[int]  # that it likes to run at once
+    images: int  # that it likes to run at once
     # Whether an output is the same to the bit whatever other outputs a layer has.
     independent_outputs: ClassVar[bool] = False
 

@@ -34,9 +34,9 @@ _WORD = 64  # channels in a word of spikes
 _COUNTS = 5  # an operation counts at most for each step
 _PIECE = 16  # images that an operation on its own works on at once
 _CACHE = 2**22  # bytes of states that a thread should hold at once
-_LAYER, _FIRE_PRODUCTS, _POOL, _ADD, _ATTEND, _TOKENS, _COUNT = range(7)  # kinds of operations
+_LAYER, _POOL, _ADD, _ATTEND, _TOKENS, _COUNT = range(6)  # kinds of operations
 _FIRE, _MOMENTS, _PRODUCTS = range(3)  # tasks of a layer
-_SPIKES, _RESIDUAL, _PATTERNS = range(3)  # its inputs
+_SPIKES, _RESIDUAL, _PATTERNS, _KEPT = range(4)  # its inputs
 
 
 class Operation(ctypes.Structure):
@@ -151,9 +151,9 @@ class NativeEngine(Engine):
         }
         if isinstance(x, Products) or (isinstance(x, Stream) and x.products is not None):
             static = isinstance(x, Products) and x.static
-            read = x.place if isinstance(x, Products) else self._kept_products(layer, x).place
-            options |= {"kind": _FIRE_PRODUCTS, "read": read, "repeated": static}
-            options["channels"] = whole(to.channels, self._dtype)
+            base = x.place if isinstance(x, Products) else self._kept_products(layer, x).place
+            options |= {"kind": _LAYER, "input": _KEPT, "base": base, "repeated": static, "window": 1}
+            options["outputs"] = whole(to.channels, self._dtype)
         else:
             options |= {**self._layer(layer, x), "task": _FIRE}
         counts = self._emit(options, x.map, keep=charge)

@@ -151,7 +151,8 @@ inline int32_t list_bits(uint64_t bits, int32_t base, const uint8_t* x, int64_t 
     if (x) {
         const __mmask64 lanes = length >= kWord ? ~0ull : (1ull << length) - 1;
         _mm512_store_si512(packed, _mm512_maskz_compress_epi8(bits, _mm512_maskz_loadu_epi8(lanes, x)));
-        for (int32_t i = 0; i < (count + 15) / 16 * 16; ++i) values[i] = static_cast<T>(packed[i]);
+        for (int32_t i = 0; i < count; i += kLanes<T>)
+            for (int j = 0; j < kLanes<T>; ++j) values[i + j] = static_cast<T>(packed[i + j]);
     }
 #else
     for (int32_t i = 0; bits; ++i, bits &= bits - 1) {
@@ -164,7 +165,7 @@ inline int32_t list_bits(uint64_t bits, int32_t base, const uint8_t* x, int64_t 
 }
 
 template <typename T>
-void find_events(const Map& map, const uint64_t* spikes, int64_t stride, const uint8_t* residual, Events<T>& events) {
+__attribute__((noinline)) void find_events(const Map& map, const uint64_t* spikes, int64_t stride, const uint8_t* residual, Events<T>& events) {
     events.starts.resize(map.rows() + 1);
     events.channels.resize(map.rows() * map.channels + kSlack);
     if (residual) events.values.resize(map.rows() * map.channels + kSlack);
@@ -191,6 +192,7 @@ enum class Input {
     kSpikes,    // weight rows of events
     kResidual,  // the same, times the events' values
     kPatterns,  // of few channels: one row for each pattern of four, summed in advance
+    kProducts,  // nothing: the base is all
 };
 constexpr int64_t kPattern = 4;        // channels of a pattern
 constexpr int64_t kFewChannels = 16;   // that are looked up by patterns,
@@ -210,7 +212,8 @@ template <typename T> struct Layer {
 template <typename T> struct Image {
     const uint64_t* bits;  // input spikes
     int64_t stride;        // words in a row of them
-    const T* base;         // products to add to, [steps, positions, outputs], or null
+    const T* base;         // products to add to, [steps (or one for all), positions, outputs], or null
+    bool repeated;         // whether there is one for all
     uint64_t* spikes;      // [steps, positions, words]
     double* sums;          // of products and of their squares, [2, outputs]
     T* products;           // [steps, positions, outputs]
@@ -252,6 +255,11 @@ template <typename T, int V, bool kValued> struct EventInput {
     }
 };
 
+// Adds nothing: the products are there already.
+template <typename T, int V> struct NoInput {
+    void add(int64_t, int64_t, int64_t, Vector<T> (&)[V], Vector<T> (&)[V]) const {}
+};
+
 // Looks the sums of four channels' weights up: faster than events where channels are few. P: patterns of a pixel.
 template <typename T, int V, int P> struct PatternInput {
     Map map;
@@ -262,6 +270,7 @@ template <typename T, int V, int P> struct PatternInput {
     void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
         const uint64_t* centre = bits + ((step * map.height + y) * map.width + x) * stride;
         if (y > 0 && x > 0 && y + 1 < map.height && x + 1 < map.width) {
+#pragma GCC unroll 9
             for (int64_t window = 0; window < 9; ++window) add_pixel(centre, window, even, odd);
             return;
         }
@@ -273,6 +282,7 @@ template <typename T, int V, int P> struct PatternInput {
 
     void add_pixel(const uint64_t* centre, int64_t window, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
         uint64_t word = centre[((window / 3 - 1) * map.width + window % 3 - 1) * stride];
+#pragma GCC unroll 4
         for (int64_t p = 0; p < P; ++p, word >>= kPattern) {
             const T* sums = weights + (((window * P + p) << kPattern) + (word & 15)) * (V * kLanes<T>);
             for (int j = 0; j < V; ++j) ((window * P + p) % 2 ? odd : even)[j] += load(sums + j * kLanes<T>);
@@ -295,8 +305,9 @@ void run_tile(const Map& map, const Layer<T>& layer, const Source& source, const
             for (int64_t step = 0; step < map.steps; ++step) {
                 const int64_t row = (step * map.height + y) * map.width + x;
                 Vector<T> current[V] = {}, odd[V] = {};
+                const T* base = image.base + (image.repeated ? y * map.width + x : row) * outputs + first;
                 if (image.base)
-                    for (int j = 0; j < V; ++j) current[j] = load(image.base + row * outputs + first + j * L);
+                    for (int j = 0; j < V; ++j) current[j] = load(base + j * L);
                 source.add(step, y, x, current, odd);
                 for (int j = 0; j < V; ++j) current[j] += odd[j];
                 if constexpr (task == Task::kProducts) {
@@ -346,6 +357,8 @@ void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, c
     if constexpr (input == Input::kPatterns) {
         if constexpr (V * kLanes<T> <= kFewOutputs && task != Task::kProducts)
             run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
+    } else if constexpr (input == Input::kProducts) {
+        if constexpr (task == Task::kFire) run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, tile, counts);
     } else {
         const T* weights = layer.weights + layer.window * layer.window * map.channels * tile * kTile;
         const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
@@ -382,31 +395,7 @@ void run_task(const Map& map, const Layer<T>& layer, const std::vector<Events<T>
     if (input == Input::kSpikes) run_layer<T, Input::kSpikes, task>(map, layer, events, images, counts);
     if (input == Input::kResidual) run_layer<T, Input::kResidual, task>(map, layer, events, images, counts);
     if (input == Input::kPatterns) run_layer<T, Input::kPatterns, task>(map, layer, events, images, counts);
-}
-
-// Products that are there already, [steps (or one for all), positions, channels in whole vectors], fire.
-template <typename T>
-void fire(const Map& map, const T* products, bool repeated, const T* scale, const T* shift, const Neuron<T> neuron,
-          uint64_t* spikes, int64_t* counts) {
-    constexpr int L = kLanes<T>;
-    const int64_t words = map.words();
-    for (int64_t p = 0; p < map.positions(); ++p) {
-        const int64_t windows = map.windows(p / map.width, p % map.width);
-        for (int64_t c = 0; c < map.channels; c += L) {
-            const Vector<T> a = load(scale + c), b = load(shift + c);
-            Vector<T> v = {};
-            for (int64_t step = 0; step < map.steps; ++step) {
-                const int64_t row = step * map.positions() + p;
-                const T* product = products + (repeated ? p : row) * map.channels + c;
-                const uint64_t fired = neuron.fire(v, load(product) * a + b);
-                uint64_t& word = spikes[row * words + c / kWord];
-                word = (c % kWord ? word : 0) | fired << (c % kWord);
-                const int64_t here = __builtin_popcountll(fired);
-                counts[step] += here;
-                counts[map.steps + step] += here * windows;
-            }
-        }
-    }
+    if (input == Input::kProducts) run_layer<T, Input::kProducts, task>(map, layer, events, images, counts);
 }
 
 // ------------------------------------------------------------------------------------------- attention
@@ -656,7 +645,7 @@ struct Place {
     int64_t mine;     // whether it is in the thread's memory
 };
 
-enum Kind : int64_t { kLayer, kFireProducts, kPool, kAdd, kAttend, kTokens, kCount };
+enum Kind : int64_t { kLayer, kPool, kAdd, kAttend, kTokens, kCount };
 
 struct Operation {
     int64_t kind, task, input, hard, decay_input, repeated;
@@ -702,9 +691,11 @@ void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch)
         for (int64_t i = 0; i < piece.number; ++i) {
             const uint64_t* bits = input == Input::kResidual ? nullptr : piece.at<uint64_t>(op.read, i);
             const uint8_t* residual = input == Input::kResidual ? piece.at<uint8_t>(op.read, i) : nullptr;
-            if (input != Input::kPatterns) find_events(map, bits, op.stride, residual, scratch.events[i]);
-            scratch.images.push_back({bits, op.stride, piece.at<T>(op.base, i), piece.at<uint64_t>(op.written, i),
-                                      piece.at<double>(op.written, i), piece.at<T>(op.written, i)});
+            if (input == Input::kSpikes || input == Input::kResidual)
+                find_events(map, bits, op.stride, residual, scratch.events[i]);
+            scratch.images.push_back({bits, op.stride, piece.at<T>(op.base, i), op.repeated != 0,
+                                      piece.at<uint64_t>(op.written, i), piece.at<double>(op.written, i),
+                                      piece.at<T>(op.written, i)});
         }
         const Task task = static_cast<Task>(op.task);
         if (task == Task::kFire) run_task<T, Task::kFire>(map, layer, scratch.events, scratch.images, counts, input);
@@ -714,8 +705,6 @@ void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch)
     for (int64_t i = 0; op.kind != kLayer && i < piece.number; ++i) {
         const uint64_t* bits = piece.at<uint64_t>(op.read, i);
         uint64_t* spikes = piece.at<uint64_t>(op.written, i);
-        if (op.kind == kFireProducts)
-            fire<T>(map, piece.at<T>(op.read, i), op.repeated != 0, scale, shift, neuron, spikes, counts);
         if (op.kind == kPool) pool(map, bits, spikes, counts);
         if (op.kind == kAdd)
             add(map, piece.at<uint8_t>(op.added, i), bits, piece.at<uint8_t>(op.base, i), piece.at<uint8_t>(op.written, i),
