@@ -39,12 +39,23 @@ FLOORS = [
         "study",
         "export",
         "report",
+        "dry_run",
         "retraining",
+        "headline",
         "energy_report",
         "dashboard",
         "stock",
     ],
-    ["__init__", "testing", "arguments", "training_commands", "live_commands", "cli", "__main__"],
+    [
+        "__init__",
+        "testing",
+        "arguments",
+        "training_commands",
+        "headline_commands",
+        "live_commands",
+        "cli",
+        "__main__",
+    ],
 ]
 PLACE = {name: (floor, order) for floor, names in enumerate(FLOORS) for order, name in enumerate(names)}
 MODULES = {path.stem for path in PACKAGE.glob("*.py")} | {
