@@ -20,6 +20,7 @@ from aspk.arguments import study_arguments as _study_arguments
 from aspk.errors import AspkError, StudyError
 from aspk.files import safe_name
 from aspk.live_commands import add_live_commands, evaluate_trial_command
+from aspk.search_commands import add_search_commands
 from aspk.training_commands import add_training_commands
 
 _INTERRUPTED = 130  # the shell's code for Ctrl-C
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_training_commands(commands, _again)
     add_live_commands(commands)
+    add_search_commands(commands)
     return parser
 
 
