@@ -44,6 +44,10 @@ class DeviceError(AspkError):
     """The requested device is not there."""
 
 
+class EngineError(AspkError):
+    """An engine is unknown, cannot run here, or has an impossible setting."""
+
+
 class CheckpointError(AspkError):
     """A checkpoint or exported model is damaged, or belongs to something else."""
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+import functools
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from aspk import cost
-from aspk.config import SubnetConfig
+from aspk.config import SubnetConfig, check_network
 from aspk.data import DataSet, Split
 from aspk.energy import PAPER, EnergyModel, energy_mj
+from aspk.engines import Population, choose_engine
 from aspk.errors import DataError
 from aspk.metrics import LayerCount, LayerShape, Metrics
-from aspk.settings import EvaluationSettings
+from aspk.result_cache import ResultCache
+from aspk.settings import EngineSettings, EvaluationSettings
 from aspk.supernet import Spikformer, Supernet, calibrate
 from aspk.supernet.counting import Counter
 
@@ -27,9 +32,12 @@ class SupernetEvaluator:
         data: the data set; the supernet's images must have its shape.
         settings: split, calibration and batches.
         energy_model: the account of ``Metrics.energy_mj``.
+        machine: what evaluations run on.
+        cache: a folder where results are kept, that several processes may share; None keeps them in memory.
 
     Raises:
         DataError: the supernet was built for other images.
+        EngineError: the engine cannot run where the supernet is.
     """
 
     def __init__(
@@ -39,29 +47,90 @@ class SupernetEvaluator:
         *,
         settings: EvaluationSettings | None = None,
         energy_model: EnergyModel = PAPER,
+        machine: EngineSettings | None = None,
+        cache: Path | None = None,
     ) -> None:
         if (supernet.shape, supernet.classes) != (data.shape, data.classes):
             raise DataError(
                 f"the supernet takes {supernet.shape} images of {supernet.classes} classes, "
                 f"{data.name} has {data.shape} and {data.classes}"
             )
-        self.settings = settings or EvaluationSettings()
+        self.settings, self._machine = settings or EvaluationSettings(), machine or EngineSettings()
         self.supernet = supernet.eval()
         self.energy_model = energy_model
-        self._device = next(supernet.parameters()).device
+        weights = next(supernet.parameters())
+        self.engine = choose_engine(self._machine.name, device=weights.device, dtype=weights.dtype)
         whole, count = data.split(self.settings.split), self.settings.images
-        self._split = Split(whole.images[:count], whole.labels[:count]).to(self._device)
-        self._calibration = data.train.images[: self.settings.calibration_images].to(self._device)
+        self._split = Split(whole.images[:count], whole.labels[:count]).to(weights.device)
+        self._calibration = data.train.images[: self.settings.calibration_images].to(weights.device)
+        self._folder = cache
+        self._results: ResultCache | None = None
 
     def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Metrics]:
         """Metrics of each network, from its own spikes after its own calibration.
 
-        On a CPU several networks run at once on one thread each: their layers are too small for threads to
-        help within one.
+        The networks run together, and what two of them share is computed once; the results are those of
+        each one evaluated alone. What was evaluated before is not evaluated again.
+
+        Raises:
+            GenotypeError: a network cannot be built.
         """
-        workers = torch.get_num_threads() if self._device.type == "cpu" else 1
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(self._evaluate, configs))
+        for config in configs:
+            check_network(config, self.supernet.space.settings)
+        known = self._cache()
+        found = {config: known.get(config) for config in configs}
+        fresh = [config for config, metrics in found.items() if metrics is None]
+        for config, metrics in self._measure(fresh).items():
+            known.put(config, metrics)
+            found[config] = metrics
+        return [metrics for metrics in map(found.get, configs) if metrics is not None]
+
+    def _measure(self, configs: Sequence[SubnetConfig]) -> dict[SubnetConfig, Metrics]:
+        if not configs:
+            return {}
+        population = Population(self.supernet, configs, self.engine, statistics=self.settings.statistics)
+        population.calibrate(self._calibration)
+        hits = dict.fromkeys(configs, 0)
+        for part in self._split.batches(self._batch_size(population, configs)):
+            for config, logits in population.run(part.images).items():
+                hits[config] += int((logits.argmax(1) == part.labels).sum())
+        return {
+            config: metrics_of(
+                population.shapes(config),
+                population.counts(config),
+                hits[config] / len(self._split),
+                self.energy_model,
+            )
+            for config in configs
+        }
+
+    def _batch_size(self, population: Population, configs: Sequence[SubnetConfig]) -> int:
+        """Images that run at once: as many as the settings say, the memory allows and the engine likes."""
+        largest = max(self.engine.image_bytes(population.shapes(config)) for config in configs)
+        limits = (self.settings.batch_size, self.engine.images, self._machine.memory // largest)
+        return max(1, min(limits))
+
+    def _cache(self) -> ResultCache:
+        """The results so far; a new cache if the supernet's weights have changed."""
+        context = self._context()
+        if self._results is None or self._results.context != context:
+            entries = self._machine.cache_entries
+            self._results = ResultCache(self._folder, context=context, entries=entries)
+        return self._results
+
+    def _context(self) -> str:
+        """A hash of all that a result depends on beyond its network."""
+        hashed = self._question.copy()
+        _add(hashed, self.supernet.state_dict().values())
+        return hashed.hexdigest()[:32]
+
+    @functools.cached_property
+    def _question(self) -> hashlib._Hash:
+        """The part of it that cannot change."""
+        asked = {**asdict(self.settings), **asdict(self.energy_model), "engine": self.engine.name}
+        hashed = hashlib.sha256(_code() + self.supernet.space.fingerprint.encode() + repr(asked).encode())
+        _add(hashed, (self._calibration, self._split.images, self._split.labels))
+        return hashed
 
     def network(self, config: SubnetConfig) -> Spikformer:
         """One network as it is evaluated: a stand-alone copy with the statistics of the settings."""
@@ -72,10 +141,6 @@ class SupernetEvaluator:
         longest = int(max(self.supernet.space.network["time_steps"]))
         statistics = self.supernet.calibrate(self._calibration, replace(config, time_steps=longest))
         return self.supernet.extract(config, statistics)
-
-    def _evaluate(self, config: SubnetConfig) -> Metrics:
-        batch_size, energy_model = self.settings.batch_size, self.energy_model
-        return measure(self.network(config), self._split, batch_size=batch_size, energy_model=energy_model)
 
 
 @torch.no_grad()
@@ -116,3 +181,18 @@ def metrics_of(
         firing_rate=spikes / neuron_steps,
         layers=layers,
     )
+
+
+def _add(hashed: hashlib._Hash, tensors: Iterable[Tensor]) -> None:
+    for tensor in tensors:
+        hashed.update(repr((tensor.shape, tensor.dtype)).encode())
+        hashed.update(tensor.detach().cpu().contiguous().numpy().data)
+
+
+@functools.cache
+def _code() -> bytes:
+    """A hash of the source that evaluates."""
+    package = Path(__file__).parent
+    parts = ("engines/*", "supernet/*.py", "native/*", "cost.py", "energy/*.py", "evaluator.py")
+    files = sorted(path for part in parts for path in package.glob(part) if path.is_file())
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).digest()

@@ -143,10 +143,16 @@ class Metrics:
             raise MetricsError(f"damaged metrics: {error}") from None
 
 
-def layers_to_json(layers: Sequence[LayerCount]) -> dict[str, list[Any]]:
-    """One list for each field: about a quarter of the text of a list of objects."""
+def layers_to_json(layers: Sequence[LayerCount], *, digits: int | None = 9) -> dict[str, list[Any]]:
+    """One list for each field: about a quarter of the text of a list of objects.
+
+    Args:
+        layers: the layers.
+        digits: significant digits of floats; the default is far below the sampling error of any count, None
+            keeps them all.
+    """
     names = [item.name for item in dataclasses.fields(LayerCount)]
-    return {name: [_rounded(getattr(layer, name)) for layer in layers] for name in names}
+    return {name: [_rounded(getattr(layer, name), digits) for layer in layers] for name in names}
 
 
 def layers_from_json(columns: Mapping[str, Sequence[Any]]) -> tuple[LayerCount, ...]:
@@ -167,10 +173,9 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
-def _rounded(value: object) -> object:
-    """Floats to nine digits: far below the sampling error of any count."""
-    if isinstance(value, float):
-        return float(f"{value:.9g}")
+def _rounded(value: object, digits: int | None) -> object:
+    if isinstance(value, float) and digits is not None:
+        return float(f"{value:.{digits}g}")
     if isinstance(value, tuple):
-        return [_rounded(item) for item in value]
+        return [_rounded(item, digits) for item in value]
     return value

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from aspk.errors import DataError, TrainingError
+from aspk.errors import DataError, EngineError, TrainingError
 
+ENGINES = ("auto", "native", "torch", "compiled")
 STATISTICS = ("own", "shared_time", "running")
 _MOST_PIXELS = 1024  # height and width of an image
 
@@ -213,3 +214,32 @@ class EvaluationSettings:
                 continue
             if type(value) is not int or value < 1:
                 raise DataError(f"evaluation: {name} = {value!r}: expected a whole number above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """What evaluations run on: how fast they are, not what they ask.
+
+    Attributes:
+        name: ``native`` (C++, on a CPU with a compiler), ``torch`` (anywhere), ``compiled`` (PyTorch with
+            neurons compiled by ``torch.compile``); ``auto`` is the fastest that works here.
+        memory: bytes that an evaluation may hold at once beyond the data set and the weights. Fewer images
+            run at once where it is little; one image always does.
+        cache: whether results are kept on disk, in the study's folder.
+        cache_entries: most results that are kept, in memory and on disk; the oldest go first.
+    """
+
+    name: Literal["auto", "native", "torch", "compiled"] = "auto"
+    memory: int = 2**30
+    cache: bool = True
+    cache_entries: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.name not in ENGINES:
+            raise EngineError(f"engine: name = {self.name!r}: expected one of {', '.join(ENGINES)}")
+        for name in ("memory", "cache_entries"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise EngineError(f"engine: {name} = {value!r}: expected a whole number above 0")
+        if not isinstance(self.cache, bool):
+            raise EngineError(f"engine: cache = {self.cache!r}: expected true or false")

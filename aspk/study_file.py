@@ -13,7 +13,7 @@ from aspk.files import safe_name
 from aspk.objectives import OBJECTIVES, budget
 from aspk.recipe_file import recipe_from_dict
 from aspk.scalarization import FAEB, Form
-from aspk.settings import DataSettings, EvaluationSettings, Recipe
+from aspk.settings import DataSettings, EngineSettings, EvaluationSettings, Recipe
 from aspk.shipped import read_toml
 
 SAMPLERS = ("surrogate", "nsga2", "evolutionary", "random")
@@ -66,6 +66,7 @@ class StudySpec:
         train: the recipe of the supernet.
         retrain: the recipe of found networks that are trained alone.
         evaluation: how networks are evaluated.
+        engine: what evaluations run on; it may differ between the runs of a study.
         energy: the energy account.
         faeb: the form of F_AEB.
         constraints: upper bounds on objectives, by name (energy in mJ).
@@ -86,6 +87,7 @@ class StudySpec:
     train: Recipe = field(default_factory=Recipe)
     retrain: Recipe = field(default_factory=Recipe)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
     energy: EnergyModel = field(default_factory=EnergyModel)
     faeb: FAEBSettings = field(default_factory=FAEBSettings)
     constraints: Mapping[str, float] = field(default_factory=dict)
@@ -121,7 +123,7 @@ class StudySpec:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values for the record in the study; a storage's password is not among them."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
-        for name in ("train", "retrain", "evaluation", "energy", "faeb"):
+        for name in ("train", "retrain", "evaluation", "engine", "energy", "faeb"):
             data[name] = asdict(data[name])
         data |= {"folder": str(self.folder), "weights": str(self.weights_file), "data": self.data.to_json()}
         data["objectives"] = list(self.objectives)
@@ -162,7 +164,7 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "storage": str,
     "weights": str,
 }
-_TABLES = ("train", "retrain", "evaluation", "energy", "faeb", "constraints", "sampler")
+_TABLES = ("train", "retrain", "evaluation", "engine", "energy", "faeb", "constraints", "sampler")
 
 
 def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
@@ -196,6 +198,7 @@ def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
     for name in ("train", "retrain"):
         values[name] = recipe_from_dict(data.get(name, {}), where=f"[{name}]")
     values["evaluation"] = _table(EvaluationSettings, data, "evaluation")
+    values["engine"] = _table(EngineSettings, data, "engine")
     values["faeb"] = _table(FAEBSettings, data, "faeb")
     values["energy"] = _energy(dict(data.get("energy", {})))
     values["constraints"] = _constraints(data.get("constraints", {}))

@@ -23,6 +23,7 @@ FLOORS = [
         "scalarization",
         "operators",
         "evaluation",
+        "result_cache",
         "attributes",
         "settings",
         "recipe_file",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def batches(self, size: int) -> Iterator[Split]:
+        """The split in parts of ``size`` images."""
+        for start in range(0, len(self), size):
+            chosen = slice(start, start + size)
+            yield Split(self.images[chosen], self.labels[chosen])
 
     def to(self, device: torch.device) -> Split:
         """The split on another device."""

@@ -26,26 +26,29 @@ _FLAGS = (
     "-shared",
     "-fPIC",
 )
-_TIMEOUT = 120  # seconds; it takes one
+_TIMEOUT = 120  # seconds; it takes one to ten
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
+def library(source: Path = _SOURCE) -> ctypes.CDLL | None:
     """The compiled kernels; None without a compiler, or if ``ASPK_NATIVE=0`` says not to use them.
 
     Whoever comes first compiles; a file is complete or not there, so that processes need no lock and a
     killed compilation leaves nothing behind that matters.
+
+    Args:
+        source: a C++ file; the kernels of a layer's neurons unless another is asked for.
     """
     if os.environ.get("ASPK_NATIVE") == "0":
         return None
     try:
-        path = _cache_folder() / f"kernels-{_identity()}.so"
+        path = _cache_folder() / f"{source.stem}-{_identity(source)}.so"
         if not path.exists():
-            _compile(path)
+            _compile(source, path)
         return ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError) as error:
         reason = str(getattr(error, "stderr", "") or error).strip().partition("\n")[0]
-        _LOGGER.warning("no native kernels, PyTorch's operations instead: %s", reason)
+        _LOGGER.warning("no native %s, PyTorch's operations instead: %s", source.stem, reason)
         return None
 
 
@@ -57,12 +60,12 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aspk" / "native"
 
 
-def _identity() -> str:
+def _identity(source: Path) -> str:
     """A hash of what the machine code depends on: source, compiler, flags, processor."""
     version = subprocess.run(
         [_compiler(), "--version"], capture_output=True, check=True, timeout=_TIMEOUT
     ).stdout
-    parts = (_SOURCE.read_bytes(), version, repr(_FLAGS).encode(), _processor().encode())
+    parts = (source.read_bytes(), version, repr(_FLAGS).encode(), _processor().encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
@@ -76,12 +79,12 @@ def _processor() -> str:
     return "".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
-def _compile(path: Path) -> None:
+def _compile(source: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".so")
     os.close(handle)
     try:
-        command = [_compiler(), *_FLAGS, str(_SOURCE), "-o", temporary]
+        command = [_compiler(), *_FLAGS, str(source), "-o", temporary]
         subprocess.run(command, capture_output=True, check=True, text=True, timeout=_TIMEOUT)
         os.replace(temporary, path)
     finally:

@@ -87,7 +87,14 @@ def ask_question(spec: StudySpec, device: str = "auto") -> Question:
 def evaluator_of(spec: StudySpec, device: str = "auto") -> tuple[SupernetEvaluator, dict[str, str]]:
     """The study's own evaluator, and the fingerprints of its weights and data."""
     loaded, data = supernet_of(spec, device), load_data(spec.data)
-    evaluator = SupernetEvaluator(loaded.supernet, data, settings=spec.evaluation, energy_model=spec.energy)
+    evaluator = SupernetEvaluator(
+        loaded.supernet,
+        data,
+        settings=spec.evaluation,
+        energy_model=spec.energy,
+        machine=spec.engine,
+        cache=spec.folder / "evaluations" if spec.engine.cache else None,
+    )
     return evaluator, {"weights": loaded.fingerprint, "data": data.fingerprint()}
 
 

@@ -79,7 +79,7 @@ class Supernet(nn.Module):
             observe: is shown every layer's input and spikes.
             per_step: return the logits of each step on its own.
         """
-        parameters, buffers = self._slices(config)
+        parameters, buffers = self.slices(config)
         network = self._skeleton(config)
         options: dict[str, Any] = {"per_step": per_step} | ({"observe": observe} if observe else {})
         tensors = {**parameters, **(statistics or buffers)}
@@ -107,7 +107,7 @@ class Supernet(nn.Module):
             statistics: its batch-normalisation statistics; None takes the running ones.
         """
         network = Spikformer(config, self.space.settings, shape=self.shape, classes=self.classes)
-        parameters, buffers = self._slices(config)
+        parameters, buffers = self.slices(config)
         values = {**parameters, **(statistics or buffers)}
         first = self.network.head.weight
         network.to(device=first.device, dtype=first.dtype)
@@ -118,7 +118,7 @@ class Supernet(nn.Module):
         thread = threading.get_ident()
         return _skeleton(config, self.space.settings, self.shape, self.classes, self.training, thread)
 
-    def _slices(self, config: SubnetConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def slices(self, config: SubnetConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Views of the shared parameters and running statistics that ``config`` uses, by name."""
         shapes = self._skeleton(config)
         parameters = dict(self.network.named_parameters())

@@ -1,0 +1,189 @@
+"""What an engine does: the operations that a spiking transformer consists of, on states of its own kind.
+
+An engine evaluates; it has no gradients, and no state of its own beyond caches. Its results for a network do
+not depend on what else it evaluates.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from aspk.metrics import LayerShape
+from aspk.supernet.neurons import Neurons
+
+# Factor and summand, [outputs] each, that make a product the charge of a neuron, in the engine's own form.
+Charge = tuple[Tensor, Tensor]
+# Spikes, a residual stream or the first layer's currents, as the engine that made it holds them.
+State = Any
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance of a layer's products (without its bias) over images, steps and positions.
+
+    Attributes:
+        mean: [outputs], float64.
+        variance: [outputs], float64.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def unbiased(self, count: int) -> Moments:
+        """The variance as an estimate from ``count`` values, as running statistics keep it in PyTorch."""
+        return Moments(self.mean, self.variance * (count / max(count - 1, 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A product and its batch normalisation.
+
+    Attributes:
+        names: the layers of the network that it is, see :func:`aspk.cost.layer_shapes`; several if they read
+            the same input.
+        weight: [outputs, inputs], or [outputs, inputs, 3, 3].
+        gain: weight of the normalisation, [outputs].
+        offset: bias of the normalisation, [outputs].
+        running: statistics that training left behind.
+        eps: what the normalisation adds to the variance.
+    """
+
+    names: tuple[str, ...]
+    weight: Tensor
+    gain: Tensor
+    offset: Tensor
+    running: Moments
+    eps: float
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells its weight from those of the supernet's other layers and slices."""
+        return (*self.names, *self.weight.shape)
+
+    def charge(self, moments: Moments, neurons: Neurons) -> Charge:
+        """Factor and summand that make a product the charge of a neuron, in float64.
+
+        Batch normalisation, and the division by tau if the input decays. A bias of the product cancels.
+        """
+        scale = self.gain.double() / (moments.variance + self.eps).sqrt()
+        shift = self.offset.double() - moments.mean * scale
+        divisor = neurons["tau"] if neurons["decay_input"] else 1.0
+        return scale / divisor, shift / divisor
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Events of a state, all images together.
+
+    Attributes:
+        sums: sum of the values at each step, [T], float64 (whole numbers, but for pixels).
+        windowed: the same, each value times the 3x3 windows with padding 1 that contain it; [T].
+    """
+
+    sums: Tensor
+    windowed: Tensor
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Spikes behind (q kᵀ) v, and what was counted on the way, all images together.
+
+    Attributes:
+        spikes: what the attention's neurons fire.
+        q: spikes of q at each step, [T], float64.
+        k: of k.
+        v: of v.
+        pairs: pairs of spikes of q and k in the same channel: the accumulates that occur in q kᵀ, [T].
+    """
+
+    spikes: State
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    pairs: Tensor
+
+
+class Engine(abc.ABC):
+    """The operations of one way to execute."""
+
+    name: ClassVar[str]
+    images: ClassVar[int]  # that it likes to run at once
+    # Whether an output is the same to the bit whatever other outputs a layer has.
+    independent_outputs: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def products(self, layer: Layer, images: Tensor, steps: int) -> State:
+        """Products of the first layer with images [B, C, H, W] (once) or sequences [T, B, C, H, W]."""
+
+    @abc.abstractmethod
+    def moments(self, layer: Layer, x: State) -> tuple[Moments, int]:
+        """Statistics of the layer's products with spikes, a stream, or of :meth:`products`, and their number.
+
+        The variance is the biased one, by which batch normalisation divides in training.
+        """
+
+    @abc.abstractmethod
+    def fire(self, layer: Layer, x: State, charge: Charge, neurons: Neurons) -> State:
+        """Spikes of the neurons behind a layer; ``charge`` makes charges of its products."""
+
+    @abc.abstractmethod
+    def pool(self, spikes: State) -> State:
+        """Max pooling, 3x3 with stride 2 and padding 1."""
+
+    @abc.abstractmethod
+    def stream(self, *spikes: State, keep: bool) -> State:
+        """The residual stream that the sum of the stem's spikes starts.
+
+        ``keep`` says that products with it may be kept: several networks will ask for them.
+        """
+
+    @abc.abstractmethod
+    def add(self, stream: State, spikes: State) -> State:
+        """A new residual stream with spikes added."""
+
+    @abc.abstractmethod
+    def attend(self, qkv: State, heads: int, scale: float, neurons: Neurons) -> Attention:
+        """Spikes behind ``scale`` (q kᵀ) v, of the spikes of q, k and v, each a third of the channels."""
+
+    @abc.abstractmethod
+    def leading(self, spikes: State, channels: int) -> State:
+        """The first channels; for engines with ``independent_outputs``."""
+
+    @abc.abstractmethod
+    def count(self, x: State) -> Counts:
+        """Events of spikes or of a residual stream."""
+
+    @abc.abstractmethod
+    def token_sums(self, stream: State) -> Tensor:
+        """Sums over the tokens of a residual stream, [B, T, D], whole numbers."""
+
+    @abc.abstractmethod
+    def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
+        """Estimate of the memory that one image needs at once, from the largest network's layers."""
+
+    def charge(self, layer: Layer, moments: Moments, neurons: Neurons) -> Charge:
+        """What :meth:`fire` needs to know of a layer's normalisation, in the engine's own form."""
+        scale, shift = layer.charge(moments, neurons)
+        return scale.to(layer.weight.dtype), shift.to(layer.weight.dtype)
+
+
+def pixel_counts(images: Tensor, steps: int) -> Counts:
+    """Sums of the pixels of images [B, C, H, W], the same at every step, or sequences [T, B, C, H, W]."""
+    frames = images if images.dim() == 5 else images[None]
+    maps = frames.sum((1, 2), dtype=torch.float64)  # [T or 1, H, W]
+    windowed = (maps * windows(*maps.shape[1:]).to(maps)).sum((1, 2))
+    return Counts(maps.sum((1, 2)).expand(steps), windowed.expand(steps))
+
+
+def windows(height: int, width: int) -> Tensor:
+    """How many 3x3 windows with padding 1 contain each pixel: 9 inside, 4 in a corner of a large map."""
+    rows, columns = (
+        3.0 - (i == 0).double() - (i == len(i) - 1).double()
+        for i in (torch.arange(height), torch.arange(width))
+    )
+    return rows[:, None] * columns

@@ -1,0 +1,47 @@
+"""Weights in the order in which the native engine's kernels read them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_TILE = 128  # outputs that are computed together
+_VECTOR = 64  # bytes
+_PATTERN = 4  # channels whose sums are looked up together
+_FEW_CHANNELS = 16
+
+
+def whole(outputs: int, dtype: torch.dtype) -> int:
+    """Outputs in whole vectors."""
+    lanes = _VECTOR // dtype.itemsize
+    return -(-outputs // lanes) * lanes
+
+
+def by_patterns(weight: Tensor) -> bool:
+    """Whether a layer looks sums of four channels up: with few channels that beats following events."""
+    return weight.dim() == 4 and weight.shape[1] <= _FEW_CHANNELS
+
+
+def packed(weight: Tensor) -> Tensor:
+    """Weights as tiles of [inputs (row by row of the window), outputs], one behind the other.
+
+    Args:
+        weight: [outputs, inputs], or [outputs, inputs, 3, 3].
+    """
+    weight = weight.detach()
+    if by_patterns(weight):
+        rows = _pattern_sums(weight)
+    else:
+        rows = weight.permute(2, 3, 1, 0).flatten(0, 2) if weight.dim() == 4 else weight.T  # [9*C, O]
+    rows = F.pad(rows, (0, whole(rows.shape[1], rows.dtype) - rows.shape[1]))
+    return torch.cat([tile.flatten() for tile in torch.split(rows, _TILE, dim=1)])
+
+
+def _pattern_sums(weight: Tensor) -> Tensor:
+    """Sums of the weights of each pattern of four channels, [9 * groups of channels * 16, outputs]."""
+    groups = -(-weight.shape[1] // _PATTERN)
+    weight = F.pad(weight.permute(2, 3, 1, 0), (0, 0, 0, groups * _PATTERN - weight.shape[1]))
+    weight = weight.reshape(9 * groups, _PATTERN, -1)
+    bits = torch.arange(2**_PATTERN)[:, None] >> torch.arange(_PATTERN) & 1  # [16, 4]
+    return torch.matmul(bits.to(weight.dtype), weight).flatten(0, 1)
