@@ -13,7 +13,16 @@ _INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 
 def add_search_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``table``."""
+    """Add ``surrogate`` and ``table``."""
+    surrogate = commands.add_parser("surrogate", help="how well a surrogate predicts a study's trials")
+    study_arguments(surrogate, sampler=True)
+    surrogate.add_argument("--model", choices=("auto", "process", "linear", "trees"), default="process")
+    surrogate.add_argument("--draws", type=int, default=10, help="training sets of each size (default: 10)")
+    surrogate.add_argument(
+        "--output", type=Path, metavar="FILE", help="figure (default: FOLDER/surrogate-NAME.png)"
+    )
+    surrogate.set_defaults(run=_surrogate)
+
     table = commands.add_parser("table", help="evaluate every network of a small space")
     study_arguments(table, sampler=False)
     table.add_argument("--output", type=Path, required=True, metavar="FILE", help="the table, NAME.npz")
@@ -26,6 +35,20 @@ def add_search_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     table.add_argument("--batch", type=int, default=500, help="networks evaluated at once (default: 500)")
     device_argument(table)
     table.set_defaults(run=_table)
+
+
+def _surrogate(options: argparse.Namespace) -> int:
+    spec = spec_of(options)
+
+    from aspk.files import safe_name
+    from aspk.report.skill import skill_text, study_skill, write_skill_figure
+    from aspk.storage import open_study
+
+    skills = study_skill(open_study(spec), model=options.model, draws=options.draws, seed=spec.seed)
+    path = options.output or spec.folder / f"{safe_name(f'surrogate-{spec.name}')}.png"
+    write_skill_figure(skills, path)
+    print(f"{skill_text(skills)}\nwrote {path}")
+    return 0
 
 
 def _check_part(space: SearchSpace, whole: SearchSpace) -> None:

@@ -44,7 +44,16 @@ FLOORS = [
         "dashboard",
         "stock",
     ],
-    ["__init__", "testing", "arguments", "training_commands", "live_commands", "search_commands", "cli", "__main__"],
+    [
+        "__init__",
+        "testing",
+        "arguments",
+        "training_commands",
+        "live_commands",
+        "search_commands",
+        "cli",
+        "__main__",
+    ],
 ]
 PLACE = {name: (floor, order) for floor, names in enumerate(FLOORS) for order, name in enumerate(names)}
 MODULES = {path.stem for path in PACKAGE.glob("*.py")} | {
