@@ -150,7 +150,7 @@ def _greedy(
     """Rows of the best candidates, one after the other; those chosen count as evaluated as expected."""
     taken: list[int] = []
     for step in range(len(on_the_way) + count):
-        mean, std = joint.moments(include_noise=True)
+        mean, std = joint.moments()
         if step < len(on_the_way):
             row = on_the_way[step]
         else:
