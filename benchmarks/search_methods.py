@@ -199,11 +199,12 @@ METHODS: dict[str, Method] = {
     "pymoo NSGA2 (50)": pymoos(50, with_our_operators=True),
     "Optuna NSGAII (20)": optunas(_nsga2(20), "index"),
     "Optuna NSGAII (50)": optunas(_nsga2(50), "index"),
-    "Optuna TPE": optunas(_tpe(), "index"),
+    "Optuna TPE": optunas(_tpe(), "value"),
     "Optuna GP": optunas(_gp, "index"),
     "aspk NSGA2 (20)": ours(lambda **o: NSGA2Sampler(population_size=20, **o), batch=20),
     "aspk NSGA2 (50)": ours(lambda **o: NSGA2Sampler(population_size=50, **o), batch=50),
     "aspk surrogate": ours(SurrogateSampler),
+    "aspk surrogate, 10 at once": ours(SurrogateSampler, batch=10),
 }
 SLOW = ("Optuna GP",)
 OURS = "aspk surrogate"

@@ -162,8 +162,10 @@ def test_known_objectives_are_computed_not_predicted():
         return FormulaEvaluator(TINY).evaluate([config])[0].accuracy  # maximised: History has it negative
 
     U = TINY.sample_choices(50, np.random.default_rng(9))
-    mean, std = prediction(history(), known={0: accuracy, 1: energy}).values(U)
+    found = prediction(history(), known={0: accuracy, 1: energy})
+    mean, std = found.joint(U).moments()
     assert mean == pytest.approx(truth(U))
+    assert found.mean(U) == pytest.approx(truth(U))
     assert (std < 1e-9).all()
     with pytest.raises(SamplerError, match=r"known\[1\] gives"):
         prediction(history(), known={1: lambda config: 2 * energy(config)})

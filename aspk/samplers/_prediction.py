@@ -68,21 +68,16 @@ class Prediction:
 
     def mean(self, X: Genotypes) -> FloatArray:
         """Expected objective values, shape (m, k)."""
-        return self.values(X)[0]
-
-    def values(self, X: Genotypes, *, include_noise: bool = False) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation of the objectives, shape (m, k) each; above 0."""
         columns = [
-            self._exact(k, X) if surrogate is None else surrogate.predict(X, True, include_noise)
+            self._exact(k, X) if surrogate is None else surrogate.predict(X)
             for k, surrogate in enumerate(self._objectives)
         ]
-        mean, std = (np.column_stack(parts) for parts in zip(*columns, strict=True))
-        return mean, np.maximum(std, 1e-12 * (1 + np.abs(mean)))
+        return np.column_stack(columns)
 
     def joint(self, X: Genotypes) -> Joint:
         """Predictions of several candidates that can be told of some of them."""
         parts = [
-            self._exact(k, X)[0] if surrogate is None else surrogate.joint(X)
+            self._exact(k, X) if surrogate is None else surrogate.joint(X)
             for k, surrogate in enumerate(self._objectives)
         ]
         return Joint(parts)
@@ -128,9 +123,9 @@ class Prediction:
 
     # ------------------------------------------------------------------ closed forms
 
-    def _exact(self, k: int, X: Genotypes) -> tuple[FloatArray, FloatArray]:
+    def _exact(self, k: int, X: Genotypes) -> FloatArray:
         of, sign = self._known[k]
-        return sign * self._computed(k, of, X), np.zeros(len(X))
+        return sign * self._computed(k, of, X)
 
     def _computed(self, k: int, of: Callable[[SubnetConfig], float], X: Genotypes) -> FloatArray:
         assert isinstance(self._genome, SearchSpace)
@@ -160,12 +155,10 @@ class Joint:
     def __init__(self, parts: list[FloatArray | JointPrediction]) -> None:
         self._parts = parts
 
-    def moments(self, *, include_noise: bool = False) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation, shape (m, k) each; above 0."""
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation of the noise-free values, shape (m, k) each; above 0."""
         columns = [
-            (part, np.zeros(len(part)))
-            if isinstance(part, np.ndarray)
-            else part.moments(include_noise=include_noise)
+            (part, np.zeros(len(part))) if isinstance(part, np.ndarray) else part.moments()
             for part in self._parts
         ]
         mean, std = (np.column_stack(column) for column in zip(*columns, strict=True))

@@ -48,7 +48,7 @@ class SurrogateSampler(GenotypeSampler):
         *,
         space: SearchSpace | None = None,
         seed: int | None = None,
-        n_startup_trials: int = 12,
+        n_startup_trials: int = 6,
         pool_size: int = 300,
         population_size: int = 20,
         known: Known | None = None,

@@ -175,9 +175,9 @@ class JointPrediction:
     def __init__(self, scale: _Scale, mean: FloatArray, covariance: FloatArray, noise: float) -> None:
         self._scale, self._mean, self._covariance, self._noise = scale, mean, covariance, noise
 
-    def moments(self, *, include_noise: bool = False) -> tuple[FloatArray, FloatArray]:
+    def moments(self) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation, shape (m,) each, as :meth:`AccuracySurrogate.predict` gives them."""
-        variance = np.maximum(np.diag(self._covariance), 1e-12) + (self._noise if include_noise else 0.0)
+        variance = np.maximum(np.diag(self._covariance), 1e-12)
         return self._scale.original(self._mean, np.sqrt(variance))
 
     def expect(self, row: int) -> None:
