@@ -9,6 +9,7 @@ With `--log FILE` each finished run is a line of that file, and the same command
     python benchmarks/search.py --quick
     python benchmarks/search.py --encodings        # which encoding each peer gets
     python benchmarks/search.py --faeb             # the single objective F_AEB in its three forms
+    python benchmarks/search.py --speed            # what a suggestion costs
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from scipy.stats import wilcoxon
 from search_methods import ENCODINGS, METHODS, OURS, SLOW, Method, run
 from search_problems import FaebProblem, FormulaProblem, Problem, TableProblem
 
+from aspk.samplers import RandomSampler, SurrogateSampler
 from aspk.testing import shipped_tables
 
 AT = (25, 50, 100, 200, 400, 800)
@@ -158,6 +160,32 @@ def _cell(quartiles: Sequence[float] | None) -> str:
     return "-" if quartiles is None else "{1:.4f} [{0:.3f} {2:.3f}]".format(*quartiles)
 
 
+def speed(problem: Problem, sizes: Sequence[int] = (200, 1000)) -> None:
+    """Print what one suggestion of aspk's surrogate costs, asked for one at a time, refits included.
+
+    From each size on as many suggestions are timed as bring a refit of the hyperparameters with them. The
+    processor's time is counted, which other processes on the machine do not lengthen much.
+    """
+    for size in sizes:
+        sampler = SurrogateSampler(space=problem.space, seed=0)
+        study = optuna.create_study(sampler=sampler, directions=["minimize"] * problem.count)
+        warm = RandomSampler(space=problem.space, seed=0).ask_batch(study, size)
+        times: list[float] = []
+        trials = warm
+        while len(times) <= 0.16 * size:
+            X = np.array([problem.space.from_parameters(trial.params) for trial in trials])
+            for trial, row in zip(trials, problem.values(X), strict=True):
+                study.tell(trial, row.tolist())
+            start = time.process_time()
+            trials = sampler.ask_batch(study, 1)
+            times.append(1e3 * (time.process_time() - start))
+        rest = times[1:]  # the first one loads scikit-learn
+        print(
+            f"{problem.name}, {size} trials: mean {np.mean(rest):.1f} ms, median {np.median(rest):.1f} ms, "
+            f"longest {max(rest):.1f} ms over {len(rest)} suggestions"
+        )
+
+
 def chosen_problems(options: argparse.Namespace) -> list[Problem]:
     tables = options.table or list(shipped_tables())
     if options.faeb:
@@ -183,6 +211,7 @@ def parsed() -> argparse.Namespace:
     add("--slow-budget", type=int, default=100, help="its budget (default: 100)")
     add("--log", type=Path, metavar="FILE", help="keep finished runs here, and go on from them")
     add("--json", type=Path, metavar="FILE", help="write the summary as JSON")
+    add("--speed", action="store_true", help="time suggestions of aspk's surrogate at 200 and 1,000 trials")
     add("--quick", action="store_true", help="3 seeds, 100 evaluations, no GPSampler: within two minutes")
     options = parser.parse_args()
     if options.quick:
@@ -193,6 +222,10 @@ def parsed() -> argparse.Namespace:
 def main() -> int:
     options = parsed()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if options.speed:
+        for problem in chosen_problems(options):
+            speed(problem)
+        return 0
     methods = ENCODINGS if options.encodings else METHODS
     if options.methods:
         methods = {k: m for k, m in methods.items() if any(part in k for part in options.methods)}

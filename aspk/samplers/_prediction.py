@@ -13,7 +13,7 @@ from aspk.config import SubnetConfig
 from aspk.errors import SamplerError
 from aspk.operators import Genome, Genotypes, keys
 from aspk.pareto import FloatArray
-from aspk.samplers._history import History
+from aspk.samplers._history import History, IntArray
 from aspk.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Known = Mapping[int, Callable[[SubnetConfig], float]]  # number of an objective to its closed form
 _LARGEST_FIT = 600  # trials that are learnt from; a Gaussian process costs the cube of them
+_MOST_EARLY = 200  # trials that hyperparameters are fitted to
 _GROWTH = 1.15  # hyperparameters are fitted again when the study has grown by as much
 _TOLERANCE = 1e-6
 _CLIP = 3.0
@@ -97,11 +98,14 @@ class Prediction:
 
     # ------------------------------------------------------------------ learning
 
-    def _surrogate(self, name: int, X: Genotypes, y: FloatArray, rows: Genotypes) -> AccuracySurrogate:
-        """A surrogate of ``rows``, with hyperparameters of the study as it was at the last milestone."""
+    def _surrogate(
+        self, name: int, X: Genotypes, y: FloatArray, rows: IntArray, early: IntArray | None = None
+    ) -> AccuracySurrogate:
+        """A surrogate of ``rows`` with hyperparameters of the ``early`` ones, known at the last milestone."""
         from aspk.surrogate import AccuracySurrogate  # noqa: PLC0415 - scikit-learn is slow to import
 
-        early_X, early_y = X[: self._learnt_at], y[: self._learnt_at]
+        early = _spread(self._learnt_at, _MOST_EARLY) if early is None else early
+        early_X, early_y = X[early], y[early]
         content = early_X.tobytes() + early_y.tobytes()
         if self._memory.surrogates.get(name, (b"",))[0] != content:
             fresh = AccuracySurrogate(self._genome, model=self._model).fit(early_X, early_y)
@@ -118,8 +122,9 @@ class Prediction:
             return None
         X = np.concatenate([history.X, history.discarded])
         labels = np.concatenate([np.where(bad, 1.0, -1.0), np.ones(len(history.discarded))])
-        rows = np.unique(np.linspace(0, len(X) - 1, min(len(X), _LARGEST_FIT)).astype(int))
-        return self._surrogate(-1, X[rows], labels[rows], np.arange(len(rows)))
+        at_milestone = np.concatenate([np.arange(self._learnt_at), np.arange(len(history), len(X))])
+        early = at_milestone[_spread(len(at_milestone), _MOST_EARLY)]
+        return self._surrogate(-1, X, labels, _spread(len(X), _LARGEST_FIT), early)
 
     # ------------------------------------------------------------------ closed forms
 
@@ -169,6 +174,11 @@ class Joint:
         for part in self._parts:
             if not isinstance(part, np.ndarray):
                 part.expect(row)
+
+
+def _spread(count: int, most: int) -> IntArray:
+    """At most ``most`` rows of ``count``, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def _milestone(count: int, first: int) -> int:

@@ -74,10 +74,15 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         )
         inputs = self._features(rows)
         with _one_thread():
-            self._scale = _best_scale(inputs, targets, self.logarithm)
+            self._scale, process = _best_scale(inputs, targets, self.logarithm)
             standard = self._scale.standard(targets)
             names = MODELS if self.model == "auto" else (self.model,)
-            models = {name: fitted(name, inputs, standard, self.random_state) for name in names}
+            models = {
+                name: process
+                if name == "process" and process
+                else fitted(name, inputs, standard, self.random_state)
+                for name in names
+            }
             self.tau_ = {name: rank_agreement(model, standard) for name, model in models.items()}
         self.model_ = max(self.tau_, key=lambda name: self.tau_[name])
         self.logarithm_ = self._scale.logarithm
@@ -229,13 +234,18 @@ class _Scale:
         return float(jacobian - len(targets) * np.log(self.deviation))
 
 
-def _best_scale(inputs: FloatArray, targets: FloatArray, logarithm: bool | Literal["auto"]) -> _Scale:
+def _best_scale(
+    inputs: FloatArray, targets: FloatArray, logarithm: bool | Literal["auto"]
+) -> tuple[_Scale, Process | None]:
+    """The scale with the most evidence, and the process that gave it if there was a choice."""
     plain = _Scale.of(targets, logarithm is True)
     if logarithm != "auto" or not (targets > 0).all() or np.ptp(targets) == 0:
-        return plain
+        return plain, None
     scales = [plain, _Scale.of(targets, True)]
+    processes = [Process(inputs, scale.standard(targets)) for scale in scales]
     evidence = [
-        Process(inputs, scale.standard(targets)).log_likelihood + scale.log_density(targets)
-        for scale in scales
+        process.log_likelihood + scale.log_density(targets)
+        for process, scale in zip(processes, scales, strict=True)
     ]
-    return scales[int(np.argmax(evidence))]
+    best = int(np.argmax(evidence))
+    return scales[best], processes[best]
