@@ -1,8 +1,14 @@
 """The training step against the same step on spikingjelly's layers.
 
-The baseline is the same supernet, path, batch and loss, with spikingjelly's multi-step LIFNode for every
-neuron and the image repeated T times, so that the first convolution runs at every step. Both run in one
-process in alternating order; the figure is the median of the pairwise ratios (above 1: aspk is faster).
+The baseline is the same supernet, path, batch and loss, written as a careful user of the libraries writes
+it: each layer called on its own in PyTorch's default memory layout, batch normalisation as a layer behind it,
+spikingjelly's multi-step LIFNode for every neuron, and the image repeated T times, so that the first
+convolution runs at every step. What aspk does to a training step (channels last, matrix products by oneDNN,
+kernels for neurons) is not in it. Linear layers are measured in both forms in use, ``nn.Linear`` over tokens
+and, as in spikingjelly's own Spikformer, 1x1 convolutions over [T*B, D, L]; the ratio is to the faster form.
+
+All run in one process in alternating order; figures are medians of the ratios within a round (above 1: aspk
+is faster).
 
     python benchmarks/training.py [--quick] [--json FILE]
 """
@@ -29,9 +35,9 @@ from aspk.config import SubnetConfig
 from aspk.space_file import load_space
 from aspk.supernet import Supernet, spikformer
 
-SETUPS = {  # space: image shape, batch size, pairs of steps, pairs with --quick
-    "tiny": ((1, 8, 8), 64, 40, 12),
-    "auto_spikformer": ((3, 32, 32), 4, 8, 2),
+SETUPS = {  # space: image shape, batch size, rounds of steps, rounds with --quick
+    "tiny": ((1, 8, 8), 64, 42, 12),
+    "auto_spikformer": ((3, 32, 32), 4, 9, 3),
 }
 
 
@@ -61,25 +67,53 @@ def spikingjelly_normalised_lif(
     y: Tensor, norm: torch.nn.Module, *, repeat: None = None, **kind: float | str
 ) -> Tensor:
     """Batch normalisation as a layer, then the neurons of the baseline."""
-    axes = -4 if isinstance(norm, torch.nn.BatchNorm2d) else -2
-    return spikingjelly_lif(norm(y.flatten(0, axes)).reshape(y.shape), **kind)
+    if isinstance(norm, torch.nn.BatchNorm2d):
+        return spikingjelly_lif(norm(y.flatten(0, 1)).reshape(y.shape), **kind)
+    if y.is_contiguous():
+        return spikingjelly_lif(norm(y.flatten(0, 2)).reshape(y.shape), **kind)
+    maps = y.transpose(2, 3)  # as the 1x1 convolution wrote them: [T, B, D, L]
+    return spikingjelly_lif(norm(maps.flatten(0, 1)).reshape(maps.shape), **kind).transpose(2, 3)
+
+
+def plain_layer(x: Tensor, layer: torch.nn.Module) -> Tensor:
+    """A linear layer or a convolution, called as a layer."""
+    y: Tensor = layer(x)
+    return y
+
+
+def pointwise_convolution(x: Tensor, layer: torch.nn.Linear) -> Tensor:
+    """The linear layer as spikingjelly's Spikformer has it: a 1x1 convolution over [T*B, D, L]."""
+    maps = x.flatten(0, 1).transpose(1, 2)
+    y = F.conv1d(maps, layer.weight[:, :, None], layer.bias)
+    return y.transpose(1, 2).unflatten(0, x.shape[:2])
+
+
+BASELINES = {"linear": plain_layer, "conv1d": pointwise_convolution}
 
 
 @contextmanager
-def spikingjelly_neurons() -> Iterator[None]:
-    """Run the network with the baseline's neurons."""
-    own = spikformer.lif, spikformer.normalised_lif
-    spikformer.lif, spikformer.normalised_lif = spikingjelly_lif, spikingjelly_normalised_lif
+def spikingjelly_layers(linear: str) -> Iterator[None]:
+    """Run the network on the baseline's layers."""
+    functions = {
+        "lif": spikingjelly_lif,
+        "normalised_lif": spikingjelly_normalised_lif,
+        "convolution": plain_layer,
+        "linear": BASELINES[linear],
+    }
+    own = {name: getattr(spikformer, name) for name in functions}
+    vars(spikformer).update(functions)
     try:
         yield
     finally:
-        spikformer.lif, spikformer.normalised_lif = own
+        vars(spikformer).update(own)
 
 
 class Trainer:
-    """One supernet in training."""
+    """One supernet in training: on aspk's layers, or on those of a baseline."""
 
-    def __init__(self, space_name: str, *, baseline: bool, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, space_name: str, *, baseline: str | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.shape, self.batch, *_ = SETUPS[space_name]
         self.space = load_space(space_name)
         self.supernet = Supernet(self.space, shape=self.shape, classes=10, seed=0).to(dtype).train()
@@ -96,7 +130,7 @@ class Trainer:
         start = time.perf_counter()
         if self.baseline:
             images = images.expand(config.time_steps, *images.shape).contiguous()
-        with spikingjelly_neurons() if self.baseline else nullcontext():
+        with spikingjelly_layers(self.baseline) if self.baseline else nullcontext():
             loss = F.cross_entropy(self.supernet(images, config), labels)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -104,31 +138,39 @@ class Trainer:
         return loss.item(), time.perf_counter() - start
 
 
-def measure(space_name: str, pairs: int) -> dict[str, float]:
-    """Ratio of the baseline's time to ours, and the largest difference between the two loss curves."""
-    ours, theirs = Trainer(space_name, baseline=False), Trainer(space_name, baseline=True)
-    ratios, gaps, times = [], [], []
-    for number in range(pairs + 1):
-        order = (ours, theirs) if number % 2 else (theirs, ours)
-        results = {id(trainer): trainer.step(number) for trainer in order}
-        (loss, seconds), (other_loss, other_seconds) = results[id(ours)], results[id(theirs)]
-        if number:  # the first pair warms up
-            ratios.append(other_seconds / seconds)
-            times.append(seconds)
-        gaps.append(abs(loss - other_loss))
+def measure(space_name: str, rounds: int) -> dict[str, float]:
+    """Ratios of the baselines' times to ours, and the largest difference between loss curves."""
+    trainers = {name: Trainer(space_name, baseline=name) for name in (None, *BASELINES)}
+    seconds: dict[str | None, list[float]] = {name: [] for name in trainers}
+    gaps = []
+    for number in range(rounds + 1):
+        first = number % len(trainers)  # who comes first builds the network's modules, and so for all
+        order = [*trainers][first:] + [*trainers][:first]
+        results = {name: trainers[name].step(number) for name in order}
+        gaps += [abs(loss - results[None][0]) for loss, _ in results.values()]
+        for name, (_, taken) in results.items():
+            seconds[name] += [taken] if number else []  # the first round warms up
+    ratios = {
+        name: [theirs / ours for ours, theirs in zip(seconds[None], seconds[name], strict=True)]
+        for name in BASELINES
+    }
+    medians = {name: statistics.median(values) for name, values in ratios.items()}
+    faster = min(medians, key=medians.__getitem__)
     return {
-        "ratio": statistics.median(ratios),
-        "ratio_low": min(ratios),
-        "ratio_high": max(ratios),
-        "step_ms": 1e3 * statistics.median(times),
+        "ratio": medians[faster],
+        "ratio_low": min(ratios[faster]),
+        "ratio_high": max(ratios[faster]),
+        **{f"ratio_{name}": ratio for name, ratio in medians.items()},
+        "step_ms": 1e3 * statistics.median(seconds[None]),
         "largest_loss_difference": max(gaps),
     }
 
 
 def exact_difference(space_name: str, steps: int) -> float:
-    """Largest difference of the two loss curves in float64, where rounding moves no spike."""
-    trainers = [Trainer(space_name, baseline=baseline, dtype=torch.float64) for baseline in (False, True)]
-    return max(abs(trainers[0].step(number)[0] - trainers[1].step(number)[0]) for number in range(steps))
+    """Largest difference of loss curves in float64, where rounding moves hardly any spike."""
+    ours, *others = (Trainer(space_name, baseline=name, dtype=torch.float64) for name in (None, *BASELINES))
+    losses = [ours.step(number)[0] for number in range(steps)]
+    return max(abs(losses[number] - other.step(number)[0]) for other in others for number in range(steps))
 
 
 def main() -> None:
@@ -139,13 +181,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     figures = {}
-    for name, (_, batch, pairs, quick_pairs) in SETUPS.items():
-        result = measure(name, quick_pairs if options.quick else pairs)
+    for name, (_, batch, rounds, quick_rounds) in SETUPS.items():
+        result = measure(name, quick_rounds if options.quick else rounds)
         result["largest_loss_difference_float64"] = exact_difference(name, 3 if name == "tiny" else 2)
         figures["paper" if name == "auto_spikformer" else name] = result
         print(
             f"{name}, batch {batch}: step {result['step_ms']:.0f} ms, {result['ratio']:.2f} times as fast as "
-            f"on spikingjelly's layers ({result['ratio_low']:.2f} to {result['ratio_high']:.2f}); "
+            f"on spikingjelly's layers ({result['ratio_low']:.2f} to {result['ratio_high']:.2f}; "
+            f"nn.Linear {result['ratio_linear']:.2f}, 1x1 convolutions {result['ratio_conv1d']:.2f}); "
             f"largest loss difference {result['largest_loss_difference']:.1e}, "
             f"in float64 {result['largest_loss_difference_float64']:.1e}"
         )

@@ -70,18 +70,20 @@ def plain_operations(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", ["linear", "conv", "static"])
+@pytest.mark.parametrize("kind", ["linear", "conv", "static", "channels_last"])
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 @pytest.mark.parametrize("decay_input", [True, False])
 def test_fused_normalisation_is_the_layer_and_the_neurons(monkeypatch, kind, dtype, reset, decay_input):
     assert native.library() is not None, "the tests need a C++ compiler, as spikingjelly's own build does"
     generator = torch.Generator().manual_seed(3)
-    shape = {"linear": (4, 5, 7, 70), "conv": (4, 5, 6, 9, 9), "static": (5, 6, 9, 9)}[kind]
+    shape = {"linear": (4, 5, 7, 70), "static": (5, 6, 9, 6)}.get(kind, (4, 5, 6, 9, 6))
     norm = (torch.nn.BatchNorm1d(70) if kind == "linear" else torch.nn.BatchNorm2d(6)).to(dtype)
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2.0, generator=generator)
         norm.bias.normal_(generator=generator)
     y = 3 * torch.randn(shape, generator=generator, dtype=dtype) + 1
+    if kind == "channels_last":
+        y = y.movedim(2, -1).contiguous().movedim(-1, 2)
     options = {"tau": 1.7, "v_threshold": 0.8, "reset": reset, "decay_input": decay_input}
     options["repeat"] = 4 if kind == "static" else None
 

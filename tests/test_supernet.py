@@ -254,8 +254,14 @@ def test_logits_do_not_depend_on_batch_mates_or_on_what_ran_before(tiny, superne
     alone = supernet(x[:1], config, statistics=statistics)
     together = supernet(x, config, statistics=statistics)[:1]
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-12)
-    supernet(x, other, statistics=supernet.calibrate(x, other))
-    assert torch.equal(supernet(x, config, statistics=statistics)[:1], together)
+    same_weights = dataclasses.replace(
+        config,
+        time_steps=config.time_steps % 4 + 1,
+        blocks=tuple(dataclasses.replace(block, v_threshold=0.3, tau=3.0) for block in config.blocks),
+    )
+    for before in (other, same_weights):
+        supernet(x, before, statistics=supernet.calibrate(x, before))
+        assert torch.equal(supernet(x, config, statistics=statistics)[:1], together)
 
 
 def test_evaluation_changes_no_bit_of_the_supernet(tiny, supernet):

@@ -30,4 +30,5 @@ def choose_engine(name: str, *, device: torch.device, dtype: torch.dtype) -> Eng
         raise EngineError(f"engine 'native' runs on the CPU, the supernet is on {device}; use torch or auto")
     if name in ("auto", "native") and device.type == "cpu" and NativeEngine.available():
         return NativeEngine(dtype=dtype)
-    return CompiledEngine(dtype=dtype) if name == "compiled" else TorchEngine(dtype=dtype)
+    kind = CompiledEngine if name == "compiled" else TorchEngine
+    return kind(dtype=dtype, images=64 if device.type == "cpu" else 512)

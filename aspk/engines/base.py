@@ -7,6 +7,7 @@ not depend on what else it evaluates.
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -108,13 +109,37 @@ class Attention:
     pairs: Tensor
 
 
+class Program:
+    """A walk over the operations of some networks, to be run on one batch of images after the other.
+
+    Args:
+        walk: does the operations on a batch.
+        images: most images of a batch.
+    """
+
+    def __init__(self, walk: Callable[[Tensor], None], images: int) -> None:
+        self._walk, self.images = walk, images
+
+    def run(self, images: Tensor) -> None:
+        """Run it on images [B, C, H, W] or sequences [T, B, C, H, W]."""
+        self._walk(images)
+
+
 class Engine(abc.ABC):
     """The operations of one way to execute."""
 
     name: ClassVar[str]
-    images: ClassVar[int]  # that it likes to run at once
+    images: int  # that it likes to run at once
     # Whether an output is the same to the bit whatever other outputs a layer has.
     independent_outputs: ClassVar[bool] = False
+
+    def program(self, walk: Callable[[Tensor], None], images: Tensor) -> Program:
+        """What runs ``walk`` on batches like ``images``, or does what it does.
+
+        An engine may take the walk once as a description. The states, counts and sums that it handed out then
+        hold the latest batch's values, the counts all batches' totals.
+        """
+        return Program(walk, images.shape[-4])
 
     @abc.abstractmethod
     def products(self, layer: Layer, images: Tensor, steps: int) -> State:

@@ -3,27 +3,74 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aspk.engines.base import Attention, Charge, Counts, Engine, Layer, Moments, State
-from aspk.engines.native_states import Buffer, Map, Memory, Products, Spikes, Stream
+from aspk.engines.base import Attention, Charge, Counts, Engine, Layer, Moments, Program, State
+from aspk.engines.native_states import (
+    Buffer,
+    Map,
+    Place,
+    PlannedMemory,
+    Products,
+    Spikes,
+    Stream,
+    TensorMemory,
+)
 from aspk.engines.packing import by_patterns, packed, whole
 from aspk.metrics import LayerShape
 from aspk.native import library
 from aspk.supernet.neurons import Neurons
 
 SOURCE = Path(__file__).with_name("spikes.cpp")
-_NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _WORD = 64  # channels in a word of spikes
-_FIRE, _MOMENTS, _PRODUCTS = range(3)  # tasks of the layer kernel
+_COUNTS = 5  # an operation counts at most for each step
+_PARTS = 2  # layers whose spikes are read one after the other, not as their sum
+_NARROW = 128  # channels of a stream that is read so
+_PIECE = 16  # images that an operation on its own works on at once
+_CACHE = 2**22  # bytes of states that a thread should hold at once
+_LAYER, _POOL, _ADD, _ATTEND, _TOKENS, _COUNT = range(6)  # kinds of operations
+_FIRE, _MOMENTS, _PRODUCTS = range(3)  # tasks of a layer
+_SPIKES, _RESIDUAL, _PATTERNS, _KEPT, _BITS = range(5)  # its inputs
+
+
+class Operation(ctypes.Structure):
+    """``Operation`` of spikes.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("kind", "task", "input", "hard", "decay_input", "repeated")),
+        *((name, ctypes.c_int64) for name in ("steps", "height", "width", "channels")),
+        *((name, ctypes.c_int64) for name in ("window", "outputs", "heads", "stride", "counts")),
+        *((name, ctypes.c_double) for name in ("tau", "v_threshold", "factor")),
+        *((name, ctypes.c_int64) for name in ("weights", "scale", "shift")),
+        *((name, Place) for name in ("read", "added", "base", "written")),
+    )
+
+
+class NativeProgram(Program):
+    """Operations that were written down once, and run on one batch after the other."""
+
+    def __init__(self, engine: NativeEngine, images: int) -> None:
+        self._engine, self.images = engine, images
+        self.operations: list[Operation] = []
+        self.memory = PlannedMemory()
+        self.kept: list[object] = []  # what the operations hold addresses of
+        self.inputs: list[tuple[Layer, Products]] = []
+
+    def run(self, images: Tensor) -> None:
+        """See :class:`~aspk.engines.base.Program`."""
+        batch = images.shape[-4]
+        for layer, products in self.inputs:
+            products.values[:batch] = _first_products(layer, images)
+        capacity = max(1, min(_PIECE, _CACHE // max(self.memory.bytes, 1)))
+        self._engine.execute(self.operations, batch, capacity, self.memory.bytes)
 
 
 class NativeEngine(Engine):
@@ -35,13 +82,14 @@ class NativeEngine(Engine):
     """
 
     name = "native"
-    images = 64  # their kept products stay in the processor's cache
+    images = 512
     independent_outputs = True
 
     def __init__(self, *, dtype: torch.dtype = torch.float32, threads: int | None = None) -> None:
         self._dtype = dtype
         self._threads = threads
-        self._memory = Memory()
+        self._tensors = TensorMemory()
+        self._program: NativeProgram | None = None  # that is being written down
         self._packed: weakref.WeakKeyDictionary[Layer, Tensor] = weakref.WeakKeyDictionary()
 
     @staticmethod
@@ -49,18 +97,29 @@ class NativeEngine(Engine):
         """Whether there is a compiler, or was one."""
         return library(SOURCE) is not None
 
+    def program(self, walk: Callable[[Tensor], None], images: Tensor) -> NativeProgram:
+        """See :class:`~aspk.engines.base.Engine`."""
+        self._program = program = NativeProgram(self, images.shape[-4])
+        try:
+            walk(images)
+        finally:
+            self._program = None
+        return program
+
     # ------------------------------------------------------------------ layers
 
     def products(self, layer: Layer, images: Tensor, steps: int) -> Products:
         """See :class:`~aspk.engines.base.Engine`."""
-        static = images.dim() == 4
-        frames = images[None] if static else images
-        count, batch = frames.shape[:2]
-        y = F.conv2d(frames.flatten(0, 1), layer.weight, padding=1)  # [T*B, C', H, W]
-        y = y.reshape(count, batch, *y.shape[1:]).permute(1, 0, 3, 4, 2)  # [B, T, H, W, C']
-        outputs, (height, width) = y.shape[-1], y.shape[2:4]
-        y = F.pad(y, (0, whole(outputs, y.dtype) - outputs)).flatten(2, 3).contiguous()  # [B, T, P, C'']
-        return Products(Map(batch, steps, height, width, outputs), y, static)
+        known = self._program.inputs if self._program else []
+        values = next((products.values for same, products in known if same is layer), None)
+        if values is None:
+            values = _first_products(layer, images)
+        height, width = images.shape[-2:]
+        of = Map(len(values), steps, height, width, len(layer.weight))
+        products = Products(of, values, static=images.dim() == 4)
+        if self._program and all(layer is not same for same, _ in known):
+            self._program.inputs.append((layer, products))
+        return products
 
     def moments(self, layer: Layer, x: State) -> tuple[Moments, int]:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -70,8 +129,8 @@ class NativeEngine(Engine):
             variance, mean = torch.var_mean(values.double(), 0, correction=0)
             return Moments(mean, variance), len(values)
         count = x.map.images * x.map.steps * x.map.positions
-        sums = torch.zeros(x.map.images, 2, whole(outputs, layer.weight.dtype), dtype=torch.float64)
-        self._layer(_MOMENTS, layer, x, sums=sums)
+        sums = torch.zeros(x.map.images, 2, whole(outputs, self._dtype), dtype=torch.float64)
+        self._emit(self._layer(layer, x), x.map, task=_MOMENTS, written=_place(sums))
         mean, square = sums.sum(0)[:, :outputs] / count
         return Moments(mean, (square - mean**2).clamp_(min=0)), count
 
@@ -83,87 +142,55 @@ class NativeEngine(Engine):
 
     def fire(self, layer: Layer, x: State, charge: Charge, neurons: Neurons) -> Spikes:
         """See :class:`~aspk.engines.base.Engine`."""
-        outputs = len(layer.weight)
-        to = replace(x.map, channels=outputs)
+        to = replace(x.map, channels=len(layer.weight))
         bits = self._bits(to)
-        counts = torch.empty(to.images, 2, to.steps, dtype=torch.int64)
-        if isinstance(x, Products):
-            self._fire(to, x.values, x.static, charge, neurons, bits, counts)
-        elif isinstance(x, Stream) and x.products is not None:
-            self._fire(to, self._kept_products(layer, x).tensor, False, charge, neurons, bits, counts)
+        scale, shift = charge
+        options: dict[str, Any] = {
+            **_constants(neurons),
+            "scale": scale.data_ptr(),
+            "shift": shift.data_ptr(),
+            "written": bits.place,
+        }
+        if isinstance(x, Products) or (isinstance(x, Stream) and x.products is not None):
+            static = isinstance(x, Products) and x.static
+            base = x.place if isinstance(x, Products) else self._kept_products(layer, x).place
+            options |= {"kind": _LAYER, "input": _KEPT, "base": base, "repeated": static, "window": 1}
+            options["outputs"] = whole(to.channels, self._dtype)
         else:
-            self._layer(_FIRE, layer, x, charge=charge, neurons=neurons, bits=bits, counts=counts)
-        return Spikes(to, bits, counts=Counts(*counts.sum(0).double()))
-
-    def _bits(self, of: Map) -> Buffer:
-        return self._memory.take(of.images, of.steps, of.positions, _words(of.channels), dtype=torch.int64)
+            options |= {**self._layer(layer, x), "task": _FIRE}
+        counts = self._emit(options, x.map, keep=charge)
+        return Spikes(to, bits, _words(to.channels), Counts(counts[0], counts[1]))
 
     def _kept_products(self, layer: Layer, x: Stream) -> Buffer:
         assert x.products is not None
         if layer.key not in x.products:
-            outputs, dtype = whole(len(layer.weight), layer.weight.dtype), layer.weight.dtype
-            products = self._memory.take(x.map.images, x.map.steps, x.map.positions, outputs, dtype=dtype)
-            self._layer(_PRODUCTS, layer, x, products=products)
+            outputs = whole(len(layer.weight), self._dtype)
+            products = self._take(x.map, x.map.steps, x.map.positions, outputs, itemsize=self._dtype.itemsize)
+            self._emit(self._layer(layer, x), x.map, task=_PRODUCTS, written=products.place)
             x.products[layer.key] = products
         return x.products[layer.key]
 
-    def _layer(
-        self,
-        task: int,
-        layer: Layer,
-        x: Spikes | Stream,
-        *,
-        charge: Sequence[Tensor] = (),
-        neurons: Neurons | None = None,
-        bits: Buffer | None = None,
-        counts: Tensor | None = None,
-        sums: Tensor | None = None,
-        products: Buffer | None = None,
-    ) -> None:
-        outputs = whole(len(layer.weight), layer.weight.dtype)
-        window = layer.weight.shape[-1] if layer.weight.dim() == 4 else 1
-        base = self._kept_products(layer, x.origin) if isinstance(x, Stream) and x.origin else None
-        spikes, residual = (x.bits, None) if isinstance(x, Spikes) else (None, x.added)
-        stride = 0 if spikes is None else spikes.tensor.shape[-1]
-        scale, shift = charge or (None, None)
-        self._call(
-            "layer",
-            layer.weight.dtype,
-            task,
-            _sizes(x.map, window, outputs),
-            _at(spikes),
-            _at(residual),
-            ctypes.c_int64(stride),
-            _at(self._weights(layer)),
-            _at(base),
-            _at(scale),
-            _at(shift),
-            *_constants(neurons),
-            ctypes.c_int(by_patterns(layer.weight)),
-            _at(bits),
-            _at(counts),
-            _at(sums),
-            _at(products),
-        )
-
-    def _fire(
-        self,
-        to: Map,
-        products: Tensor,
-        static: bool,
-        charge: Sequence[Tensor],
-        neurons: Neurons,
-        bits: Buffer,
-        counts: Tensor,
-    ) -> None:
-        sizes = _sizes(replace(to, channels=products.shape[-1]))
-        constants = (ctypes.c_int(static), *map(_at, charge), *_constants(neurons))
-        self._call("fire", products.dtype, sizes, _at(products), *constants, _at(bits), _at(counts))
-
-    def _weights(self, layer: Layer) -> Tensor:
+    def _layer(self, layer: Layer, x: Spikes | Stream) -> dict[str, Any]:
+        """What an operation needs to know of a layer and its input."""
         if layer not in self._packed:
             self._packed[layer] = packed(layer.weight)
-        return self._packed[layer]
+        weights = self._packed[layer]
+        if self._program:
+            self._program.kept.append(weights)
+        origin = x.origin if isinstance(x, Stream) else None
+        spikes = (x,) if isinstance(x, Spikes) else x.spikes if x.map.channels <= _NARROW else ()
+        read = spikes[0] if spikes else x.added  # type: ignore[union-attr]  # a stream
+        return {
+            "kind": _LAYER,
+            "input": _input(layer, read),
+            "window": layer.weight.shape[-1] if layer.weight.dim() == 4 else 1,
+            "outputs": whole(len(layer.weight), self._dtype),
+            "stride": read.words if isinstance(read, Spikes) else 0,
+            "weights": weights.data_ptr(),
+            "read": read.bits.place if isinstance(read, Spikes) else read.place,
+            "added": spikes[1].bits.place if len(spikes) > 1 else Place(),
+            "base": Place() if origin is None else self._kept_products(layer, origin).place,
+        }
 
     # ------------------------------------------------------------------ what stands between layers
 
@@ -172,113 +199,153 @@ class NativeEngine(Engine):
         x = spikes.map
         to = replace(x, height=(x.height + 1) // 2, width=(x.width + 1) // 2)
         pooled = self._bits(to)
-        self._call("pool_spikes", None, _sizes(x), _at(spikes.bits), _at(pooled))
-        return Spikes(to, pooled)
+        counts = self._emit({"kind": _POOL}, x, read=spikes.bits.place, written=pooled.place)
+        return Spikes(to, pooled, _words(to.channels), Counts(counts[0], counts[1]))
 
     def stream(self, *spikes: Spikes, keep: bool) -> Stream:
         """See :class:`~aspk.engines.base.Engine`."""
-        added: Buffer | None = None
+        stream: Stream | None = None
         for one in spikes:
-            added = self._sum(added, one)
-        assert added is not None
-        sums = functools.reduce(torch.add, (self.count(one).sums for one in spikes))
-        return Stream(spikes[0].map, added, Counts(sums, sums), products={} if keep else None)
+            stream = self._sum(stream, None, one)
+        assert stream is not None
+        return replace(stream, products={} if keep else None)
 
     def add(self, stream: Stream, spikes: Spikes) -> Stream:
         """See :class:`~aspk.engines.base.Engine`."""
-        sums = stream.counts.sums + self.count(spikes).sums
-        counts = Counts(sums, sums)
         if stream.products is not None:  # the stem's: what is added starts here
-            return Stream(stream.map, self._sum(None, spikes), counts, origin=stream)
-        return replace(stream, added=self._sum(stream.added, spikes), counts=counts)
+            return self._sum(None, stream, spikes)
+        return self._sum(stream, stream.origin, spikes)
 
-    def _sum(self, x: Buffer | None, spikes: Spikes) -> Buffer:
+    def _sum(self, x: Stream | None, origin: Stream | None, spikes: Spikes) -> Stream:
         of = spikes.map
-        total = self._memory.take(of.images, of.steps, of.positions, of.channels, dtype=torch.uint8)
-        sizes = (ctypes.c_int64(of.images * of.steps * of.positions), ctypes.c_int64(of.channels))
-        self._call("add_spikes", None, *sizes, _at(x), _at(spikes.bits), _at(total))
-        return total
+        total = self._take(of, of.steps, of.positions, of.channels, itemsize=1)
+        counts = self._emit(
+            {"kind": _ADD},
+            of,
+            read=spikes.bits.place,
+            added=x.added.place if x else Place(),
+            base=origin.added.place if origin else Place(),
+            written=total.place,
+        )
+        parts = (*(x.spikes if x else ()), spikes) if x is None or x.spikes else ()
+        return Stream(of, total, Counts(counts[0], counts[1]), origin, parts if len(parts) <= _PARTS else ())
 
     def attend(self, qkv: Spikes, heads: int, scale: float, neurons: Neurons) -> Attention:
         """See :class:`~aspk.engines.base.Engine`."""
         to = replace(qkv.map, channels=qkv.map.channels // 3)
         bits = self._bits(to)
-        counts = torch.empty(to.images, to.steps, 5, dtype=torch.int64)
-        self._call(
-            "attend",
-            self._dtype,
-            _sizes(to),
-            ctypes.c_int64(heads),
-            _at(qkv.bits),
-            ctypes.c_int64(qkv.bits.tensor.shape[-1]),
-            ctypes.c_double(scale),
-            *_constants(neurons),
-            _at(bits),
-            _at(counts),
-        )
-        q, k, v, pairs, fired = counts.sum(0).double().unbind(1)
-        return Attention(Spikes(to, bits, counts=Counts(fired, fired)), q, k, v, pairs)
+        options = {
+            "kind": _ATTEND,
+            "heads": heads,
+            "stride": qkv.words,
+            "factor": scale,
+            **_constants(neurons),
+        }
+        counts = self._emit(options, to, read=qkv.bits.place, written=bits.place)
+        q, k, v, pairs, fired = counts
+        return Attention(Spikes(to, bits, _words(to.channels), Counts(fired, fired)), q, k, v, pairs)
 
     def leading(self, spikes: Spikes, channels: int) -> Spikes:
         """See :class:`~aspk.engines.base.Engine`."""
         of = replace(spikes.map, channels=channels)
-        return spikes if of == spikes.map else Spikes(of, spikes.bits, spikes.offset)
+        if of == spikes.map:
+            return spikes
+        counts = self._emit({"kind": _COUNT, "stride": spikes.words}, of, read=spikes.bits.place)
+        return Spikes(of, spikes.bits, spikes.words, Counts(counts[0], counts[1]))
 
     # ------------------------------------------------------------------ what is counted
 
     def count(self, x: Spikes | Stream) -> Counts:
         """See :class:`~aspk.engines.base.Engine`."""
-        if x.counts is not None:
-            return x.counts
-        assert isinstance(x, Spikes)
-        sums, windowed = torch.empty(2, x.map.images, x.map.steps, dtype=torch.int64).unbind()
-        layout = (ctypes.c_int64(x.bits.tensor.shape[-1]), ctypes.c_int64(x.offset))
-        self._call("count_map", None, _sizes(x.map), _at(x.bits), *layout, _at(sums), _at(windowed))
-        return Counts(sums.sum(0).double(), windowed.sum(0).double())
+        return x.counts
 
     def token_sums(self, stream: Stream) -> Tensor:
         """See :class:`~aspk.engines.base.Engine`."""
-        of = stream.map
+        of, origin = stream.map, stream.origin
         sums = torch.empty(of.images, of.steps, of.channels, dtype=torch.int32)
-        sizes = map(ctypes.c_int64, (of.images * of.steps, of.positions, of.channels))
-        self._call("token_sums", None, *sizes, _at(stream.added), _at(sums))
-        return sums if stream.origin is None else sums + self.token_sums(stream.origin)
+        base = origin.added.place if origin else Place()
+        self._emit(
+            {"kind": _TOKENS}, of, read=stream.added.place, base=base, written=_place(sums), keep=(sums,)
+        )
+        return sums
 
     def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
         """See :class:`~aspk.engines.base.Engine`."""
-        steps, number = shapes[0].repeats, self._dtype.itemsize
-        kept = sum(shape.output_size for shape in shapes if shape.source == "residual") * number
-        bits = sum(shape.output_size for shape in shapes) // 8
-        streams = sum(shape.input_size for shape in shapes if shape.name.endswith((".fc1", ".q")))
-        return steps * (kept + bits + streams)
+        first, last = shapes[0], shapes[-1]
+        return first.output_size * self._dtype.itemsize + 4 * first.repeats * last.input_size
 
-    # ------------------------------------------------------------------ calling
+    # ------------------------------------------------------------------ operations
 
-    def _call(self, name: str, dtype: torch.dtype | None, *arguments: object) -> None:
+    def _emit(
+        self,
+        options: dict[str, Any],
+        of: Map,
+        *,
+        keep: tuple[object, ...] = (),
+        **more: Any,  # noqa: ANN401  # fields
+    ) -> Tensor:
+        """Run an operation, or write it down.
+
+        Returns:
+            What it counts, [5, T]: the totals over all images, once it has run.
+        """
+        counts = torch.zeros(_COUNTS, of.steps, dtype=torch.int64)
+        sizes = {"steps": of.steps, "height": of.height, "width": of.width, "channels": of.channels}
+        operation = Operation(**{**sizes, "counts": counts.data_ptr(), "tau": 2.0, **options, **more})
+        if self._program is None:
+            self.execute([operation], of.images, _PIECE, 0)
+        else:
+            self._program.operations.append(operation)
+            self._program.kept += (counts, *keep)
+        return counts
+
+    def execute(self, operations: list[Operation], images: int, capacity: int, memory: int) -> None:
+        """Run operations on some images, ``capacity`` at a time with ``memory`` bytes for each of them."""
         found = library(SOURCE)
         assert found is not None, "see available()"
-        kernel: Callable[..., None] = getattr(found, name if dtype is None else f"{name}_{_NAMES[dtype]}")
-        kernel(*arguments, ctypes.c_int(self._threads or torch.get_num_threads()))
+        run: Callable[..., None] = getattr(found, f"run_{str(self._dtype).removeprefix('torch.')}")
+        threads = min(self._threads or torch.get_num_threads(), -(-images // capacity))
+        sizes = map(ctypes.c_int64, (len(operations), images, capacity, memory))
+        run((Operation * len(operations))(*operations), *sizes, ctypes.c_int(threads))
+
+    def _bits(self, of: Map) -> Buffer:
+        return self._take(of, of.steps, of.positions, _words(of.channels), itemsize=8)
+
+    def _take(self, of: Map, *shape: int, itemsize: int) -> Buffer:
+        memory = self._tensors if self._program is None else self._program.memory
+        return memory.take(of.images, *shape, itemsize=itemsize)
+
+
+def _input(layer: Layer, read: Spikes | Buffer) -> int:
+    """How the kernel reads a layer's input."""
+    if not isinstance(read, Spikes):
+        return _RESIDUAL
+    if layer.weight.dim() == 2:
+        return _BITS
+    return _PATTERNS if by_patterns(layer.weight) else _SPIKES
+
+
+def _first_products(layer: Layer, images: Tensor) -> Tensor:
+    """[B, T or 1, P, outputs in whole vectors]."""
+    frames = images if images.dim() == 5 else images[None]
+    y = F.conv2d(frames.flatten(0, 1), layer.weight, padding=1)  # [T*B, C', H, W]
+    y = y.reshape(*frames.shape[:2], *y.shape[1:]).permute(1, 0, 3, 4, 2).flatten(2, 3)  # [B, T, P, C']
+    outputs = y.shape[-1]
+    return F.pad(y, (0, whole(outputs, y.dtype) - outputs)).contiguous()
+
+
+def _place(tensor: Tensor) -> Place:
+    return Place(tensor.data_ptr(), tensor[0].numel() * tensor.itemsize, 0)
 
 
 def _words(channels: int) -> int:
     return -(-channels // _WORD)
 
 
-def _at(memory: Tensor | Buffer | None) -> ctypes.c_void_p | None:
-    tensor = memory.tensor if isinstance(memory, Buffer) else memory
-    assert tensor is None or tensor.is_contiguous()
-    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
-
-
-def _sizes(of: Map, *more: int) -> ctypes.Array[ctypes.c_int64]:
-    sizes = (of.images, of.steps, of.height, of.width, of.channels, *more)
-    return (ctypes.c_int64 * len(sizes))(*sizes)
-
-
-def _constants(neurons: Neurons | None) -> tuple[object, ...]:
-    """tau, v_threshold, hard, decay_input."""
-    if neurons is None:
-        return ctypes.c_double(2), ctypes.c_double(1), 1, 1
-    numbers = (ctypes.c_double(neurons["tau"]), ctypes.c_double(neurons["v_threshold"]))
-    return (*numbers, ctypes.c_int(neurons["reset"] == "hard"), ctypes.c_int(neurons["decay_input"]))
+def _constants(neurons: Neurons) -> dict[str, Any]:
+    return {
+        "tau": neurons["tau"],
+        "v_threshold": neurons["v_threshold"],
+        "hard": neurons["reset"] == "hard",
+        "decay_input": neurons["decay_input"],
+    }

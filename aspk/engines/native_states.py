@@ -1,14 +1,77 @@
-"""What the native engine holds: spikes as bits, the residual stream as bytes, in memory used again."""
+"""What the native engine holds, as values of fixed size for each image: spikes as bits, streams as bytes."""
 
 from __future__ import annotations
 
+import ctypes
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from aspk.engines.base import Counts
+
+_ALIGNED = 64  # bytes
+
+
+class Place(ctypes.Structure):
+    """Where one image's part of a state lies: ``Place`` of spikes.cpp."""
+
+    _fields_ = (("address", ctypes.c_int64), ("bytes", ctypes.c_int64), ("mine", ctypes.c_int64))
+
+
+class Buffer:
+    """Memory of a state, given back when nobody holds it any more.
+
+    Attributes:
+        place: where it is.
+    """
+
+    def __init__(self, place: Place, give_back: Callable[[], None]) -> None:
+        self.place = place
+        self._give_back = give_back
+
+    def __del__(self) -> None:
+        self._give_back()
+
+
+class TensorMemory:
+    """States of all images at once, in memory that is used again: fresh pages cost more than filling them."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[Tensor]] = {}  # by size in bytes
+
+    def take(self, images: int, *shape: int, itemsize: int) -> Buffer:
+        """Memory for ``shape`` of each of ``images``."""
+        size = math.prod(shape) * itemsize
+        free = self._free.setdefault(images * size, [])
+        storage = free.pop() if free else torch.empty(images * size, dtype=torch.uint8)
+        return Buffer(Place(storage.data_ptr(), size, 0), lambda: free.append(storage))
+
+
+class PlannedMemory:
+    """Places in a memory that each thread will have for the states of a few images.
+
+    A place is free again, for whatever fits, as soon as the last state that lies there is no longer needed.
+
+    Attributes:
+        bytes: size of the memory for one image.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._free: dict[int, list[int]] = {}  # offsets by size
+
+    def take(self, images: int, *shape: int, itemsize: int) -> Buffer:
+        """A place for ``shape`` of one image."""
+        size = -(-math.prod(shape) * itemsize // _ALIGNED) * _ALIGNED
+        free = self._free.setdefault(size, [])
+        if free:
+            offset = free.pop()
+        else:
+            offset, self.bytes = self.bytes, self.bytes + size
+        return Buffer(Place(offset, size, 1), lambda: free.append(offset))
 
 
 @dataclass(frozen=True)
@@ -27,55 +90,21 @@ class Map:
         return self.height * self.width
 
 
-class Memory:
-    """Memory for states, used again: the system takes longer to hand out pages than a kernel to fill them."""
-
-    def __init__(self) -> None:
-        self._free: dict[int, list[Tensor]] = {}  # by size in bytes
-
-    def take(self, *shape: int, dtype: torch.dtype) -> Buffer:
-        """Memory of which nothing is known but its size."""
-        size = math.prod(shape) * dtype.itemsize
-        free = self._free.setdefault(size, [])
-        storage = free.pop() if free else torch.empty(size, dtype=torch.uint8)
-        return Buffer(self, storage, storage.view(dtype).view(shape))
-
-    def give(self, storage: Tensor) -> None:
-        """Take memory back."""
-        self._free[len(storage)].append(storage)
-
-    def clear(self) -> None:
-        """Hand everything that is not in use back to the system."""
-        for free in self._free.values():
-            free.clear()
-
-
-class Buffer:
-    """A tensor whose memory goes back where it came from when nobody holds the buffer any more."""
-
-    def __init__(self, memory: Memory, storage: Tensor, tensor: Tensor) -> None:
-        self._memory, self._storage = memory, storage
-        self.tensor = tensor
-
-    def __del__(self) -> None:
-        self._memory.give(self._storage)
-
-
 @dataclass(frozen=True, eq=False)
 class Spikes:
-    """Bits: [images, steps, positions, words] in int64; channel c is bit ``offset + c`` of a row.
+    """Bits: [images, steps, positions, words], channel c is bit c of a row.
 
     Attributes:
         map: their sizes.
         bits: the bits.
-        offset: first bit.
-        counts: how many they are, where that is known.
+        words: 64-bit words in a row.
+        counts: how many they are.
     """
 
     map: Map
     bits: Buffer
-    offset: int = 0
-    counts: Counts | None = None
+    words: int
+    counts: Counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +116,9 @@ class Stream:
     Attributes:
         map: its sizes.
         added: [images, steps, tokens, channels] in uint8.
-        origin: the stem's part; None if ``added`` is all there is.
         counts: of the whole stream.
+        origin: the stem's part; None if ``added`` is all there is.
+        spikes: what is added, layer by layer, where that is few layers' spikes; else nothing.
         products: kept products with ``added``, by layer; None keeps none.
     """
 
@@ -96,13 +126,25 @@ class Stream:
     added: Buffer
     counts: Counts
     origin: Stream | None = None
+    spikes: tuple[Spikes, ...] = ()
     products: dict[tuple[object, ...], Buffer] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Products:
-    """Products of the first layer, [images, steps (one if static), positions, channels in whole vectors]."""
+    """Products of the first layer, [images, steps (one if static), positions, channels in whole vectors].
+
+    Attributes:
+        map: their sizes.
+        values: the products.
+        static: whether there is one for all steps.
+    """
 
     map: Map
     values: Tensor
     static: bool
+
+    @property
+    def place(self) -> Place:
+        """Where they are."""
+        return Place(self.values.data_ptr(), self.values[0].numel() * self.values.itemsize, 0)

@@ -14,14 +14,16 @@ from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from aspk import cost
 from aspk.config import SubnetConfig
-from aspk.engines.base import Charge, Counts, Engine, Layer, Moments, State, pixel_counts
+from aspk.engines.base import Charge, Counts, Engine, Layer, Moments, Program, State, pixel_counts
+from aspk.errors import EngineError
 from aspk.metrics import LayerCount, LayerShape
 from aspk.supernet import Supernet
 from aspk.supernet.neurons import Neurons
+from aspk.supernet.spikformer import ConvNorm, LinearNorm
 
 
 class _Record:
@@ -73,11 +75,12 @@ class Population:
         self._moments: dict[Hashable, tuple[Moments, int]] = {}
         self._charges: dict[Hashable, Charge] = {}
         self._layers: dict[Hashable, Layer] = {}
-        self._slices: dict[SubnetConfig, dict[str, Tensor]] = {}
         self._records: dict[Hashable, _Record] = {}
         self._trails: dict[SubnetConfig, _Trail] = {}
         self._known: weakref.WeakKeyDictionary[State, Counts] = weakref.WeakKeyDictionary()
-        self._logits: dict[SubnetConfig, Tensor] = {}
+        self._sums: dict[SubnetConfig, Tensor] = {}  # over the tokens of the last stream, [B, T, D]
+        self._pixels: dict[int, Counts] = {}  # of the images themselves, by steps
+        self._program: Program | None = None
         self._images = 0
 
     # ------------------------------------------------------------------ what is asked of it
@@ -94,10 +97,20 @@ class Population:
     @torch.no_grad()
     def run(self, images: Tensor) -> dict[SubnetConfig, Tensor]:
         """Logits [B, classes] of every network on images [B, C, H, W] or sequences [T, B, C, H, W]."""
-        self._logits = {}
-        self._walk(images)
-        self._images += images.shape[-4]
-        return self._logits
+        batch = images.shape[-4]
+        if self._program is not None and batch > self._program.images:
+            raise EngineError(
+                f"{batch} images at once, expected at most the {self._program.images} of the first batch"
+            )
+        if self._program is None:
+            self._program = self._engine.program(self._walk, images)
+        self._program.run(images)
+        self._images += batch
+        for steps, pixels in self._pixels.items():
+            events = pixel_counts(images, steps)
+            pixels.sums.add_(events.sums)
+            pixels.windowed.add_(events.windowed)
+        return {config: self._logits(config, sums[:batch]) for config, sums in self._sums.items()}
 
     def counts(self, config: SubnetConfig) -> tuple[LayerCount, ...]:
         """What the layers of one network read and fired, as means over all images run so far."""
@@ -225,12 +238,14 @@ class Population:
     def _finish(self, node: _Node, config: SubnetConfig, x: State, trail: _Trail) -> None:
         if self._calibrating:
             return
-        steps, head = config.time_steps, self._supernet.network.head
-        sums = self._engine.token_sums(x)[:, :steps].sum(1)  # over time: [B, D]
-        features = sums.to(head.weight.dtype) / (steps * self._tokens)
-        self._logits[config] = F.linear(features, head.weight[:, : config.embed_dim], head.bias)
+        self._sums[config] = self._engine.token_sums(x)
         if self._counting:
             self._trails[config] = trail + self._record(node, "head", self._events(x).sums, None)
+
+    def _logits(self, config: SubnetConfig, sums: Tensor) -> Tensor:
+        steps, head = config.time_steps, self._supernet.network.head
+        features = sums[:, :steps].sum(1).to(head.weight.dtype) / (steps * self._tokens)  # [B, D]
+        return F.linear(features, head.weight[:, : config.embed_dim], head.bias)
 
     # ------------------------------------------------------------------ one layer
 
@@ -253,32 +268,27 @@ class Population:
         return moments if self._calibrating else moments.unbiased(count)
 
     def _layer(self, config: SubnetConfig, *names: str) -> Layer:
-        tensors = self._tensors(config)
-        weights = [tensors[f"{name}.{_product(name)}.weight"] for name in names]
-        key = (*names, *weights[0].shape)
+        """Layers that read the same input as one: the leading slices of the supernet's."""
+        outputs, inputs = self._widths(config, names[0])
+        key = (*names, outputs, inputs)
         if key not in self._layers:
-            norms = [f"{name}.norm" for name in names]
-            bias = [tensors.get(f"{name}.{_product(name)}.bias") for name in names]
-            means = [
-                tensors[f"{norm}.running_mean"] - (0 if own is None else own)
-                for norm, own in zip(norms, bias, strict=True)
-            ]
-            variances = [tensors[f"{norm}.running_var"] for norm in norms]
-            self._layers[key] = Layer(
-                names=names,
-                weight=torch.cat(weights),
-                gain=torch.cat([tensors[f"{norm}.weight"] for norm in norms]),
-                offset=torch.cat([tensors[f"{norm}.bias"] for norm in norms]),
-                running=Moments(torch.cat(means).double(), torch.cat(variances).double()),
-                eps=self._supernet.network.position.norm.eps,
-            )
+            sites = [self._supernet.network.get_submodule(name) for name in names]
+            self._layers[key] = _joined([_leading(names, site, outputs, inputs) for site in sites])
         return self._layers[key]
 
-    def _tensors(self, config: SubnetConfig) -> dict[str, Tensor]:
-        if config not in self._slices:
-            parameters, buffers = self._supernet.slices(config)
-            self._slices[config] = {**parameters, **buffers}
-        return self._slices[config]
+    def _widths(self, config: SubnetConfig, name: str) -> tuple[int, int]:
+        """Outputs and inputs of a layer."""
+        width = config.embed_dim
+        if not name.startswith("blocks"):
+            widths = (self._supernet.shape[0], *cost.stem_widths(config), width)
+            index = cost.STEM_STAGES if name == "position" else int(name.removeprefix("stem."))
+            return widths[index + 1], widths[index]
+        _, index_, part = name.split(".")
+        block = config.blocks[int(index_)]
+        attention = self._supernet.space.settings.attention_width(config, block)
+        hidden = int(width * block.mlp_ratio)
+        sizes = {"proj": (width, attention), "fc1": (hidden, width), "fc2": (width, hidden)}
+        return sizes.get(part, (attention, width))
 
     def _neurons(self, tau: float, v_threshold: float) -> Neurons:
         settings = self._supernet.space.settings
@@ -322,13 +332,39 @@ def _groups(
     return list(groups.items())
 
 
-def _product(name: str) -> str:
-    return "linear" if name.startswith("blocks") else "conv"
+def _leading(names: tuple[str, ...], site: nn.Module, outputs: int, inputs: int) -> Layer:
+    """The leading slice of one of the supernet's layers."""
+    assert isinstance(site, ConvNorm | LinearNorm)
+    product, norm = site.conv if isinstance(site, ConvNorm) else site.linear, site.norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    bias = 0.0 if product.bias is None else product.bias[:outputs].double()
+    running = Moments(norm.running_mean[:outputs].double() - bias, norm.running_var[:outputs].double())
+    weight = product.weight[:outputs, :inputs]
+    return Layer(names, weight, norm.weight[:outputs], norm.bias[:outputs], running, norm.eps)
+
+
+def _joined(layers: Sequence[Layer]) -> Layer:
+    """Layers one above the other."""
+    if len(layers) == 1:
+        return layers[0]
+    running = Moments(
+        torch.cat([layer.running.mean for layer in layers]),
+        torch.cat([layer.running.variance for layer in layers]),
+    )
+    return Layer(
+        names=layers[0].names,
+        weight=torch.cat([layer.weight for layer in layers]),
+        gain=torch.cat([layer.gain for layer in layers]),
+        offset=torch.cat([layer.offset for layer in layers]),
+        running=running,
+        eps=layers[0].eps,
+    )
 
 
 def _layer_count(shape: LayerShape, record: _Record, steps: int, images: int, tokens: int) -> LayerCount:
-    inputs, exact = (t[:steps].cpu() / images for t in (record.inputs, record.exact))
-    fired = [] if record.outputs is None else (record.outputs[:steps].cpu() / images).tolist()
+    inputs, exact = (t[:steps].cpu().double() / images for t in (record.inputs, record.exact))
+    fired = [] if record.outputs is None else (record.outputs[:steps].cpu().double() / images).tolist()
     if shape.kind == "head":  # reads the mean over tokens and steps, once
         inputs = exact = inputs.sum()[None] / (tokens * steps)
     fan_out = {

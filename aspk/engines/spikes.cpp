@@ -7,8 +7,12 @@
 //
 // Every output is the sum of its own rows in the order of the input channels, whatever else is computed beside
 // it, so that results do not depend on the batch, on the threads or on the other outputs.
+//
+// What runs is a program: operations in order, on a few images at a time, whose states lie in one piece of memory
+// of each thread, small enough for its cache.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <numeric>
 #include <vector>
@@ -21,6 +25,7 @@ namespace {
 constexpr int64_t kWord = 64;        // channels in a word of spikes
 constexpr int64_t kTile = 128;       // outputs that are computed together
 constexpr int kVectorBytes = 64;
+constexpr int64_t kCounts = 5;       // counts that an operation has at most for each step
 
 typedef float Float __attribute__((vector_size(kVectorBytes), may_alias, aligned(4)));
 typedef double Double __attribute__((vector_size(kVectorBytes), may_alias, aligned(8)));
@@ -55,20 +60,22 @@ inline int64_t words_of(int64_t channels) { return (channels + kWord - 1) / kWor
 
 // Leaky integrate-and-fire neurons, see aspk/supernet/neurons.py.
 template <typename T> struct Neuron {
-    T tau, v_threshold;
+    T tau, v_threshold, keep, exact;  // exact: 1 / tau where multiplying by it is exact, else 0
     bool hard, decay_input;
-    T keep;
 
-    Neuron(double tau, double v_threshold, int hard, int decay_input)
-        : tau(static_cast<T>(tau)), v_threshold(static_cast<T>(v_threshold)), hard(hard != 0),
-          decay_input(decay_input != 0), keep(static_cast<T>(1 - 1 / tau)) {}
+    Neuron(double tau, double v_threshold, bool hard, bool decay_input)
+        : tau(static_cast<T>(tau)), v_threshold(static_cast<T>(v_threshold)),
+          keep(static_cast<T>(1 - 1 / tau)), exact(std::exp2(std::round(std::log2(tau))) == tau ? 1 / tau : 0),
+          hard(hard), decay_input(decay_input) {}
 
     // Charges and resets the membranes v; returns who fired. The input is already divided by tau if it decays.
     uint64_t fire(Vector<T>& v, Vector<T> x) const { return spike(v, v * keep + x); }
 
     // The same with the equation's own rounding, for sums of integers that meet the threshold exactly.
     uint64_t fire_exactly(Vector<T>& v, Vector<T> x) const {
-        return spike(v, decay_input ? v + (x - v) / tau : v - v / tau + x);
+        const Vector<T> numerator = decay_input ? x - v : v;
+        const Vector<T> share = exact ? numerator * exact : numerator / tau;
+        return spike(v, decay_input ? v + share : v - share + x);
     }
 
     uint64_t spike(Vector<T>& v, Vector<T> h) const {
@@ -78,22 +85,16 @@ template <typename T> struct Neuron {
     }
 };
 
-// Which inputs are not zero, position by position: the events of one image.
-template <typename T> struct Events {
-    std::vector<int32_t> starts, channels;  // channels: column * C + channel, so that a row of pixels is one run
-    std::vector<T> values;                  // of the residual stream; spikes are ones
-};
-
 struct Map {
-    int64_t images, steps, height, width, channels;
+    int64_t steps, height, width, channels;
     int64_t positions() const { return height * width; }
+    int64_t rows() const { return steps * positions(); }
     int64_t words() const { return words_of(channels); }
 
     // The 3x3 windows with padding 1 that contain a position.
     int64_t windows(int64_t y, int64_t x) const {
         return (1 + (y > 0) + (y + 1 < height)) * (1 + (x > 0) + (x + 1 < width));
     }
-    int64_t windows(int64_t position) const { return windows(position / width, position % width); }
 };
 
 // Spikes of channels first..first + 63 of a part that starts at bit `offset` of a row.
@@ -104,11 +105,22 @@ inline uint64_t part_word(const uint64_t* row, int64_t offset, int64_t channels,
     return length < kWord ? bits & ((1ull << length) - 1) : bits;
 }
 
-inline int64_t count_words(const uint64_t* words, int64_t length) {
+inline int64_t count_bits(const uint64_t* words, int64_t length) {
     int64_t count = 0;
     for (int64_t i = 0; i < length; ++i) count += __builtin_popcountll(words[i]);
     return count;
 }
+
+// ------------------------------------------------------------------------------------------- events
+
+// Which inputs of an image are not zero, row by row of its positions.
+template <typename T> struct Events {
+    std::vector<int32_t> starts, channels;  // channels: column * C + channel, so that a row of pixels is one run
+    std::vector<T> values;                  // of the residual stream; spikes are ones
+    std::vector<int32_t> word_starts;       // where each word of each row begins
+};
+
+constexpr int64_t kSlack = 64;  // events that may be written beyond the last
 
 inline uint64_t nonzero(const uint8_t* x, int64_t length) {
 #ifdef __AVX512BW__
@@ -122,123 +134,242 @@ inline uint64_t nonzero(const uint8_t* x, int64_t length) {
 #endif
 }
 
+// Writes base + i for each bit i, and x[i] if there are values. May write up to kSlack places too many.
 template <typename T>
-void find_events(const Map& map, const uint64_t* spikes, const uint8_t* residual, int64_t stride,
-                 Events<T>& events) {
-    const int64_t rows = map.steps * map.positions();
-    events.starts.resize(rows + 1);
-    events.channels.resize(rows * map.channels);
-    if (residual) events.values.resize(rows * map.channels);
-    int32_t count = 0;
-    for (int64_t row = 0; row < rows; ++row) {
-        events.starts[row] = count;
-        const int64_t column = (row % map.width) * map.channels;
-        for (int64_t word = 0; word < map.words(); ++word) {
-            const int64_t first = word * kWord;
-            const uint8_t* values = residual ? residual + row * map.channels + first : nullptr;
-            uint64_t bits = residual ? nonzero(values, map.channels - first)
-                                     : part_word(spikes + row * stride, 0, map.channels, first);
-            for (; bits; bits &= bits - 1) {
-                const int bit = __builtin_ctzll(bits);
-                if (residual) events.values[count] = static_cast<T>(values[bit]);
-                events.channels[count++] = static_cast<int32_t>(column + first + bit);
-            }
-        }
+inline int32_t list_bits(uint64_t bits, int32_t base, const uint8_t* x, int64_t length, int32_t* channels, T* values) {
+    const int32_t count = __builtin_popcountll(bits);
+#ifdef __AVX512VBMI2__
+    alignas(64) static const uint8_t kIota[64] = {
+        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+        44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    alignas(64) uint8_t packed[64];
+    _mm512_store_si512(packed, _mm512_maskz_compress_epi8(bits, _mm512_load_si512(kIota)));
+    for (int32_t i = 0; i < count; i += 16) {
+        const __m128i part = _mm_load_si128(reinterpret_cast<const __m128i*>(packed + i));
+        _mm512_storeu_si512(channels + i, _mm512_add_epi32(_mm512_cvtepu8_epi32(part), _mm512_set1_epi32(base)));
     }
-    events.starts[rows] = count;
+    if (x) {
+        const __mmask64 lanes = length >= kWord ? ~0ull : (1ull << length) - 1;
+        _mm512_store_si512(packed, _mm512_maskz_compress_epi8(bits, _mm512_maskz_loadu_epi8(lanes, x)));
+        for (int32_t i = 0; i < count; i += kLanes<T>)
+            for (int j = 0; j < kLanes<T>; ++j) values[i + j] = static_cast<T>(packed[i + j]);
+    }
+#else
+    for (int32_t i = 0; bits; ++i, bits &= bits - 1) {
+        const int bit = __builtin_ctzll(bits);
+        channels[i] = base + bit;
+        if (x) values[i] = static_cast<T>(x[bit]);
+    }
+#endif
+    return count;
 }
 
-template <typename T> struct Layer {
-    const T* weights;         // tiles of [rows, outputs of the tile]; a row is an input, or one of its patterns
-    int64_t window, outputs;  // outputs in whole vectors
-    const T* base;            // currents to add to, [images, steps, positions, outputs], or null
-    const T* scale;           // [outputs]
-    const T* shift;           // [outputs]
-    Neuron<T> neuron;
-    uint64_t* spikes;         // [images, steps, positions, words]
-    int64_t* counts;          // of spikes, plain and by windows, [images, 2, steps]
-    double* sums;             // of currents and of their squares, [images, 2, outputs]
-    T* currents;              // [images, steps, positions, outputs]
-};
+template <typename T>
+__attribute__((noinline)) void find_events(const Map& map, const uint64_t* spikes, int64_t stride, const uint8_t* residual, Events<T>& events) {
+    events.starts.resize(map.rows() + 1);
+    events.channels.resize(map.rows() * map.channels + kSlack);
+    if (residual) events.values.resize(map.rows() * map.channels + kSlack);
+    events.word_starts.resize(map.rows() * map.words() + 1);
+    int32_t count = 0;
+    for (int64_t row = 0, column = 0; row < map.rows(); ++row, column = column + 1 == map.width ? 0 : column + 1) {
+        events.starts[row] = count;
+        for (int64_t first = 0; first < map.channels; first += kWord) {
+            events.word_starts[row * map.words() + first / kWord] = count;
+            const int64_t length = map.channels - first;
+            const uint8_t* x = residual ? residual + row * map.channels + first : nullptr;
+            const uint64_t bits = residual ? nonzero(x, length) : part_word(spikes + row * stride, 0, map.channels, first);
+            const int32_t base = static_cast<int32_t>(column * map.channels + first);
+            if (bits) count += list_bits(bits, base, x, length, &events.channels[count], events.values.data() + count);
+        }
+    }
+    events.starts[map.rows()] = count;
+    events.word_starts[map.rows() * map.words()] = count;
+}
 
-enum class Task { kFire, kMoments, kCurrents };
+// ------------------------------------------------------------------------------------------- layers
+
+enum class Task { kFire, kMoments, kProducts };
 
 // What a current is added up from.
 enum class Input {
     kSpikes,    // weight rows of events
     kResidual,  // the same, times the events' values
     kPatterns,  // of few channels: one row for each pattern of four, summed in advance
+    kProducts,  // nothing: the base is all
+    kBits,      // as kSpikes, for linear layers
 };
-constexpr int64_t kPattern = 4;  // channels of a pattern
+constexpr int64_t kPattern = 4;        // channels of a pattern
+constexpr int64_t kFewChannels = 16;   // that are looked up by patterns,
+constexpr int64_t kFewOutputs = 32;    // for at most so many outputs
+constexpr int64_t kSmallCache = 48 << 10;  // bytes of weights that stay in a core's smallest cache
+constexpr int64_t kManyEvents = 8;         // in a word of channels, on average
 
 inline int64_t patterns_of(int64_t channels) { return (channels + kPattern - 1) / kPattern; }
 
-// Adds the events from..to to the currents; every second one to others, which halves the wait for a sum.
-template <typename T, int V, bool kValued>
-inline void add_events(const Events<T>& events, int32_t from, int32_t to, const T* weights,
-                       Vector<T> (&even)[V], Vector<T> (&odd)[V]) {
-    constexpr int64_t width = V * kLanes<T>;
-    const int32_t* channels = events.channels.data();
-    const T* values = events.values.data();
-    int32_t e = from;
-    for (; e + 1 < to; e += 2) {
-        const T *first = weights + channels[e] * width, *second = weights + channels[e + 1] * width;
-        for (int j = 0; j < V; ++j) {
-            const Vector<T> a = load(first + j * kLanes<T>), b = load(second + j * kLanes<T>);
-            even[j] += kValued ? a * values[e] : a;
-            odd[j] += kValued ? b * values[e + 1] : b;
+template <typename T> struct Layer {
+    // Tiles of [rows, outputs of the tile]; a row is an input, or a pattern of inputs. Linear layers have one more, of
+    // zeros.
+    const T* weights;
+    int64_t window, outputs;  // outputs in whole vectors
+    const T* scale;           // [outputs]
+    const T* shift;           // [outputs]
+    Neuron<T> neuron;
+};
+
+// One image's part of what a layer reads and writes.
+template <typename T> struct Image {
+    const uint64_t* bits;  // input spikes
+    const uint64_t* more;  // spikes of another layer that are added to them, or null
+    int64_t stride;        // words in a row of them
+    const T* base;         // products to add to, [steps (or one for all), positions, base_width], or null
+    int64_t base_width;    // of all tiles, or of one
+    bool repeated;         // whether there is one for all steps
+    uint64_t* spikes;      // [steps, positions, words]
+    double* sums;          // of products and of their squares, [2, outputs]
+    T* products;           // [steps, positions, outputs]
+};
+
+// Adds up currents from the weight rows of events. Every second row goes to `odd`, which halves the wait for a sum.
+template <typename T, int V, bool kValued> struct EventInput {
+    Map map;
+    int64_t window;
+    const T* weights;
+    const Events<T>& events;
+
+    void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        const int64_t reach = window / 2, left = std::max<int64_t>(x - reach, 0), right = std::min(x + reach, map.width - 1);
+        for (int64_t dy = -reach; dy <= reach; ++dy) {
+            if (y + dy < 0 || y + dy >= map.height) continue;
+            const int32_t* starts = &events.starts[(step * map.height + y + dy) * map.width];
+            // Weights of channel 0 of column 0.
+            const T* origin = weights + ((dy + reach) * window + reach - x) * map.channels * (V * kLanes<T>);
+            add_run(starts[left], starts[right + 1], origin, even, odd);
         }
     }
-    if (e < to)
-        for (int j = 0; j < V; ++j) {
-            const Vector<T> a = load(weights + channels[e] * width + j * kLanes<T>);
-            even[j] += kValued ? a * values[e] : a;
-        }
-}
 
-template <typename T, int V, Input input, Task task>
-void run_tile(const Map& map, const Layer<T>& layer, const Events<T>& events, const uint64_t* bits,
-              int64_t stride, int64_t image, int64_t tile) {
+    // The events of one word of one position of the window.
+    void add_word(int64_t step, int64_t y, int64_t x, int64_t dy, int64_t dx, int64_t word, Vector<T> (&even)[V],
+                  Vector<T> (&odd)[V]) const {
+        const int64_t reach = window / 2, row = (step * map.height + y + dy) * map.width + x + dx;
+        const int32_t* starts = &events.word_starts[row * map.words() + word];
+        const T* origin = weights + ((dy + reach) * window + reach - x) * map.channels * (V * kLanes<T>);
+        add_run(starts[0], starts[1], origin, even, odd);
+    }
+
+    void add_run(int32_t from, int32_t to, const T* origin, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        const int32_t* channels = events.channels.data();
+        int32_t e = from;
+        for (; e + 1 < to; e += 2) {
+            add_row(origin + channels[e] * int64_t{V * kLanes<T>}, e, even);
+            add_row(origin + channels[e + 1] * int64_t{V * kLanes<T>}, e + 1, odd);
+        }
+        if (e < to) add_row(origin + channels[e] * int64_t{V * kLanes<T>}, e, even);
+    }
+
+    void add_row(const T* row, int32_t e, Vector<T> (&sum)[V]) const {
+        for (int j = 0; j < V; ++j) {
+            const Vector<T> part = load(row + j * kLanes<T>);
+            sum[j] += kValued ? part * events.values[e] : part;
+        }
+    }
+};
+
+// The same of the spikes of a linear layer, without a list of them; of one or two layers' spikes.
+template <typename T, int V> struct BitInput {
+    Map map;
+    const T* weights;
+    const uint64_t *bits, *more;  // more may be null
+    int64_t stride;
+
+    void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        const int64_t at = ((step * map.height + y) * map.width + x) * stride;
+        add_rows(bits + at, even, odd);
+        if (more) add_rows(more + at, even, odd);
+    }
+
+    // Four at a time, if need be with the row of zeros behind the last: how often is easier to foresee.
+    void add_rows(const uint64_t* row, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        for (int64_t first = 0; first < map.channels; first += kWord) {
+            const T* rows = weights + first * (V * kLanes<T>);
+            const int64_t zeros = map.channels - first;
+            for (uint64_t word = part_word(row, 0, map.channels, first); word;) {
+                add_row(rows, zeros, word, even);
+                add_row(rows, zeros, word, odd);
+                add_row(rows, zeros, word, even);
+                add_row(rows, zeros, word, odd);
+            }
+        }
+    }
+
+    // Adds the row of the first spike, and takes it away.
+    static void add_row(const T* rows, int64_t zeros, uint64_t& word, Vector<T> (&sum)[V]) {
+        const T* row = rows + (word ? __builtin_ctzll(word) : zeros) * (V * kLanes<T>);
+        word &= word - 1;
+        for (int j = 0; j < V; ++j) sum[j] += load(row + j * kLanes<T>);
+    }
+};
+
+// Adds nothing: the products are there already.
+template <typename T, int V> struct NoInput {
+    void add(int64_t, int64_t, int64_t, Vector<T> (&)[V], Vector<T> (&)[V]) const {}
+};
+
+// Looks the sums of four channels' weights up: faster than events where channels are few. P: patterns of a pixel.
+template <typename T, int V, int P> struct PatternInput {
+    Map map;
+    const T* weights;
+    const uint64_t* bits;
+    int64_t stride;
+
+    void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        const uint64_t* centre = bits + ((step * map.height + y) * map.width + x) * stride;
+        if (y > 0 && x > 0 && y + 1 < map.height && x + 1 < map.width) {
+#pragma GCC unroll 9
+            for (int64_t window = 0; window < 9; ++window) add_pixel(centre, window, even, odd);
+            return;
+        }
+        for (int64_t window = 0; window < 9; ++window) {
+            const int64_t i = y + window / 3 - 1, j = x + window % 3 - 1;
+            if (i >= 0 && j >= 0 && i < map.height && j < map.width) add_pixel(centre, window, even, odd);
+        }
+    }
+
+    void add_pixel(const uint64_t* centre, int64_t window, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        constexpr uint64_t kRow = V * kVectorBytes, kPatterns = 1 << kPattern;
+        static_assert((kRow & (kRow - 1)) == 0, "a pattern's place is cut out of the shifted word");
+        const char* tables = reinterpret_cast<const char*>(weights) + window * P * kPatterns * kRow;
+        uint64_t places = centre[((window / 3 - 1) * map.width + window % 3 - 1) * stride] * kRow;
+#pragma GCC unroll 4
+        for (int64_t p = 0; p < P; ++p, places >>= kPattern, tables += kPatterns * kRow) {
+            const T* sums = reinterpret_cast<const T*>(tables + (places & (kPatterns - 1) * kRow));
+            for (int j = 0; j < V; ++j) ((window * P + p) % 2 ? odd : even)[j] += load(sums + j * kLanes<T>);
+        }
+    }
+};
+
+// One tile of outputs of one image. counts: of the spikes at each step, plain and by windows, [2, steps].
+template <typename T, int V, Task task, typename Source>
+void run_tile(const Map& map, const Layer<T>& layer, const Source& source, const Image<T>& image, int64_t tile,
+              int64_t* counts) {
     constexpr int L = kLanes<T>;
-    const int64_t first = tile * kTile, reach = layer.window / 2, words = words_of(layer.outputs);
-    const int64_t outputs = layer.outputs, steps = map.steps, height = map.height, width = map.width;
-    const int64_t patterns = patterns_of(map.channels);
-    const int64_t inputs = input == Input::kPatterns ? patterns << kPattern : map.channels;
-    const T* weights = layer.weights + layer.window * layer.window * inputs * first;
+    const int64_t first = tile * kTile, words = words_of(layer.outputs), outputs = layer.outputs;
     const Neuron<T> neuron = layer.neuron;
     const T *scale = layer.scale + first, *shift = layer.shift + first;
-    for (int64_t y = 0; y < height; ++y)
-        for (int64_t x = 0; x < width; ++x) {
+    for (int64_t y = 0; y < map.height; ++y)
+        for (int64_t x = 0; x < map.width; ++x) {
             Vector<T> v[V] = {}, sum[V] = {}, square[V] = {};
             const int64_t windows = map.windows(y, x);
-            for (int64_t step = 0; step < steps; ++step) {
-                const int64_t row = ((image * steps + step) * height + y) * width + x;
+            for (int64_t step = 0; step < map.steps; ++step) {
+                const int64_t row = (step * map.height + y) * map.width + x;
                 Vector<T> current[V] = {}, odd[V] = {};
-                if (layer.base)
-                    for (int j = 0; j < V; ++j) current[j] = load(layer.base + row * outputs + first + j * L);
-                for (int64_t dy = -reach; dy <= reach; ++dy) {
-                    if (y + dy < 0 || y + dy >= height) continue;
-                    const int64_t line = (step * height + y + dy) * width;
-                    const int64_t left = std::max<int64_t>(x - reach, 0), right = std::min(x + reach, width - 1);
-                    // Weights of channel 0 of column 0.
-                    const T* origin = weights + ((dy + reach) * layer.window + reach - x) * inputs * (V * L);
-                    if constexpr (input == Input::kPatterns) {
-                        for (int64_t column = left; column <= right; ++column) {
-                            uint64_t word = bits[(line + column) * stride];
-                            const T* rows = origin + column * inputs * (V * L);
-                            for (int64_t p = 0; p < patterns; ++p, word >>= kPattern) {
-                                const T* sums = rows + ((p << kPattern) + (word & 15)) * (V * L);
-                                for (int j = 0; j < V; ++j) (p % 2 ? odd : current)[j] += load(sums + j * L);
-                            }
-                        }
-                    } else {
-                        const int32_t *starts = &events.starts[line], from = starts[left], to = starts[right + 1];
-                        add_events<T, V, input == Input::kResidual>(events, from, to, origin, current, odd);
-                    }
-                }
+                const T* base = image.base + (image.repeated ? y * map.width + x : row) * image.base_width;
+                if (image.base)
+                    for (int j = 0; j < V; ++j) current[j] = load(base + j * L);
+                source.add(step, y, x, current, odd);
                 for (int j = 0; j < V; ++j) current[j] += odd[j];
-                if constexpr (task == Task::kCurrents) {
-                    for (int j = 0; j < V; ++j) store(layer.currents + row * outputs + first + j * L, current[j]);
+                if constexpr (task == Task::kProducts) {
+                    for (int j = 0; j < V; ++j) store(image.products + row * outputs + first + j * L, current[j]);
                 } else if constexpr (task == Task::kMoments) {
                     for (int j = 0; j < V; ++j) {
                         sum[j] += current[j];
@@ -250,16 +381,16 @@ void run_tile(const Map& map, const Layer<T>& layer, const Events<T>& events, co
                         const Vector<T> charge = current[j] * load(scale + j * L) + load(shift + j * L);
                         fired[j * L / kWord] |= neuron.fire(v[j], charge) << (j * L % kWord);
                     }
-                    uint64_t* out = layer.spikes + row * words + first / kWord;
+                    uint64_t* out = image.spikes + row * words + first / kWord;
                     out[0] = fired[0];
                     if (V * L > kWord) out[1] = fired[1];
                     const int64_t spikes = __builtin_popcountll(fired[0]) + __builtin_popcountll(fired[1]);
-                    layer.counts[image * 2 * steps + step] += spikes;
-                    layer.counts[(image * 2 + 1) * steps + step] += spikes * windows;
+                    counts[step] += spikes;
+                    counts[map.steps + step] += spikes * windows;
                 }
             }
             if constexpr (task == Task::kMoments) {
-                double* sums = layer.sums + image * 2 * outputs + first;
+                double* sums = image.sums + first;
                 for (int j = 0; j < V; ++j)
                     for (int i = 0; i < L; ++i) {
                         sums[j * L + i] += sum[j][i];
@@ -269,270 +400,459 @@ void run_tile(const Map& map, const Layer<T>& layer, const Events<T>& events, co
         }
 }
 
-template <typename T, int V, Input input, Task task>
-void run_tiles(const Map& map, const Layer<T>& layer, const Events<T>& events, const uint64_t* bits,
-               int64_t stride, int64_t image, int64_t tile, int vectors) {
-    if constexpr (V > 0) {
-        if (vectors == V)
-            run_tile<T, V, input, task>(map, layer, events, bits, stride, image, tile);
-        else
-            run_tiles<T, V - 1, input, task>(map, layer, events, bits, stride, image, tile, vectors);
+template <typename T, int V, Task task, int P>
+void run_patterns(const Map& map, const Layer<T>& layer, const Image<T>& image, int64_t* counts) {
+    if constexpr (P > 0) {
+        if (patterns_of(map.channels) != P) return run_patterns<T, V, task, P - 1>(map, layer, image, counts);
+        const PatternInput<T, V, P> source{map, layer.weights, image.bits, image.stride};
+        run_tile<T, V, task>(map, layer, source, image, 0, counts);
     }
 }
 
+// Whether a tile's weights are too large for the smallest cache, and an image's events enough to go through them
+// word by word. Knows nothing of the outputs, on which no output may depend.
+template <typename T> bool by_words(const Map& map, int64_t window, const Events<T>& events) {
+    const int64_t bytes = window * window * map.channels * kTile * sizeof(T);
+    return bytes > kSmallCache && events.starts.back() >= kManyEvents * map.rows() * map.words();
+}
+
+// Products of an image, [rows, outputs of the tile]: one word of channels after the other, so that its weights stay
+// in the smallest cache for all rows.
+template <typename T, int V, bool kValued>
+const T* add_by_words(const Map& map, const EventInput<T, V, kValued>& source, const Image<T>& image,
+                      std::vector<T>& sums) {
+    constexpr int L = kLanes<T>;
+    const int64_t reach = source.window / 2;
+    sums.resize(map.rows() * V * L);
+    for (int64_t row = 0; row < map.rows(); ++row)
+        for (int j = 0; j < V * L; ++j) sums[row * V * L + j] = image.base ? image.base[row * image.base_width + j] : T(0);
+    for (int64_t dy = -reach; dy <= reach; ++dy)
+        for (int64_t dx = -reach; dx <= reach; ++dx)
+            for (int64_t word = 0; word < map.words(); ++word)
+                for (int64_t step = 0; step < map.steps; ++step)
+                    for (int64_t y = std::max<int64_t>(0, -dy); y < map.height - std::max<int64_t>(0, dy); ++y)
+                        for (int64_t x = std::max<int64_t>(0, -dx); x < map.width - std::max<int64_t>(0, dx); ++x) {
+                            T* out = &sums[((step * map.height + y) * map.width + x) * V * L];
+                            Vector<T> even[V], odd[V] = {};
+                            for (int j = 0; j < V; ++j) even[j] = load(out + j * L);
+                            source.add_word(step, y, x, dy, dx, word, even, odd);
+                            for (int j = 0; j < V; ++j) store(out + j * L, even[j] + odd[j]);
+                        }
+    return sums.data();
+}
+
+template <typename T, int V, Input input, Task task>
+void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
+               int64_t* counts, std::vector<T>& sums) {
+    if constexpr (input == Input::kPatterns) {
+        if constexpr (V * kLanes<T> <= kFewOutputs && (V & (V - 1)) == 0 && task != Task::kProducts)
+            run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
+    } else if constexpr (input == Input::kBits) {
+        const T* weights = layer.weights + (map.channels + 1) * tile * kTile;
+        const BitInput<T, V> source{map, weights, image.bits, image.more, image.stride};
+        run_tile<T, V, task>(map, layer, source, image, tile, counts);
+    } else if constexpr (input == Input::kProducts) {
+        if constexpr (task == Task::kFire) run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, tile, counts);
+    } else {
+        const int64_t rows = layer.window * layer.window * map.channels + (layer.window == 1);
+        const T* weights = layer.weights + rows * tile * kTile;
+        const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
+        if (by_words(map, layer.window, events)) {
+            Image<T> summed = image;
+            summed.base = add_by_words(map, source, image, sums);
+            summed.base_width = V * kLanes<T>;
+            return run_tile<T, V, task>(map, layer, NoInput<T, V>{}, summed, tile, counts);
+        }
+        run_tile<T, V, task>(map, layer, source, image, tile, counts);
+    }
+}
+
+template <typename T, int V, Input input, Task task>
+void run_vectors(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
+                 int64_t* counts, std::vector<T>& sums, int vectors) {
+    if constexpr (V > 0) {
+        if (vectors == V)
+            run_input<T, V, input, task>(map, layer, events, image, tile, counts, sums);
+        else
+            run_vectors<T, V - 1, input, task>(map, layer, events, image, tile, counts, sums, vectors);
+    }
+}
+
+// Tile by tile, so that a tile's weights stay in the cache for all images.
 template <typename T, Input input, Task task>
-void run_layer(const Map& map, const Layer<T>& layer, const uint64_t* spikes, const uint8_t* residual,
-               int64_t stride, int threads) {
-    const int64_t rows = map.steps * map.positions();
-#pragma omp parallel num_threads(threads)
-    {
-        Events<T> events;
-#pragma omp for schedule(static)
-        for (int64_t image = 0; image < map.images; ++image) {
-            const uint64_t* bits = spikes + image * rows * stride;
-            if (input != Input::kPatterns)
-                find_events(map, bits, residual ? residual + image * rows * map.channels : nullptr, stride, events);
-            if (task == Task::kFire) std::fill_n(layer.counts + image * 2 * map.steps, 2 * map.steps, 0);
-            for (int64_t tile = 0; tile * kTile < layer.outputs; ++tile) {
-                const int64_t width = std::min(kTile, layer.outputs - tile * kTile);
-                run_tiles<T, static_cast<int>(kTile) / kLanes<T>, input, task>(
-                    map, layer, events, bits, stride, image, tile, static_cast<int>(width / kLanes<T>));
-            }
+void run_layer(const Map& map, const Layer<T>& layer, const std::vector<Events<T>>& events,
+               const std::vector<Image<T>>& images, int64_t* counts, std::vector<T>& sums) {
+    for (int64_t tile = 0; tile * kTile < layer.outputs; ++tile) {
+        const int vectors = static_cast<int>(std::min(kTile, layer.outputs - tile * kTile) / kLanes<T>);
+        for (size_t i = 0; i < images.size(); ++i) {
+            Image<T> image = images[i];
+            if (image.base) image.base += tile * kTile;
+            run_vectors<T, static_cast<int>(kTile) / kLanes<T>, input, task>(map, layer, events[i], image, tile, counts,
+                                                                           sums, vectors);
         }
     }
 }
 
 template <typename T, Task task>
-void run(const Map& map, const Layer<T>& layer, const uint64_t* spikes, const uint8_t* residual,
-         int64_t stride, bool patterns, int threads) {
-    if (residual)
-        run_layer<T, Input::kResidual, task>(map, layer, spikes, residual, stride, threads);
-    else if (patterns)
-        run_layer<T, Input::kPatterns, task>(map, layer, spikes, residual, stride, threads);
-    else
-        run_layer<T, Input::kSpikes, task>(map, layer, spikes, residual, stride, threads);
+void run_task(const Map& map, const Layer<T>& layer, const std::vector<Events<T>>& events,
+              const std::vector<Image<T>>& images, int64_t* counts, std::vector<T>& sums, Input input) {
+    if (input == Input::kSpikes) run_layer<T, Input::kSpikes, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kResidual) run_layer<T, Input::kResidual, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kPatterns) run_layer<T, Input::kPatterns, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kProducts) run_layer<T, Input::kProducts, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kBits) run_layer<T, Input::kBits, task>(map, layer, events, images, counts, sums);
 }
 
-// Currents that are there already, [images, steps (or one for all), positions, channels], fire.
-template <typename T>
-void fire_currents(const Map& map, const T* currents, bool repeated, const T* scale, const T* shift,
-                   const Neuron<T> neuron, uint64_t* spikes, int64_t* counts, int threads) {
+// ------------------------------------------------------------------------------------------- attention
+
+// What the attention of one image needs beside its input and output.
+template <typename T> struct Attention {
+    std::vector<T> products, membranes;  // k^T v of a step, [channels, a head's channels]; [tokens, heads, the same]
+    std::vector<int64_t> queries, keys;  // spikes of each channel
+};
+
+// Adds one where a bit is set.
+template <typename T> inline void add_bits(T* x, uint64_t bits, int64_t length) {
     constexpr int L = kLanes<T>;
-    const int64_t positions = map.positions(), words = map.words();
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t image = 0; image < map.images; ++image) {
-        int64_t *plain = counts + image * 2 * map.steps, *windowed = plain + map.steps;
-        std::fill_n(plain, 2 * map.steps, 0);
-        for (int64_t p = 0; p < positions; ++p) {
-            const int64_t windows = map.windows(p);
-            for (int64_t c = 0; c < map.channels; c += L) {
-                const Vector<T> a = load(scale + c), b = load(shift + c);
-                Vector<T> v = {};
-                for (int64_t step = 0; step < map.steps; ++step) {
-                    const int64_t row = (image * map.steps + step) * positions + p;
-                    const int64_t source = repeated ? image * positions + p : row;
-                    const uint64_t fired = neuron.fire(v, load(currents + source * map.channels + c) * a + b);
-                    uint64_t& word = spikes[row * words + c / kWord];
-                    word = (c % kWord ? word : 0) | fired << (c % kWord);
-                    const int64_t here = __builtin_popcountll(fired);
-                    plain[step] += here;
-                    windowed[step] += here * windows;
-                }
-            }
+    for (int64_t i = 0; i < length; i += L, bits = L < 64 ? bits >> L : 0) {
+#ifdef __AVX512F__
+        if constexpr (sizeof(T) == 4) {
+            const __m512 before = _mm512_loadu_ps(x + i);
+            _mm512_storeu_ps(x + i, _mm512_mask_add_ps(before, static_cast<__mmask16>(bits), before, _mm512_set1_ps(1)));
+            continue;
         }
+#endif
+        for (int j = 0; j < L; ++j) x[i + j] += static_cast<T>(bits >> j & 1);
     }
 }
 
-// (q k^T) v for each image, step and head as q (k^T v), which is a sum of integers and exact in any order.
-// counts, [images, steps, 5]: spikes of q, k and v, pairs of spikes of q and k, spikes that leave.
-template <typename T>
-void attend(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t stride, T scale, const Neuron<T> neuron, uint64_t* spikes, int64_t* counts, int threads) {
+// One head of one token: sums the products of its queries' spikes, and fires. Up to V vectors of the head's channels
+// from `from` on. Returns who fired.
+template <typename T, int V>
+inline uint64_t attend_head(const T* products, int64_t padded, const uint64_t* row, int64_t offset, int64_t size,
+                            T scale, const Neuron<T>& neuron, T* membranes) {
     constexpr int L = kLanes<T>;
-    const int64_t tokens = map.positions(), size = map.channels / heads, words = map.words();
+    Vector<T> y[V] = {};
+    for (int64_t first = 0; first < size; first += kWord)
+        for (uint64_t bits = part_word(row, offset, size, first); bits; bits &= bits - 1) {
+            const T* product = products + (first + __builtin_ctzll(bits)) * padded;
+            for (int j = 0; j < V; ++j) y[j] += load(product + j * L);
+        }
+    uint64_t fired = 0;
+    for (int j = 0; j < V; ++j) {
+        Vector<T> v = load(membranes + j * L);
+        fired |= neuron.fire_exactly(v, y[j] * scale) << (j * L);
+        store(membranes + j * L, v);
+    }
+    return fired;
+}
+
+// The same for at most 64 channels, which are one word: rows of k^T v as wide as all heads, zero outside their own.
+template <typename T, int V>
+void attend_word(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t stride, T scale,
+                 const Neuron<T> neuron, uint64_t* spikes, int64_t* counts, Attention<T>& scratch) {
+    constexpr int L = kLanes<T>, kWidth = V * L;
+    const int64_t tokens = map.positions(), channels = map.channels, size = channels / heads;
+    uint64_t head_of[kWord];
+    for (int64_t c = 0; c < channels; ++c)
+        head_of[c] = (size < kWord ? (1ull << size) - 1 : ~0ull) << (c / size * size);
+    scratch.membranes.assign(tokens * kWidth, T(0));
+    for (int64_t step = 0; step < map.steps; ++step) {
+        const uint64_t* rows = q_k_v + step * tokens * stride;
+        uint64_t* out = spikes + step * tokens;
+        scratch.products.assign(channels * kWidth, T(0));
+        int64_t queries[kWord] = {}, keys[kWord] = {}, values = 0;
+        for (int64_t token = 0; token < tokens; ++token) {
+            const uint64_t value = part_word(rows + token * stride, 2 * channels, channels, 0);
+            values += __builtin_popcountll(value);
+            for (uint64_t k = part_word(rows + token * stride, channels, channels, 0); k; k &= k - 1) {
+                const int c = __builtin_ctzll(k);
+                ++keys[c];
+                add_bits(&scratch.products[c * kWidth], value & head_of[c], kWidth);
+            }
+        }
+        for (int64_t token = 0; token < tokens; ++token) {
+            Vector<T> y[V] = {};
+            for (uint64_t q = part_word(rows + token * stride, 0, channels, 0); q; q &= q - 1) {
+                const int c = __builtin_ctzll(q);
+                ++queries[c];
+                for (int j = 0; j < V; ++j) y[j] += load(&scratch.products[c * kWidth + j * L]);
+            }
+            uint64_t fired = 0;
+            for (int j = 0; j < V; ++j) {
+                T* membranes = &scratch.membranes[token * kWidth + j * L];
+                Vector<T> v = load(membranes);
+                fired |= neuron.fire_exactly(v, y[j] * scale) << (j * L);
+                store(membranes, v);
+            }
+            out[token] = fired;
+            counts[4 * map.steps + step] += __builtin_popcountll(fired);
+        }
+        for (int64_t c = 0; c < channels; ++c) {
+            counts[step] += queries[c];
+            counts[map.steps + step] += keys[c];
+            counts[3 * map.steps + step] += queries[c] * keys[c];
+        }
+        counts[2 * map.steps + step] += values;
+    }
+}
+
+template <typename T, int V, typename... Arguments>
+bool attend_narrow(const Map& map, Arguments&&... arguments) {
+    if constexpr (V > 0) {
+        if ((map.channels + kLanes<T> - 1) / kLanes<T> != V) return attend_narrow<T, V - 1>(map, arguments...);
+        attend_word<T, V>(map, arguments...);
+        return true;
+    }
+    return false;
+}
+
+// scale (q k^T) v as q (k^T v) for each head and step: a sum of integers, exact in any order.
+// counts, [5, steps]: spikes of q, k and v, pairs of spikes of q and k, spikes that leave.
+template <typename T>
+void attend(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t stride, T scale, const Neuron<T> neuron,
+            uint64_t* spikes, int64_t* counts, Attention<T>& scratch) {
+    constexpr int L = kLanes<T>;
+    if (attend_narrow<T, kWord / L>(map, heads, q_k_v, stride, scale, neuron, spikes, counts, scratch)) return;
+    const int64_t tokens = map.positions(), channels = map.channels, size = channels / heads, words = map.words();
     const int64_t padded = (size + L - 1) / L * L;  // a head's channels in whole vectors
-#pragma omp parallel num_threads(threads)
-    {
-        std::vector<T> products(map.channels * padded), values(heads * padded), y(heads * padded);
-        std::vector<T> membranes(tokens * heads * padded);
-        std::vector<int64_t> queries(map.channels), keys(map.channels);
-        std::vector<int32_t> head_of(map.channels);
-        for (int64_t c = 0; c < map.channels; ++c) head_of[c] = static_cast<int32_t>(c / size);
-#pragma omp for schedule(static)
-        for (int64_t image = 0; image < map.images; ++image) {
-            std::fill(membranes.begin(), membranes.end(), T(0));
-            for (int64_t step = 0; step < map.steps; ++step) {
-                const int64_t first = (image * map.steps + step) * tokens;
-                std::fill(products.begin(), products.end(), T(0));
-                std::fill(queries.begin(), queries.end(), 0);
-                std::fill(keys.begin(), keys.end(), 0);
-                int64_t value_spikes = 0;
-                for (int64_t token = 0; token < tokens; ++token) {
-                    const uint64_t* row = q_k_v + (first + token) * stride;
-                    std::fill(values.begin(), values.end(), T(0));
-                    for (int64_t word = 0; word < words; ++word)
-                        for (uint64_t bits = part_word(row, 2 * map.channels, map.channels, word * kWord); bits; bits &= bits - 1) {
-                            const int64_t c = word * kWord + __builtin_ctzll(bits);
-                            values[head_of[c] * padded + c - head_of[c] * size] = T(1);
-                            ++value_spikes;
-                        }
-                    for (int64_t word = 0; word < words; ++word)
-                        for (uint64_t bits = part_word(row, map.channels, map.channels, word * kWord); bits; bits &= bits - 1) {
-                            const int64_t c = word * kWord + __builtin_ctzll(bits);
-                            ++keys[c];
-                            T* product = &products[c * padded];
-                            const T* of_head = &values[head_of[c] * padded];
-                            for (int64_t i = 0; i < padded; i += L)
-                                store(product + i, load(product + i) + load(of_head + i));
-                        }
-                }
-                for (int64_t token = 0; token < tokens; ++token) {
-                    const uint64_t* query = q_k_v + (first + token) * stride;
-                    std::fill(y.begin(), y.end(), T(0));
-                    for (int64_t word = 0; word < words; ++word)
-                        for (uint64_t bits = part_word(query, 0, map.channels, word * kWord); bits; bits &= bits - 1) {
-                            const int64_t c = word * kWord + __builtin_ctzll(bits);
-                            ++queries[c];
-                            const T* row = &products[c * padded];
-                            T* of_head = &y[head_of[c] * padded];
-                            for (int64_t i = 0; i < padded; i += L)
-                                store(of_head + i, load(of_head + i) + load(row + i));
-                        }
-                    uint64_t* out = spikes + (first + token) * words;
-                    std::fill(out, out + words, 0);
-                    for (int64_t head = 0; head < heads; ++head)
-                        for (int64_t i = 0; i < padded; i += L) {
-                            T* membrane = &membranes[(token * heads + head) * padded + i];
-                            Vector<T> charge = load(membrane);
-                            const uint64_t fired = neuron.fire_exactly(charge, load(&y[head * padded + i]) * scale);
-                            store(membrane, charge);
-                            const int64_t c = head * size + i, shift = c % kWord;
-                            out[c / kWord] |= fired << shift;
-                            if (shift + L > kWord && fired >> (kWord - shift)) out[c / kWord + 1] |= fired >> (kWord - shift);
-                        }
-                }
-                int64_t pairs = 0;
-                for (int64_t c = 0; c < map.channels; ++c) pairs += queries[c] * keys[c];
-                int64_t* of_step = counts + (image * map.steps + step) * 5;
-                of_step[0] = std::accumulate(queries.begin(), queries.end(), int64_t{0});
-                of_step[1] = std::accumulate(keys.begin(), keys.end(), int64_t{0});
-                of_step[2] = value_spikes;
-                of_step[3] = pairs;
-                of_step[4] = count_words(spikes + first * words, tokens * words);
+    scratch.membranes.assign(tokens * heads * padded, T(0));
+    for (int64_t step = 0; step < map.steps; ++step) {
+        const int64_t start = step * tokens;
+        scratch.products.assign(channels * padded, T(0));
+        scratch.queries.assign(channels, 0);
+        scratch.keys.assign(channels, 0);
+        int64_t value_spikes = 0;
+        for (int64_t token = 0; token < tokens; ++token) {
+            const uint64_t* row = q_k_v + (start + token) * stride;
+            for (int64_t first = 0; first < channels; first += kWord) {
+                value_spikes += __builtin_popcountll(part_word(row, 2 * channels, channels, first));
+                for (uint64_t q = part_word(row, 0, channels, first); q; q &= q - 1)
+                    ++scratch.queries[first + __builtin_ctzll(q)];
             }
+            for (int64_t head = 0; head < heads; ++head)
+                for (int64_t first = 0; first < size; first += kWord) {
+                    const int64_t channel = head * size + first;
+                    for (uint64_t k = part_word(row, channels + head * size, size, first); k; k &= k - 1) {
+                        const int64_t c = channel + __builtin_ctzll(k);
+                        ++scratch.keys[c];
+                        for (int64_t i = 0; i < size; i += kWord)
+                            add_bits(&scratch.products[c * padded + i],
+                                     part_word(row, 2 * channels + head * size, size, i), std::min(kWord, padded - i));
+                    }
+                }
         }
+        for (int64_t token = 0; token < tokens; ++token) {
+            const uint64_t* row = q_k_v + (start + token) * stride;
+            uint64_t* out = spikes + (start + token) * words;
+            std::fill(out, out + words, 0);
+            for (int64_t head = 0; head < heads; ++head)
+                for (int64_t i = 0; i < padded;) {
+                    const T* products = &scratch.products[head * size * padded + i];
+                    T* membranes = &scratch.membranes[(token * heads + head) * padded + i];
+                    const int64_t left = (padded - i) / L, offset = head * size, c = offset + i, shift = c % kWord;
+                    const int64_t vectors = left >= 4 && 4 * L <= kWord ? 4 : left >= 2 ? 2 : 1;
+                    const uint64_t fired =
+                        vectors == 4 ? attend_head<T, 4>(products, padded, row, offset, size, scale, neuron, membranes)
+                        : vectors == 2 ? attend_head<T, 2>(products, padded, row, offset, size, scale, neuron, membranes)
+                                       : attend_head<T, 1>(products, padded, row, offset, size, scale, neuron, membranes);
+                    out[c / kWord] |= fired << shift;
+                    if (shift && fired >> (kWord - shift)) out[c / kWord + 1] |= fired >> (kWord - shift);
+                    i += vectors * L;
+                }
+        }
+        for (int64_t c = 0; c < channels; ++c) {
+            counts[step] += scratch.queries[c];
+            counts[map.steps + step] += scratch.keys[c];
+            counts[3 * map.steps + step] += scratch.queries[c] * scratch.keys[c];
+        }
+        counts[2 * map.steps + step] += value_spikes;
+        counts[4 * map.steps + step] += count_bits(spikes + start * words, tokens * words);
     }
 }
 
-// 3x3 pooling with stride 2 and padding 1: a pixel fires if one of its window does.
-void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int threads) {
-    const int64_t rows = (map.height + 1) / 2, columns = (map.width + 1) / 2, words = map.words();
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t frame = 0; frame < map.images * map.steps; ++frame)
-        for (int64_t y = 0; y < rows; ++y)
-            for (int64_t x = 0; x < columns; ++x) {
-                uint64_t* out = pooled + ((frame * rows + y) * columns + x) * words;
+// ------------------------------------------------------------------------------------------- the rest
+
+// Spikes at each step, plain and by windows, [2, steps].
+void count(const Map& map, const uint64_t* spikes, int64_t stride, int64_t* counts) {
+    for (int64_t row = 0; row < map.rows(); ++row) {
+        const int64_t step = row / map.positions(), p = row % map.positions();
+        int64_t here = 0;
+        for (int64_t first = 0; first < map.channels; first += kWord)
+            here += __builtin_popcountll(part_word(spikes + row * stride, 0, map.channels, first));
+        counts[step] += here;
+        counts[map.steps + step] += here * map.windows(p / map.width, p % map.width);
+    }
+}
+
+// 3x3 pooling with stride 2 and padding 1: a pixel fires if one of its window does. counts: of the pooled spikes.
+void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int64_t* counts) {
+    const Map to{map.steps, (map.height + 1) / 2, (map.width + 1) / 2, map.channels};
+    const int64_t words = map.words();
+    for (int64_t step = 0; step < map.steps; ++step)
+        for (int64_t y = 0; y < to.height; ++y)
+            for (int64_t x = 0; x < to.width; ++x) {
+                uint64_t* out = pooled + ((step * to.height + y) * to.width + x) * words;
                 std::fill(out, out + words, 0);
                 for (int64_t i = std::max<int64_t>(2 * y - 1, 0); i <= std::min(2 * y + 1, map.height - 1); ++i)
                     for (int64_t j = std::max<int64_t>(2 * x - 1, 0); j <= std::min(2 * x + 1, map.width - 1); ++j)
                         for (int64_t w = 0; w < words; ++w)
-                            out[w] |= spikes[((frame * map.height + i) * map.width + j) * words + w];
+                            out[w] |= spikes[((step * map.height + i) * map.width + j) * words + w];
             }
+    count(to, pooled, words, counts);
 }
 
-// sum[row, channel] = x[row, channel] + spikes[row, channel]
-void add(int64_t rows, int64_t channels, const uint8_t* x, const uint64_t* spikes, uint8_t* sum, int threads) {
-    const int64_t words = words_of(channels);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < rows; ++row) {
-        uint8_t* out = sum + row * channels;
-        if (x)
-            std::copy(x + row * channels, x + (row + 1) * channels, out);
-        else
-            std::fill(out, out + channels, 0);
-        for (int64_t word = 0; word < words; ++word)
-            for (uint64_t bits = spikes[row * words + word]; bits; bits &= bits - 1)
-                ++out[word * kWord + __builtin_ctzll(bits)];
+// sum = x + spikes; x may be null. counts: of sum and origin together at each step, twice; origin may be null.
+void add(const Map& map, const uint8_t* x, const uint64_t* spikes, const uint8_t* origin, uint8_t* sum,
+         int64_t* counts) {
+    const int64_t words = map.words();
+    for (int64_t row = 0; row < map.rows(); ++row) {
+        int64_t total = 0;
+        for (int64_t first = 0; first < map.channels; first += kWord) {
+            const int64_t length = std::min(kWord, map.channels - first), at = row * map.channels + first;
+            const uint64_t bits = spikes[row * words + first / kWord];
+#ifdef __AVX512BW__
+            const __mmask64 lanes = length == kWord ? ~0ull : (1ull << length) - 1;
+            const __m512i none = _mm512_setzero_si512();
+            const __m512i before = x ? _mm512_maskz_loadu_epi8(lanes, x + at) : none;
+            const __m512i after = _mm512_mask_add_epi8(before, bits, before, _mm512_set1_epi8(1));
+            const __m512i start = origin ? _mm512_maskz_loadu_epi8(lanes, origin + at) : none;
+            _mm512_mask_storeu_epi8(sum + at, lanes, after);
+            total += _mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_sad_epu8(after, none), _mm512_sad_epu8(start, none)));
+#else
+            for (int64_t i = 0; i < length; ++i) {
+                sum[at + i] = static_cast<uint8_t>((x ? x[at + i] : 0) + (bits >> i & 1));
+                total += sum[at + i] + (origin ? origin[at + i] : 0);
+            }
+#endif
+        }
+        counts[row / map.positions()] += total;
+        counts[map.steps + row / map.positions()] += total;
     }
 }
 
-// Spikes of each frame (image and step), and the same times the windows that contain the pixel.
-void count_spikes(const Map& map, const uint64_t* spikes, int64_t stride, int64_t offset, int64_t* sums, int64_t* windowed,
-                  int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t frame = 0; frame < map.images * map.steps; ++frame) {
-        int64_t sum = 0, weighted = 0;
-        for (int64_t y = 0; y < map.height; ++y)
-            for (int64_t x = 0; x < map.width; ++x) {
-                const uint64_t* row = spikes + ((frame * map.height + y) * map.width + x) * stride;
-                int64_t here = 0;
-                for (int64_t w = 0; w < map.words(); ++w)
-                    here += __builtin_popcountll(part_word(row, offset, map.channels, w * kWord));
-                const int64_t down = 1 + (y > 0) + (y + 1 < map.height), across = 1 + (x > 0) + (x + 1 < map.width);
-                sum += here;
-                weighted += here * down * across;
-            }
-        sums[frame] = sum;
-        windowed[frame] = weighted;
+// Sums over the tokens of x and origin together, [steps, channels]; origin may be null.
+void sum_tokens(const Map& map, const uint8_t* x, const uint8_t* origin, int32_t* sums) {
+    std::fill(sums, sums + map.steps * map.channels, 0);
+    for (int64_t row = 0; row < map.rows(); ++row) {
+        int32_t* out = sums + row / map.positions() * map.channels;
+        for (int64_t c = 0; c < map.channels; ++c) out[c] += x[row * map.channels + c];
+        for (int64_t c = 0; origin && c < map.channels; ++c) out[c] += origin[row * map.channels + c];
     }
 }
 
-// Sums over the tokens of each frame, [frames, channels].
-void sum_tokens(int64_t frames, int64_t tokens, int64_t channels, const uint8_t* x, int32_t* sums, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t frame = 0; frame < frames; ++frame) {
-        int32_t* out = sums + frame * channels;
-        std::fill(out, out + channels, 0);
-        for (int64_t token = 0; token < tokens; ++token)
-            for (int64_t c = 0; c < channels; ++c) out[c] += x[(frame * tokens + token) * channels + c];
+// ------------------------------------------------------------------------------------------- programs
+
+// Where one image's part of a state lies: in the thread's memory, or in the caller's.
+struct Place {
+    int64_t address;  // in the thread's memory an offset in bytes for each image of a piece, else an address; 0: nowhere
+    int64_t bytes;    // of one image
+    int64_t mine;     // whether it is in the thread's memory
+};
+
+enum Kind : int64_t { kLayer, kPool, kAdd, kAttend, kTokens, kCount };
+
+struct Operation {
+    int64_t kind, task, input, hard, decay_input, repeated;
+    int64_t steps, height, width, channels;  // of what is read
+    int64_t window, outputs, heads, stride;
+    int64_t counts;  // address of the counts
+    double tau, v_threshold, factor;
+    int64_t weights, scale, shift;  // addresses
+    Place read, added, base, written;
+};
+
+template <typename T> struct Scratch {
+    std::vector<Events<T>> events;
+    std::vector<Image<T>> images;
+    Attention<T> attention;
+    std::vector<T> sums;
+    std::vector<int64_t> counts;
+};
+
+// One piece: images first..first + number, whose own states begin at `memory`; room is for `capacity` images.
+struct Piece {
+    char* memory;
+    int64_t first, number, capacity;
+
+    template <typename P> P* at(const Place& place, int64_t i) const {
+        if (place.bytes == 0) return nullptr;
+        char* start = place.mine ? memory + place.address * capacity : reinterpret_cast<char*>(place.address);
+        return reinterpret_cast<P*>(start + (place.mine ? i : first + i) * place.bytes);
+    }
+};
+
+template <typename T>
+void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch) {
+    const Map map{op.steps, op.height, op.width, op.channels};
+    const Neuron<T> neuron(op.tau, op.v_threshold, op.hard != 0, op.decay_input != 0);
+    const T *scale = reinterpret_cast<const T*>(op.scale), *shift = reinterpret_cast<const T*>(op.shift);
+    scratch.counts.assign(kCounts * op.steps, 0);
+    int64_t* counts = scratch.counts.data();
+    if (op.kind == kLayer) {
+        const Layer<T> layer{reinterpret_cast<const T*>(op.weights), op.window, op.outputs, scale, shift, neuron};
+        const Input input = static_cast<Input>(op.input);
+        if (scratch.events.size() < static_cast<size_t>(piece.number)) scratch.events.resize(piece.number);
+        scratch.images.clear();
+        for (int64_t i = 0; i < piece.number; ++i) {
+            const uint64_t* bits = input == Input::kResidual ? nullptr : piece.at<uint64_t>(op.read, i);
+            const uint8_t* residual = input == Input::kResidual ? piece.at<uint8_t>(op.read, i) : nullptr;
+            if (input == Input::kSpikes || input == Input::kResidual)
+                find_events(map, bits, op.stride, residual, scratch.events[i]);
+            scratch.images.push_back({bits, piece.at<uint64_t>(op.added, i), op.stride, piece.at<T>(op.base, i), op.outputs, op.repeated != 0,
+                                      piece.at<uint64_t>(op.written, i), piece.at<double>(op.written, i),
+                                      piece.at<T>(op.written, i)});
+        }
+        const Task task = static_cast<Task>(op.task);
+        if (task == Task::kFire) run_task<T, Task::kFire>(map, layer, scratch.events, scratch.images, counts, scratch.sums, input);
+        if (task == Task::kMoments) run_task<T, Task::kMoments>(map, layer, scratch.events, scratch.images, counts, scratch.sums, input);
+        if (task == Task::kProducts) run_task<T, Task::kProducts>(map, layer, scratch.events, scratch.images, counts, scratch.sums, input);
+    }
+    for (int64_t i = 0; op.kind != kLayer && i < piece.number; ++i) {
+        const uint64_t* bits = piece.at<uint64_t>(op.read, i);
+        uint64_t* spikes = piece.at<uint64_t>(op.written, i);
+        if (op.kind == kPool) pool(map, bits, spikes, counts);
+        if (op.kind == kAdd)
+            add(map, piece.at<uint8_t>(op.added, i), bits, piece.at<uint8_t>(op.base, i), piece.at<uint8_t>(op.written, i),
+                counts);
+        if (op.kind == kAttend)
+            attend<T>(map, op.heads, bits, op.stride, static_cast<T>(op.factor), neuron, spikes, counts, scratch.attention);
+        if (op.kind == kTokens)
+            sum_tokens(map, piece.at<uint8_t>(op.read, i), piece.at<uint8_t>(op.base, i), piece.at<int32_t>(op.written, i));
+        if (op.kind == kCount) count(map, bits, op.stride, counts);
+    }
+    int64_t* totals = reinterpret_cast<int64_t*>(op.counts);
+    if (totals)
+        for (size_t i = 0; i < scratch.counts.size(); ++i)
+#pragma omp atomic
+            totals[i] += counts[i];
+}
+
+// Runs a program on all images, `capacity` at a time; bytes: of the states of one image in the thread's memory.
+template <typename T>
+void run_program(const Operation* program, int64_t length, int64_t images, int64_t capacity, int64_t bytes,
+                 int threads) {
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<char> memory(bytes * capacity + kVectorBytes);
+        const int64_t start = reinterpret_cast<int64_t>(memory.data());
+        char* aligned = memory.data() + (kVectorBytes - start % kVectorBytes) % kVectorBytes;
+        Scratch<T> scratch;
+#pragma omp for schedule(dynamic)
+        for (int64_t first = 0; first < images; first += capacity) {
+            const Piece piece{aligned, first, std::min(capacity, images - first), capacity};
+            for (int64_t i = 0; i < length; ++i) run_operation<T>(program[i], piece, scratch);
+        }
     }
 }
 
 }  // namespace
 
-#define ASPK_ENGINE(NAME, T)                                                                                   \
-    extern "C" void layer_##NAME(int task, const int64_t* sizes, const uint64_t* spikes,                       \
-                                 const uint8_t* residual, int64_t stride, const T* weights, const T* base,     \
-                                 const T* scale, const T* shift, double tau, double v_threshold, int hard,     \
-                                 int decay_input, int patterns, uint64_t* fired, int64_t* counts,              \
-                                 double* sums, T* currents, int threads) {                                     \
-        const Map map{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]};                                       \
-        const Neuron<T> neuron(tau, v_threshold, hard, decay_input);                  \
-        const Layer<T> layer{weights, sizes[5], sizes[6], base,   scale,                                       \
-                             shift,   neuron,   fired,    counts, sums,  currents};                            \
-        if (task == 0) run<T, Task::kFire>(map, layer, spikes, residual, stride, patterns, threads);                     \
-        if (task == 1) run<T, Task::kMoments>(map, layer, spikes, residual, stride, patterns, threads);                  \
-        if (task == 2) run<T, Task::kCurrents>(map, layer, spikes, residual, stride, patterns, threads);                 \
-    }                                                                                                          \
-    extern "C" void fire_##NAME(const int64_t* sizes, const T* currents, int repeated, const T* scale,         \
-                                const T* shift, double tau, double v_threshold, int hard, int decay_input,      \
-                                uint64_t* spikes, int64_t* counts, int threads) {                                                                 \
-        const Map map{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]};                                       \
-        const Neuron<T> neuron(tau, v_threshold, hard, decay_input);                  \
-        fire_currents<T>(map, currents, repeated != 0, scale, shift, neuron, spikes, counts, threads);                 \
-    }                                                                                                          \
-    extern "C" void attend_##NAME(const int64_t* sizes, int64_t heads, const uint64_t* q_k_v, int64_t stride,  \
-                                  double scale, double tau, double v_threshold, int hard, int decay_input,     \
-                                  uint64_t* spikes, int64_t* counts, int threads) {                            \
-        const Map map{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]};                                       \
-        const Neuron<T> neuron(tau, v_threshold, hard, decay_input);                  \
-        attend<T>(map, heads, q_k_v, stride, static_cast<T>(scale), neuron, spikes, counts, threads);         \
-    }
-
-ASPK_ENGINE(float32, float)
-ASPK_ENGINE(float64, double)
-
-extern "C" void pool_spikes(const int64_t* sizes, const uint64_t* spikes, uint64_t* pooled, int threads) {
-    pool({sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]}, spikes, pooled, threads);
+extern "C" void run_float32(const Operation* program, int64_t length, int64_t images, int64_t capacity, int64_t bytes,
+                            int threads) {
+    run_program<float>(program, length, images, capacity, bytes, threads);
 }
-extern "C" void add_spikes(int64_t rows, int64_t channels, const uint8_t* x, const uint64_t* spikes, uint8_t* sum,
-                           int threads) {
-    add(rows, channels, x, spikes, sum, threads);
-}
-extern "C" void count_map(const int64_t* sizes, const uint64_t* spikes, int64_t stride, int64_t offset,
-                          int64_t* sums, int64_t* windowed, int threads) {
-    count_spikes({sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]}, spikes, stride, offset, sums, windowed, threads);
-}
-extern "C" void token_sums(int64_t frames, int64_t tokens, int64_t channels, const uint8_t* x, int32_t* sums,
-                           int threads) {
-    sum_tokens(frames, tokens, channels, x, sums, threads);
+extern "C" void run_float64(const Operation* program, int64_t length, int64_t images, int64_t capacity, int64_t bytes,
+                            int threads) {
+    run_program<double>(program, length, images, capacity, bytes, threads);
 }

@@ -14,13 +14,16 @@ from aspk.engines.base import Attention, Charge, Counts, Engine, Layer, Moments,
 from aspk.metrics import LayerShape
 from aspk.supernet.neurons import Neurons, lif
 
-_IMAGES = 64  # that are run at once: larger currents leave the processor's cache
-_KEPT = 3  # residual streams that a block holds at once
+_MANY = 2**24  # values
 
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Spikes or a residual stream, a byte each: [T, B, C, H, W] behind a convolution, else [T, B, L, D]."""
+    """Spikes or a residual stream: [T, B, C, H, W] behind a convolution, else [T, B, L, D].
+
+    Attributes:
+        values: in the weights' type, or a byte each where they are many.
+    """
 
     values: Tensor
 
@@ -37,11 +40,15 @@ class TorchEngine(Engine):
     """Layers as dense products, one step after the other, with the normalisation folded into the weights."""
 
     name = "torch"
-    images = 512
 
-    def __init__(self, *, dtype: torch.dtype = torch.float32) -> None:
-        """Make an engine for weights of type ``dtype``."""
-        self.dtype = dtype
+    def __init__(self, *, dtype: torch.dtype = torch.float32, images: int = 64) -> None:
+        """Make an engine.
+
+        Args:
+            dtype: the weights' type.
+            images: that run at once. More than the default leave a processor's cache; a GPU wants more.
+        """
+        self.dtype, self.images = dtype, images
 
     def products(self, layer: Layer, images: Tensor, steps: int) -> Products:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -59,7 +66,7 @@ class TorchEngine(Engine):
         channel = 1 if layer.weight.dim() == 4 else -1
         parts = [
             _moments(product(step.to(self.dtype), layer.weight), channel)
-            for images in torch.split(x.values, _IMAGES, dim=1)
+            for images in torch.split(x.values, self.images, dim=1)
             for step in images
         ]
         counts, means, variances = map(torch.stack, zip(*parts, strict=True))
@@ -73,53 +80,53 @@ class TorchEngine(Engine):
         scale, shift = charge
         if isinstance(x, Products):
             shape = (-1, 1, 1)
-            currents = x.values * scale.reshape(shape) + shift.reshape(shape)
-            return Map(self.integrate([currents[t % len(currents)] for t in range(x.steps)], neurons))
+            charges = torch.addcmul(shift.reshape(shape), x.values, scale.reshape(shape))
+            static = len(charges) == 1
+            each = [charges[0].clone() if static else charges[t] for t in range(x.steps)]
+            return _map(self.integrate(each, neurons))
         weight = layer.weight * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
         product = _product(weight)
         fired = [
-            self.integrate([product(step.to(self.dtype), weight, shift) for step in images], neurons)
-            for images in torch.split(x.values, _IMAGES, dim=1)
+            _map(self.integrate([product(step.to(self.dtype), weight, shift) for step in images], neurons))
+            for images in torch.split(x.values, self.images, dim=1)
         ]
-        return Map(torch.cat(fired, 1) if len(fired) > 1 else fired[0])
+        return _joined(fired)
 
     def integrate(self, charges: list[Tensor], neurons: Neurons) -> Tensor:
-        """Spikes [T, ...] in uint8 of the charges of each step, which may be overwritten."""
+        """0/1 spikes [T, ...] of the charges of each step, which may be overwritten."""
         keep, threshold = 1 - 1 / neurons["tau"], neurons["v_threshold"]
-        spikes = torch.empty(len(charges), *charges[0].shape, dtype=torch.uint8, device=charges[0].device)
-        membrane = charges[0]
-        for step, charge in enumerate(charges):
-            membrane = charge.add(membrane, alpha=keep) if step else charge
-            fired = torch.ge(membrane, threshold)
-            spikes[step] = fired
-            if step + 1 < len(charges):
-                membrane = (
-                    membrane.masked_fill(fired, 0.0)
-                    if neurons["reset"] == "hard"
-                    else membrane.sub(fired.to(membrane.dtype), alpha=threshold)
-                )
+        spikes = charges[0].new_empty((len(charges), *charges[0].shape))
+        membrane = None
+        for fired, charge in zip(spikes, charges, strict=True):
+            if membrane is not None:
+                charge.add_(membrane, alpha=keep)
+            torch.ge(charge, threshold, out=fired)
+            if neurons["reset"] == "hard":
+                membrane = charge.addcmul_(charge, fired, value=-1)  # v * (1 - S), exactly
+            else:
+                membrane = charge.sub_(fired, alpha=threshold)
         return spikes
 
     def pool(self, spikes: Map) -> Map:
         """See :class:`~aspk.engines.base.Engine`."""
         x = spikes.values
-        pooled = F.max_pool2d(x.flatten(0, 1).half(), kernel_size=3, stride=2, padding=1)
-        return Map(pooled.to(torch.uint8).reshape(*x.shape[:2], *pooled.shape[1:]))
+        pooled = F.max_pool2d(x.flatten(0, 1).to(self.dtype), kernel_size=3, stride=2, padding=1)
+        return _map(pooled.reshape(*x.shape[:2], *pooled.shape[1:]))
 
     def stream(self, *spikes: Map, keep: bool) -> Map:
         """See :class:`~aspk.engines.base.Engine`."""
-        total = functools.reduce(torch.add, (one.values for one in spikes))
-        return Map(total.flatten(3).transpose(2, 3).contiguous())  # tokens: [T, B, L, D]
+        total = functools.reduce(torch.add, (one.values.to(self.dtype) for one in spikes))
+        return _map(total.flatten(3).transpose(2, 3).contiguous())  # tokens: [T, B, L, D]
 
     def add(self, stream: Map, spikes: Map) -> Map:
         """See :class:`~aspk.engines.base.Engine`."""
-        return Map(stream.values + spikes.values)
+        return _map(stream.values.to(self.dtype) + spikes.values)
 
     def attend(self, qkv: Map, heads: int, scale: float, neurons: Neurons) -> Attention:
         """See :class:`~aspk.engines.base.Engine`."""
         fired = []
         counts = torch.zeros(4, len(qkv.values), dtype=torch.float64, device=qkv.values.device)
-        for images in torch.split(qkv.values, _IMAGES, dim=1):
+        for images in torch.split(qkv.values, self.images, dim=1):
             shape = (*images.shape[:3], 3, heads, -1)
             q, k, v = (
                 images.to(self.dtype).reshape(shape).permute(3, 0, 1, 4, 2, 5)
@@ -127,11 +134,11 @@ class TorchEngine(Engine):
             keys = k.transpose(-2, -1)
             y = q @ (keys @ v) if q.shape[-2] > q.shape[-1] else (q @ keys) @ v
             y = (y * scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
-            fired.append(lif(y, **neurons).to(torch.uint8))
+            fired.append(_map(lif(y, **neurons)))
             over_tokens = [one.sum(-2) for one in (q, k, v)]  # [T, B, heads, D'/heads]
             sums = (*over_tokens, over_tokens[0] * over_tokens[1])
             counts += torch.stack([one.sum((1, 2, 3), dtype=torch.float64) for one in sums])
-        return Attention(Map(torch.cat(fired, 1)), *counts)
+        return Attention(_joined(fired), *counts)
 
     def leading(self, spikes: Map, channels: int) -> Map:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -139,16 +146,16 @@ class TorchEngine(Engine):
 
     def count(self, x: Map) -> Counts:
         """See :class:`~aspk.engines.base.Engine`."""
-        maps = x.values.sum(2, dtype=torch.int32) if x.values.dim() == 5 else x.values  # [T, B, ...]
-        maps = maps.sum(1, dtype=torch.int64).double()
-        sums = maps.flatten(1).sum(1)
-        if x.values.dim() == 4:
+        values = x.values.to(self.dtype)  # sums within an image stay whole numbers below 2^24
+        if values.dim() == 4:
+            sums = values.sum((2, 3)).sum(1, dtype=torch.float64)
             return Counts(sums, sums)
-        return Counts(sums, (maps * windows(*maps.shape[1:]).to(maps)).sum((1, 2)))
+        maps = values.sum(2).sum(1, dtype=torch.float64)  # [T, H, W]
+        return Counts(maps.sum((1, 2)), (maps * windows(*maps.shape[1:]).to(maps)).sum((1, 2)))
 
     def token_sums(self, stream: Map) -> Tensor:
         """See :class:`~aspk.engines.base.Engine`."""
-        return stream.values.sum(2, dtype=torch.int32).transpose(0, 1)
+        return stream.values.to(self.dtype).sum(2).transpose(0, 1)
 
     def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -156,6 +163,16 @@ class TorchEngine(Engine):
         largest = max(shape.input_size + shape.output_size for shape in shapes)
         streams = [shape.input_size for shape in shapes if shape.source == "residual"]
         return steps * (largest * (1 + self.dtype.itemsize) + sum(streams))
+
+
+def _map(values: Tensor) -> Map:
+    """Whole numbers up to 255, in little memory where they are many."""
+    return Map(values if values.numel() <= _MANY else values.to(torch.uint8))
+
+
+def _joined(parts: list[Map]) -> Map:
+    """All images of parts of them."""
+    return Map(torch.cat([part.values for part in parts], 1) if len(parts) > 1 else parts[0].values)
 
 
 def _product(weight: Tensor) -> Callable[..., Tensor]:
@@ -187,7 +204,7 @@ def _integrate(charges: Tensor, keep: float, v_threshold: float, hard: bool) -> 
     for charge in charges.unbind():
         membrane = membrane * keep + charge
         fired = membrane >= v_threshold
-        spikes.append(fired.to(torch.uint8))
+        spikes.append(fired.to(charges.dtype))
         membrane = torch.where(fired, 0.0 if hard else membrane - v_threshold, membrane)
     return torch.stack(spikes)
 

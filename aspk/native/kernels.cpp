@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -28,37 +29,44 @@ struct Shape {
 template <typename T, bool Hard, bool DecayInput>
 struct Neuron {
     using Number = T;
-    T tau, v_threshold;
+    T tau, v_threshold, inverse_tau;
 
     // The membrane before the spike, from the one after the last spike and the current.
     T charged(T v, T x) const { return DecayInput ? v + (x - v) / tau : v + (x - v / tau); }
     T reset(T h) const { return h < v_threshold ? h : (Hard ? T(0) : h - v_threshold); }
     T kept(T h, T gradient) const { return Hard && h >= v_threshold ? T(0) : gradient; }
-    T to_input(T gradient) const { return DecayInput ? gradient / tau : gradient; }
+    T to_input(T gradient) const { return DecayInput ? gradient * inverse_tau : gradient; }
 };
 
 template <typename T, typename Body>
 void with_neuron(double tau, double v_threshold, int hard, int decay_input, Body body) {
     const T t = static_cast<T>(tau), v = static_cast<T>(v_threshold);
-    if (hard && decay_input) body(Neuron<T, true, true>{t, v});
-    if (hard && !decay_input) body(Neuron<T, true, false>{t, v});
-    if (!hard && decay_input) body(Neuron<T, false, true>{t, v});
-    if (!hard && !decay_input) body(Neuron<T, false, false>{t, v});
+    if (hard && decay_input) body(Neuron<T, true, true>{t, v, 1 / t});
+    if (hard && !decay_input) body(Neuron<T, true, false>{t, v, 1 / t});
+    if (!hard && decay_input) body(Neuron<T, false, true>{t, v, 1 / t});
+    if (!hard && !decay_input) body(Neuron<T, false, false>{t, v, 1 / t});
+}
+
+// a * b + c, in one operation where the processor has it.
+inline float fused(float a, float b, float c) {
+#ifdef FP_FAST_FMAF
+    return std::fma(a, b, c);
+#else
+    return a * b + c;
+#endif
 }
 
 // exp by its Taylor series on [-ln 2 / 2, ln 2 / 2], in a form that compilers turn into vector code.
 inline float exponential(float x) {
     x = std::min(87.0f, std::max(-87.0f, x));
     const float n = std::nearbyint(x * 1.44269504f);
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
-    float p = 1.0f / 5040;
-    p = p * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    const float r = fused(n, 2.12194440e-4f, fused(n, -0.693359375f, x));  // ln 2 in two parts
+    float p = fused(1.0f / 720, r, 1.0f / 120);
+    p = fused(p, r, 1.0f / 24);
+    p = fused(p, r, 1.0f / 6);
+    p = fused(p, r, 0.5f);
+    p = fused(p, r, 1.0f);
+    p = fused(p, r, 1.0f);
     const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
     float power;
     std::memcpy(&power, &bits, sizeof power);
@@ -66,42 +74,72 @@ inline float exponential(float x) {
 }
 inline double exponential(double x) { return std::exp(x); }
 
-// Runs of at most kLanes neighbouring neurons of one chunk of rows: body(offset, first channel, length).
+// Runs of at most kLanes neighbouring neurons of one chunk of rows: body(offset, first channel, length). Where
+// the channels are the last axis a run goes on into the next row; elsewhere it stays in its channel.
 template <typename Body>
 inline void for_runs(const Shape& s, int64_t chunk, Body body) {
-    const int64_t end = std::min(s.rows, (chunk + 1) * s.chunk());
-    const int64_t width = s.inner == 1 ? s.channels : s.inner;
-    const int64_t groups = s.inner == 1 ? 1 : s.channels;
-    for (int64_t row = chunk * s.chunk(); row < end; ++row)
-        for (int64_t group = 0; group < groups; ++group)
-            for (int64_t lane = 0; lane < width; lane += kLanes)
-                body((row * groups + group) * width + lane, s.inner == 1 ? lane : group,
-                     std::min(kLanes, width - lane));
+    const int64_t rows = std::max<int64_t>(0, std::min(s.rows, (chunk + 1) * s.chunk()) - chunk * s.chunk());
+    const int64_t width = s.inner == 1 ? rows * s.channels : s.inner;
+    const int64_t groups = s.inner == 1 ? (rows ? 1 : 0) : rows * s.channels;
+    const int64_t start = chunk * s.chunk() * s.channels * s.inner;
+    for (int64_t group = 0; group < groups; ++group)
+        for (int64_t lane = 0; lane < width; lane += kLanes) {
+            const int64_t offset = start + group * width + lane;
+            const int64_t channel = s.inner == 1 ? lane % s.channels : group % s.channels;
+            if (width - lane >= kLanes)  // a length known at compile time lets the compiler unroll
+                body(offset, channel, std::integral_constant<int64_t, kLanes>());
+            else
+                body(offset, channel, width - lane);
+        }
 }
 
-// scale and shift of each neuron of a run.
+// One value per channel, for the neurons of runs.
 template <typename T>
-inline void spread(const Shape& s, const T* values, int64_t channel, int64_t length, T* lanes) {
-    for (int64_t i = 0; i < length; ++i) lanes[i] = values[s.inner == 1 ? channel + i : channel];
-}
+struct PerChannel {
+    PerChannel(const Shape& s, const T* values) : last_axis(s.inner == 1), row(values ? s.channels + kLanes : 0) {
+        for (size_t i = 0; i < row.size(); ++i) row[i] = values[i % s.channels];
+    }
+    // The values of a run's neurons: a piece of the repeated channels, or the same for all.
+    const T* of(int64_t channel, T* lanes) const {
+        if (last_axis) return &row[channel];
+        std::fill(lanes, lanes + kLanes, row[channel]);
+        return lanes;
+    }
+    bool last_axis;
+    std::vector<T> row;
+};
+
+// Sums over the neurons of each channel, chunk by chunk.
+struct Sums {
+    explicit Sums(const Shape& s) : channels(s.channels), width(s.channels + kLanes), sums(kChunks * width, 0.0) {}
+    double* of(int64_t chunk) { return &sums[chunk * width]; }
+    double total(int64_t channel) const {
+        double sum = 0;
+        for (int64_t chunk = 0; chunk < kChunks; ++chunk)
+            for (int64_t i = channel; i < width; i += channels) sum += sums[chunk * width + i];
+        return sum;
+    }
+    int64_t channels, width;
+    std::vector<double> sums;
+};
 
 template <typename T>
 void statistics(const T* y, const Shape& s, double* mean, double* variance, int threads) {
-    const int64_t width = 2 * s.channels;
-    std::vector<double> partial(kChunks * width, 0.0);
     const int64_t rows = s.steps * s.rows;
     const Shape all{1, rows, s.channels, s.inner};
+    Sums values(s), squares(s);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t chunk = 0; chunk < kChunks; ++chunk) {
-        double* sums = &partial[chunk * width];
-        double* squares = sums + s.channels;
-        for_runs(all, chunk, [&](int64_t offset, int64_t channel, int64_t length) {
+        double* chunk_values = values.of(chunk);
+        double* chunk_squares = squares.of(chunk);
+        for_runs(all, chunk, [&](int64_t offset, int64_t channel, auto length) {
             const T* run = y + offset;
             if (s.inner == 1) {
+#pragma omp simd
                 for (int64_t i = 0; i < length; ++i) {
                     const double value = run[i];
-                    sums[channel + i] += value;
-                    squares[channel + i] += value * value;
+                    chunk_values[channel + i] += value;
+                    chunk_squares[channel + i] += value * value;
                 }
             } else {
                 double sum = 0, square = 0;
@@ -111,20 +149,15 @@ void statistics(const T* y, const Shape& s, double* mean, double* variance, int 
                     sum += value;
                     square += value * value;
                 }
-                sums[channel] += sum;
-                squares[channel] += square;
+                chunk_values[channel] += sum;
+                chunk_squares[channel] += square;
             }
         });
     }
     const double count = static_cast<double>(rows * s.inner);
     for (int64_t c = 0; c < s.channels; ++c) {
-        double sum = 0, square = 0;
-        for (int64_t chunk = 0; chunk < kChunks; ++chunk) {
-            sum += partial[chunk * width + c];
-            square += partial[chunk * width + s.channels + c];
-        }
-        mean[c] = sum / count;
-        variance[c] = std::max(0.0, square / count - mean[c] * mean[c]);
+        mean[c] = values.total(c) / count;
+        variance[c] = std::max(0.0, squares.total(c) / count - mean[c] * mean[c]);
     }
 }
 
@@ -150,15 +183,14 @@ template <typename Kind, typename T = typename Kind::Number>
 void forward(const T* y, T* spikes, const Shape& s, const T* scale, const T* shift, bool repeated, Kind kind,
              int threads) {
     const int64_t step = s.step();
+    const PerChannel<T> scales(s, scale), shifts(s, shift);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t chunk = 0; chunk < kChunks; ++chunk) {
-        T v[kLanes], a[kLanes], b[kLanes], x[kLanes];
+        T v[kLanes], x[kLanes], a_lanes[kLanes], b_lanes[kLanes];
         const Kind neuron = kind;
-        for_runs(s, chunk, [&](int64_t offset, int64_t channel, int64_t length) {
-            if (scale) {
-                spread(s, scale, channel, length, a);
-                spread(s, shift, channel, length, b);
-            }
+        for_runs(s, chunk, [&](int64_t offset, int64_t channel, auto length) {
+            const T* a = scale ? scales.of(channel, a_lanes) : nullptr;
+            const T* b = scale ? shifts.of(channel, b_lanes) : nullptr;
             std::fill(v, v + length, T(0));
             for (int64_t t = 0; t < s.steps; ++t) {
                 const T* current = y + offset + (repeated ? 0 : t * step);
@@ -184,23 +216,23 @@ template <typename Kind, typename T = typename Kind::Number>
 void backward(const T* y, const T* grad_spikes, T* grad, const Shape& s, const T* scale, const T* shift,
               const double* mean, const double* inverse_std, bool repeated, Kind kind,
               double* sums, double* products, int threads) {
-    const int64_t step = s.step(), width = 2 * s.channels;
+    const int64_t step = s.step();
     const T slope = 4;
-    std::vector<double> partial(scale ? kChunks * width : 0, 0.0);
+    const std::vector<T> ones(scale ? 0 : s.channels, T(1)), zeros(scale ? 0 : s.channels, T(0));
+    const PerChannel<T> scales(s, scale ? scale : ones.data()), shifts(s, scale ? shift : zeros.data());
+    Sums gradients(s), centred_gradients(s);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t chunk = 0; chunk < kChunks; ++chunk) {
         std::vector<T> membrane(s.steps * kLanes);
         const Kind neuron = kind;
         const T keep = T(1) - T(1) / neuron.tau;
-        T v[kLanes], a[kLanes], b[kLanes], later[kLanes], total[kLanes], centred[kLanes], unused[kLanes];
-        for_runs(s, chunk, [&](int64_t offset, int64_t channel, int64_t length) {
-            if (scale) {
-                spread(s, scale, channel, length, a);
-                spread(s, shift, channel, length, b);
-            } else {
-                std::fill(a, a + length, T(1));
-                std::fill(b, b + length, T(0));
-            }
+        T v[kLanes], later[kLanes], total[kLanes], centred[kLanes], unused[kLanes];
+        T a_lanes[kLanes], b_lanes[kLanes];
+        double* chunk_sums = gradients.of(chunk);
+        double* chunk_products = centred_gradients.of(chunk);
+        for_runs(s, chunk, [&](int64_t offset, int64_t channel, auto length) {
+            const T* a = scales.of(channel, a_lanes);
+            const T* b = shifts.of(channel, b_lanes);
             std::fill(v, v + length, T(0));
             for (int64_t t = 0; t < s.steps; ++t) {
                 const T* current = y + offset + (repeated ? 0 : t * step);
@@ -222,7 +254,7 @@ void backward(const T* y, const T* grad_spikes, T* grad, const Shape& s, const T
                 const T* current = y + offset + (repeated ? 0 : t * step);
 #pragma omp simd
                 for (int64_t i = 0; i < length; ++i) {
-                    const T activation = 1 / (1 + exponential(-slope * (h[i] - neuron.v_threshold)));
+                    const T activation = 1 / (1 + exponential(slope * (neuron.v_threshold - h[i])));
                     const T surrogate = slope * activation * (1 - activation);
                     later[i] = arriving[i] * surrogate + neuron.kept(h[i], later[i] * keep);
                     const T g = neuron.to_input(later[i]);
@@ -233,26 +265,24 @@ void backward(const T* y, const T* grad_spikes, T* grad, const Shape& s, const T
             }
             if (repeated)
                 for (int64_t i = 0; i < length; ++i) grad[offset + i] = total[i];
-            if (scale) {
-                double* chunk_sums = &partial[chunk * width];
-                double* chunk_products = chunk_sums + s.channels;
+            if (scale && s.inner == 1) {
+#pragma omp simd
                 for (int64_t i = 0; i < length; ++i) {
-                    const int64_t c = s.inner == 1 ? channel + i : channel;
-                    chunk_sums[c] += total[i];
-                    chunk_products[c] += centred[i];
+                    chunk_sums[channel + i] += total[i];
+                    chunk_products[channel + i] += centred[i];
+                }
+            } else if (scale) {
+                for (int64_t i = 0; i < length; ++i) {
+                    chunk_sums[channel] += total[i];
+                    chunk_products[channel] += centred[i];
                 }
             }
         });
     }
     if (!scale) return;
     for (int64_t c = 0; c < s.channels; ++c) {
-        double sum = 0, product = 0;
-        for (int64_t chunk = 0; chunk < kChunks; ++chunk) {
-            sum += partial[chunk * width + c];
-            product += partial[chunk * width + s.channels + c];
-        }
-        sums[c] = sum;  // of g
-        products[c] = (product - mean[c] * sum) * inverse_std[c];  // of g * (y - mean) / std
+        sums[c] = gradients.total(c);  // of g
+        products[c] = (centred_gradients.total(c) - mean[c] * sums[c]) * inverse_std[c];  // of g * (y - mean) / std
     }
 }
 
@@ -267,13 +297,14 @@ void through_norm(const T* y, T* grad, const Shape& s, const T* scale, const dou
         slope[c] = static_cast<T>(scale[c] * per_y);
         offset_of[c] = static_cast<T>(scale[c] * (per_y * mean[c] - sums[c] / count));
     }
+    const PerChannel<T> scales(s, scale), slopes(s, slope.data()), offsets(s, offset_of.data());
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t chunk = 0; chunk < kChunks; ++chunk) {
-        T a[kLanes], b[kLanes], k[kLanes];
-        for_runs(s, chunk, [&](int64_t offset, int64_t channel, int64_t length) {
-            spread(s, scale, channel, length, a);
-            spread(s, slope.data(), channel, length, k);
-            spread(s, offset_of.data(), channel, length, b);
+        T a_lanes[kLanes], b_lanes[kLanes], k_lanes[kLanes];
+        for_runs(s, chunk, [&](int64_t offset, int64_t channel, auto length) {
+            const T* a = scales.of(channel, a_lanes);
+            const T* k = slopes.of(channel, k_lanes);
+            const T* b = offsets.of(channel, b_lanes);
 #pragma omp simd
             for (int64_t i = 0; i < length; ++i)
                 grad[offset + i] = a[i] * grad[offset + i] - k[i] * y[offset + i] + b[i];

@@ -94,7 +94,12 @@ def normalised_lif(
     plain = (torch.is_grad_enabled() and not norm.training) or norm._forward_hooks or norm._forward_pre_hooks
     if native.available(y) and not plain:
         neuron = native.Neuron(tau, v_threshold, reset == "hard", decay_input)
-        return _normalised_natively(y.contiguous(), norm, neuron, repeat)
+        if isinstance(norm, nn.BatchNorm1d):
+            return _normalised_natively(y.contiguous(), norm, neuron, repeat, axis=-1)
+        pixels = y.movedim(-3, -1)  # [T, B, H, W, C]
+        if pixels.is_contiguous() and not y.is_contiguous():
+            return _normalised_natively(pixels, norm, neuron, repeat, axis=-1).movedim(-1, -3)
+        return _normalised_natively(y.contiguous(), norm, neuron, repeat, axis=-3)
     if isinstance(norm, nn.BatchNorm2d):
         x = norm(y.flatten(0, -4)).reshape(y.shape)  # time and batch as one axis: [T*B, C, H, W]
     else:
@@ -184,9 +189,9 @@ class _NativeLIF(torch.autograd.Function):
 
 
 def _normalised_natively(
-    y: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, neuron: native.Neuron, repeat: int | None
+    y: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, neuron: native.Neuron, repeat: int | None, axis: int
 ) -> Tensor:
-    layout = _layout(y, norm, repeat)
+    layout = _layout(y, repeat, axis)
     shape = y.shape if repeat is None else (repeat, *y.shape)
     if not norm.training:
         return native.spikes(y, layout, neuron, _running(norm)).reshape(shape)
@@ -211,11 +216,11 @@ def _normalised_natively(
     return spikes.reshape(shape)
 
 
-def _layout(y: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, repeat: int | None) -> native.Layout:
+def _layout(y: Tensor, repeat: int | None, axis: int) -> native.Layout:
+    """How contiguous currents lie in memory, with their channels at the negative ``axis``."""
     steps, one = (len(y), y.shape[1:]) if repeat is None else (repeat, y.shape)
-    if isinstance(norm, nn.BatchNorm2d):
-        return native.Layout(steps, one[0], one[1], one[2:].numel(), repeat is not None)
-    return native.Layout(steps, one[:-1].numel(), one[-1], 1, repeat is not None)
+    inner = one[axis:][1:].numel()
+    return native.Layout(steps, one[:axis].numel(), one[axis], inner, repeat is not None)
 
 
 def _running(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> native.Affine:

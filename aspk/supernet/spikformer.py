@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from aspk.config import BlockConfig, NetworkSettings, SubnetConfig, check_network
 from aspk.cost import pooled_stages, stem_widths
 from aspk.supernet.neurons import Neurons, lif, normalised_lif
+from aspk.supernet.products import convolution, linear
 
 
 class Observer(Protocol):
@@ -45,7 +46,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor, neurons: Neurons, time_steps: int) -> Tensor:
         """Spikes [T, B, C', H, W] of [T, B, C, H, W], or of a static [B, C, H, W]."""
-        y = self.conv(x.flatten(0, -4))  # time and batch as one axis: [T*B, C', H, W]
+        y = convolution(x.flatten(0, -4), self.conv)  # time and batch as one axis: [T*B, C', H, W]
         repeat = time_steps if x.dim() == 4 else None
         return normalised_lif(y.reshape(*x.shape[:-3], *y.shape[1:]), self.norm, repeat=repeat, **neurons)
 
@@ -60,7 +61,7 @@ class LinearNorm(nn.Module):
 
     def forward(self, x: Tensor, neurons: Neurons) -> Tensor:
         """Spikes [T, B, L, D'] of [T, B, L, D]."""
-        return normalised_lif(self.linear(x), self.norm, **neurons)
+        return normalised_lif(linear(x, self.linear), self.norm, **neurons)
 
 
 class Block(nn.Module):
@@ -146,6 +147,13 @@ class Spikformer(nn.Module):
             Block(f"blocks.{index}", config, block, settings) for index, block in enumerate(config.blocks)
         )
         self.head = nn.Linear(config.embed_dim, classes)
+
+    def configure(self, config: SubnetConfig) -> None:
+        """Become another network with weights of the same shapes: other neurons, or another T."""
+        self.config = config
+        for block, own in zip(self.blocks, config.blocks, strict=True):
+            assert isinstance(block, Block)
+            block.config = own
 
     def forward(self, x: Tensor, observe: Observer = _nobody, *, per_step: bool = False) -> Tensor:
         """Logits [B, classes] of static images [B, C, H, W] or sequences [T, B, C, H, W].

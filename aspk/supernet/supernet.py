@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -24,18 +25,29 @@ from aspk.supernet.spikformer import Observer, Spikformer, calibrate, initialise
 Statistics = Mapping[str, Tensor]
 
 
+def _structure(config: SubnetConfig) -> SubnetConfig:
+    """A network with weights of the same shapes, the same one for all such networks."""
+    blocks = tuple(
+        replace(block, v_threshold=1.0, tau=2.0, attention_v_threshold=0.5) for block in config.blocks
+    )
+    return SubnetConfig(embed_dim=config.embed_dim, time_steps=1, blocks=blocks)
+
+
 @lru_cache(maxsize=256)
 def _skeleton(
-    config: SubnetConfig,
+    structure: SubnetConfig,
     settings: NetworkSettings,
     shape: tuple[int, int, int],
     classes: int,
     training: bool,
     thread: int,
 ) -> Spikformer:
-    """The plain network without weights; one for each thread, since a ``functional_call`` fills it."""
+    """The plain network without weights; one for each thread, since a ``functional_call`` fills it.
+
+    Building one takes milliseconds, so that networks of one structure share it.
+    """
     with torch.device("meta"):
-        network = Spikformer(config, settings, shape=shape, classes=classes)
+        network = Spikformer(structure, settings, shape=shape, classes=classes)
     return network.train(training)
 
 
@@ -79,7 +91,7 @@ class Supernet(nn.Module):
             observe: is shown every layer's input and spikes.
             per_step: return the logits of each step on its own.
         """
-        parameters, buffers = self.slices(config)
+        parameters, buffers = self._slices(config)
         network = self._skeleton(config)
         options: dict[str, Any] = {"per_step": per_step} | ({"observe": observe} if observe else {})
         tensors = {**parameters, **(statistics or buffers)}
@@ -107,7 +119,7 @@ class Supernet(nn.Module):
             statistics: its batch-normalisation statistics; None takes the running ones.
         """
         network = Spikformer(config, self.space.settings, shape=self.shape, classes=self.classes)
-        parameters, buffers = self.slices(config)
+        parameters, buffers = self._slices(config)
         values = {**parameters, **(statistics or buffers)}
         first = self.network.head.weight
         network.to(device=first.device, dtype=first.dtype)
@@ -115,10 +127,12 @@ class Supernet(nn.Module):
         return network.eval()
 
     def _skeleton(self, config: SubnetConfig) -> Spikformer:
-        thread = threading.get_ident()
-        return _skeleton(config, self.space.settings, self.shape, self.classes, self.training, thread)
+        thread, structure = threading.get_ident(), _structure(config)
+        network = _skeleton(structure, self.space.settings, self.shape, self.classes, self.training, thread)
+        network.configure(config)
+        return network
 
-    def slices(self, config: SubnetConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _slices(self, config: SubnetConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Views of the shared parameters and running statistics that ``config`` uses, by name."""
         shapes = self._skeleton(config)
         parameters = dict(self.network.named_parameters())

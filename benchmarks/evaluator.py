@@ -1,0 +1,319 @@
+"""Evaluating a population of networks, against evaluating each one alone with spikingjelly's layers.
+
+The baseline is how a careful user of the libraries would write it: the network of each candidate on its own,
+calibrated at its own T, spikingjelly's multi-step LIFNode for every neuron, batch normalisation as a layer,
+the image repeated T times, batches of 128, linear layers in the faster of two forms; it counts nothing. aspk
+evaluates the whole population and counts every operation. Both run in one process in alternating order;
+figures are processor time, the ratio is above 1 where aspk needs less. What is compared are the same networks
+on the same images; how many predictions differ is printed.
+
+``small`` is the space fashion_small with the supernet that comes with aspk. ``paper`` is auto_spikformer on
+Fashion-MNIST at 32x32, with weights of ``--updates`` updates of the recipe ``cpu``, which are kept in
+``runs/benchmarks``. There the baseline runs on a few networks, spread over the costs, and is scaled to the
+population by dense operations.
+
+    python benchmarks/evaluator.py [--quick] [--json FILE] [--threads N] [--spaces small paper] [--ladder]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from training import BASELINES, spikingjelly_layers
+
+from aspk import cost
+from aspk.checkpoint import load_supernet
+from aspk.config import SubnetConfig
+from aspk.data import DataSet, load_data
+from aspk.engines import Engine, NativeEngine, Population, TorchEngine
+from aspk.operators import mutate
+from aspk.settings import DataSettings, Recipe
+from aspk.space_file import load_space
+from aspk.supernet import Supernet, calibrate
+from aspk.training import train_supernet
+
+Result = TypeVar("Result")
+_BATCH = 128  # the baseline's
+_FOLDER = Path("runs/benchmarks/evaluator")
+_SHIPPED = Path(__file__).resolve().parent.parent / "studies" / "fashion_mnist" / "supernet.safetensors"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is measured on one space.
+
+    Attributes:
+        calibration: images of the statistics.
+        images: images of the accuracy.
+        alone: networks that the baseline runs on.
+        populations: sizes of the populations.
+        rounds: repetitions in alternating order.
+    """
+
+    calibration: int
+    images: int
+    alone: int
+    populations: tuple[int, ...]
+    rounds: int
+
+
+SETUPS = {  # calibration and images in about the proportion of a study (256 and 4,000)
+    "small": Setup(64, 1024, 50, (50, 200), 3),
+    "paper": Setup(8, 128, 8, (50, 200), 1),
+}
+QUICK = {
+    "small": Setup(32, 256, 12, (50, 200), 2),
+    "paper": Setup(2, 16, 4, (50, 200), 1),
+}
+
+
+class Bench:
+    """One space, its supernet and its images."""
+
+    def __init__(self, supernet: Supernet, data: DataSet, setup: Setup) -> None:
+        self.supernet, self.space, self.setup = supernet.eval(), supernet.space, setup
+        self.calibration = data.train.images[: setup.calibration]
+        self.images = data.search.images[: setup.images]
+
+    # ------------------------------------------------------------------ what is compared
+
+    @functools.cached_property
+    def form(self) -> str:
+        """The faster form of the baseline's linear layers, on the reference network."""
+        self.alone(self.space.reference, "linear")
+        seconds = {form: timed(lambda: self.alone(self.space.reference, form))[0] for form in BASELINES}  # noqa: B023
+        return min(seconds, key=seconds.__getitem__)
+
+    @torch.no_grad()
+    def alone(self, config: SubnetConfig, form: str) -> Tensor:
+        """The baseline: predictions of one network."""
+
+        def repeated(images: Tensor) -> Tensor:
+            return images.expand(config.time_steps, *images.shape).contiguous()
+
+        with spikingjelly_layers(form):
+            network = calibrate(self.supernet.extract(config), repeated(self.calibration))
+            return torch.cat([network(repeated(part)).argmax(1) for part in self.images.split(_BATCH)])
+
+    def together(
+        self, configs: Sequence[SubnetConfig], engine: Engine, *, count: bool = True, statistics: str = "own"
+    ) -> dict[SubnetConfig, Tensor]:
+        """Predictions of a population."""
+        population = Population(self.supernet, configs, engine, statistics=statistics, count=count)
+        population.calibrate(self.calibration)
+        found: dict[SubnetConfig, list[Tensor]] = {config: [] for config in configs}
+        for part in self.images.split(engine.images):
+            for config, logits in population.run(part).items():
+                found[config].append(logits.argmax(1))
+        if count:
+            self.rates = [population.counts(config) for config in configs]
+        return {config: torch.cat(parts) for config, parts in found.items()}
+
+    # ------------------------------------------------------------------ populations
+
+    def random(self, count: int, seed: int = 0) -> list[SubnetConfig]:
+        """Different random networks, every gene uniform over its choices."""
+        rng, configs = np.random.default_rng(seed), dict[SubnetConfig, None]()
+        while len(configs) < count:
+            configs |= dict.fromkeys(self.space.decode(x) for x in self.space.sample_choices(count, rng))
+        return list(configs)[:count]
+
+    def children(self, count: int, seed: int = 1) -> list[SubnetConfig]:
+        """Different mutants of ten random networks."""
+        rng = np.random.default_rng(seed)
+        parents = np.stack([self.space.encode(config) for config in self.random(10, seed)])
+        configs = dict[SubnetConfig, None]()
+        while len(configs) < count:
+            X = mutate(self.space, parents[rng.integers(len(parents), size=count)], rng)
+            configs |= dict.fromkeys(self.space.decode(x) for x in X)
+        return list(configs)[:count]
+
+    def operations(self, config: SubnetConfig) -> int:
+        """Dense operations of one network."""
+        supernet = self.supernet
+        shapes = cost.layer_shapes(config, self.space.settings, supernet.shape, supernet.classes)
+        return cost.operations(shapes)
+
+    def spread(self, configs: Sequence[SubnetConfig], count: int) -> list[SubnetConfig]:
+        """Some of them, evenly spread over their costs."""
+        ordered = sorted(configs, key=self.operations)
+        return [ordered[i] for i in np.linspace(0, len(ordered) - 1, count).round().astype(int)]
+
+    # ------------------------------------------------------------------ measurements
+
+    def baseline_seconds(self, configs: Sequence[SubnetConfig]) -> tuple[float, dict[SubnetConfig, Tensor]]:
+        """Processor time of the baseline on the population, scaled where only some of it was run."""
+        sample = list(configs) if len(configs) <= self.setup.alone else self.spread(configs, self.setup.alone)
+        form = self.form
+        seconds, found = timed(lambda: {config: self.alone(config, form) for config in sample})
+        share = sum(map(self.operations, configs)) / sum(map(self.operations, sample))
+        return seconds * share, found
+
+    def compare(self, configs: Sequence[SubnetConfig], engine: Engine) -> dict[str, float]:
+        """Ratio of the baseline's processor time to ours."""
+        ratios, times, different, predictions = [], [], 0, 0
+        for number in range(self.setup.rounds):
+            if number % 2:
+                seconds, ours = timed(lambda: self.together(configs, engine))
+                alone, theirs = self.baseline_seconds(configs)
+            else:
+                alone, theirs = self.baseline_seconds(configs)
+                seconds, ours = timed(lambda: self.together(configs, engine))
+            ratios.append(alone / seconds)
+            times.append(seconds)
+            different += sum(int((ours[config] != found).sum()) for config, found in theirs.items())
+            predictions += sum(map(len, theirs.values()))
+        return {
+            "ratio": statistics.median(ratios),
+            "ratio_low": min(ratios),
+            "ratio_high": max(ratios),
+            "networks_per_second": len(configs) / statistics.median(times),
+            "different_predictions": different / predictions,
+        }
+
+    def counting_overhead(self, configs: Sequence[SubnetConfig], engine: Engine) -> float:
+        """What counting adds to the pass, as a share of it: the median of alternating runs."""
+        shares = []
+        for _ in range(2 * self.setup.rounds + 1):
+            without, _ = timed(lambda: self.together(configs, engine, count=False))
+            counted, _ = timed(lambda: self.together(configs, engine))
+            shares.append(counted / without - 1)
+        return statistics.median(shares)
+
+    def firing_rates(self) -> str:
+        """Mean values that the layers of the latest population read, by kind."""
+        kinds: dict[str, list[float]] = {}
+        for layers in self.rates:
+            for layer in layers:
+                if layer.source != "image":
+                    name = (
+                        "stem" if layer.name.startswith(("stem", "position")) else layer.name.split(".")[-1]
+                    )
+                    kinds.setdefault(name, []).append(layer.firing_rate_in)
+        return ", ".join(f"{name} {statistics.mean(rates):.3f}" for name, rates in kinds.items())
+
+    def ladder(self, configs: Sequence[SubnetConfig]) -> list[tuple[str, float]]:
+        """Processor time of the population with one idea more at each rung."""
+        native, plain = NativeEngine(), TorchEngine()
+        one_by_one = lambda engine: [self.together([config], engine) for config in configs]  # noqa: E731
+        return [
+            ("spikingjelly's layers, each network alone", self.baseline_seconds(configs)[0]),
+            ("torch engine, each network alone", timed(lambda: one_by_one(plain))[0]),
+            ("torch engine, shared prefixes", timed(lambda: self.together(configs, plain))[0]),
+            ("native engine, each network alone", timed(lambda: one_by_one(native))[0]),
+            ("native engine, shared prefixes", timed(lambda: self.together(configs, native))[0]),
+            (
+                "and statistics shared over T (another question)",
+                timed(lambda: self.together(configs, native, statistics="shared_time"))[0],
+            ),
+        ]
+
+
+def timed(work: Callable[[], Result]) -> tuple[float, Result]:
+    """Processor time of all threads, and what came out."""
+    start = time.process_time()
+    result = work()
+    return time.process_time() - start, result
+
+
+def paper_supernet(updates: int) -> tuple[Supernet, DataSet]:
+    """The paper's space on Fashion-MNIST at 32x32; trained once, then read."""
+    data = load_data(DataSettings(name="fashion_mnist", search=10_000, resize=32))
+    folder = _FOLDER / f"paper-{updates}"
+    if not (folder / "supernet.safetensors").exists():
+        recipe = Recipe(updates=updates, batch_size=8, learning_rate=1e-3, checkpoint_every=updates)
+        train_supernet(load_space("auto_spikformer"), data, recipe, folder=folder)
+    return load_supernet(folder / "supernet.safetensors").supernet, data
+
+
+def bench(name: str, setup: Setup, updates: int) -> Bench:
+    """One of the two spaces."""
+    if name == "small":
+        data = load_data(DataSettings(name="fashion_mnist", search=10_000))
+        return Bench(load_supernet(_SHIPPED).supernet, data, setup)
+    return Bench(*paper_supernet(updates), setup)
+
+
+def product_speed() -> float:
+    """GFLOP/s of a large matrix product on the threads in use: the machine's peak, as PyTorch reaches it."""
+    a = torch.rand(1024, 1024)
+    a @ a
+    start = time.perf_counter()
+    for _ in range(10):
+        a @ a
+    return 10 * 2 * 1024**3 / (time.perf_counter() - start) / 1e9
+
+
+def measure(name: str, setup: Setup, options: argparse.Namespace) -> dict[str, object]:
+    """All figures of one space, printed as they come."""
+    on = bench(name, setup, options.updates)
+    engine, figures = NativeEngine(), dict[str, object]()
+    if not NativeEngine.available():
+        raise SystemExit("no C++ compiler: nothing to measure")
+    print(
+        f"{name}: {setup.images} images, statistics from {setup.calibration}, {torch.get_num_threads()} "
+        f"thread(s); the baseline's linear layers as {on.form}"
+    )
+    on.together(on.random(2), engine)  # compiles
+    for size in setup.populations:
+        for kind, configs in (("random", on.random(size)), ("children", on.children(size))):
+            result = on.compare(configs, engine)
+            key = f"population_{size}" if kind == "random" else f"children_{size}"
+            dense = sum(map(on.operations, configs)) * 2 * setup.images / 1e9
+            result["equivalent_gflops"] = dense * result["networks_per_second"] / size
+            figures[key] = result
+            print(
+                f"  {size} {kind}: {result['ratio']:.1f} times ({result['ratio_low']:.1f} to "
+                f"{result['ratio_high']:.1f}), {result['networks_per_second']:.2f} networks a second, "
+                f"{result['different_predictions']:.4%} of the predictions differ; as if dense: "
+                f"{result['equivalent_gflops']:.0f} GFLOP/s; values read: {on.firing_rates()}"
+            )
+    first = on.random(setup.populations[0])
+    figures["torch_engine"] = result = on.compare(first, TorchEngine())
+    print(f"  torch engine, {len(first)} random: {result['ratio']:.1f} times")
+    figures["counting_overhead"] = on.counting_overhead(first, engine)
+    print(f"  counting adds {figures['counting_overhead']:.1%}")
+    if options.ladder:
+        rungs = on.ladder(first)
+        figures["ladder"] = dict(rungs)
+        for rung, seconds in rungs:
+            print(f"  {seconds:8.2f} s  {rungs[0][1] / seconds:6.1f} times  {rung}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"  peak memory of this process, both sides: {peak:.1f} GiB")
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="few images and updates, within three minutes")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--threads", type=int, default=1, help="threads (1)")
+    parser.add_argument("--spaces", nargs="+", choices=SETUPS, default=list(SETUPS), help="which spaces")
+    parser.add_argument("--ladder", action="store_true", help="also what each idea brings")
+    parser.add_argument("--updates", type=int, help="updates of the paper's supernet (200, quick: 10)")
+    options = parser.parse_args()
+    options.updates = options.updates or (10 if options.quick else 200)
+    torch.set_num_threads(options.threads)
+    print(f"matrix products of 1024x1024: {product_speed():.0f} GFLOP/s")
+    setups = QUICK if options.quick else SETUPS
+    figures = {name: measure(name, setups[name], options) for name in options.spaces}
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
