@@ -8,6 +8,7 @@ With `--log FILE` each finished run is a line of that file, and the same command
     python benchmarks/search.py --log runs/search.jsonl --json search.json
     python benchmarks/search.py --quick
     python benchmarks/search.py --encodings        # which encoding each peer gets
+    python benchmarks/search.py --ablation         # what each part of aspk's surrogate brings
     python benchmarks/search.py --faeb             # the single objective F_AEB in its three forms
     python benchmarks/search.py --speed            # what a suggestion costs
 """
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 import optuna
 from scipy.stats import wilcoxon
-from search_methods import ENCODINGS, METHODS, OURS, SLOW, Method, run
+from search_methods import ABLATION, ENCODINGS, METHODS, OURS, SLOW, Method, run
 from search_problems import FaebProblem, FormulaProblem, Problem, TableProblem
 
 from aspk.samplers import RandomSampler, SurrogateSampler
@@ -203,6 +204,7 @@ def parsed() -> argparse.Namespace:
     add("--formula", action="store_true", help="also the formula on auto_spikformer")
     add("--faeb", action="store_true", help="single-objective F_AEB instead of accuracy and energy")
     add("--encodings", action="store_true", help="compare the encodings of the peers instead")
+    add("--ablation", action="store_true", help="compare aspk's surrogate with itself, one part replaced")
     add("--methods", nargs="+", metavar="NAME", help="only methods whose name contains one of these")
     add("--seeds", type=int, default=15)
     add("--first-seed", type=int, default=1000, help="tuning used 0 to 99")
@@ -226,7 +228,7 @@ def main() -> int:
         for problem in chosen_problems(options):
             speed(problem)
         return 0
-    methods = ENCODINGS if options.encodings else METHODS
+    methods = ABLATION if options.ablation else ENCODINGS if options.encodings else METHODS
     if options.methods:
         methods = {k: m for k, m in methods.items() if any(part in k for part in options.methods)}
     start, load = time.time(), os.getloadavg()[0]

@@ -7,18 +7,21 @@ itself is stopped after ``PATIENCE`` times the budget.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from unittest import mock
 
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
+from scipy.optimize import minimize
 from search_problems import Problem
 
-from aspk.operators import keys
+from aspk.operators import keys, sample
 from aspk.pareto import FloatArray
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.space import Gene, IntArray, SearchSpace
@@ -153,7 +156,7 @@ def pymoos(population_size: int, *, with_our_operators: bool) -> Method:
         from pymoo.operators.mutation.pm import PM
         from pymoo.operators.repair.rounding import RoundingRepair
         from pymoo.operators.sampling.rnd import IntegerRandomSampling
-        from pymoo.optimize import minimize
+        from pymoo.optimize import minimize as run_pymoo
 
         from aspk.problem import operators
 
@@ -175,7 +178,7 @@ def pymoos(population_size: int, *, with_our_operators: bool) -> Method:
         }
         options = operators(space) if with_our_operators else own
         algorithm = NSGA2(pop_size=population_size, **options)
-        minimize(Wrapped(), algorithm, ("n_gen", 10**6), seed=seed)
+        run_pymoo(Wrapped(), algorithm, ("n_gen", 10**6), seed=seed)
 
     return method
 
@@ -208,6 +211,60 @@ METHODS: dict[str, Method] = {
 }
 SLOW = ("Optuna GP",)
 OURS = "aspk surrogate"
+
+
+def patched(module: str, name: str, replacement: Callable[..., Any]) -> Method:
+    """The surrogate of aspk with one of its parts replaced."""
+
+    def method(ledger: Ledger, seed: int) -> None:
+        with mock.patch.object(importlib.import_module(module), name, replacement):
+            ours(SurrogateSampler)(ledger, seed)
+
+    return method
+
+
+def _never_a_logarithm(inputs: FloatArray, targets: FloatArray, logarithm: object) -> tuple[Any, None]:
+    from aspk.surrogate.estimator import _Scale
+
+    return _Scale.of(targets, False), None
+
+
+def _one_length(inputs: FloatArray, targets: FloatArray) -> Any:  # noqa: ANN401
+    """What :func:`aspk.surrogate.process.most_probable` does, with equal length scales."""
+    from aspk.surrogate.process import _LENGTH, _NOISE, _SIGNAL, Hyperparameters, _Posterior
+
+    d, posterior = inputs.shape[1], _Posterior(inputs, targets)
+    start, _, low, high = np.array([_SIGNAL, _NOISE, _LENGTH]).T
+
+    def tied(point: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = posterior(np.concatenate([point[:2], np.full(d, point[2])]))
+        return value, np.append(gradient[:2], gradient[2:].sum())
+
+    found = minimize(tied, start, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)))
+    signal, noise, length = np.exp(found.x)
+    return Hyperparameters(float(signal), float(noise), np.full(d, length))
+
+
+def _random_candidates(
+    genome: Any,  # noqa: ANN401
+    history: object,
+    predict: Callable[[IntArray], FloatArray],
+    size: int,
+    rng: np.random.Generator,
+) -> tuple[IntArray, FloatArray]:
+    X = sample(genome, 720, rng)  # as many as evolution looks at
+    return X, predict(X)
+
+
+ABLATION: dict[str, Method] = {
+    OURS: ours(SurrogateSampler),
+    "without logarithms": patched("aspk.surrogate.estimator", "_best_scale", _never_a_logarithm),
+    "without means over blocks": patched("aspk.surrogate.features", "_groups", lambda genome: []),
+    "one length scale for all features": patched("aspk.surrogate.process", "most_probable", _one_length),
+    "random candidates": patched("aspk.samplers.surrogate_assisted", "evolve", _random_candidates),
+    "Bayesian linear regression": ours(lambda **o: SurrogateSampler(model="linear", **o)),
+    "12 networks to start with": ours(lambda **o: SurrogateSampler(n_startup_trials=12, **o)),
+}
 
 ENCODINGS: dict[str, Method] = {
     "pymoo NSGA2 (20), our operators": pymoos(20, with_our_operators=True),
