@@ -30,6 +30,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from training import BASELINES, spikingjelly_layers
 
@@ -38,6 +39,8 @@ from aspk.checkpoint import load_supernet
 from aspk.config import SubnetConfig
 from aspk.data import DataSet, load_data
 from aspk.engines import Engine, NativeEngine, Population, TorchEngine
+from aspk.engines.base import Layer, Moments
+from aspk.engines.native_states import Spikes, Stream
 from aspk.operators import mutate
 from aspk.settings import DataSettings, Recipe
 from aspk.space_file import load_space
@@ -77,6 +80,14 @@ QUICK = {
     "small": Setup(16, 256, 10, (50, 200), 1),
     "paper": Setup(1, 16, 3, (50, 200), 1),
 }
+
+
+class WithoutIncrements(NativeEngine):
+    """The native engine, but products with the residual stream are those with its whole sum."""
+
+    def stream(self, *spikes: Spikes, keep: bool) -> Stream:
+        """See :class:`~aspk.engines.base.Engine`."""
+        return super().stream(*spikes, keep=False)
 
 
 class Bench:
@@ -213,6 +224,10 @@ class Bench:
             ("torch engine, each network alone", timed(lambda: one_by_one(plain))[0]),
             ("torch engine, shared prefixes", timed(lambda: self.together(configs, plain))[0]),
             ("native engine, each network alone", timed(lambda: one_by_one(native))[0]),
+            (
+                "native engine, shared prefixes, no increments",
+                timed(lambda: self.together(configs, WithoutIncrements()))[0],
+            ),
             ("native engine, shared prefixes", timed(lambda: self.together(configs, native))[0]),
             (
                 "and statistics shared over T (another question)",
@@ -254,6 +269,24 @@ def product_speed() -> float:
     for _ in range(10):
         a @ a
     return 10 * 2 * 1024**3 / (time.perf_counter() - start) / 1e9
+
+
+def break_even() -> None:
+    """Native products at several firing rates beside PyTorch's dense ones of the same spikes."""
+    images, tokens, engine = 32, 64, NativeEngine()
+    for inputs, outputs in ((64, 192), (384, 384), (384, 1536)):
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.randn(outputs, inputs, generator=generator)
+        zeros, ones = torch.zeros(outputs, dtype=torch.float64), torch.ones(outputs, dtype=torch.float64)
+        layer = Layer((f"{inputs}x{outputs}",), weight, ones, zeros, Moments(zeros, ones), 1e-5)
+        dense = torch.rand(images * tokens, inputs, generator=generator)
+        plain = min(timed(lambda: F.linear(dense, weight))[0] for _ in range(9))  # noqa: B023
+        times = []
+        for rate in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0):
+            spikes = engine.spikes(torch.rand(images, 1, tokens, inputs, generator=generator) < rate)
+            seconds = min(timed(lambda: engine.moments(layer, spikes))[0] for _ in range(9))  # noqa: B023
+            times.append(f"{rate:.0%}: {plain / seconds:.1f}")
+        print(f"  {inputs} to {outputs}: times as fast as F.linear at a rate of {', '.join(times)}")
 
 
 def measure(name: str, setup: Setup, options: argparse.Namespace) -> dict[str, object]:
@@ -304,11 +337,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads (1)")
     parser.add_argument("--spaces", nargs="+", choices=SETUPS, default=list(SETUPS), help="which spaces")
     parser.add_argument("--ladder", action="store_true", help="also what each idea brings")
+    parser.add_argument("--break-even", action="store_true", help="only: events against dense products")
     parser.add_argument("--updates", type=int, help="updates of the paper's supernet (200, quick: 10)")
     options = parser.parse_args()
     options.updates = options.updates or (10 if options.quick else 200)
     torch.set_num_threads(options.threads)
     print(f"matrix products of 1024x1024: {product_speed():.0f} GFLOP/s")
+    if options.break_even:
+        return break_even()
     setups = QUICK if options.quick else SETUPS
     figures = {name: measure(name, setups[name], options) for name in options.spaces}
     if options.json:

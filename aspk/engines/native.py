@@ -208,7 +208,10 @@ class NativeEngine(Engine):
         for one in spikes:
             stream = self._sum(stream, None, one)
         assert stream is not None
-        return replace(stream, products={} if keep else None)
+        wide = (
+            stream.map.channels > _NARROW
+        )  # else to add up all again is quicker than to fetch what was kept
+        return replace(stream, products={} if keep and wide else None)
 
     def add(self, stream: Stream, spikes: Spikes) -> Stream:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -273,6 +276,20 @@ class NativeEngine(Engine):
         """See :class:`~aspk.engines.base.Engine`."""
         first, last = shapes[0], shapes[-1]
         return first.output_size * self._dtype.itemsize + 4 * first.repeats * last.input_size
+
+    def spikes(self, fired: Tensor) -> Spikes:
+        """Spikes given as booleans [B, T, L, C]."""
+        images, steps, tokens, channels = fired.shape
+        of = Map(images, steps, 1, tokens, channels)
+        bits = (
+            F.pad(fired, (0, _words(channels) * _WORD - channels)).reshape(*fired.shape[:3], -1, _WORD).long()
+        )
+        shifts = torch.arange(_WORD)
+        words = (bits << shifts).sum(-1)  # two's complement: bit 63 is the sign
+        buffer = self._bits(of)
+        ctypes.memmove(buffer.place.address, words.contiguous().data_ptr(), words.numel() * 8)
+        sums = fired.sum((0, 2, 3), dtype=torch.int64)
+        return Spikes(of, buffer, _words(channels), Counts(sums, sums))
 
     # ------------------------------------------------------------------ operations
 

@@ -15,6 +15,7 @@ from aspk.metrics import LayerShape
 from aspk.supernet.neurons import Neurons, lif
 
 _MANY = 2**24  # values
+_LARGE = 8192  # weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +177,17 @@ def _joined(parts: list[Map]) -> Map:
 
 
 def _product(weight: Tensor) -> Callable[..., Tensor]:
-    return functools.partial(F.conv2d, padding=1) if weight.dim() == 4 else F.linear
+    if weight.dim() == 4:
+        return functools.partial(F.conv2d, padding=1)
+    # oneDNN's convolutions are faster than the matrix products of large layers, see aspk.supernet.products.
+    large = weight.device.type == "cpu" and weight.numel() >= _LARGE
+    return _pointwise if large else F.linear
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer over tokens [B, L, D] as a 1x1 convolution of maps whose channels are the last axis."""
+    maps = F.conv2d(x.unsqueeze(2).permute(0, 3, 1, 2), weight[:, :, None, None], bias)  # [B, D', L, 1]
+    return maps.permute(0, 2, 3, 1).squeeze(2)
 
 
 def _moments(y: Tensor, channel: int) -> tuple[Tensor, Tensor, Tensor]:
