@@ -36,6 +36,7 @@ bench: .venv/.test-installed
 	$(BIN)/python benchmarks/training.py --quick
 	$(BIN)/python benchmarks/counting.py --quick
 	$(BIN)/python benchmarks/overhead.py --quick
+	$(BIN)/python benchmarks/search.py --quick
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("aspk needs Python 3.11 or newer; make PYTHON=...") if sys.version_info < (3, 11) else None'

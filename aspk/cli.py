@@ -21,6 +21,7 @@ from aspk.errors import AspkError, StudyError
 from aspk.files import safe_name
 from aspk.headline_commands import add_headline_command
 from aspk.live_commands import add_live_commands, evaluate_trial_command
+from aspk.search_commands import add_search_commands
 from aspk.training_commands import add_training_commands
 
 _INTERRUPTED = 130  # the shell's code for Ctrl-C
@@ -95,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--trials", type=int, nargs="+", help="trials whose layers are shown")
     report.set_defaults(run=_report)
 
-    compare = commands.add_parser("compare", help="compare the samplers that searched with one study file")
-    _study_arguments(compare, sampler=False)
+    compare = commands.add_parser("compare", help="compare samplers on one study file, or several studies")
+    compare.add_argument("studies", nargs="+", metavar="study", help="study files, or names of shipped ones")
     compare.set_defaults(run=_compare)
 
     export = commands.add_parser("export", help="write a found network as a stand-alone model")
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add_training_commands(commands, _again)
     add_headline_command(commands, _again)
     add_live_commands(commands)
+    add_search_commands(commands)
     return parser
 
 
@@ -228,15 +230,18 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    spec = _spec(options)
+    specs = [_spec(argparse.Namespace(study=study)) for study in options.studies]
 
-    from aspk.report import compare_text, summarise
+    from aspk.report import StudySummary, compare_text, summarise
     from aspk.storage import studies_of
 
-    studies = studies_of(spec)
-    if not studies:
-        raise StudyError(f"no study of {options.study!r} in its storage; run 'aspk search {options.study}'")
-    print(compare_text([summarise(study) for study in studies]))
+    found: dict[tuple[str, str], StudySummary] = {}
+    for name, spec in zip(options.studies, specs, strict=True):
+        studies = studies_of(spec)
+        if not studies:
+            raise StudyError(f"no study of {name!r} in its storage; run 'aspk search {name}'")
+        found |= {(spec.storage_url, study.study_name): summarise(study) for study in studies}
+    print(compare_text(list(found.values())))
     return 0
 
 

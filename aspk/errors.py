@@ -66,3 +66,7 @@ class StudyError(AspkError):
 
 class RankingError(AspkError):
     """A ranking study has too few networks, or its records are damaged."""
+
+
+class TableError(AspkError):
+    """A table of evaluated networks is missing, incomplete or damaged."""

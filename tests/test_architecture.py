@@ -53,6 +53,7 @@ FLOORS = [
         "training_commands",
         "headline_commands",
         "live_commands",
+        "search_commands",
         "cli",
         "__main__",
     ],

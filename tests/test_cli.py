@@ -38,6 +38,8 @@ def test_version_and_help(tmp_path):
         "space",
         "train",
         "search",
+        "surrogate",
+        "table",
         "report",
         "compare",
         "export",
@@ -87,6 +89,10 @@ def test_search_report_compare_export_evaluate(study_file, tmp_path, capsys):
     compared = capsys.readouterr().out
     assert "nsga2" in compared
     assert "random" in compared
+    assert main(["compare", str(study_file), str(study_file)]) == 0
+    assert capsys.readouterr().out == compared  # a study is shown once
+    assert main(["surrogate", str(study_file), "--sampler", "nsga2"]) == 1
+    assert "6 complete trials: expected at least 13" in capsys.readouterr().err
 
     assert main(["report", str(study_file), "--sampler", "nsga2", "--output", str(tmp_path / "report")]) == 0
     assert {file.name for file in (tmp_path / "report").iterdir()} >= {
@@ -163,3 +169,48 @@ def test_ctrl_c_during_training_saves_and_says_how_to_go_on(tmp_path):
     assert saved
     assert load_state(state, resolve_device("cpu"))["update"] == int(saved[1])
     assert load_study_file(file).train.updates == 500
+
+
+PART = """
+name = "part"
+[settings]
+patch_size = 4
+attention_scale = {scale}
+[network]
+embed_dim = [24, 32]
+depth = [1, 2]
+time_steps = [1, 4]
+mlp_ratio = [2]
+num_heads = [2]
+v_threshold = [{threshold}]
+tau = [2]
+[block]
+[reference]
+embed_dim = 24
+depth = 1
+time_steps = 1
+mlp_ratio = 2
+num_heads = 2
+v_threshold = {threshold}
+tau = 2
+"""
+
+
+def test_a_table_of_a_part_of_the_space(study_file, tmp_path, capsys):
+    from aspk.testing import TabularEvaluator
+
+    part, output = tmp_path / "part.toml", tmp_path / "part.npz"
+    part.write_text(PART.format(scale=1.0, threshold=1.0))
+    command = ["table", str(study_file), "--space", str(part), "--images", "16", "--output", str(output)]
+    assert main([*command, "--statistics", "shared_time", "--batch", "3"]) == 0
+    assert "8 networks" in capsys.readouterr().out
+    table = TabularEvaluator(output, split="test")
+    assert table.table.about["evaluation"]["images"] == 16
+    assert {metrics.accuracy * 16 % 1 for metrics in table.metrics} == {0.0}
+    assert all(metrics.extras["strict_mj"] >= metrics.energy_mj > 0 for metrics in table.metrics)
+    part.write_text(PART.format(scale=1.0, threshold=1.1))
+    assert main(command) == 1
+    assert "v_threshold=1.1 is not one of" in capsys.readouterr().err
+    part.write_text(PART.format(scale=0.5, threshold=1.0))
+    assert main(command) == 1
+    assert "[settings]" in capsys.readouterr().err

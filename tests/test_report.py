@@ -222,6 +222,19 @@ def test_csv_has_full_precision_and_the_parameters(tmp_path: Path) -> None:
         assert {k: float(v) for k, v in row.items() if k in expected.parameters} == expected.parameters
 
 
+def test_hypervolumes_are_compared_after_the_same_number_of_evaluations() -> None:
+    long = strangers_study([(0.5,)] * 30 + [(0.0,)] * 30, "minimize")
+    short = strangers_study([(0.5,), (0.25,)] * 15, "minimize")
+    for study, sampler in ((long, "evolutionary"), (short, "nsga2")):
+        study.set_user_attr(attributes.CONTEXT, {"anchors": {"value": [0, 1]}})
+        study.set_user_attr(attributes.SPEC, {"sampler": {"name": sampler}})
+    *_, header, _, first, second = compare_text([summarise(long), summarise(short)]).splitlines()
+    assert header.split("  ")[0] == "hypervolume after"
+    assert header.split()[-2:] == ["25", "50"]
+    assert first.split() == ["evolutionary", "0.5", "1"]
+    assert second.split() == ["nsga2", "0.75", "–"]
+
+
 def test_comparison() -> None:
     one = strangers_study([(0.5,), (0.2,), (0.0,)], "minimize")
     two = strangers_study([(0.5,), (0.6,)], "minimize")
@@ -229,10 +242,12 @@ def test_comparison() -> None:
         study.set_user_attr(attributes.CONTEXT, {"anchors": {"value": [0, 1]}})
         study.set_user_attr(attributes.SPEC, {"sampler": {"name": sampler}})
     header, _, *rows = compare_text([summarise(one), summarise(two)]).splitlines()
-    assert header.split("  ")[-1].strip() == "evaluations to 95%"
+    assert [cell.strip() for cell in header.split("  ") if "to" in cell] == [
+        f"evaluations to {share}%" for share in (90, 95, 99)
+    ]
     assert [row.split() for row in rows] == [
-        ["evolutionary", "3", "1", "–", "1", "3"],
-        ["nsga2", "2", "0.5", "–", "1", "–"],
+        ["evolutionary", "3", "1", "–", "1", "3", "3", "3"],
+        ["nsga2", "2", "0.5", "–", "1", "–", "–", "–"],
     ]
     assert "not comparable" in compare_text([summarise(one), summarise(made_study(3))])
     repeated = compare_text([summarise(made_study(3, name=name)) for name in ("morning", "evening")])

@@ -66,6 +66,41 @@ def test_nsga2_is_as_good_as_pymoos_with_our_operators():
     assert ours == pytest.approx(np.mean(pymoo), rel=0.04)
 
 
+def table_search(table, seed, population_size=20, count=200):
+    """Objective values, minimised, of NSGA2Sampler's trials on a table."""
+    sampler = NSGA2Sampler(space=table.space, seed=seed, population_size=population_size)
+    study, everything = create(sampler, ["minimize"] * 2), table.values()
+    for _ in range(count // population_size):
+        trials = sampler.ask_batch(study, population_size)
+        X = [table.space.from_parameters(trial.params) for trial in trials]
+        for trial, row in zip(trials, everything[table.rows(X)], strict=True):
+            study.tell(trial, row.tolist())
+    return np.array([trial.values for trial in study.trials])
+
+
+def test_nsga2_and_pymoos_reach_the_same_hypervolume_on_a_table():
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.optimize import minimize
+    from scipy.stats import mannwhitneyu
+
+    from aspk.problem import SpikformerProblem, operators
+    from aspk.testing import TabularEvaluator
+
+    table = TabularEvaluator("fashion_shared")
+    space, reference = table.space, table.reference_point()
+    ours, pymoos, small = [], [], []
+    for seed in range(15):
+        problem = SpikformerProblem(space, table)
+        algorithm = NSGA2(pop_size=20, **operators(space))
+        result = minimize(problem, algorithm, ("n_eval", 200), seed=seed)
+        pymoos.append(hypervolume(result.F, reference))
+        F = table_search(table, seed)
+        ours.append(hypervolume(F, reference))
+        small.append(hypervolume(F[:120], reference))
+    assert mannwhitneyu(ours, pymoos).pvalue > 0.05
+    assert mannwhitneyu(small, pymoos).pvalue < 0.05  # the test would see 120 evaluations against 200
+
+
 def test_the_papers_search_maximises_a_given_fitness():
     faeb = FAEB(reference_energy_mj=1e-3, classes=10)
     evaluator = FormulaEvaluator(TINY)

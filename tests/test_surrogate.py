@@ -1,23 +1,27 @@
-import logging
+import math
+import warnings
 
 import numpy as np
-import optuna
 import pytest
+from scipy.optimize import check_grad
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import check_estimator
 
 from aspk.errors import SamplerError
-from aspk.samplers import SurrogateSampler
-from aspk.samplers._history import History
-from aspk.samplers.surrogate_assisted import _Model
-from aspk.surrogate import AccuracySurrogate, features, rank_correlation
+from aspk.surrogate import AccuracySurrogate, features, learning_curve, rank_correlation
+from aspk.surrogate.models import MODELS, LinearModel, TreesModel
+from aspk.surrogate.process import Process, _Posterior, most_probable
 from aspk.testing import FormulaEvaluator, tiny_space
 
 TINY = tiny_space()
 
 
 def evaluated(count, seed=0, noise=0.0):
+    """Genotypes, and their accuracy and energy."""
     X = TINY.sample_choices(count, np.random.default_rng(seed))
     metrics = FormulaEvaluator(TINY, noise=noise).evaluate([TINY.decode(x) for x in X])
-    return X, np.array([[m.accuracy, np.log10(m.energy_mj)] for m in metrics])
+    return X, np.array([[m.accuracy, m.energy_mj] for m in metrics])
 
 
 class Flat:
@@ -33,10 +37,30 @@ class Flat:
         return np.asarray(X)
 
 
+# ------------------------------------------------------------------ features
+
+
 def test_features_by_hand():
     rows = features(Flat(), np.array([[0, 2, 0.25, 0], [4, 0, 1.0, 0]]))
     half = 0.5**0.5
     assert rows == pytest.approx(np.array([[-0.5, 0, 0, half, -0.25], [0.5, half, 0, 0, 0.5]]))
+
+
+def test_genes_of_a_space_stand_at_their_logarithms_and_blocks_are_averaged():
+    x = TINY.encode(TINY.reference)
+    row = features(TINY, x[None])[0]
+    names = [gene.parameter for gene in TINY.genes]
+    logs = np.log(TINY.network["embed_dim"])
+    expected = (math.log(TINY.reference.embed_dim) - logs.mean()) / (logs[-1] - logs[0])
+    assert row[names.index("embed_dim")] == pytest.approx(expected)
+    thresholds = [row[names.index(f"blocks.{b}.v_threshold")] for b in range(2)]
+    assert len(row) == len(names) + len(TINY.block)
+    mean = row[len(names) + list(TINY.block).index("v_threshold")]
+    assert mean == pytest.approx(np.mean(thresholds))
+    shallow = x.copy()
+    shallow[names.index("depth")] = 0
+    mean = features(TINY, shallow[None])[0, len(names) + list(TINY.block).index("v_threshold")]
+    assert mean == pytest.approx(thresholds[0])
 
 
 def test_genes_that_a_network_does_not_use_are_no_features():
@@ -47,39 +71,105 @@ def test_genes_that_a_network_does_not_use_are_no_features():
     assert np.array_equal(features(TINY, x[None]), features(TINY, twin[None]))
 
 
+# ------------------------------------------------------------------ the Gaussian process
+
+
+def process(count=40, noise=0.02):
+    X, y = evaluated(count, noise=noise)
+    targets = (y[:, 0] - y[:, 0].mean()) / y[:, 0].std()
+    return Process(features(TINY, X), targets), targets
+
+
+def covariance(found, A, B):
+    h = found.hyperparameters
+    r = np.sqrt(5) * np.linalg.norm((A[:, None] - B[None]) / h.lengths, axis=2)
+    return h.signal * (1 + r + r**2 / 3) * np.exp(-r)
+
+
 def test_predictions_are_the_posterior_of_a_matern_process():
-    """The textbook formulas with an explicit inverse, for the kernel that was chosen."""
-    X, y = evaluated(40)
-    U, _ = evaluated(15, seed=1)
-    surrogate = AccuracySurrogate(TINY).fit(X, y[:, 0])
-    mean, std = surrogate.predict(U, return_std=True)
-    kernel = surrogate._process.kernel_
-    length, noise = kernel.k1.length_scale, kernel.k2.noise_level
-
-    def matern(A, B):
-        r = np.sqrt(5) * np.linalg.norm(A[:, None] - B[None], axis=2) / length
-        return (1 + r + r**2 / 3) * np.exp(-r)
-
-    A, B = features(TINY, X), features(TINY, U)
-    inverse = np.linalg.inv(matern(A, A) + noise * np.eye(len(A)))
-    normal = (y[:, 0] - y[:, 0].mean()) / y[:, 0].std()
-    expected = matern(B, A) @ inverse @ normal * y[:, 0].std() + y[:, 0].mean()
-    variance = 1 - np.einsum("ij,jk,ik->i", matern(B, A), inverse, matern(B, A))
-    assert mean[:, 0] == pytest.approx(expected, rel=1e-4)
-    assert std[:, 0] == pytest.approx(np.sqrt(variance) * y[:, 0].std(), rel=1e-3)
-    assert np.array_equal(surrogate.predict(U), mean)
+    """The textbook formulas with an explicit inverse."""
+    found, targets = process()
+    A, B = found._inputs, features(TINY, evaluated(15, seed=1)[0])
+    inverse = np.linalg.inv(covariance(found, A, A) + found.noise * np.eye(len(A)))
+    mean, std = found.predict(B)
+    cross = covariance(found, B, A)
+    variance = found.hyperparameters.signal - np.einsum("ij,jk,ik->i", cross, inverse, cross)
+    assert mean == pytest.approx(cross @ inverse @ targets, rel=1e-4, abs=1e-6)
+    assert std == pytest.approx(np.sqrt(variance), rel=1e-3)
+    assert found.mean(B) == pytest.approx(mean)
+    sign, log_determinant = np.linalg.slogdet(
+        2 * np.pi * (covariance(found, A, A) + found.noise * np.eye(len(A)))
+    )
+    assert sign == 1
+    assert found.log_likelihood == pytest.approx(
+        -0.5 * (targets @ inverse @ targets + log_determinant), rel=1e-4
+    )
 
 
-def test_unseen_networks_are_ordered_well_and_doubt_is_honest():
+def test_what_is_left_out_is_predicted_by_the_others():
+    found, targets = process(count=25)
+    mean, std = found.left_out
+    for row in (0, 7, 24):
+        rest = np.arange(25) != row
+        others = Process(found._inputs[rest], targets[rest], found.hyperparameters)
+        expected, doubt = others.predict(found._inputs[[row]])
+        assert mean[row] == pytest.approx(expected[0], rel=1e-4, abs=1e-6)
+        assert std[row] == pytest.approx(np.sqrt(doubt[0] ** 2 + found.noise), rel=1e-4)
+
+
+def test_the_gradient_is_that_of_the_posterior():
+    X, y = evaluated(30, noise=0.02)
+    inputs = features(TINY, X)
+    posterior = _Posterior(inputs, (y[:, 0] - y[:, 0].mean()) / y[:, 0].std())
+    for seed in range(3):
+        point = np.random.default_rng(seed).normal(0, 0.5, size=2 + inputs.shape[1])
+        difference = check_grad(lambda p: posterior(p)[0], lambda p: posterior(p)[1], point)
+        assert difference < 1e-3 * np.linalg.norm(posterior(point)[1])
+
+
+def test_a_feature_that_does_not_matter_gets_a_long_length():
+    rng = np.random.default_rng(0)
+    inputs = rng.uniform(-0.5, 0.5, size=(80, 3))
+    targets = np.sin(6 * inputs[:, 0])
+    lengths = most_probable(inputs, (targets - targets.mean()) / targets.std()).lengths
+    assert min(lengths[1:]) > 3 * lengths[0]
+
+
+# ------------------------------------------------------------------ the estimator
+
+
+@pytest.mark.parametrize("model", ["auto", *MODELS])
+def test_it_keeps_the_conventions_of_scikit_learn(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(AccuracySurrogate(model=model), on_fail=None)
+    failed = {r["check_name"]: r["exception"] for r in results if r["status"] not in ("passed", "skipped")}
+    assert failed == {}
+    assert sum(r["status"] == "passed" for r in results) > 40
+
+
+@pytest.mark.parametrize("model", ["auto", *MODELS])
+def test_unseen_networks_are_ordered_well_and_doubt_is_honest(model):
     X, y = evaluated(120)
     U, truth = evaluated(300, seed=1)
-    mean, std = AccuracySurrogate(TINY).fit(X, y).predict(U, return_std=True)
-    assert mean.shape == std.shape == (300, 2)
     for k in range(2):
-        assert np.corrcoef(mean[:, k], truth[:, k])[0, 1] > 0.9
-    inside = np.abs(mean - truth) < 2 * std
-    assert (inside.mean(axis=0) > 0.8).all()
-    assert np.abs(mean - truth).mean() > 0.05 * std.mean()  # and it does not doubt everything
+        surrogate = AccuracySurrogate(TINY, model=model).fit(X, y[:, k])
+        mean, std = surrogate.predict(U, return_std=True, include_noise=True)
+        assert mean.shape == std.shape == (300,)
+        assert np.corrcoef(mean, truth[:, k])[0, 1] > 0.85
+        assert (np.abs(mean - truth[:, k]) < 2 * std).mean() > 0.8
+        assert np.abs(mean - truth[:, k]).mean() > 0.05 * std.mean()  # and it does not doubt everything
+
+
+def test_costs_are_learnt_by_their_logarithm_and_predictions_stay_positive():
+    X, y = evaluated(60)
+    energy = AccuracySurrogate(TINY).fit(X, y[:, 1])
+    assert energy.logarithm_
+    assert (energy.predict(evaluated(300, seed=1)[0]) > 0).all()
+    sums = features(TINY, X).sum(axis=1)
+    assert not AccuracySurrogate(TINY).fit(X, sums - sums.min() + 0.1).logarithm_
+    assert not AccuracySurrogate(TINY).fit(X, -y[:, 1]).logarithm_
+    assert not AccuracySurrogate(TINY, logarithm=False).fit(X, y[:, 1]).logarithm_
 
 
 def test_noise_is_told_from_signal():
@@ -87,89 +177,131 @@ def test_noise_is_told_from_signal():
     X, y = evaluated(80)
     clean = AccuracySurrogate(TINY).fit(X, y[:, 0])
     noisy = AccuracySurrogate(TINY).fit(X, y[:, 0] + rng.normal(0, y[:, 0].std(), size=80))
-    assert noisy._process.kernel_.k2.noise_level > clean._process.kernel_.k2.noise_level
+    assert noisy._regression.noise > 5 * clean._regression.noise
+    value, evaluation = (noisy.predict(X, True, include_noise=flag)[1] for flag in (False, True))
+    assert (evaluation > value).all()
+
+
+def test_auto_takes_the_model_that_orders_best():
+    X, y = evaluated(60)
+    surrogate = AccuracySurrogate(TINY, model="auto").fit(X, y[:, 0])
+    assert set(surrogate.tau_) == set(MODELS)
+    assert surrogate.tau_[surrogate.model_] == max(surrogate.tau_.values())
+    # A rule that only trees can see: two genes' parity decides.
+    rng = np.random.default_rng(0)
+    U = rng.integers(0, 2, size=(400, 6)).astype(float)
+    parity = (U[:, 0] + U[:, 1] + U[:, 2]) % 2 + 0.01 * rng.normal(size=400)
+    tau = AccuracySurrogate(model="auto").fit(U, parity).tau_
+    assert tau["linear"] < 0.2 < min(tau["process"], tau["trees"])
+
+
+@pytest.mark.parametrize("kind", [LinearModel, lambda A, y: TreesModel(A, y, 0)])
+def test_other_models_also_say_what_they_predict_for_observations_left_out(kind):
+    X, y = evaluated(100, noise=0.05)
+    inputs, targets = features(TINY, X), (y[:, 0] - y[:, 0].mean()) / y[:, 0].std()
+    model = kind(inputs, targets)
+    inside = np.abs(targets - model.predict(inputs)[0]).mean()
+    outside = np.abs(targets - model.left_out[0]).mean()
+    honest = np.mean(
+        [
+            abs(
+                targets[row]
+                - kind(np.delete(inputs, row, 0), np.delete(targets, row)).predict(inputs[[row]])[0][0]
+            )
+            for row in range(0, 100, 5)
+        ]
+    )
+    assert inside < outside
+    assert outside == pytest.approx(honest, rel=0.35)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_update_takes_other_data_and_keeps_what_was_chosen(model):
+    X, y = evaluated(60)
+    U, truth = evaluated(200, seed=1)
+    surrogate = AccuracySurrogate(TINY, model=model).fit(X[:30], y[:30, 1])
+    before = np.abs(np.log(surrogate.predict(U) / truth[:, 1])).mean()
+    surrogate.update(X, y[:, 1])
+    assert np.abs(np.log(surrogate.predict(U) / truth[:, 1])).mean() < before
+    if model == "process":
+        hyperparameters = surrogate._regression.hyperparameters
+        fresh = AccuracySurrogate(TINY, model=model).fit(X[:30], y[:30, 1])
+        assert np.array_equal(hyperparameters.lengths, fresh._regression.hyperparameters.lengths)
+
+
+@pytest.mark.parametrize(
+    ("use", "error"),
+    [
+        (lambda X, y: AccuracySurrogate(TINY).predict(X), NotFittedError),
+        (lambda X, y: AccuracySurrogate(TINY).update(X, y), NotFittedError),
+        (lambda X, y: AccuracySurrogate(TINY).fit(X[:1], y[:1]), ValueError),
+        (lambda X, y: AccuracySurrogate(TINY).fit(X[:, :3], y), ValueError),
+        (lambda X, y: AccuracySurrogate(TINY, model="oracle").fit(X, y), ValueError),
+        (lambda X, y: AccuracySurrogate(TINY).fit(X, np.where(y > 0.7, np.nan, y)), ValueError),
+    ],
+)
+def test_what_cannot_be_learnt_is_an_error(use, error):
+    X, y = evaluated(20)
+    with pytest.raises(error):
+        use(X, y[:, 0])
+
+
+def test_it_can_be_cloned_with_its_space():
+    surrogate = clone(AccuracySurrogate(TINY, model="linear"))
+    assert surrogate.get_params()["model"] == "linear"
+    assert surrogate.genome.name == TINY.name
+
+
+# ------------------------------------------------------------------ validation
 
 
 def test_rank_correlation_is_high_for_a_formula_and_none_for_chance():
     X, y = evaluated(80)
-    assert rank_correlation(TINY, X, y[:, 1], np.random.default_rng(0)) > 0.8
+    surrogate = AccuracySurrogate(TINY)
+    assert rank_correlation(surrogate, X, y[:, 1], np.random.default_rng(0)) > 0.8
     chance = np.random.default_rng(1).normal(size=80)
-    assert abs(rank_correlation(TINY, X, chance, np.random.default_rng(0))) < 0.3
+    assert abs(rank_correlation(surrogate, X, chance, np.random.default_rng(0))) < 0.3
 
 
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda X, y: AccuracySurrogate(TINY).predict(X),
-        lambda X, y: AccuracySurrogate(TINY).fit(X[:1], y[:1]),
-        lambda X, y: AccuracySurrogate(TINY).fit(X, np.where(y > 0.7, np.nan, y)),
-        lambda X, y: rank_correlation(TINY, X[:5], y[:5, 0], np.random.default_rng(0)),
-    ],
-)
-def test_what_cannot_be_learnt_is_an_error(use):
-    with pytest.raises(SamplerError):
-        use(*evaluated(20))
+def test_a_learning_curve_rises_and_its_doubt_is_calibrated():
+    X, y = evaluated(160, noise=0.02)
+    rng = np.random.default_rng(0)
+    curve = learning_curve(AccuracySurrogate(TINY), X, y[:, 0], rng, sizes=[15, 100], draws=6)
+    small, large = curve
+    assert (small.size, large.size) == (15, 100)
+    assert large.tau > small.tau + 0.05
+    assert large.error < small.error
+    assert small.low <= small.tau <= small.high
+    assert large.within_1 == pytest.approx(0.68, abs=0.15)
+    assert large.within_2 == pytest.approx(0.95, abs=0.08)
 
 
-# ------------------------------------------------------------------ acquisition
+@pytest.mark.parametrize("options", [{"sizes": [1]}, {"sizes": [18]}, {"sizes": [5], "draws": 0}])
+def test_impossible_training_sets_are_refused(options):
+    X, y = evaluated(20)
+    with pytest.raises(SamplerError, match="expected"):
+        learning_curve(AccuracySurrogate(TINY), X, y[:, 0], np.random.default_rng(0), **options)
+    with pytest.raises(SamplerError, match="expected"):
+        rank_correlation(AccuracySurrogate(TINY), X[:5], y[:5, 0], np.random.default_rng(0))
 
 
-def model(values, X, **options):
-    history = History(
-        X=X,
-        values=values,
-        violation=options.get("violation", np.zeros(len(X))),
-        pending=X[:0],
-        discarded=X[:0],
-    )
-    return _Model(TINY, history, np.random.default_rng(0))
-
-
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_random_scalarisations_estimate_the_hypervolume(k):
-    """For points on a line in k dimensions the improvement must order as the exact volume does."""
-    X, y = evaluated(40)
-    values = np.column_stack([y, y[:, 0] ** 2])[:, :k]
-    fitted = model(values, X)
-    fitted._directions = np.abs(np.random.default_rng(0).normal(size=(40000, k)))
-    fitted._directions /= np.linalg.norm(fitted._directions, axis=1, keepdims=True)
-    fitted._low, fitted._span = np.zeros(k), np.ones(k)
-    boxes = np.array([np.full(k, 0.1), np.linspace(0.2, 0.6, k), np.full(k, 0.7)])
-    estimated = fitted._scalarised(boxes).mean(axis=1)
-    exact = np.prod(1.1 - boxes, axis=1)
-    assert estimated / estimated[0] == pytest.approx(exact / exact[0], rel=0.05)
-
-
-def test_a_batch_spreads_over_the_front():
-    sampler = SurrogateSampler(space=TINY, seed=0, n_startup_trials=30)
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-    evaluator = FormulaEvaluator(TINY)
-    for size in (30, 12):
-        trials = sampler.ask_batch(study, size)
-        metrics = evaluator.evaluate([TINY.suggest(trial) for trial in trials])
-        for trial, m in zip(trials, metrics, strict=True):
-            study.tell(trial, [m.accuracy, np.log10(m.energy_mj)])
-    energies = [m.energy_mj for m in metrics]
-    assert max(energies) > 3 * min(energies)
-    assert len({TINY.suggest(trial) for trial in trials}) == 12
-    on_front = {trial.number for trial in study.best_trials}
-    assert len(on_front & {trial.number for trial in trials}) >= 4  # a random batch adds one or two
-
-
-def test_while_nothing_is_feasible_the_least_violation_is_sought():
-    X, y = evaluated(60)
-    violation = 10.0 ** y[:, 1] * 1e4  # all violate, by their energy
-    fitted = model(y, X, violation=violation)
-    pool, truth = evaluated(200, seed=1)
-    chosen = fitted.choose(pool, X[:0], 5)
-    assert truth[chosen, 1].mean() < np.quantile(truth[:, 1], 0.2)
-
-
-def test_without_a_surrogate_it_is_nsga2_and_says_so(caplog):
-    sampler = SurrogateSampler(space=TINY, seed=0, n_startup_trials=4)
-    study = optuna.create_study(sampler=sampler)
-    for trial in sampler.ask_batch(study, 4):
-        study.tell(trial, 1.0)
-    with caplog.at_level(logging.INFO, logger="aspk"):
-        assert len(sampler.ask_batch(study, 3)) == 3
-    assert "NSGA-II instead: all trials have the same values" in caplog.text
+def test_a_joint_prediction_is_the_prediction_and_expecting_is_learning():
+    X, y = evaluated(50, noise=0.02)
+    U, _ = evaluated(20, seed=1)
+    surrogate = AccuracySurrogate(TINY).fit(X, y[:, 0])
+    joint = surrogate.joint(U)
+    mean, std = surrogate.predict(U, return_std=True)
+    assert joint.moments()[0] == pytest.approx(mean)
+    assert joint.moments()[1] == pytest.approx(std, rel=1e-4)
+    joint.expect(3)
+    old, scale = surrogate._regression, surrogate._scale
+    inputs = np.vstack([old._inputs, features(TINY, U[3:4])])
+    targets = np.append(old._targets, old.predict(inputs[-1:])[0])
+    expected, doubt = Process(inputs, targets, old.hyperparameters).predict(features(TINY, U))
+    assert joint.moments()[0] == pytest.approx(scale.original(expected, doubt)[0])
+    assert joint.moments()[1] == pytest.approx(scale.original(expected, doubt)[1], rel=1e-3)
+    trees = AccuracySurrogate(TINY, model="trees").fit(X, y[:, 0]).joint(U)
+    before = trees.moments()[1]
+    trees.expect(3)
+    assert trees.moments()[1][3] < before[3]
+    assert np.delete(trees.moments()[1], 3) == pytest.approx(np.delete(before, 3))

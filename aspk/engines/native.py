@@ -32,11 +32,13 @@ from aspk.supernet.neurons import Neurons
 SOURCE = Path(__file__).with_name("spikes.cpp")
 _WORD = 64  # channels in a word of spikes
 _COUNTS = 5  # an operation counts at most for each step
+_PARTS = 2  # layers whose spikes are read one after the other, not as their sum
+_NARROW = 128  # channels of a stream that is read so
 _PIECE = 16  # images that an operation on its own works on at once
 _CACHE = 2**22  # bytes of states that a thread should hold at once
 _LAYER, _POOL, _ADD, _ATTEND, _TOKENS, _COUNT = range(6)  # kinds of operations
 _FIRE, _MOMENTS, _PRODUCTS = range(3)  # tasks of a layer
-_SPIKES, _RESIDUAL, _PATTERNS, _KEPT = range(4)  # its inputs
+_SPIKES, _RESIDUAL, _PATTERNS, _KEPT, _BITS = range(5)  # its inputs
 
 
 class Operation(ctypes.Structure):
@@ -176,18 +178,17 @@ class NativeEngine(Engine):
         if self._program:
             self._program.kept.append(weights)
         origin = x.origin if isinstance(x, Stream) else None
+        spikes = (x,) if isinstance(x, Spikes) else x.spikes if x.map.channels <= _NARROW else ()
+        read = spikes[0] if spikes else x.added  # type: ignore[union-attr]  # a stream
         return {
             "kind": _LAYER,
-            "input": _RESIDUAL
-            if isinstance(x, Stream)
-            else _PATTERNS
-            if by_patterns(layer.weight)
-            else _SPIKES,
+            "input": _input(layer, read),
             "window": layer.weight.shape[-1] if layer.weight.dim() == 4 else 1,
             "outputs": whole(len(layer.weight), self._dtype),
-            "stride": x.words if isinstance(x, Spikes) else 0,
+            "stride": read.words if isinstance(read, Spikes) else 0,
             "weights": weights.data_ptr(),
-            "read": x.bits.place if isinstance(x, Spikes) else x.added.place,
+            "read": read.bits.place if isinstance(read, Spikes) else read.place,
+            "added": spikes[1].bits.place if len(spikes) > 1 else Place(),
             "base": Place() if origin is None else self._kept_products(layer, origin).place,
         }
 
@@ -226,7 +227,8 @@ class NativeEngine(Engine):
             base=origin.added.place if origin else Place(),
             written=total.place,
         )
-        return Stream(of, total, Counts(counts[0], counts[1]), origin)
+        parts = (*(x.spikes if x else ()), spikes) if x is None or x.spikes else ()
+        return Stream(of, total, Counts(counts[0], counts[1]), origin, parts if len(parts) <= _PARTS else ())
 
     def attend(self, qkv: Spikes, heads: int, scale: float, neurons: Neurons) -> Attention:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -312,6 +314,15 @@ class NativeEngine(Engine):
     def _take(self, of: Map, *shape: int, itemsize: int) -> Buffer:
         memory = self._tensors if self._program is None else self._program.memory
         return memory.take(of.images, *shape, itemsize=itemsize)
+
+
+def _input(layer: Layer, read: Spikes | Buffer) -> int:
+    """How the kernel reads a layer's input."""
+    if not isinstance(read, Spikes):
+        return _RESIDUAL
+    if layer.weight.dim() == 2:
+        return _BITS
+    return _PATTERNS if by_patterns(layer.weight) else _SPIKES
 
 
 def _first_products(layer: Layer, images: Tensor) -> Tensor:

@@ -118,6 +118,7 @@ class Stream:
         added: [images, steps, tokens, channels] in uint8.
         counts: of the whole stream.
         origin: the stem's part; None if ``added`` is all there is.
+        spikes: what is added, layer by layer, where that is few layers' spikes; else nothing.
         products: kept products with ``added``, by layer; None keeps none.
     """
 
@@ -125,6 +126,7 @@ class Stream:
     added: Buffer
     counts: Counts
     origin: Stream | None = None
+    spikes: tuple[Spikes, ...] = ()
     products: dict[tuple[object, ...], Buffer] | None = None
 
 

@@ -20,11 +20,15 @@ def whole(outputs: int, dtype: torch.dtype) -> int:
 
 def by_patterns(weight: Tensor) -> bool:
     """Whether a layer looks sums of four channels up: with few channels that beats following events."""
-    return weight.dim() == 4 and weight.shape[1] <= _FEW_CHANNELS and len(weight) <= _FEW_OUTPUTS
+    vectors = whole(len(weight), weight.dtype) * weight.itemsize // _VECTOR
+    few = weight.dim() == 4 and weight.shape[1] <= _FEW_CHANNELS and len(weight) <= _FEW_OUTPUTS
+    return few and vectors.bit_count() == 1
 
 
 def packed(weight: Tensor) -> Tensor:
     """Weights as tiles of [inputs (row by row of the window), outputs], one behind the other.
+
+    A linear layer's inputs are followed by a row of zeros.
 
     Args:
         weight: [outputs, inputs], or [outputs, inputs, 3, 3].
@@ -33,7 +37,8 @@ def packed(weight: Tensor) -> Tensor:
     if by_patterns(weight):
         rows = _pattern_sums(weight)
     else:
-        rows = weight.permute(2, 3, 1, 0).flatten(0, 2) if weight.dim() == 4 else weight.T  # [9*C, O]
+        conv = weight.dim() == 4
+        rows = weight.permute(2, 3, 1, 0).flatten(0, 2) if conv else F.pad(weight.T, (0, 0, 0, 1))  # [9*C, O]
     rows = F.pad(rows, (0, whole(rows.shape[1], rows.dtype) - rows.shape[1]))
     return torch.cat([tile.flatten() for tile in torch.split(rows, _TILE, dim=1)])
 

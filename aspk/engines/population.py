@@ -14,7 +14,7 @@ from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from aspk import cost
 from aspk.config import SubnetConfig
@@ -23,6 +23,7 @@ from aspk.errors import EngineError
 from aspk.metrics import LayerCount, LayerShape
 from aspk.supernet import Supernet
 from aspk.supernet.neurons import Neurons
+from aspk.supernet.spikformer import ConvNorm, LinearNorm
 
 
 class _Record:
@@ -74,7 +75,6 @@ class Population:
         self._moments: dict[Hashable, tuple[Moments, int]] = {}
         self._charges: dict[Hashable, Charge] = {}
         self._layers: dict[Hashable, Layer] = {}
-        self._slices: dict[SubnetConfig, dict[str, Tensor]] = {}
         self._records: dict[Hashable, _Record] = {}
         self._trails: dict[SubnetConfig, _Trail] = {}
         self._known: weakref.WeakKeyDictionary[State, Counts] = weakref.WeakKeyDictionary()
@@ -150,10 +150,10 @@ class Population:
         x: State = engine.products(self._layer(config, "stem.0"), images, steps)
         spikes = self._fire(node, self._layer(config, "stem.0"), x, neurons)
         if self._counting:
-            pixels = pixel_counts(images, steps)
-            trail = self._record(
-                node, "stem.0", pixels.sums, self._events(spikes).sums, exact=pixels.windowed
-            )
+            zeros = torch.zeros(2, steps, dtype=torch.float64, device=images.device)
+            pixels = self._pixels.setdefault(steps, Counts(zeros[0], zeros[1]))
+            trail = self._record(node, "stem.0", zeros[0], self._events(spikes).sums)
+            trail[0].inputs, trail[0].exact = pixels.sums, pixels.windowed  # that run() adds up
         pooled = cost.pooled_stages(self._supernet.space.settings)
         for index, name in enumerate(("stem.1", "stem.2", "stem.3", "position")):
             x = engine.pool(spikes) if index in pooled else spikes
@@ -240,7 +240,9 @@ class Population:
             return
         self._sums[config] = self._engine.token_sums(x)
         if self._counting:
-            self._trails[config] = trail + self._record(node, "head", self._events(x).sums, None)
+            self._trails[config] = trail + self._record(
+                (*node, config.time_steps), "head", self._events(x).sums, None
+            )
 
     def _logits(self, config: SubnetConfig, sums: Tensor) -> Tensor:
         steps, head = config.time_steps, self._supernet.network.head
@@ -268,32 +270,27 @@ class Population:
         return moments if self._calibrating else moments.unbiased(count)
 
     def _layer(self, config: SubnetConfig, *names: str) -> Layer:
-        tensors = self._tensors(config)
-        weights = [tensors[f"{name}.{_product(name)}.weight"] for name in names]
-        key = (*names, *weights[0].shape)
+        """Layers that read the same input as one: the leading slices of the supernet's."""
+        outputs, inputs = self._widths(config, names[0])
+        key = (*names, outputs, inputs)
         if key not in self._layers:
-            norms = [f"{name}.norm" for name in names]
-            bias = [tensors.get(f"{name}.{_product(name)}.bias") for name in names]
-            means = [
-                tensors[f"{norm}.running_mean"] - (0 if own is None else own)
-                for norm, own in zip(norms, bias, strict=True)
-            ]
-            variances = [tensors[f"{norm}.running_var"] for norm in norms]
-            self._layers[key] = Layer(
-                names=names,
-                weight=torch.cat(weights),
-                gain=torch.cat([tensors[f"{norm}.weight"] for norm in norms]),
-                offset=torch.cat([tensors[f"{norm}.bias"] for norm in norms]),
-                running=Moments(torch.cat(means).double(), torch.cat(variances).double()),
-                eps=self._supernet.network.position.norm.eps,
-            )
+            sites = [self._supernet.network.get_submodule(name) for name in names]
+            self._layers[key] = _joined([_leading(names, site, outputs, inputs) for site in sites])
         return self._layers[key]
 
-    def _tensors(self, config: SubnetConfig) -> dict[str, Tensor]:
-        if config not in self._slices:
-            parameters, buffers = self._supernet.slices(config)
-            self._slices[config] = {**parameters, **buffers}
-        return self._slices[config]
+    def _widths(self, config: SubnetConfig, name: str) -> tuple[int, int]:
+        """Outputs and inputs of a layer."""
+        width = config.embed_dim
+        if not name.startswith("blocks"):
+            widths = (self._supernet.shape[0], *cost.stem_widths(config), width)
+            index = cost.STEM_STAGES if name == "position" else int(name.removeprefix("stem."))
+            return widths[index + 1], widths[index]
+        _, index_, part = name.split(".")
+        block = config.blocks[int(index_)]
+        attention = self._supernet.space.settings.attention_width(config, block)
+        hidden = int(width * block.mlp_ratio)
+        sizes = {"proj": (width, attention), "fc1": (hidden, width), "fc2": (width, hidden)}
+        return sizes.get(part, (attention, width))
 
     def _neurons(self, tau: float, v_threshold: float) -> Neurons:
         settings = self._supernet.space.settings
@@ -337,8 +334,34 @@ def _groups(
     return list(groups.items())
 
 
-def _product(name: str) -> str:
-    return "linear" if name.startswith("blocks") else "conv"
+def _leading(names: tuple[str, ...], site: nn.Module, outputs: int, inputs: int) -> Layer:
+    """The leading slice of one of the supernet's layers."""
+    assert isinstance(site, ConvNorm | LinearNorm)
+    product, norm = site.conv if isinstance(site, ConvNorm) else site.linear, site.norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    bias = 0.0 if product.bias is None else product.bias[:outputs].double()
+    running = Moments(norm.running_mean[:outputs].double() - bias, norm.running_var[:outputs].double())
+    weight = product.weight[:outputs, :inputs]
+    return Layer(names, weight, norm.weight[:outputs], norm.bias[:outputs], running, norm.eps)
+
+
+def _joined(layers: Sequence[Layer]) -> Layer:
+    """Layers one above the other."""
+    if len(layers) == 1:
+        return layers[0]
+    running = Moments(
+        torch.cat([layer.running.mean for layer in layers]),
+        torch.cat([layer.running.variance for layer in layers]),
+    )
+    return Layer(
+        names=layers[0].names,
+        weight=torch.cat([layer.weight for layer in layers]),
+        gain=torch.cat([layer.gain for layer in layers]),
+        offset=torch.cat([layer.offset for layer in layers]),
+        running=running,
+        eps=layers[0].eps,
+    )
 
 
 def _layer_count(shape: LayerShape, record: _Record, steps: int, images: int, tokens: int) -> LayerCount:

@@ -117,6 +117,7 @@ inline int64_t count_bits(const uint64_t* words, int64_t length) {
 template <typename T> struct Events {
     std::vector<int32_t> starts, channels;  // channels: column * C + channel, so that a row of pixels is one run
     std::vector<T> values;                  // of the residual stream; spikes are ones
+    std::vector<int32_t> word_starts;       // where each word of each row begins
 };
 
 constexpr int64_t kSlack = 64;  // events that may be written beyond the last
@@ -167,20 +168,28 @@ inline int32_t list_bits(uint64_t bits, int32_t base, const uint8_t* x, int64_t 
 template <typename T>
 __attribute__((noinline)) void find_events(const Map& map, const uint64_t* spikes, int64_t stride, const uint8_t* residual, Events<T>& events) {
     events.starts.resize(map.rows() + 1);
-    events.channels.resize(map.rows() * map.channels + kSlack);
-    if (residual) events.values.resize(map.rows() * map.channels + kSlack);
+    events.channels.resize(map.rows() * (map.channels + 4) + kSlack);
+    if (residual) events.values.resize(map.rows() * (map.channels + 4) + kSlack);
+    events.word_starts.resize(map.rows() * map.words() + 1);
     int32_t count = 0;
     for (int64_t row = 0, column = 0; row < map.rows(); ++row, column = column + 1 == map.width ? 0 : column + 1) {
         events.starts[row] = count;
         for (int64_t first = 0; first < map.channels; first += kWord) {
+            events.word_starts[row * map.words() + first / kWord] = count;
             const int64_t length = map.channels - first;
             const uint8_t* x = residual ? residual + row * map.channels + first : nullptr;
             const uint64_t bits = residual ? nonzero(x, length) : part_word(spikes + row * stride, 0, map.channels, first);
             const int32_t base = static_cast<int32_t>(column * map.channels + first);
             if (bits) count += list_bits(bits, base, x, length, &events.channels[count], events.values.data() + count);
+            // Filled up with events of value 0: how often four are added is easier to foresee.
+            for (; residual && map.channels <= kWord && count % 4; ++count) {
+                events.channels[count] = base;
+                events.values[count] = 0;
+            }
         }
     }
     events.starts[map.rows()] = count;
+    events.word_starts[map.rows() * map.words()] = count;
 }
 
 // ------------------------------------------------------------------------------------------- layers
@@ -193,15 +202,20 @@ enum class Input {
     kResidual,  // the same, times the events' values
     kPatterns,  // of few channels: one row for each pattern of four, summed in advance
     kProducts,  // nothing: the base is all
+    kBits,      // as kSpikes, for linear layers
 };
 constexpr int64_t kPattern = 4;        // channels of a pattern
 constexpr int64_t kFewChannels = 16;   // that are looked up by patterns,
 constexpr int64_t kFewOutputs = 32;    // for at most so many outputs
+constexpr int64_t kSmallCache = 48 << 10;  // bytes of weights that stay in a core's smallest cache
+constexpr int64_t kManyEvents = 8;         // in a word of channels, on average
 
 inline int64_t patterns_of(int64_t channels) { return (channels + kPattern - 1) / kPattern; }
 
 template <typename T> struct Layer {
-    const T* weights;         // tiles of [rows, outputs of the tile]; a row is an input, or one of its patterns
+    // Tiles of [rows, outputs of the tile]; a row is an input, or a pattern of inputs. Linear layers have one more, of
+    // zeros.
+    const T* weights;
     int64_t window, outputs;  // outputs in whole vectors
     const T* scale;           // [outputs]
     const T* shift;           // [outputs]
@@ -211,9 +225,11 @@ template <typename T> struct Layer {
 // One image's part of what a layer reads and writes.
 template <typename T> struct Image {
     const uint64_t* bits;  // input spikes
+    const uint64_t* more;  // spikes of another layer that are added to them, or null
     int64_t stride;        // words in a row of them
-    const T* base;         // products to add to, [steps (or one for all), positions, outputs], or null
-    bool repeated;         // whether there is one for all
+    const T* base;         // products to add to, [steps (or one for all), positions, base_width], or null
+    int64_t base_width;    // of all tiles, or of one
+    bool repeated;         // whether there is one for all steps
     uint64_t* spikes;      // [steps, positions, words]
     double* sums;          // of products and of their squares, [2, outputs]
     T* products;           // [steps, positions, outputs]
@@ -237,9 +253,21 @@ template <typename T, int V, bool kValued> struct EventInput {
         }
     }
 
+    // The events of one word of one position of the window.
+    void add_word(int64_t step, int64_t y, int64_t x, int64_t dy, int64_t dx, int64_t word, Vector<T> (&even)[V],
+                  Vector<T> (&odd)[V]) const {
+        const int64_t reach = window / 2, row = (step * map.height + y + dy) * map.width + x + dx;
+        const int32_t* starts = &events.word_starts[row * map.words() + word];
+        const T* origin = weights + ((dy + reach) * window + reach - x) * map.channels * (V * kLanes<T>);
+        add_run(starts[0], starts[1], origin, even, odd);
+    }
+
     void add_run(int32_t from, int32_t to, const T* origin, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
         const int32_t* channels = events.channels.data();
         int32_t e = from;
+        for (; kValued && e + 3 < to; e += 4)
+            for (int i = 0; i < 4; ++i)
+                add_row(origin + channels[e + i] * int64_t{V * kLanes<T>}, e + i, i % 2 ? odd : even);
         for (; e + 1 < to; e += 2) {
             add_row(origin + channels[e] * int64_t{V * kLanes<T>}, e, even);
             add_row(origin + channels[e + 1] * int64_t{V * kLanes<T>}, e + 1, odd);
@@ -252,6 +280,41 @@ template <typename T, int V, bool kValued> struct EventInput {
             const Vector<T> part = load(row + j * kLanes<T>);
             sum[j] += kValued ? part * events.values[e] : part;
         }
+    }
+};
+
+// The same of the spikes of a linear layer, without a list of them; of one or two layers' spikes.
+template <typename T, int V> struct BitInput {
+    Map map;
+    const T* weights;
+    const uint64_t *bits, *more;  // more may be null
+    int64_t stride;
+
+    void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        const int64_t at = ((step * map.height + y) * map.width + x) * stride;
+        add_rows(bits + at, even, odd);
+        if (more) add_rows(more + at, even, odd);
+    }
+
+    // Four at a time, if need be with the row of zeros behind the last: how often is easier to foresee.
+    void add_rows(const uint64_t* row, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+        for (int64_t first = 0; first < map.channels; first += kWord) {
+            const T* rows = weights + first * (V * kLanes<T>);
+            const int64_t zeros = map.channels - first;
+            for (uint64_t word = part_word(row, 0, map.channels, first); word;) {
+                add_row(rows, zeros, word, even);
+                add_row(rows, zeros, word, odd);
+                add_row(rows, zeros, word, even);
+                add_row(rows, zeros, word, odd);
+            }
+        }
+    }
+
+    // Adds the row of the first spike, and takes it away.
+    static void add_row(const T* rows, int64_t zeros, uint64_t& word, Vector<T> (&sum)[V]) {
+        const T* row = rows + (word ? __builtin_ctzll(word) : zeros) * (V * kLanes<T>);
+        word &= word - 1;
+        for (int j = 0; j < V; ++j) sum[j] += load(row + j * kLanes<T>);
     }
 };
 
@@ -281,10 +344,13 @@ template <typename T, int V, int P> struct PatternInput {
     }
 
     void add_pixel(const uint64_t* centre, int64_t window, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
-        uint64_t word = centre[((window / 3 - 1) * map.width + window % 3 - 1) * stride];
+        constexpr uint64_t kRow = V * kVectorBytes, kPatterns = 1 << kPattern;
+        static_assert((kRow & (kRow - 1)) == 0, "a pattern's place is cut out of the shifted word");
+        const char* tables = reinterpret_cast<const char*>(weights) + window * P * kPatterns * kRow;
+        uint64_t places = centre[((window / 3 - 1) * map.width + window % 3 - 1) * stride] * kRow;
 #pragma GCC unroll 4
-        for (int64_t p = 0; p < P; ++p, word >>= kPattern) {
-            const T* sums = weights + (((window * P + p) << kPattern) + (word & 15)) * (V * kLanes<T>);
+        for (int64_t p = 0; p < P; ++p, places >>= kPattern, tables += kPatterns * kRow) {
+            const T* sums = reinterpret_cast<const T*>(tables + (places & (kPatterns - 1) * kRow));
             for (int j = 0; j < V; ++j) ((window * P + p) % 2 ? odd : even)[j] += load(sums + j * kLanes<T>);
         }
     }
@@ -305,7 +371,7 @@ void run_tile(const Map& map, const Layer<T>& layer, const Source& source, const
             for (int64_t step = 0; step < map.steps; ++step) {
                 const int64_t row = (step * map.height + y) * map.width + x;
                 Vector<T> current[V] = {}, odd[V] = {};
-                const T* base = image.base + (image.repeated ? y * map.width + x : row) * outputs + first;
+                const T* base = image.base + (image.repeated ? y * map.width + x : row) * image.base_width;
                 if (image.base)
                     for (int j = 0; j < V; ++j) current[j] = load(base + j * L);
                 source.add(step, y, x, current, odd);
@@ -351,51 +417,98 @@ void run_patterns(const Map& map, const Layer<T>& layer, const Image<T>& image, 
     }
 }
 
+// Whether a tile's weights are too large for the smallest cache, and an image's events enough to go through them
+// word by word. Knows nothing of the outputs, on which no output may depend.
+template <typename T> bool by_words(const Map& map, int64_t window, const Events<T>& events) {
+    const int64_t bytes = window * window * map.channels * kTile * sizeof(T);
+    return bytes > kSmallCache && events.starts.back() >= kManyEvents * map.rows() * map.words();
+}
+
+// Products of an image, [rows, outputs of the tile]: one word of channels after the other, so that its weights stay
+// in the smallest cache for all rows.
+template <typename T, int V, bool kValued>
+const T* add_by_words(const Map& map, const EventInput<T, V, kValued>& source, const Image<T>& image,
+                      std::vector<T>& sums) {
+    constexpr int L = kLanes<T>;
+    const int64_t reach = source.window / 2;
+    sums.resize(map.rows() * V * L);
+    for (int64_t row = 0; row < map.rows(); ++row)
+        for (int j = 0; j < V * L; ++j) sums[row * V * L + j] = image.base ? image.base[row * image.base_width + j] : T(0);
+    for (int64_t dy = -reach; dy <= reach; ++dy)
+        for (int64_t dx = -reach; dx <= reach; ++dx)
+            for (int64_t word = 0; word < map.words(); ++word)
+                for (int64_t step = 0; step < map.steps; ++step)
+                    for (int64_t y = std::max<int64_t>(0, -dy); y < map.height - std::max<int64_t>(0, dy); ++y)
+                        for (int64_t x = std::max<int64_t>(0, -dx); x < map.width - std::max<int64_t>(0, dx); ++x) {
+                            T* out = &sums[((step * map.height + y) * map.width + x) * V * L];
+                            Vector<T> even[V], odd[V] = {};
+                            for (int j = 0; j < V; ++j) even[j] = load(out + j * L);
+                            source.add_word(step, y, x, dy, dx, word, even, odd);
+                            for (int j = 0; j < V; ++j) store(out + j * L, even[j] + odd[j]);
+                        }
+    return sums.data();
+}
+
 template <typename T, int V, Input input, Task task>
 void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
-               int64_t* counts) {
+               int64_t* counts, std::vector<T>& sums) {
     if constexpr (input == Input::kPatterns) {
-        if constexpr (V * kLanes<T> <= kFewOutputs && task != Task::kProducts)
+        if constexpr (V * kLanes<T> <= kFewOutputs && (V & (V - 1)) == 0 && task != Task::kProducts)
             run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
+    } else if constexpr (input == Input::kBits) {
+        const T* weights = layer.weights + (map.channels + 1) * tile * kTile;
+        const BitInput<T, V> source{map, weights, image.bits, image.more, image.stride};
+        run_tile<T, V, task>(map, layer, source, image, tile, counts);
     } else if constexpr (input == Input::kProducts) {
         if constexpr (task == Task::kFire) run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, tile, counts);
     } else {
-        const T* weights = layer.weights + layer.window * layer.window * map.channels * tile * kTile;
+        const int64_t rows = layer.window * layer.window * map.channels + (layer.window == 1);
+        const T* weights = layer.weights + rows * tile * kTile;
         const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
+        if (by_words(map, layer.window, events)) {
+            Image<T> summed = image;
+            summed.base = add_by_words(map, source, image, sums);
+            summed.base_width = V * kLanes<T>;
+            return run_tile<T, V, task>(map, layer, NoInput<T, V>{}, summed, tile, counts);
+        }
         run_tile<T, V, task>(map, layer, source, image, tile, counts);
     }
 }
 
 template <typename T, int V, Input input, Task task>
 void run_vectors(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
-                 int64_t* counts, int vectors) {
+                 int64_t* counts, std::vector<T>& sums, int vectors) {
     if constexpr (V > 0) {
         if (vectors == V)
-            run_input<T, V, input, task>(map, layer, events, image, tile, counts);
+            run_input<T, V, input, task>(map, layer, events, image, tile, counts, sums);
         else
-            run_vectors<T, V - 1, input, task>(map, layer, events, image, tile, counts, vectors);
+            run_vectors<T, V - 1, input, task>(map, layer, events, image, tile, counts, sums, vectors);
     }
 }
 
 // Tile by tile, so that a tile's weights stay in the cache for all images.
 template <typename T, Input input, Task task>
 void run_layer(const Map& map, const Layer<T>& layer, const std::vector<Events<T>>& events,
-               const std::vector<Image<T>>& images, int64_t* counts) {
+               const std::vector<Image<T>>& images, int64_t* counts, std::vector<T>& sums) {
     for (int64_t tile = 0; tile * kTile < layer.outputs; ++tile) {
         const int vectors = static_cast<int>(std::min(kTile, layer.outputs - tile * kTile) / kLanes<T>);
-        for (size_t i = 0; i < images.size(); ++i)
-            run_vectors<T, static_cast<int>(kTile) / kLanes<T>, input, task>(map, layer, events[i], images[i], tile,
-                                                                           counts, vectors);
+        for (size_t i = 0; i < images.size(); ++i) {
+            Image<T> image = images[i];
+            if (image.base) image.base += tile * kTile;
+            run_vectors<T, static_cast<int>(kTile) / kLanes<T>, input, task>(map, layer, events[i], image, tile, counts,
+                                                                           sums, vectors);
+        }
     }
 }
 
 template <typename T, Task task>
 void run_task(const Map& map, const Layer<T>& layer, const std::vector<Events<T>>& events,
-              const std::vector<Image<T>>& images, int64_t* counts, Input input) {
-    if (input == Input::kSpikes) run_layer<T, Input::kSpikes, task>(map, layer, events, images, counts);
-    if (input == Input::kResidual) run_layer<T, Input::kResidual, task>(map, layer, events, images, counts);
-    if (input == Input::kPatterns) run_layer<T, Input::kPatterns, task>(map, layer, events, images, counts);
-    if (input == Input::kProducts) run_layer<T, Input::kProducts, task>(map, layer, events, images, counts);
+              const std::vector<Image<T>>& images, int64_t* counts, std::vector<T>& sums, Input input) {
+    if (input == Input::kSpikes) run_layer<T, Input::kSpikes, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kResidual) run_layer<T, Input::kResidual, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kPatterns) run_layer<T, Input::kPatterns, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kProducts) run_layer<T, Input::kProducts, task>(map, layer, events, images, counts, sums);
+    if (input == Input::kBits) run_layer<T, Input::kBits, task>(map, layer, events, images, counts, sums);
 }
 
 // ------------------------------------------------------------------------------------------- attention
@@ -455,8 +568,9 @@ void attend_word(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t s
     for (int64_t step = 0; step < map.steps; ++step) {
         const uint64_t* rows = q_k_v + step * tokens * stride;
         uint64_t* out = spikes + step * tokens;
-        scratch.products.assign(channels * kWidth, T(0));
-        int64_t queries[kWord] = {}, keys[kWord] = {}, values = 0;
+        // Behind the products of the channels a row of zeros, which the queries are filled up with.
+        scratch.products.assign((channels + 1) * kWidth, T(0));
+        int64_t queries[kWord + 1] = {}, keys[kWord] = {}, values = 0;
         for (int64_t token = 0; token < tokens; ++token) {
             const uint64_t value = part_word(rows + token * stride, 2 * channels, channels, 0);
             values += __builtin_popcountll(value);
@@ -468,11 +582,12 @@ void attend_word(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t s
         }
         for (int64_t token = 0; token < tokens; ++token) {
             Vector<T> y[V] = {};
-            for (uint64_t q = part_word(rows + token * stride, 0, channels, 0); q; q &= q - 1) {
-                const int c = __builtin_ctzll(q);
-                ++queries[c];
-                for (int j = 0; j < V; ++j) y[j] += load(&scratch.products[c * kWidth + j * L]);
-            }
+            for (uint64_t q = part_word(rows + token * stride, 0, channels, 0); q;)
+                for (int i = 0; i < 4; ++i, q &= q - 1) {  // four at a time: how often is easier to foresee
+                    const int64_t c = q ? __builtin_ctzll(q) : channels;
+                    ++queries[c];
+                    for (int j = 0; j < V; ++j) y[j] += load(&scratch.products[c * kWidth + j * L]);
+                }
             uint64_t fired = 0;
             for (int j = 0; j < V; ++j) {
                 T* membranes = &scratch.membranes[token * kWidth + j * L];
@@ -583,17 +698,24 @@ void count(const Map& map, const uint64_t* spikes, int64_t stride, int64_t* coun
 // 3x3 pooling with stride 2 and padding 1: a pixel fires if one of its window does. counts: of the pooled spikes.
 void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int64_t* counts) {
     const Map to{map.steps, (map.height + 1) / 2, (map.width + 1) / 2, map.channels};
-    const int64_t words = map.words();
-    for (int64_t step = 0; step < map.steps; ++step)
-        for (int64_t y = 0; y < to.height; ++y)
+    const int64_t words = map.words(), line = to.width * words;
+    std::vector<uint64_t> across(map.height * line);  // of a step, pooled along the rows
+    for (int64_t step = 0; step < map.steps; ++step) {
+        for (int64_t i = 0; i < map.height; ++i)
             for (int64_t x = 0; x < to.width; ++x) {
-                uint64_t* out = pooled + ((step * to.height + y) * to.width + x) * words;
-                std::fill(out, out + words, 0);
-                for (int64_t i = std::max<int64_t>(2 * y - 1, 0); i <= std::min(2 * y + 1, map.height - 1); ++i)
-                    for (int64_t j = std::max<int64_t>(2 * x - 1, 0); j <= std::min(2 * x + 1, map.width - 1); ++j)
-                        for (int64_t w = 0; w < words; ++w)
-                            out[w] |= spikes[((step * map.height + i) * map.width + j) * words + w];
+                const uint64_t* row = spikes + (step * map.height + i) * map.width * words;
+                const int64_t left = std::max<int64_t>(2 * x - 1, 0), right = std::min(2 * x + 1, map.width - 1);
+                for (int64_t w = 0; w < words; ++w)
+                    across[i * line + x * words + w] =
+                        row[left * words + w] | row[2 * x * words + w] | row[right * words + w];
             }
+        for (int64_t y = 0; y < to.height; ++y) {
+            const int64_t above = std::max<int64_t>(2 * y - 1, 0), below = std::min(2 * y + 1, map.height - 1);
+            uint64_t* out = pooled + (step * to.height + y) * line;
+            for (int64_t i = 0; i < line; ++i)
+                out[i] = across[above * line + i] | across[2 * y * line + i] | across[below * line + i];
+        }
+    }
     count(to, pooled, words, counts);
 }
 
@@ -661,6 +783,7 @@ template <typename T> struct Scratch {
     std::vector<Events<T>> events;
     std::vector<Image<T>> images;
     Attention<T> attention;
+    std::vector<T> sums;
     std::vector<int64_t> counts;
 };
 
@@ -693,14 +816,14 @@ void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch)
             const uint8_t* residual = input == Input::kResidual ? piece.at<uint8_t>(op.read, i) : nullptr;
             if (input == Input::kSpikes || input == Input::kResidual)
                 find_events(map, bits, op.stride, residual, scratch.events[i]);
-            scratch.images.push_back({bits, op.stride, piece.at<T>(op.base, i), op.repeated != 0,
+            scratch.images.push_back({bits, piece.at<uint64_t>(op.added, i), op.stride, piece.at<T>(op.base, i), op.outputs, op.repeated != 0,
                                       piece.at<uint64_t>(op.written, i), piece.at<double>(op.written, i),
                                       piece.at<T>(op.written, i)});
         }
         const Task task = static_cast<Task>(op.task);
-        if (task == Task::kFire) run_task<T, Task::kFire>(map, layer, scratch.events, scratch.images, counts, input);
-        if (task == Task::kMoments) run_task<T, Task::kMoments>(map, layer, scratch.events, scratch.images, counts, input);
-        if (task == Task::kProducts) run_task<T, Task::kProducts>(map, layer, scratch.events, scratch.images, counts, input);
+        if (task == Task::kFire) run_task<T, Task::kFire>(map, layer, scratch.events, scratch.images, counts, scratch.sums, input);
+        if (task == Task::kMoments) run_task<T, Task::kMoments>(map, layer, scratch.events, scratch.images, counts, scratch.sums, input);
+        if (task == Task::kProducts) run_task<T, Task::kProducts>(map, layer, scratch.events, scratch.images, counts, scratch.sums, input);
     }
     for (int64_t i = 0; op.kind != kLayer && i < piece.number; ++i) {
         const uint64_t* bits = piece.at<uint64_t>(op.read, i);

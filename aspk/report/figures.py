@@ -20,7 +20,7 @@ from aspk.report.summary import Row, StudySummary
 from aspk.report.tables import printable, titles
 
 FRONT, PALE, BAD, REFERENCE = "#3b82f6", "#8b949e", "#e5484d", "#d97706"
-_LINES = (FRONT, REFERENCE, "#2f9e6e", "#a855f7", BAD, PALE)
+LINES = (FRONT, REFERENCE, "#2f9e6e", "#a855f7", BAD, PALE)
 KINDS = {"conv": "#2f9e6e", "linear": FRONT, "attention": "#a855f7", "head": REFERENCE}
 _INK = "#1f2328"
 _SENTINEL = "#010203"  # drawn where the page's text colour shall appear
@@ -104,7 +104,7 @@ def hypervolume_figure(summaries: Sequence[StudySummary], ink: str = _INK) -> Fi
                 range(1, len(summary.curve) + 1),
                 summary.curve,
                 where="post",
-                color=_LINES[index % len(_LINES)],
+                color=LINES[index % len(LINES)],
                 linewidth=1.8 if index == 0 else 1.3,
                 label=label(title),
             )

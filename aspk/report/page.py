@@ -23,6 +23,7 @@ from aspk.report.tables import (
     csv_text,
     number,
     printable,
+    progress_rows,
     same_box,
 )
 from aspk.space_file import space_from_dict
@@ -198,10 +199,9 @@ def _progress(summary: StudySummary, summaries: Sequence[StudySummary]) -> list[
         f"<p>The share of the box between the anchors that the front dominates; {kind}: {ends}.</p>\n",
     ]
     if len(summaries) > 1:
-        header, rows = compare_rows(summaries)
-        parts.append(
-            _table([_text(cell) for cell in header], [[_text(cell) for cell in row] for row in rows])
-        )
+        for header, rows in (compare_rows(summaries), progress_rows(summaries)):
+            cells = [[_text(cell) for cell in row] for row in rows]
+            parts.append(_table([_text(cell) for cell in header], cells) if len(header) > 1 else "")
         if not same_box(summaries):
             parts.append("<p class=warn>Not comparable: these are fractions of different boxes.</p>\n")
     return parts

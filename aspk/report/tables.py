@@ -14,7 +14,8 @@ from aspk.energy import NOTHING
 from aspk.files import write_atomically
 from aspk.report.summary import Row, StudySummary, evaluations_to_reach
 
-_SHARE = 0.95  # of the best final hypervolume
+_SHARES = (0.9, 0.95, 0.99)  # of the best final hypervolume
+_COUNTS = (25, 50, 100, 200, 400, 800)  # evaluations after which hypervolumes are compared
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,34 @@ def pareto_text(summary: StudySummary) -> str:
 
 
 def compare_rows(summaries: Sequence[StudySummary]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the comparison of studies."""
-    target = _SHARE * max((summary.hypervolume for summary in summaries), default=0.0)
-    header = ["sampler", "evaluations", "hypervolume", "best F_AEB", "front", f"evaluations to {_SHARE:.0%}"]
+    """Header and rows of the comparison of studies: what each reached, and how soon."""
+    best = max((summary.hypervolume for summary in summaries), default=0.0)
+    header = ["sampler", "evaluations", "hypervolume", "best F_AEB", "front"]
+    header += [f"evaluations to {share:.0%}" for share in _SHARES]
     rows = []
     for title, summary in zip(titles(summaries), summaries, strict=True):
-        reached = evaluations_to_reach(summary.curve, target) if target > 0 else None
-        best = summary.best_f_aeb[0] if summary.best_f_aeb else None
-        shown: list[Any] = [summary.evaluations, summary.hypervolume, best, len(summary.front), reached]
+        targets = [share * best for share in _SHARES]
+        reached = [evaluations_to_reach(summary.curve, target) if target > 0 else None for target in targets]
+        f_aeb = summary.best_f_aeb[0] if summary.best_f_aeb else None
+        shown: list[Any] = [summary.evaluations, summary.hypervolume, f_aeb, len(summary.front), *reached]
         rows.append([printable(title), *map(number, shown)])
     return header, rows
+
+
+def progress_rows(summaries: Sequence[StudySummary]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the hypervolumes after the same numbers of evaluations."""
+    longest = max((len(summary.curve) for summary in summaries), default=0)
+    counts = [count for count in _COUNTS if count <= longest]
+    header = ["hypervolume after", *map(str, counts)]
+    rows = [
+        [printable(title), *(number(_at(summary.curve, count)) for count in counts)]
+        for title, summary in zip(titles(summaries), summaries, strict=True)
+    ]
+    return header, rows
+
+
+def _at(curve: Sequence[float], count: int) -> float | None:
+    return curve[count - 1] if count <= len(curve) else None
 
 
 def titles(summaries: Sequence[StudySummary]) -> list[str]:
@@ -124,10 +143,11 @@ def same_box(summaries: Sequence[StudySummary]) -> bool:
 
 def compare_text(summaries: Sequence[StudySummary]) -> str:
     """Studies side by side: what each sampler reached, and how soon."""
-    table = align(*compare_rows(summaries))
+    header, rows = progress_rows(summaries)
+    text = align(*compare_rows(summaries)) + (f"\n\n{align(header, rows)}" if len(header) > 1 else "")
     if same_box(summaries):
-        return table
-    return f"{table}\nnot comparable: these hypervolumes are fractions of different boxes"
+        return text
+    return f"{text}\nnot comparable: these hypervolumes are fractions of different boxes"
 
 
 def csv_text(summary: StudySummary) -> str:

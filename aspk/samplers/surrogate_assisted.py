@@ -1,38 +1,46 @@
-"""Surrogate-assisted search: candidates are screened by a predictor, and only the best become trials."""
+"""Surrogate-assisted search: candidates are screened by predictors, and only the best become trials."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Set
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from aspk.errors import SamplerError
-from aspk.operators import Genome, Genotypes, fill, keys, mutate, sample, sample_distinct
+from aspk.operators import Genome, Genotypes, fill, sample, sample_distinct
 from aspk.pareto import FloatArray, nondominated
+from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
+from aspk.samplers._pool import distance_to_front, evolve, unseen
+from aspk.samplers._prediction import Joint, Known, Memory, Prediction
 from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
-from aspk.surrogate import AccuracySurrogate
+
+if TYPE_CHECKING:
+    from aspk.surrogate.estimator import Model
 
 _LOGGER = logging.getLogger(__name__)
-_DIRECTIONS = 64  # random weight vectors that estimate a hypervolume
-_SAMPLES = 8  # values of each candidate that are drawn from its prediction
-_LARGEST_FIT = 600  # trials the surrogate learns from; a Gaussian process costs the cube of them
+_MARGIN = 0.1  # of the front's range, by which the reference point lies behind it
 
 
 class SurrogateSampler(GenotypeSampler):
-    """NSGA-II's children, mutants of the front and random networks, screened by a Gaussian process.
+    """Predicts each objective with a Gaussian process, and proposes what promises the most hypervolume.
 
-    Candidates are chosen one after another by their expected improvement of the hypervolume, given the ones
-    chosen before. The hypervolume is that of random scalarisations (Zhang and Golovin 2020)::
+    1. The first trials are a Latin hypercube over the genes.
+    2. Each objective is learnt by an :class:`~aspk.surrogate.AccuracySurrogate`, unless it is ``known``.
+    3. Candidates are evolved on the predicted values, from the best trials, their mutants and random
+       networks.
+    4. Of those not seen yet, the one with the largest expected improvement of the hypervolume is proposed.
+       For the next of a batch, and for the trials of other workers, predicted values stand in the place of
+       values to come.
 
-        HV(Y) = c_k E_w [ max_y min_i max(0, (r_i - y_i) / w_i) ** k ],    w uniform on the positive sphere
-
-    which costs the same for any number of objectives. Under constraints the improvement is multiplied by
-    the predicted probability that a candidate is feasible; while nothing is, the least violation is sought.
+    The hypervolume's reference point lies a tenth behind the worst values of the front, observed or
+    predicted. Under constraints, and where trials fail, the improvement is multiplied by the predicted
+    probability that a candidate is feasible; while nothing is, the least violation is sought. Where nothing
+    can be learnt, it is NSGA-II, which the log says.
     """
 
     def __init__(
@@ -40,21 +48,26 @@ class SurrogateSampler(GenotypeSampler):
         *,
         space: SearchSpace | None = None,
         seed: int | None = None,
-        n_startup_trials: int = 30,
-        pool_size: int = 400,
+        n_startup_trials: int = 6,
+        pool_size: int = 300,
         population_size: int = 20,
+        known: Known | None = None,
+        model: Model = "process",
     ) -> None:
         """Make a sampler.
 
         Args:
             space: see :class:`GenotypeSampler`.
             seed: see :class:`GenotypeSampler`.
-            n_startup_trials: random networks that it starts with, at least 2.
-            pool_size: candidates that are screened for one suggestion, at least 10.
+            n_startup_trials: networks that it starts with, at least 2.
+            pool_size: candidates whose improvement is computed for one suggestion, at least 10.
             population_size: best trials that the candidates descend from, at least 2.
+            known: number of an objective to its value as a function of the network, for objectives that
+                need no evaluation, such as parameters or operations; needs ``space``.
+            model: kind of the surrogates, see :class:`~aspk.surrogate.AccuracySurrogate`.
 
         Raises:
-            SamplerError: a number is out of range.
+            SamplerError: a number is out of range, or ``known`` without ``space``.
         """
         super().__init__(space=space, seed=seed)
         if n_startup_trials < 2 or pool_size < 10 or population_size < 2:
@@ -62,114 +75,93 @@ class SurrogateSampler(GenotypeSampler):
                 f"n_startup_trials={n_startup_trials}, pool_size={pool_size}, "
                 f"population_size={population_size}: expected at least 2, 10 and 2"
             )
+        if known and space is None:
+            raise SamplerError("known objectives are functions of a network: expected space= beside known=")
         self._startup = n_startup_trials
         self._pool_size = pool_size
         self._population_size = population_size
+        self._known = dict(known or {})
+        self._model = model
+        self._memory = Memory()
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
-        seen = history.designs
         missing = self._startup - len(history) - len(history.pending)
         if missing > 0 or len(history) == 0:
-            return sample_distinct(genome, count, rng, seen=seen)
-        breed = Breeder(genome, history, self._population_size, 0.9)
+            return self._start(genome, history, count, rng)
         try:
-            model = _Model(genome, history, rng)
-        except (SamplerError, np.linalg.LinAlgError) as error:
+            predicted = Prediction(genome, history, self._known, self._model, self._startup, self._memory)
+        except (SamplerError, ValueError, np.linalg.LinAlgError) as error:
             _LOGGER.info("no surrogate, NSGA-II instead: %s", error)
-            return fill(genome, count, lambda number: breed(number, rng), rng, seen=seen)
-        pool = self._pool(genome, history, breed, count, seen, rng)
-        return pool[model.choose(pool, history.pending, count)]
+            breed = Breeder(genome, history, self._population_size, 0.9)
+            return fill(genome, count, lambda number: breed(number, rng), rng, seen=history.designs)
+        X, values = evolve(genome, history, predicted.mean, self._population_size, rng)
+        rows = unseen(genome, X, history.designs)
+        if len(rows) < count:
+            return sample_distinct(genome, count, rng, seen=history.designs)
+        return _chosen(X[rows], values[rows], history, predicted, max(self._pool_size, count), count)
 
-    def _pool(
-        self,
-        genome: Genome,
-        history: History,
-        breed: Breeder,
-        count: int,
-        seen: Set[bytes],
-        rng: np.random.Generator,
-    ) -> Genotypes:
-        """Unseen candidates: half children, a quarter neighbours of the front, a quarter random."""
-        front = history.X[history.ranks == 0]
+    def _start(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
+        """The next points of a Latin hypercube, the same in every process; after it, random networks."""
+        n, dice = self._startup, np.random.default_rng(self._seed)
+        places = dice.permuted(np.tile(np.arange(n), (len(genome.cardinalities), 1)), axis=1).T
+        real = genome.cardinalities == 0
+        X = np.where(real, (places + 0.5) / n, places * genome.cardinalities // n)
+        design = X if real.any() else X.astype(np.int64)
 
-        def propose(number: int) -> Genotypes:
-            quarter = number // 4 + 1
-            near = mutate(genome, front[rng.integers(len(front), size=quarter)], rng)
-            return np.concatenate([breed(2 * quarter, rng), near, sample(genome, quarter, rng)])
+        def candidates(number: int) -> Genotypes:
+            return np.concatenate([design, sample(genome, number, rng)])
 
-        X = propose(max(self._pool_size, 2 * count))
-        first = {key: row for row, key in reversed(list(enumerate(keys(genome, X)))) if key not in seen}
-        if len(first) >= count:
-            return X[sorted(first.values())]
-        return fill(genome, count, propose, rng, seen=seen)
+        return fill(genome, count, candidates, rng, seen=history.designs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_memory": Memory()}
 
 
-class _Model:
-    """Predicts the value of candidates for the study's front."""
-
-    def __init__(self, genome: Genome, history: History, rng: np.random.Generator) -> None:
-        rows = history.best(_LARGEST_FIT)
-        values, violation = history.values[rows], history.violation[rows]
-        infeasible = violation > 0
-        self._constrained = bool(infeasible.any())
-        self._all_infeasible = bool(infeasible.all())
-        labels = violation if self._all_infeasible else np.where(infeasible, 1.0, -1.0)
-        targets = np.column_stack([values, labels]) if self._constrained else values
-        if (np.ptp(targets, axis=0) == 0).all():
-            raise SamplerError("all trials have the same values")
-        self._surrogate = AccuracySurrogate(genome).fit(history.X[rows], targets)
-        known = values if self._all_infeasible else values[~infeasible]
-        self._front = known[nondominated(known)]
-        low = self._front.min(axis=0)
-        # One tenth behind the front's worst; the spread of all trials if the front is a point.
-        span = np.ptp(self._front, axis=0)
-        span = np.where(span > 0, span, np.ptp(values, axis=0))
-        self._low, self._span = low, np.where(span > 0, span, 1.0)
-        k = values.shape[1]
-        directions = np.abs(rng.normal(size=(_DIRECTIONS, k)))
-        self._directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-        half = rng.normal(size=(_SAMPLES // 2, k))
-        self._shifts = np.concatenate([half, -half])
-
-    def choose(self, pool: Genotypes, pending: Genotypes, count: int) -> npt.NDArray[np.int64]:
-        """Rows of the ``count`` best candidates of ``pool``, in the order of choice."""
-        scores, feasible = self._scores(pool)
-        if self._all_infeasible:
-            return np.argsort(-feasible, kind="stable")[:count]
-        best = np.broadcast_to(self._scalarised(self._front).max(axis=0), scores.shape[1:]).copy()
-        if len(pending):  # what is on its way will be there
-            best = np.maximum(best, self._scores(pending)[0].max(axis=0))
-        chosen: list[int] = []
-        for _ in range(count):
-            improvement = np.maximum(scores - best, 0.0).mean(axis=(1, 2)) * feasible
-            # Where nothing improves on the front, the candidate that comes nearest to doing so.
-            utility = improvement if improvement.max() > 0 else scores.mean(axis=(1, 2)) * feasible
-            utility[chosen] = -np.inf
-            chosen.append(int(utility.argmax()))
-            best = np.maximum(best, scores[chosen[-1]])
-        return np.array(chosen, dtype=np.int64)
-
-    def _scores(self, X: Genotypes) -> tuple[FloatArray, FloatArray]:
-        """Scalarised sampled predictions, shape (m, samples, directions), and how feasible, shape (m,)."""
-        mean, std = self._surrogate.predict(X, return_std=True)
-        k = self._directions.shape[1]
-        values = mean[:, None, :k] + std[:, None, :k] * self._shifts
-        if not self._constrained:
-            return self._scalarised(values), np.ones(len(X))
-        if self._all_infeasible:
-            return self._scalarised(values), std[:, k] - mean[:, k]
-        return self._scalarised(values), _normal_cdf(-mean[:, k] / np.maximum(std[:, k], 1e-9))
-
-    def _scalarised(self, values: FloatArray) -> FloatArray:
-        """min_i max(0, (r_i - y_i) / w_i) ** k for each direction; shape (..., directions)."""
-        gap = np.maximum(1.1 - (values - self._low) / self._span, 0.0)
-        ratios = gap[..., None, :] / self._directions
-        result: FloatArray = ratios.min(axis=-1) ** self._directions.shape[1]
-        return result
+def _chosen(
+    pool: Genotypes, expected: FloatArray, history: History, predicted: Prediction, size: int, count: int
+) -> Genotypes:
+    """The ``count`` candidates of largest expected improvement, each given those before it."""
+    feasible = history.values[history.violation <= 0]
+    if not len(feasible):
+        return pool[np.argsort(predicted.least_violation(pool, history), kind="stable")[:count]]
+    front = feasible[nondominated(feasible)]
+    both = np.concatenate([front, expected])
+    best = both[nondominated(both)]
+    reference = best.max(axis=0) + _MARGIN * np.ptp(best, axis=0)
+    gaps = distance_to_front(expected, best)
+    near = np.argsort(gaps, kind="stable")[:size]
+    candidates = np.concatenate([pool[near], history.pending])
+    usable = predicted.feasibility(candidates)
+    gaps = np.concatenate([gaps[near], np.zeros(len(history.pending))])
+    on_the_way = range(len(near), len(candidates))
+    return candidates[_greedy(predicted.joint(candidates), usable, front, reference, gaps, on_the_way, count)]
 
 
-def _normal_cdf(z: FloatArray) -> FloatArray:
-    """Standard normal distribution function, by its logistic approximation (error below 0.01)."""
-    result: FloatArray = 1.0 / (1.0 + np.exp(-np.clip(1.702 * z, -50.0, 50.0)))
-    return result
+def _greedy(
+    joint: Joint,
+    feasible: FloatArray,
+    front: FloatArray,
+    reference: FloatArray,
+    gaps: FloatArray,
+    on_the_way: Sequence[int],
+    count: int,
+) -> list[int]:
+    """Rows of the best candidates, one after the other; those chosen count as evaluated as expected."""
+    taken: list[int] = []
+    for step in range(len(on_the_way) + count):
+        mean, std = joint.moments()
+        if step < len(on_the_way):
+            row = on_the_way[step]
+        else:
+            front = front[nondominated(front)]
+            utility = expected_improvement(mean, std, boxes(front, reference)) * feasible
+            if utility.max() <= 0:  # nothing promises anything: what is nearest to the front
+                utility = -gaps
+            utility[[*taken, *on_the_way]] = -np.inf
+            row = int(utility.argmax())
+        taken.append(row)
+        front = np.concatenate([front, mean[[row]]])
+        if step < len(on_the_way) + count - 1:
+            joint.expect(row)
+    return taken[len(on_the_way) :]

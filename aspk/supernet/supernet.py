@@ -91,7 +91,7 @@ class Supernet(nn.Module):
             observe: is shown every layer's input and spikes.
             per_step: return the logits of each step on its own.
         """
-        parameters, buffers = self.slices(config)
+        parameters, buffers = self._slices(config)
         network = self._skeleton(config)
         options: dict[str, Any] = {"per_step": per_step} | ({"observe": observe} if observe else {})
         tensors = {**parameters, **(statistics or buffers)}
@@ -119,7 +119,7 @@ class Supernet(nn.Module):
             statistics: its batch-normalisation statistics; None takes the running ones.
         """
         network = Spikformer(config, self.space.settings, shape=self.shape, classes=self.classes)
-        parameters, buffers = self.slices(config)
+        parameters, buffers = self._slices(config)
         values = {**parameters, **(statistics or buffers)}
         first = self.network.head.weight
         network.to(device=first.device, dtype=first.dtype)
@@ -132,7 +132,7 @@ class Supernet(nn.Module):
         network.configure(config)
         return network
 
-    def slices(self, config: SubnetConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _slices(self, config: SubnetConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Views of the shared parameters and running statistics that ``config`` uses, by name."""
         shapes = self._skeleton(config)
         parameters = dict(self.network.named_parameters())

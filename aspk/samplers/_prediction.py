@@ -1,0 +1,201 @@
+"""What a surrogate-assisted search predicts of candidates: objectives and feasibility."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import ndtr
+
+from aspk.config import SubnetConfig
+from aspk.errors import SamplerError
+from aspk.operators import Genome, Genotypes, keys
+from aspk.pareto import FloatArray
+from aspk.samplers._history import History, IntArray
+from aspk.space import SearchSpace
+
+if TYPE_CHECKING:
+    from aspk.surrogate import AccuracySurrogate
+    from aspk.surrogate.estimator import JointPrediction, Model
+
+Known = Mapping[int, Callable[[SubnetConfig], float]]  # number of an objective to its closed form
+_LARGEST_FIT = 600  # trials that are learnt from; a Gaussian process costs the cube of them
+_MOST_EARLY = 200  # trials that hyperparameters are fitted to
+_GROWTH = 1.15  # hyperparameters are fitted again when the study has grown by as much
+_TOLERANCE = 1e-6
+_CLIP = 3.0
+
+
+class Memory:
+    """Fitted surrogates and closed forms, by what they were computed from: forgetting changes nothing."""
+
+    def __init__(self) -> None:
+        self.surrogates: dict[int, tuple[bytes, AccuracySurrogate]] = {}
+        self.exact: dict[tuple[int, bytes], float] = {}
+
+
+class Prediction:
+    """Predicts objective values and feasibility from a study.
+
+    Args:
+        genome: the search space.
+        history: the study, with at least two evaluated trials.
+        known: objectives that need no prediction.
+        model: kind of the surrogates.
+        first: number of trials after which hyperparameters are fitted for the first time.
+        memory: of earlier predictions of this study.
+
+    Raises:
+        SamplerError: nothing can be learnt, or a closed form contradicts a trial.
+        ValueError: too few trials.
+    """
+
+    def __init__(
+        self, genome: Genome, history: History, known: Known, model: Model, first: int, memory: Memory
+    ) -> None:
+        if (np.ptp(history.values, axis=0) == 0).all() and not (history.violation > 0).any():
+            raise SamplerError("all trials have the same values")
+        self._genome, self._model, self._memory = genome, model, memory
+        self._learnt_at = _milestone(len(history), first)
+        self._known = {k: (of, self._sign(k, of, history)) for k, of in known.items()}
+        rows = np.sort(history.best(_LARGEST_FIT))
+        self._objectives = [
+            None if k in known else self._surrogate(k, history.X, _clipped(y, self._learnt_at), rows)
+            for k, y in enumerate(history.values.T)
+        ]
+        self._feasibility = self._feasible_or_not(history)
+
+    def mean(self, X: Genotypes) -> FloatArray:
+        """Expected objective values, shape (m, k)."""
+        columns = [
+            self._exact(k, X) if surrogate is None else surrogate.predict(X)
+            for k, surrogate in enumerate(self._objectives)
+        ]
+        return np.column_stack(columns)
+
+    def joint(self, X: Genotypes) -> Joint:
+        """Predictions of several candidates that can be told of some of them."""
+        parts = [
+            self._exact(k, X) if surrogate is None else surrogate.joint(X)
+            for k, surrogate in enumerate(self._objectives)
+        ]
+        return Joint(parts)
+
+    def feasibility(self, X: Genotypes) -> FloatArray:
+        """Predicted probability to be feasible, shape (m,)."""
+        if self._feasibility is None:
+            return np.ones(len(X))
+        mean, std = self._feasibility.predict(X, return_std=True)
+        return np.asarray(ndtr(-mean / np.maximum(std, 1e-9)))
+
+    def least_violation(self, X: Genotypes, history: History) -> FloatArray:
+        """Optimistic violation of the constraints: mean minus standard deviation, shape (m,)."""
+        surrogate = self._surrogate(-2, history.X, history.violation, np.sort(history.best(_LARGEST_FIT)))
+        mean, std = surrogate.predict(X, return_std=True)
+        return np.asarray(mean - std)
+
+    # ------------------------------------------------------------------ learning
+
+    def _surrogate(
+        self, name: int, X: Genotypes, y: FloatArray, rows: IntArray, early: IntArray | None = None
+    ) -> AccuracySurrogate:
+        """A surrogate of ``rows`` with hyperparameters of the ``early`` ones, known at the last milestone."""
+        from aspk.surrogate import AccuracySurrogate  # noqa: PLC0415 - scikit-learn is slow to import
+
+        early = _spread(self._learnt_at, _MOST_EARLY) if early is None else early
+        early_X, early_y = X[early], y[early]
+        content = early_X.tobytes() + early_y.tobytes()
+        if self._memory.surrogates.get(name, (b"",))[0] != content:
+            fresh = AccuracySurrogate(self._genome, model=self._model).fit(early_X, early_y)
+            self._memory.surrogates[name] = (content, fresh)
+        known = self._memory.surrogates[name][1]
+        if known.logarithm_ and not (y > 0).all():
+            known = AccuracySurrogate(self._genome, model=self._model, logarithm=False).fit(X[rows], y[rows])
+        return copy.copy(known).update(X[rows], y[rows])
+
+    def _feasible_or_not(self, history: History) -> AccuracySurrogate | None:
+        """A surrogate of -1 for feasible and 1 for infeasible, failed and pruned; None if all are alike."""
+        bad = history.violation > 0
+        if (not bad.any() and not len(history.discarded)) or bad.all():
+            return None
+        X = np.concatenate([history.X, history.discarded])
+        labels = np.concatenate([np.where(bad, 1.0, -1.0), np.ones(len(history.discarded))])
+        at_milestone = np.concatenate([np.arange(self._learnt_at), np.arange(len(history), len(X))])
+        early = at_milestone[_spread(len(at_milestone), _MOST_EARLY)]
+        return self._surrogate(-1, X, labels, _spread(len(X), _LARGEST_FIT), early)
+
+    # ------------------------------------------------------------------ closed forms
+
+    def _exact(self, k: int, X: Genotypes) -> FloatArray:
+        of, sign = self._known[k]
+        return sign * self._computed(k, of, X)
+
+    def _computed(self, k: int, of: Callable[[SubnetConfig], float], X: Genotypes) -> FloatArray:
+        assert isinstance(self._genome, SearchSpace)
+        exact = self._memory.exact
+        names = [(k, key) for key in keys(self._genome, X)]
+        for name, x in zip(names, X, strict=True):
+            if name not in exact:
+                exact[name] = float(of(self._genome.decode(x)))
+        return np.array([exact[name] for name in names])
+
+    def _sign(self, k: int, of: Callable[[SubnetConfig], float], history: History) -> float:
+        """1 where the objective is minimised, -1 where it is maximised: the trials tell."""
+        told, computed = history.values[:, k], self._computed(k, of, history.X)
+        for sign in (1.0, -1.0):
+            if np.allclose(sign * computed, told, rtol=_TOLERANCE, atol=1e-12):
+                return sign
+        row = int(np.abs(np.abs(computed) - np.abs(told)).argmax())
+        raise SamplerError(
+            f"known[{k}] gives {computed[row]:g} for a network whose trial says {abs(told[row]):g}: "
+            "expected the objective's own value"
+        )
+
+
+class Joint:
+    """Objective values of several candidates, which become surer as some of them are chosen."""
+
+    def __init__(self, parts: list[FloatArray | JointPrediction]) -> None:
+        self._parts = parts
+
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation of the noise-free values, shape (m, k) each; above 0."""
+        columns = [
+            (part, np.zeros(len(part))) if isinstance(part, np.ndarray) else part.moments()
+            for part in self._parts
+        ]
+        mean, std = (np.column_stack(column) for column in zip(*columns, strict=True))
+        return mean, np.maximum(std, 1e-12 * (1 + np.abs(mean)))
+
+    def expect(self, row: int) -> None:
+        """Take the expected values of one candidate for its evaluation."""
+        for part in self._parts:
+            if not isinstance(part, np.ndarray):
+                part.expect(row)
+
+
+def _spread(count: int, most: int) -> IntArray:
+    """At most ``most`` rows of ``count``, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
+def _milestone(count: int, first: int) -> int:
+    """The largest of ``first``, ``first * 1.15 + 1``, ... that is at most ``count``."""
+    at = min(first, count)
+    while (later := int(at * _GROWTH) + 1) <= count:
+        at = later
+    return at
+
+
+def _clipped(y: FloatArray, early: int) -> FloatArray:
+    """``y`` with bad outliers brought nearer: a network that does not work says little about the others."""
+    if (y > 0).all():  # costs, whose ratios matter
+        return np.exp(_clipped_above(np.log(y), early))
+    return _clipped_above(y, early)
+
+
+def _clipped_above(y: FloatArray, early: int) -> FloatArray:
+    middle, best = np.median(y[:early]), y[:early].min()
+    return np.minimum(y, middle + _CLIP * (middle - best)) if middle > best else y

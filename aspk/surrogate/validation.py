@@ -1,0 +1,122 @@
+"""What a surrogate is worth on networks that it was not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import kendalltau
+from sklearn.base import clone
+
+from aspk.errors import SamplerError
+from aspk.operators import Genotypes
+from aspk.surrogate.estimator import AccuracySurrogate
+
+
+@dataclass(frozen=True)
+class Skill:
+    """Predictions of unseen networks, for one size of the training set; over several draws of it.
+
+    Attributes:
+        size: networks that were learnt from.
+        tau: Kendall's tau between predictions and evaluations, median over the draws.
+        low: first quartile of tau.
+        high: third quartile.
+        error: root mean squared error in units of the targets' standard deviation, mean over the draws.
+        within_1: share of evaluations within one predicted standard deviation, noise included; 0.68 is right.
+        within_2: share within two; 0.95 is right.
+    """
+
+    size: int
+    tau: float
+    low: float
+    high: float
+    error: float
+    within_1: float
+    within_2: float
+
+
+def rank_correlation(
+    surrogate: AccuracySurrogate, X: Genotypes, y: npt.ArrayLike, rng: np.random.Generator, *, folds: int = 5
+) -> float:
+    """Kendall's tau between targets and cross-validated predictions: how well unseen networks are ordered.
+
+    Args:
+        surrogate: what is validated; it is copied, not fitted.
+        X: genotypes, shape (n, G), n >= 2 ``folds``.
+        y: targets, shape (n,).
+        rng: deals the rows to the folds.
+        folds: number of folds, at least 2.
+
+    Raises:
+        SamplerError: too few rows.
+    """
+    targets = np.asarray(y, dtype=float)
+    if folds < 2 or len(targets) < 2 * folds:
+        raise SamplerError(
+            f"{len(targets)} networks in {folds} folds: expected at least 2 in each of 2 or more"
+        )
+    fold = rng.permutation(np.arange(len(targets)) % folds)
+    predicted = np.empty(len(targets))
+    for index in range(folds):
+        rest = fold != index
+        predicted[~rest] = clone(surrogate).fit(X[rest], targets[rest]).predict(X[~rest])
+    return float(kendalltau(targets, predicted).statistic)
+
+
+def learning_curve(
+    surrogate: AccuracySurrogate,
+    X: Genotypes,
+    y: npt.ArrayLike,
+    rng: np.random.Generator,
+    *,
+    sizes: Sequence[int],
+    draws: int = 10,
+) -> list[Skill]:
+    """Skill on networks left out, against the number of networks learnt from.
+
+    Args:
+        surrogate: what is validated; it is copied, not fitted.
+        X: genotypes, shape (n, G).
+        y: targets, shape (n,).
+        rng: draws the training sets.
+        sizes: sizes of training sets, each at least 2 and at least 5 below n.
+        draws: random training sets of each size.
+
+    Raises:
+        SamplerError: a size is out of range.
+    """
+    targets = np.asarray(y, dtype=float)
+    wrong = [size for size in sizes if not 2 <= size <= len(targets) - 5]
+    if wrong or draws < 1:
+        raise SamplerError(
+            f"training sets of {wrong} of {len(targets)} networks, {draws} draws: "
+            "expected sizes from 2 to 5 less than there are, and at least one draw"
+        )
+    return [_skill(surrogate, X, targets, size, draws, rng) for size in sizes]
+
+
+def _skill(
+    surrogate: AccuracySurrogate,
+    X: Genotypes,
+    y: npt.NDArray[np.float64],
+    size: int,
+    draws: int,
+    rng: np.random.Generator,
+) -> Skill:
+    rows = []
+    for _ in range(draws):
+        order = rng.permutation(len(y))
+        known, rest = order[:size], order[size:]
+        mean, std = (
+            clone(surrogate).fit(X[known], y[known]).predict(X[rest], return_std=True, include_noise=True)
+        )
+        z = np.abs(y[rest] - mean) / np.maximum(std, 1e-12)
+        error = np.sqrt(np.square(y[rest] - mean).mean()) / max(float(y.std()), 1e-12)
+        tau = np.nan_to_num(kendalltau(y[rest], mean).statistic)  # equal predictions order nothing
+        rows.append([tau, error, (z < 1).mean(), (z < 2).mean()])
+    tau, error, one, two = np.array(rows).T
+    low, middle, high = np.quantile(tau, [0.25, 0.5, 0.75])
+    return Skill(size, *map(float, (middle, low, high, error.mean(), one.mean(), two.mean())))

@@ -1,0 +1,279 @@
+"""Search methods under one hood: each spends a budget of unique evaluations on a problem.
+
+A network that a method asks for again is answered from memory and not counted. A method that only repeats
+itself is stopped after ``PATIENCE`` times the budget.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from unittest import mock
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from scipy.optimize import minimize
+from search_problems import Problem
+
+from aspk.operators import keys, sample
+from aspk.pareto import FloatArray
+from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
+from aspk.space import Gene, IntArray, SearchSpace
+
+PATIENCE = 10
+Encoding = Literal["index", "value", "categorical"]
+
+
+class Spent(Exception):  # noqa: N818 - the end of a budget is no error
+    """The budget is used up."""
+
+
+@dataclass
+class Ledger:
+    """What was evaluated, in order, each network once."""
+
+    problem: Problem
+    budget: int
+    X: list[IntArray] = field(default_factory=list)
+    F: list[FloatArray] = field(default_factory=list)
+    asked: int = 0
+    seconds: float = 0.0
+    _row: dict[bytes, int] = field(default_factory=dict)
+    _since: float = field(default_factory=time.perf_counter)
+
+    def __call__(self, X: IntArray) -> FloatArray:
+        """Values of networks, shape (m, k); the time until here is the method's own."""
+        self.seconds += time.perf_counter() - self._since
+        X = np.asarray(X, dtype=np.int64)
+        names = keys(self.problem.space, X)
+        new = {name: x for name, x in zip(names, X, strict=True) if name not in self._row}
+        if new:
+            for (name, x), values in zip(
+                new.items(), self.problem.values(np.array(list(new.values()))), strict=True
+            ):
+                self._row[name] = len(self.X)
+                self.X.append(x)
+                self.F.append(values)
+        self.asked += len(X)
+        if len(self.X) >= self.budget or self.asked >= PATIENCE * self.budget:
+            raise Spent
+        result = np.array([self.F[self._row[name]] for name in names])
+        self._since = time.perf_counter()
+        return result
+
+    def arrays(self) -> tuple[IntArray, FloatArray]:
+        """Genotypes and values of the unique evaluations within the budget."""
+        return np.array(self.X[: self.budget]), np.array(self.F[: self.budget])
+
+
+Method = Callable[[Ledger, int], None]  # runs until the ledger is spent
+
+
+def run(method: Method, problem: Problem, budget: int, seed: int) -> Ledger:
+    """Spend a budget."""
+    ledger = Ledger(problem, min(budget, problem.space.size))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(Spent):
+            method(ledger, seed)
+    return ledger
+
+
+def ours(make: Callable[..., GenotypeSampler], batch: int = 1) -> Method:
+    """One of aspk's samplers in an Optuna study, asked for ``batch`` networks at a time."""
+
+    def method(ledger: Ledger, seed: int) -> None:
+        space = ledger.problem.space
+        sampler = make(space=space, seed=seed)
+        study = optuna.create_study(sampler=sampler, directions=["minimize"] * ledger.problem.count)
+        while True:
+            trials = sampler.ask_batch(study, batch)
+            values = ledger(np.array([space.from_parameters(trial.params) for trial in trials]))
+            for trial, row in zip(trials, values, strict=True):
+                study.tell(trial, row.tolist())
+
+    return method
+
+
+def optunas(make: Callable[[int], BaseSampler], encoding: Encoding, *, conditional: bool = False) -> Method:
+    """An Optuna sampler on one parameter for each gene.
+
+    Args:
+        make: gives the sampler for a seed.
+        encoding: ``index``: integers; ``value``: the choices as Optuna's own steps where they have one;
+            ``categorical``: unordered choices.
+        conditional: suggest the genes in use only, instead of all.
+    """
+
+    def method(ledger: Ledger, seed: int) -> None:
+        space = ledger.problem.space
+        study = optuna.create_study(sampler=make(seed), directions=["minimize"] * ledger.problem.count)
+        while True:
+            trial = study.ask()
+            x = np.array(list(_suggested(trial, space, encoding, conditional)), dtype=np.int64)
+            study.tell(trial, ledger(x[None])[0].tolist())
+
+    return method
+
+
+def _suggested(
+    trial: optuna.Trial, space: SearchSpace, encoding: Encoding, conditional: bool
+) -> Iterator[int]:
+    depth = space.max_depth
+    for gene in space.genes:
+        if conditional and gene.block is not None and gene.block >= depth:
+            yield 0
+            continue
+        index = _one(trial, gene, encoding)
+        if gene.name == "depth":
+            depth = int(gene.choices[index])
+        yield index
+
+
+def _one(trial: optuna.Trial, gene: Gene, encoding: Encoding) -> int:
+    name, count = gene.parameter, len(gene.choices)
+    if encoding == "index":
+        return trial.suggest_int(name, 0, count - 1)
+    if encoding == "value" and gene.step is not None:
+        low, high, step = float(gene.choices[0]), float(gene.choices[-1]), float(gene.step)
+        return gene.index(trial.suggest_float(name, low, high, step=step))
+    return trial.suggest_categorical(name, list(range(count)))
+
+
+def pymoos(population_size: int, *, with_our_operators: bool) -> Method:
+    """NSGA-II of pymoo on index vectors, with aspk's operators or with its own, rounded."""
+
+    def method(ledger: Ledger, seed: int) -> None:
+        from pymoo.algorithms.moo.nsga2 import NSGA2
+        from pymoo.core.problem import Problem as PymooProblem
+        from pymoo.operators.crossover.sbx import SBX
+        from pymoo.operators.mutation.pm import PM
+        from pymoo.operators.repair.rounding import RoundingRepair
+        from pymoo.operators.sampling.rnd import IntegerRandomSampling
+        from pymoo.optimize import minimize as run_pymoo
+
+        from aspk.problem import operators
+
+        space = ledger.problem.space
+
+        class Wrapped(PymooProblem):  # type: ignore[misc]
+            def __init__(self) -> None:
+                self.space = space
+                top = space.cardinalities - 1
+                super().__init__(n_var=len(top), n_obj=ledger.problem.count, xl=0 * top, xu=top, vtype=int)
+
+            def _evaluate(self, X: IntArray, out: dict[str, Any], *args: object, **kwargs: object) -> None:
+                out["F"] = ledger(X)
+
+        own = {
+            "sampling": IntegerRandomSampling(),
+            "crossover": SBX(repair=RoundingRepair(), vtype=float),
+            "mutation": PM(repair=RoundingRepair(), vtype=float),
+        }
+        options = operators(space) if with_our_operators else own
+        algorithm = NSGA2(pop_size=population_size, **options)
+        run_pymoo(Wrapped(), algorithm, ("n_gen", 10**6), seed=seed)
+
+    return method
+
+
+def _nsga2(size: int) -> Callable[[int], BaseSampler]:
+    return lambda seed: optuna.samplers.NSGAIISampler(population_size=size, seed=seed)
+
+
+def _tpe(*, group: bool = False) -> Callable[[int], BaseSampler]:
+    return lambda seed: optuna.samplers.TPESampler(multivariate=True, group=group, seed=seed)
+
+
+def _gp(seed: int) -> BaseSampler:
+    return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
+
+
+# Each peer in the encoding that did best in --encodings (docs/search.md).
+METHODS: dict[str, Method] = {
+    "random": ours(RandomSampler, batch=25),
+    "pymoo NSGA2 (20)": pymoos(20, with_our_operators=True),
+    "pymoo NSGA2 (50)": pymoos(50, with_our_operators=True),
+    "Optuna NSGAII (20)": optunas(_nsga2(20), "index"),
+    "Optuna NSGAII (50)": optunas(_nsga2(50), "index"),
+    "Optuna TPE": optunas(_tpe(), "value"),
+    "Optuna GP": optunas(_gp, "index"),
+    "aspk NSGA2 (20)": ours(lambda **o: NSGA2Sampler(population_size=20, **o), batch=20),
+    "aspk NSGA2 (50)": ours(lambda **o: NSGA2Sampler(population_size=50, **o), batch=50),
+    "aspk surrogate": ours(SurrogateSampler),
+    "aspk surrogate, 10 at once": ours(SurrogateSampler, batch=10),
+}
+SLOW = ("Optuna GP",)
+OURS = "aspk surrogate"
+
+
+def patched(module: str, name: str, replacement: Callable[..., Any]) -> Method:
+    """The surrogate of aspk with one of its parts replaced."""
+
+    def method(ledger: Ledger, seed: int) -> None:
+        with mock.patch.object(importlib.import_module(module), name, replacement):
+            ours(SurrogateSampler)(ledger, seed)
+
+    return method
+
+
+def _never_a_logarithm(inputs: FloatArray, targets: FloatArray, logarithm: object) -> tuple[Any, None]:
+    from aspk.surrogate.estimator import _Scale
+
+    return _Scale.of(targets, False), None
+
+
+def _one_length(inputs: FloatArray, targets: FloatArray) -> Any:  # noqa: ANN401
+    """What :func:`aspk.surrogate.process.most_probable` does, with equal length scales."""
+    from aspk.surrogate.process import _LENGTH, _NOISE, _SIGNAL, Hyperparameters, _Posterior
+
+    d, posterior = inputs.shape[1], _Posterior(inputs, targets)
+    start, _, low, high = np.array([_SIGNAL, _NOISE, _LENGTH]).T
+
+    def tied(point: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = posterior(np.concatenate([point[:2], np.full(d, point[2])]))
+        return value, np.append(gradient[:2], gradient[2:].sum())
+
+    found = minimize(tied, start, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)))
+    signal, noise, length = np.exp(found.x)
+    return Hyperparameters(float(signal), float(noise), np.full(d, length))
+
+
+def _random_candidates(
+    genome: Any,  # noqa: ANN401
+    history: object,
+    predict: Callable[[IntArray], FloatArray],
+    size: int,
+    rng: np.random.Generator,
+) -> tuple[IntArray, FloatArray]:
+    X = sample(genome, 720, rng)  # as many as evolution looks at
+    return X, predict(X)
+
+
+ABLATION: dict[str, Method] = {
+    OURS: ours(SurrogateSampler),
+    "without logarithms": patched("aspk.surrogate.estimator", "_best_scale", _never_a_logarithm),
+    "without means over blocks": patched("aspk.surrogate.features", "_groups", lambda genome: []),
+    "one length scale for all features": patched("aspk.surrogate.process", "most_probable", _one_length),
+    "random candidates": patched("aspk.samplers.surrogate_assisted", "evolve", _random_candidates),
+    "Bayesian linear regression": ours(lambda **o: SurrogateSampler(model="linear", **o)),
+    "12 networks to start with": ours(lambda **o: SurrogateSampler(n_startup_trials=12, **o)),
+}
+
+ENCODINGS: dict[str, Method] = {
+    "pymoo NSGA2 (20), our operators": pymoos(20, with_our_operators=True),
+    "pymoo NSGA2 (20), its operators": pymoos(20, with_our_operators=False),
+    "Optuna NSGAII (20), index": optunas(_nsga2(20), "index"),
+    "Optuna NSGAII (20), value": optunas(_nsga2(20), "value"),
+    "Optuna NSGAII (20), categorical": optunas(_nsga2(20), "categorical"),
+    "Optuna TPE, index": optunas(_tpe(), "index"),
+    "Optuna TPE, value": optunas(_tpe(), "value"),
+    "Optuna TPE, categorical": optunas(_tpe(), "categorical"),
+    "Optuna TPE, index, conditional in groups": optunas(_tpe(group=True), "index", conditional=True),
+}

@@ -1,0 +1,180 @@
+"""Search problems whose answer is known: tables of whole spaces, and a formula on any space."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from aspk.config import SubnetConfig
+from aspk.objectives import Objective
+from aspk.pareto import FloatArray, hypervolume, nondominated
+from aspk.scalarization import FAEB, Form
+from aspk.space import IntArray, SearchSpace
+from aspk.space_file import load_space
+from aspk.testing import FormulaEvaluator, TabularEvaluator
+from aspk.testing.table import MARGIN
+
+OBJECTIVES: tuple[Objective | str, ...] = ("accuracy", "energy")
+
+
+class Problem:
+    """Objective values to minimise, and how good a set of evaluated networks is."""
+
+    name: str
+    space: SearchSpace
+    count: int  # of objectives
+
+    def values(self, X: IntArray) -> FloatArray:
+        """What a sampler is told, shape (m, k)."""
+        raise NotImplementedError
+
+    def quality(self, X: IntArray, F: FloatArray, at: Sequence[int]) -> list[float]:
+        """Of the first n evaluations for each n of ``at``, as a share of what is possible."""
+        raise NotImplementedError
+
+    def verdict(self, X: IntArray, F: FloatArray, at: Sequence[int]) -> list[float]:
+        """The same, of the front that was found, scored on what the sampler never saw."""
+        raise NotImplementedError
+
+
+@dataclass
+class TableProblem(Problem):
+    """Accuracy and energy of a shipped table; the verdict is on ``test``."""
+
+    name: str
+    count: int = 2
+
+    def __post_init__(self) -> None:
+        self.search = TabularEvaluator(self.name)
+        self.test = TabularEvaluator(self.search.table, split="test")
+        self.space = self.search.space
+        self._values, self._test_values = self.search.values(OBJECTIVES), self.test.values(OBJECTIVES)
+        self._reference, self._test_reference = (
+            t.reference_point(OBJECTIVES) for t in (self.search, self.test)
+        )
+        self._whole, self._test_whole = (t.hypervolume(OBJECTIVES) for t in (self.search, self.test))
+
+    def values(self, X: IntArray) -> FloatArray:
+        return self._values[self.search.rows(X)]
+
+    def quality(self, X: IntArray, F: FloatArray, at: Sequence[int]) -> list[float]:
+        return [hypervolume(F[:n], self._reference) / self._whole for n in at]
+
+    def verdict(self, X: IntArray, F: FloatArray, at: Sequence[int]) -> list[float]:
+        rows = self.search.rows(X)
+        fronts = [rows[:n][nondominated(F[:n])] for n in at]
+        return [hypervolume(self._test_values[r], self._test_reference) / self._test_whole for r in fronts]
+
+
+@dataclass
+class FaebProblem(Problem):
+    """F_AEB of a table in one form; quality runs from 0, the mean of all networks, to 1, the best one."""
+
+    table: str
+    form: Form
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        self.name = f"{self.table}, F_AEB {self.form}"
+        self.search = TabularEvaluator(self.table)
+        self.test = TabularEvaluator(self.search.table, split="test")
+        self.space = self.search.space
+        scores = []
+        for split in (self.search, self.test):
+            reference = split.evaluate([self.space.reference])[0]
+            faeb = FAEB(
+                reference_energy_mj=reference.energy_mj,
+                classes=int(self.search.table.about["classes"]),
+                form=self.form,
+            )
+            scores.append(split.values([faeb.objective()]))
+        self._values, self._test_values = scores
+
+    def values(self, X: IntArray) -> FloatArray:
+        return self._values[self.search.rows(X)]
+
+    def quality(self, X: IntArray, F: FloatArray, at: Sequence[int]) -> list[float]:
+        mean, best = self._values.mean(), self._values.min()
+        return [float((mean - F[:n].min()) / (mean - best)) for n in at]
+
+    def verdict(self, X: IntArray, F: FloatArray, at: Sequence[int]) -> list[float]:
+        mean, best = self._test_values.mean(), self._test_values.min()
+        found = self._test_values[self.search.rows(X)]
+        return [float((mean - found[int(F[:n].argmin())][0]) / (mean - best)) for n in at]
+
+
+@dataclass
+class FormulaProblem(Problem):
+    """The formula on a space of the paper's shape, with noise; quality and verdict are without it."""
+
+    space_name: str = "auto_spikformer"
+    noise: float = 0.005
+    count: int = 2
+
+    def __post_init__(self) -> None:
+        self.name = f"formula on {self.space_name}"
+        self.space = load_space(self.space_name)
+        self._noisy = FormulaEvaluator(self.space, noise=self.noise)
+        self._clean = FormulaEvaluator(self.space)
+
+    def values(self, X: IntArray) -> FloatArray:
+        return _measured(self._noisy, self.space, X)
+
+    def quality(self, X: IntArray, F: FloatArray, at: Sequence[int]) -> list[float]:
+        truth = _measured(self._clean, self.space, X[: max(at)])
+        return [hypervolume(truth[:n], self._reference) / self._whole for n in at]
+
+    def verdict(self, X: IntArray, F: FloatArray, at: Sequence[int]) -> list[float]:
+        truth = _measured(self._clean, self.space, X[: max(at)])
+        fronts = [truth[:n][nondominated(F[:n])] for n in at]
+        return [hypervolume(front, self._reference) / self._whole for front in fronts]
+
+    @cached_property
+    def _front(self) -> FloatArray:
+        return true_front(self.space)
+
+    @property
+    def _reference(self) -> FloatArray:
+        return self._front.max(axis=0) + MARGIN * np.ptp(self._front, axis=0)
+
+    @cached_property
+    def _whole(self) -> float:
+        return hypervolume(self._front, self._reference)
+
+
+def _measured(evaluator: FormulaEvaluator, space: SearchSpace, X: IntArray) -> FloatArray:
+    metrics = evaluator.evaluate([space.decode(x) for x in X])
+    return np.array([[-m.accuracy, m.energy_mj] for m in metrics]).reshape(len(X), 2)
+
+
+def true_front(space: SearchSpace) -> FloatArray:
+    """The noiseless formula's front on a space of any size, shape (n, 2).
+
+    For one width, T and depth, accuracy increases with a sum over the blocks and energy is another, so that
+    the front needs only sums of non-dominated blocks. Those are found by evaluating networks of equal blocks.
+    """
+    evaluator, found = FormulaEvaluator(space), []
+    shared = [name for name in space.network if name != "depth"]
+    for values in itertools.product(*(space.network[name] for name in shared)):
+        base = replace(space.reference, **dict(zip(shared, values, strict=True)))
+        for depth in space.network["depth"]:
+            found.append(_composed(evaluator, space, base, int(depth)))
+    points = np.concatenate(found)
+    return np.unique(points[nondominated(points)], axis=0)
+
+
+def _composed(evaluator: FormulaEvaluator, space: SearchSpace, base: SubnetConfig, depth: int) -> FloatArray:
+    block = base.blocks[0]
+    choices = itertools.product(*space.block.values())
+    blocks = [replace(block, **dict(zip(space.block, values, strict=True))) for values in choices]
+    alike = [replace(base, blocks=(item,) * depth) for item in blocks]
+    one = np.array([[-m.accuracy, m.energy_mj] for m in evaluator.evaluate(alike)])
+    best = [blocks[i] for i in np.flatnonzero(nondominated(one))]
+    mixed = itertools.combinations_with_replacement(best, depth)  # the order of the blocks does not matter
+    metrics = evaluator.evaluate([replace(base, blocks=mix) for mix in mixed])
+    points = np.array([[-m.accuracy, m.energy_mj] for m in metrics])
+    return points[nondominated(points)]

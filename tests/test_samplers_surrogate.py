@@ -1,0 +1,301 @@
+"""The acquisition and the predictions of the surrogate-assisted sampler."""
+
+import copy
+import dataclasses
+import logging
+
+import numpy as np
+import optuna
+import pytest
+from sampler_cases import PAPER, TINY, create, networks, search, values
+from scipy.stats import norm
+
+from aspk.errors import SamplerError
+from aspk.operators import keys
+from aspk.pareto import hypervolume, nondominated
+from aspk.samplers import SurrogateSampler
+from aspk.samplers._acquisition import boxes, expected_improvement
+from aspk.samplers._history import History
+from aspk.samplers._pool import distance_to_front, evolve, unseen
+from aspk.samplers._prediction import Memory, Prediction, _clipped, _milestone
+from aspk.testing import FormulaEvaluator
+
+# ------------------------------------------------------------------ hypervolume improvement
+
+
+def random_front(k, count=12, seed=0):
+    points = np.random.default_rng(seed).random((count, k))
+    return points[nondominated(points)]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_boxes_are_disjoint_and_hold_what_the_front_does_not(k):
+    front, reference = random_front(k), np.full(k, 0.9)
+    found = boxes(front, reference)
+    points = np.random.default_rng(1).random((2000, k)) * 0.9
+    inside = (points[:, None] > found.lower) & (points[:, None] < found.upper)
+    dominated = (front[None] <= points[:, None]).all(axis=2).any(axis=1)
+    assert inside.all(axis=2).sum(axis=1).tolist() == (~dominated).astype(int).tolist()
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_expected_improvement_is_the_mean_over_samples(k):
+    front, reference = random_front(k), np.full(k, 0.9)
+    rng = np.random.default_rng(2)
+    mean, std = rng.random((5, k)) * 0.8, 0.02 + 0.2 * rng.random((5, k))
+    found = expected_improvement(mean, std, boxes(front, reference))
+    before = hypervolume(front, reference)
+    for row in range(5):
+        draws = rng.normal(mean[row], std[row], size=(4000, k))
+        gains = [hypervolume(np.vstack([front, y]), reference) - before for y in draws]
+        assert found[row] == pytest.approx(np.mean(gains), abs=4 * np.std(gains) / np.sqrt(4000) + 1e-5)
+
+
+def test_with_one_objective_it_is_the_expected_improvement_of_the_textbook():
+    best, mean, std = 0.4, np.array([[0.3], [0.5]]), np.array([[0.1], [0.2]])
+    z = (best - mean) / std
+    expected = (best - mean) * norm.cdf(z) + std * norm.pdf(z)
+    found = expected_improvement(mean, std, boxes(np.array([[best]]), np.array([1.0])))
+    assert found == pytest.approx(expected[:, 0])
+
+
+def test_without_a_front_there_is_the_whole_orthant():
+    found = boxes(np.empty((0, 2)), np.array([1.0, 2.0]))
+    gain = expected_improvement(np.array([[0.5, 0.5]]), np.full((1, 2), 1e-9), found)
+    assert gain == pytest.approx([0.5 * 1.5])
+
+
+def test_many_objectives_keep_the_number_of_boxes_affordable():
+    points = np.random.default_rng(0).dirichlet(np.ones(4), size=200)  # on a plane: all of them are a front
+    front = points[nondominated(points)]
+    assert len(front) == 200
+    assert len(boxes(front, np.ones(4)).lower) < 20_000
+
+
+# ------------------------------------------------------------------ candidates
+
+
+def history(count=40, seed=0, violation=None, discarded=None):
+    X = TINY.sample_choices(count, np.random.default_rng(seed))
+    metrics = FormulaEvaluator(TINY).evaluate([TINY.decode(x) for x in X])
+    F = np.array([[-m.accuracy, m.energy_mj] for m in metrics])
+    return History(
+        X=X,
+        values=F,
+        violation=np.zeros(count) if violation is None else violation(F),
+        pending=X[:0],
+        discarded=X[:0] if discarded is None else discarded,
+        designs=frozenset(keys(TINY, X)),
+    )
+
+
+def prediction(of, known=None, first=12):
+    return Prediction(TINY, of, known or {}, "process", first, Memory())
+
+
+def truth(X):
+    metrics = FormulaEvaluator(TINY).evaluate([TINY.decode(x) for x in X])
+    return np.array([[-m.accuracy, m.energy_mj] for m in metrics])
+
+
+def test_evolution_finds_what_predicts_well():
+    start = history()
+    X, predicted = evolve(TINY, start, truth, 20, np.random.default_rng(0))
+    assert predicted == pytest.approx(truth(X))
+    late = truth(X[-100:])
+    reference = start.values.max(axis=0)
+    assert hypervolume(late, reference) > 1.05 * hypervolume(start.values, reference)
+
+
+def test_unseen_rows_are_new_and_different():
+    X = TINY.sample_choices(200, np.random.default_rng(0))
+    X = np.concatenate([X, X[:50]])
+    known = set(keys(TINY, X[:30]))
+    rows = unseen(TINY, X, known)
+    names = [keys(TINY, X)[row] for row in rows]
+    assert len(set(names)) == len(names)
+    assert not known & set(names)
+    assert set(names) | known == set(keys(TINY, X))
+
+
+def test_the_distance_to_a_front_by_hand():
+    front = np.array([[0.0, 10.0], [1.0, 0.0]])
+    rows = np.array([[0.0, 10.0], [0.5, 11.0], [1.25, 5.0], [-0.1, 12.0]])
+    assert distance_to_front(rows, front) == pytest.approx([0.0, 0.5, 0.5, 0.2])
+
+
+# ------------------------------------------------------------------ predictions
+
+
+def test_milestones_grow_with_the_study():
+    found = [_milestone(count, 12) for count in range(2, 200)]
+    assert found == sorted(found)
+    assert found[:10] == list(range(2, 12))
+    assert all(at <= count < 1.3 * at + 3 for count, at in zip(range(12, 200), found[10:], strict=True))
+    assert len(set(found[10:])) < 25
+
+
+def test_bad_outliers_are_brought_nearer_and_nothing_else():
+    accuracies = -np.array([0.9, 0.88, 0.86, 0.1])
+    assert _clipped(accuracies, 4)[:3] == pytest.approx(accuracies[:3])
+    assert _clipped(accuracies, 4)[3] == pytest.approx(-0.87 + 3 * 0.03)
+    costs = np.array([1.0, 10.0, 100.0, 1e9])
+    assert _clipped(costs, 4)[:3] == pytest.approx(costs[:3])
+    assert 1e3 < _clipped(costs, 4)[3] < 1e7
+    assert _clipped(np.ones(4), 4) == pytest.approx(np.ones(4))
+
+
+def test_memory_changes_nothing():
+    sampler = SurrogateSampler(space=TINY, seed=0)
+    study = search(create(sampler), sampler, 40)
+    fresh = SurrogateSampler(space=TINY, seed=0)
+    twin = copy.deepcopy(study)
+    asked = [[t.params for t in s.ask_batch(of, 3)] for s, of in ((sampler, study), (fresh, twin))]
+    assert asked[0] == asked[1]
+
+
+def test_known_objectives_are_computed_not_predicted():
+    def energy(config):
+        return FormulaEvaluator(TINY).evaluate([config])[0].energy_mj
+
+    def accuracy(config):
+        return FormulaEvaluator(TINY).evaluate([config])[0].accuracy  # maximised: History has it negative
+
+    U = TINY.sample_choices(50, np.random.default_rng(9))
+    found = prediction(history(), known={0: accuracy, 1: energy})
+    mean, std = found.joint(U).moments()
+    assert mean == pytest.approx(truth(U))
+    assert found.mean(U) == pytest.approx(truth(U))
+    assert (std < 1e-9).all()
+    with pytest.raises(SamplerError, match=r"known\[1\] gives"):
+        prediction(history(), known={1: lambda config: 2 * energy(config)})
+
+
+def test_a_known_objective_helps_and_a_wrong_one_is_said(caplog):
+    def log_energy(config):
+        return values(*FormulaEvaluator(TINY).evaluate([config]))[1]
+
+    sampler = SurrogateSampler(space=TINY, seed=0, known={1: log_energy})
+    study = search(create(sampler), sampler, 30)
+    assert len(set(networks(study))) == 30
+    sampler = SurrogateSampler(space=TINY, seed=0, known={1: lambda config: 1.0})
+    with caplog.at_level(logging.INFO, logger="aspk"):
+        search(create(sampler), sampler, 20)
+    assert "NSGA-II instead: known[1] gives 1" in caplog.text
+    with pytest.raises(SamplerError, match="space="):
+        SurrogateSampler(known={0: log_energy})
+
+
+def test_failed_networks_are_avoided():
+    """Deep networks fail; the prediction must learn it."""
+    everything = history(count=60)
+    deep = everything.X[:, 1] == 1
+    start = dataclasses.replace(
+        everything,
+        X=everything.X[~deep],
+        values=everything.values[~deep],
+        violation=everything.violation[~deep],
+        discarded=everything.X[deep],
+    )
+    U = TINY.sample_choices(100, np.random.default_rng(1))
+    probability = prediction(start).feasibility(U)
+    assert probability[U[:, 1] == 1].max() < 0.3 < 0.7 < probability[U[:, 1] == 0].min()
+    assert prediction(history()).feasibility(U).tolist() == [1.0] * 100
+
+
+def test_while_nothing_is_feasible_the_least_violation_is_sought():
+    start = history(count=60, violation=lambda F: F[:, 1] * 1e4)
+    U = TINY.sample_choices(200, np.random.default_rng(1))
+    chosen = U[np.argsort(prediction(start).least_violation(U, start))[:5]]
+    assert truth(chosen)[:, 1].mean() < np.quantile(truth(U)[:, 1], 0.2)
+
+
+# ------------------------------------------------------------------ the sampler
+
+
+def test_it_starts_with_a_latin_hypercube():
+    sampler = SurrogateSampler(space=PAPER, seed=0, n_startup_trials=24)
+    study = create(sampler)
+    X = np.array(
+        [PAPER.from_parameters(PAPER.parameters(sampled)) for sampled in _genotypes(sampler, study, 24)]
+    )
+    for column in range(3):
+        counts = np.bincount(X[:, column], minlength=PAPER.cardinalities[column])
+        assert counts.max() - counts.min() <= 1
+    assert len(_genotypes(sampler, study, 10)) == 10
+
+
+def _genotypes(sampler, study, count):
+    return [PAPER.from_parameters(trial.params) for trial in sampler.ask_batch(study, count)]
+
+
+def test_a_batch_spreads_over_the_front():
+    sampler = SurrogateSampler(space=TINY, seed=0, n_startup_trials=30)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    evaluator = FormulaEvaluator(TINY)
+    for size in (30, 12):
+        trials = sampler.ask_batch(study, size)
+        metrics = evaluator.evaluate([TINY.suggest(trial) for trial in trials])
+        for trial, m in zip(trials, metrics, strict=True):
+            study.tell(trial, [m.accuracy, m.energy_mj])
+    energies = [m.energy_mj for m in metrics]
+    assert max(energies) > 3 * min(energies)
+    assert len({TINY.suggest(trial) for trial in trials}) == 12
+    on_front = {trial.number for trial in study.best_trials}
+    assert len(on_front & {trial.number for trial in trials}) >= 4  # a random batch adds one or two
+
+
+def test_what_other_workers_evaluate_is_not_sought_again():
+    sampler = SurrogateSampler(space=TINY, seed=0, n_startup_trials=20)
+    study = search(create(sampler), sampler, 20)
+    first = sampler.ask_batch(study, 1)[0]
+    second = sampler.ask_batch(study, 1)[0]  # the first one is running
+    assert TINY.suggest(first) != TINY.suggest(second)
+    batch = sampler.ask_batch(
+        search(create(s := SurrogateSampler(space=TINY, seed=0, n_startup_trials=20)), s, 20), 2
+    )
+    assert TINY.suggest(batch[0]) == TINY.suggest(first)
+
+
+@pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize", "minimize"]])
+def test_one_and_three_objectives_beat_random_search(directions):
+    evaluator = FormulaEvaluator(TINY)
+
+    def objectives(config):
+        (m,) = evaluator.evaluate([config])
+        return [m.accuracy, m.energy_mj * 1e3, m.parameters / 1e5][: len(directions)]
+
+    def reached(sampler):
+        study = optuna.create_study(sampler=sampler, directions=directions)
+        for _ in range(50):
+            trial = study.ask()
+            study.tell(trial, objectives(TINY.suggest(trial)))
+        F = np.array([t.values for t in study.trials]) * np.array([-1, 1, 1])[: len(directions)]
+        return hypervolume(F, np.array([0.0, 2.0, 2.0])[: len(directions)])
+
+    ours, random = (
+        np.mean([reached(make(seed)) for seed in range(2)])
+        for make in (
+            lambda s: SurrogateSampler(space=TINY, seed=s),
+            lambda s: optuna.samplers.RandomSampler(seed=s),
+        )
+    )
+    assert ours > random
+
+
+def test_every_network_before_any_repeats():
+    from spaces import SMALL
+
+    sampler = SurrogateSampler(space=SMALL, seed=0, n_startup_trials=4)
+    study = search(create(sampler), sampler, SMALL.size, space=SMALL, batch=3)
+    assert len(set(networks(study, SMALL))) == SMALL.size
+
+
+def test_without_a_surrogate_it_is_nsga2_and_says_so(caplog):
+    sampler = SurrogateSampler(space=TINY, seed=0, n_startup_trials=4)
+    study = optuna.create_study(sampler=sampler)
+    for trial in sampler.ask_batch(study, 4):
+        study.tell(trial, 1.0)
+    with caplog.at_level(logging.INFO, logger="aspk"):
+        assert len(sampler.ask_batch(study, 3)) == 3
+    assert "NSGA-II instead: all trials have the same values" in caplog.text
