@@ -374,6 +374,7 @@ def test_no_sentence_says_more_than_its_interval(accuracy, energy, better, close
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.dataset
 def test_the_quick_form_of_the_shipped_headline(tmp_path, monkeypatch):
     if not any(folder.is_dir() for folder in ORIGIN.installed):
