@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from aspk.arguments import device_argument
 
@@ -27,6 +28,12 @@ def add_headline_command(
     headline.add_argument(
         "--quick", action="store_true", help="tiny budgets in a folder of its own: only whether it runs"
     )
+    headline.add_argument(
+        "--publish",
+        type=Path,
+        metavar="FOLDER",
+        help="put the write-up between the marks of FOLDER/README.md",
+    )
     device_argument(headline)
     headline.set_defaults(run=lambda options: _headline(options, again))
 
@@ -34,7 +41,7 @@ def add_headline_command(
 def _headline(options: argparse.Namespace, again: Callable[[], str]) -> int:
     import optuna
 
-    from aspk.headline import load_headline, run_headline
+    from aspk.headline import load_headline, publish, run_headline
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # our progress bars say what its INFO lines do
     written = run_headline(load_headline(options.headline, quick=options.quick), device=options.device)
@@ -42,5 +49,8 @@ def _headline(options: argparse.Namespace, again: Callable[[], str]) -> int:
         print(f"saved; go on with: {again()}", file=sys.stderr)
         return _INTERRUPTED
     print(written.read_text(encoding="utf-8"))
+    if options.publish is not None:
+        publish(written, options.publish)
+        print(f"put into {options.publish / 'README.md'}")
     print(f"wrote headline.md, headline.json and headline.png in {written.parent}")
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from aspk.checkpoint import load_supernet
 from aspk.data import load_data
 from aspk.data.fashion_mnist import ORIGIN
 from aspk.evaluator import SupernetEvaluator
+from aspk.headline import load_headline, write_up
 from aspk.ranking.statistics import UNKNOWN, verdict_sentence
 from aspk.space_file import load_space
 from aspk.storage import verdict_of
@@ -46,6 +47,22 @@ def test_the_shipped_ranking_is_of_the_shipped_weights(spec):
     assert verdict_of(spec) == verdict_sentence(report) != UNKNOWN
     assert report["recipe"]["updates"] == spec.retrain.updates
     assert len(report["networks"]) == report["n"]
+
+
+def test_the_write_up_is_computed_from_the_shipped_record(spec):
+    content = json.loads((FOLDER / "headline.json").read_text(encoding="utf-8"))
+    assert write_up(content) in (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert content["verdict"] == verdict_of(spec)
+    plan = load_headline("fashion_mnist")
+    assert content["evaluation"].items() <= asdict(plan.study.evaluation).items()
+    assert [item["evaluations"] for item in content["searches"]] == [
+        s.spec.evaluations for s in plan.searches
+    ]
+    trainings = {training.name: training for training in plan.trainings}
+    for recorded in content["trainings"]:
+        training = trainings[recorded["name"]]
+        assert recorded["recipe"].items() <= asdict(training.spec.retrain).items()
+        assert all(len(values["test"]) == training.seeds for values in recorded["networks"].values())
 
 
 @pytest.mark.dataset

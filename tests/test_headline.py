@@ -20,10 +20,10 @@ from spaces import FIXED, SWITCHES, TINY
 from aspk.cli import main
 from aspk.data.fashion_mnist import ORIGIN
 from aspk.errors import GenotypeError, StudyError
-from aspk.headline import load_headline, write_up
+from aspk.headline import load_headline, publish, write_up
 from aspk.headline.comparison import differences, ratios
 from aspk.headline.selection import PICKS, select
-from aspk.headline.write_up import labels
+from aspk.headline.write_up import MARKS, labels
 from aspk.report import summarise
 from aspk.space_file import load_space
 from studies import made_study
@@ -104,6 +104,23 @@ def test_the_whole_on_small_networks(headline_file, tmp_path, capsys):
     assert re.sub(r"- Minutes.*", "", (folder / "headline.md").read_text()) == re.sub(
         r"- Minutes.*", "", text
     )
+
+
+def test_a_write_up_is_put_between_the_marks_and_nothing_else_changes(tmp_path):
+    page, written = tmp_path / "page" / "README.md", tmp_path / "headline.md"
+    page.parent.mkdir()
+    written.write_text("### Second\n")
+    for name in ("headline.json", "headline.png"):
+        (tmp_path / name).write_text(name)
+    begin, end = MARKS
+    page.write_text(f"before\n{begin}\n\n### First\n\n{end}\nafter\n")
+    publish(written, page.parent)
+    assert page.read_text() == f"before\n{begin}\n\n### Second\n\n{end}\nafter\n"
+    assert (page.parent / "headline.json").read_text() == "headline.json"
+    page.write_text("no marks\n")
+    with pytest.raises(StudyError, match="expected the lines <!-- headline: begin"):
+        publish(written, page.parent)
+    assert page.read_text() == "no marks\n"
 
 
 def test_the_neurons_search_leaves_the_architecture_alone(headline_file, tmp_path):
@@ -357,6 +374,7 @@ def test_no_sentence_says_more_than_its_interval(accuracy, energy, better, close
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.dataset
 def test_the_quick_form_of_the_shipped_headline(tmp_path, monkeypatch):
     if not any(folder.is_dir() for folder in ORIGIN.installed):

@@ -2,6 +2,6 @@
 
 from aspk.headline.plan import Headline, load_headline
 from aspk.headline.run import run_headline
-from aspk.headline.write_up import write_up
+from aspk.headline.write_up import publish, write_up
 
-__all__ = ["Headline", "load_headline", "run_headline", "write_up"]
+__all__ = ["Headline", "load_headline", "publish", "run_headline", "write_up"]

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from aspk.energy import NOTHING, energy_unit
+from aspk.errors import StudyError
 from aspk.files import write_atomically
 from aspk.headline.figure import headline_figure
 from aspk.report.figures import png
 
 _Record = Mapping[str, Any]
+MARKS = ("<!-- headline: begin -->", "<!-- headline: end -->")
 _NAMED = {
     "reference": "reference (hand-made)",
     "largest": "largest",
@@ -33,6 +35,27 @@ def write_files(content: _Record, folder: Path) -> Path:
     write_atomically(folder / "headline.png", png(headline_figure(content)))
     write_atomically(folder / "headline.md", write_up(content))
     return folder / "headline.md"
+
+
+def publish(written: Path, folder: Path) -> None:
+    """Put a write-up between the two marks of ``folder/README.md``, its record and figure beside it.
+
+    Args:
+        written: what :func:`write_files` wrote.
+        folder: holds a ``README.md`` with the marks.
+
+    Raises:
+        StudyError: the file has no such marks.
+    """
+    page = folder / "README.md"
+    text = page.read_text(encoding="utf-8")
+    begin, end = text.find(MARKS[0]), text.find(MARKS[1])
+    if not 0 <= begin < end:
+        raise StudyError(f"{page}: expected the lines {MARKS[0]} and {MARKS[1]} around the write-up")
+    for name in ("headline.json", "headline.png"):
+        write_atomically(folder / name, (written.parent / name).read_bytes())
+    body = written.read_text(encoding="utf-8")
+    write_atomically(page, f"{text[: begin + len(MARKS[0])]}\n\n{body}\n{text[end:]}")
 
 
 def write_up(content: _Record) -> str:
