@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY := digits
 RUN := runs/digits
+HEADLINE := fashion_mnist
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint headline bench clean
 
 demo: .venv/.demo-installed
 	$(BIN)/aspk train $(STUDY) --check 32
@@ -26,6 +27,10 @@ lint: .venv/.test-installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Resumable: the same command goes on. HEADLINE_OPTIONS=--quick only shows that everything runs.
+headline: .venv/.demo-installed
+	$(BIN)/aspk headline $(HEADLINE) --device cpu $(HEADLINE_OPTIONS)
 
 bench: .venv/.test-installed
 	$(BIN)/python benchmarks/training.py --quick

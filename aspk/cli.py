@@ -19,6 +19,7 @@ from aspk.arguments import spec_of as _spec
 from aspk.arguments import study_arguments as _study_arguments
 from aspk.errors import AspkError, StudyError
 from aspk.files import safe_name
+from aspk.headline_commands import add_headline_command
 from aspk.live_commands import add_live_commands, evaluate_trial_command
 from aspk.search_commands import add_search_commands
 from aspk.training_commands import add_training_commands
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     energy.set_defaults(run=_energy, usage=energy.error)
 
     add_training_commands(commands, _again)
+    add_headline_command(commands, _again)
     add_live_commands(commands)
     add_search_commands(commands)
     return parser

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aspk import cost
 from aspk.config import SubnetConfig, check_network
-from aspk.data import DataSet, Split
+from aspk.data import DataSet, Split, network_input
 from aspk.energy import PAPER, EnergyModel, energy_mj
 from aspk.engines import Population, choose_engine
 from aspk.errors import DataError
@@ -86,13 +86,22 @@ class SupernetEvaluator:
         return [metrics for metrics in map(found.get, configs) if metrics is not None]
 
     def _measure(self, configs: Sequence[SubnetConfig]) -> dict[SubnetConfig, Metrics]:
-        if not configs:
-            return {}
+        """Of sequences, networks of different T see different frames: only those of one T run together."""
+        groups: dict[int, list[SubnetConfig]] = {}
+        for config in configs:
+            groups.setdefault(config.time_steps if self._calibration.dim() == 5 else 0, []).append(config)
+        found: dict[SubnetConfig, Metrics] = {}
+        for steps, group in groups.items():
+            found |= self._measure_together(group, steps)
+        return found
+
+    def _measure_together(self, configs: Sequence[SubnetConfig], steps: int) -> dict[SubnetConfig, Metrics]:
         population = Population(self.supernet, configs, self.engine, statistics=self.settings.statistics)
-        population.calibrate(self._calibration)
+        calibrated = self._longest if self.settings.statistics == "shared_time" else steps
+        population.calibrate(network_input(self._calibration, calibrated))
         hits = dict.fromkeys(configs, 0)
         for part in self._split.batches(self._batch_size(population, configs)):
-            for config, logits in population.run(part.images).items():
+            for config, logits in population.run(network_input(part.images, steps)).items():
                 hits[config] += int((logits.argmax(1) == part.labels).sum())
         return {
             config: metrics_of(
@@ -137,10 +146,16 @@ class SupernetEvaluator:
         if self.settings.statistics == "running":
             return self.supernet.extract(config)
         if self.settings.statistics == "own":
-            return calibrate(self.supernet.extract(config), self._calibration)
-        longest = int(max(self.supernet.space.network["time_steps"]))
-        statistics = self.supernet.calibrate(self._calibration, replace(config, time_steps=longest))
+            images = network_input(self._calibration, config.time_steps)
+            return calibrate(self.supernet.extract(config), images)
+        images = network_input(self._calibration, self._longest)
+        statistics = self.supernet.calibrate(images, replace(config, time_steps=self._longest))
         return self.supernet.extract(config, statistics)
+
+    @property
+    def _longest(self) -> int:
+        """The longest T of the space."""
+        return int(max(self.supernet.space.network["time_steps"]))
 
 
 @torch.no_grad()
@@ -159,7 +174,8 @@ def measure(
     counter, hits = Counter(shapes), 0
     for start in range(0, len(split), batch_size):
         chunk = slice(start, start + batch_size)
-        hits += int((network(split.images[chunk], counter).argmax(1) == split.labels[chunk]).sum())
+        images = network_input(split.images[chunk], network.config.time_steps)
+        hits += int((network(images, counter).argmax(1) == split.labels[chunk]).sum())
     return metrics_of(shapes, counter.counts(), hits / len(split), energy_model)
 
 

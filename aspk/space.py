@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
@@ -337,6 +337,24 @@ class SearchSpace:
             if kind.neuron and not kind.per_block
         }
         return replace(config, blocks=tuple(replace(item, **own) for item in config.blocks), **stem)
+
+    def fixed(self, names: Iterable[str]) -> SearchSpace:
+        """The part of the space in which some genes have the reference's value, in every block.
+
+        Raises:
+            GenotypeError: a name is no gene of the space.
+        """
+        fixed = dict.fromkeys(names)
+        genes = {**self.network, **self.block}
+        for name in fixed:
+            if name not in genes:
+                raise GenotypeError(f"space {self.name!r} has no gene {name!r}; it has {', '.join(genes)}")
+        own = self.to_json()["reference"]
+        network, block = (
+            {name: (own[name],) if name in fixed else choices for name, choices in table.items()}
+            for table in (self.network, self.block)
+        )
+        return replace(self, network=network, block=block)
 
     def to_json(self) -> dict[str, Any]:
         """The space as plain JSON values; :func:`aspk.space_file.space_from_dict` reads them."""

@@ -131,18 +131,34 @@ class StudySpec:
         return data | {name: dict(data[name]) for name in ("constraints", "sampler_options")}
 
 
-def load_study_file(source: str | Path) -> StudySpec:
+def load_study_file(source: str | Path, changes: Mapping[str, Any] | None = None) -> StudySpec:
     """Read a study from a TOML file or by the name of a shipped one.
+
+    Args:
+        source: a path, or a name such as ``digits``.
+        changes: plain values that replace those of the file, see :func:`changed`.
 
     Raises:
         StudyError: the file is missing or not valid; the message names file, key and value.
     """
     path, data = read_toml(source, folder="studies", kind="study", error=StudyError)
     try:
-        spec = study_from_dict({"name": path.stem, **data})
+        spec = study_from_dict(changed({"name": path.stem, **data}, changes or {}))
     except AspkError as error:
         raise StudyError(f"{path}: {error}") from None
     return _beside(spec, path.parent)
+
+
+def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with others in their place; of a table that both have, key by key.
+
+    A sampler is replaced as a whole: another one has other options.
+    """
+    values = dict(data)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(values.get(key), Mapping) and key != "sampler"
+        values[key] = {**values[key], **value} if both else value
+    return values
 
 
 def _beside(spec: StudySpec, folder: Path) -> StudySpec:

@@ -1,4 +1,4 @@
-"""The commands that train networks alone: ``aspk retrain`` and ``aspk rank``."""
+"""The commands around training: ``aspk retrain``, ``aspk check`` and ``aspk rank``."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def add_training_commands(
     retrain.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
     retrain.add_argument("--output", type=Path, help="where exports go (default: FOLDER/retrained)")
     retrain.set_defaults(run=lambda options: _retrain(options, again))
+
+    check = commands.add_parser(
+        "check", help="try a study out on generated images, and say what it will cost"
+    )
+    study_arguments(check, sampler=True, device=True)
+    check.add_argument(
+        "--batch", type=int, help="images of a training step (default: the recipe's, 2 on a CPU)"
+    )
+    check.set_defaults(run=_check)
 
     rank = commands.add_parser("rank", help="measure whether a supernet's ranking can be trusted")
     study_arguments(rank, sampler=False, device=True)
@@ -105,7 +114,36 @@ def _table(results: list[Retrained]) -> str:
         "inherited and predicted mJ: what the search measured with the supernet's weights; "
         "energies are estimates from operation counts"
     )
-    return f"{align(header, rows)}\n{note}"
+    seeds = "" if len({item.seed for item in results}) == 1 else f"\n\n{_means(results)}"
+    return f"{align(header, rows)}\n{note}{seeds}"
+
+
+def _means(results: list[Retrained]) -> str:
+    """Mean and standard deviation over the seeds of each network."""
+    from statistics import mean, stdev
+
+    from aspk.report.tables import align
+
+    rows = []
+    for name in dict.fromkeys(item.name for item in results):
+        own = [item for item in results if item.name == name]
+        cells = [name, str(len(own)), f"{own[0].inherited:.4f}"]
+        for key, form in (("search", ".4f"), ("test", ".4f"), ("energy_mj", ".3g"), ("strict_mj", ".3g")):
+            values = [getattr(item, key) for item in own]
+            cells.append(f"{mean(values):{form}} ± {stdev(values):{form.replace('3', '2')}}")
+        rows.append([*cells, f"{own[0].predicted_mj:.3g}"])
+    header = ["network", "seeds", "inherited", "search", "test", "mJ", "strict mJ", "predicted mJ"]
+    return align(header, rows)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from aspk.dry_run import dry_run, dry_run_text
+    from aspk.errors import TrainingError
+
+    if options.batch is not None and options.batch < 2:
+        raise TrainingError(f"--batch {options.batch}: expected at least 2, for batch normalisation")
+    print(dry_run_text(dry_run(spec_of(options), batch=options.batch, device=options.device)))
+    return 0
 
 
 def _rank(options: argparse.Namespace, again: Callable[[], str]) -> int:

@@ -70,12 +70,12 @@ class Setup:
 
 
 SETUPS = {  # calibration and images in about the proportion of a study (256 and 4,000)
-    "small": Setup(64, 1024, 50, (50, 200), 3),
-    "paper": Setup(8, 128, 8, (50, 200), 1),
+    "small": Setup(32, 512, 50, (50, 200), 2),
+    "paper": Setup(4, 64, 8, (50, 200), 1),
 }
 QUICK = {
-    "small": Setup(32, 256, 12, (50, 200), 2),
-    "paper": Setup(2, 16, 4, (50, 200), 1),
+    "small": Setup(16, 256, 10, (50, 200), 1),
+    "paper": Setup(1, 16, 3, (50, 200), 1),
 }
 
 

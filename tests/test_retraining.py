@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -50,6 +51,22 @@ def test_the_front_is_trained_and_exported(searched, tmp_path, capsys):
         evaluated = capsys.readouterr().out
         assert "(retrained from inherited weights): digits test accuracy" in evaluated
         assert f"{result['test']:.4f}" in evaluated
+
+
+def test_the_curve_on_search_is_kept_and_seeds_are_averaged(searched, tmp_path, capsys):
+    assert retrain(searched, "--trial", "1", "--seeds", "3") == 0
+    printed = capsys.readouterr().out
+    found = [
+        json.loads(file.read_text())["result"]
+        for file in (tmp_path / "run" / "retrained").rglob("result.json")
+    ]
+    for result in found:
+        assert [point["update"] for point in result["history"]] == [2, 4, 6, 8, 10, 12]
+        assert all(0 <= point["search"] <= 1 for point in result["history"])
+        assert result["processor_seconds"] > 0
+    tested = [result["test"] for result in found]
+    row = next(line for line in printed.splitlines() if line.startswith("trial-1 "))
+    assert f"{statistics.mean(tested):.4f} ± {statistics.stdev(tested):.4f}" in row
 
 
 def test_scratch_and_inherited_differ_and_say_so(searched, tmp_path):
@@ -104,6 +121,12 @@ def test_kill_9_and_the_same_command_again_gives_the_same_bits(searched, tmp_pat
     folders = sorted((tmp_path / "whole").iterdir())
     assert len(folders) == 2
     for folder in folders:
+        whole, killed = (
+            json.loads((place / folder.name / "result.json").read_text())["result"]
+            for place in (tmp_path / "whole", target)
+        )
+        assert whole["history"] == killed["history"]
+        assert whole["test"] == killed["test"]
         for name, tensor in load_exported(folder).state_dict().items():
             assert torch.equal(tensor, load_exported(target / folder.name).state_dict()[name]), name
     assert load_study_file(searched).retrain.updates == 12

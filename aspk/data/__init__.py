@@ -4,7 +4,8 @@ Weights and batch-normalisation statistics come from ``train``, a search looks a
 read once for each reported network.
 """
 
+from aspk.data.generated import generated_data
 from aspk.data.loading import load_data
-from aspk.data.splits import DataSet, Split, stratified_split
+from aspk.data.splits import DataSet, Split, network_input, stratified_split
 
-__all__ = ["DataSet", "Split", "load_data", "stratified_split"]
+__all__ = ["DataSet", "Split", "generated_data", "load_data", "network_input", "stratified_split"]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from aspk.data.cifar import cifar10, cifar100
 from aspk.data.digits import digits
+from aspk.data.event_frames import cifar10_dvs
 from aspk.data.fashion_mnist import fashion_mnist
 from aspk.data.image_folder import image_folder
 from aspk.data.sources import Images, Source
@@ -26,6 +27,7 @@ _SOURCES: dict[str, Callable[[DataSettings, bool], Source]] = {
     "cifar10": cifar10,
     "cifar100": cifar100,
     "image_folder": image_folder,
+    "cifar10_dvs": cifar10_dvs,
 }
 _Indices = npt.NDArray[np.int64]
 _Pixels = npt.NDArray[np.float32]
@@ -37,8 +39,8 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
     The splits are stratified by class, never overlap, and are always the same for the same settings.
 
     Args:
-        data: the settings, or a name alone: ``digits``, ``fashion_mnist``, ``cifar10``, ``cifar100`` or
-            ``image_folder``.
+        data: the settings, or a name alone: ``digits``, ``fashion_mnist``, ``cifar10``, ``cifar100``,
+            ``image_folder`` or ``cifar10_dvs``.
         download: whether files that are missing may be downloaded.
 
     Raises:
@@ -53,7 +55,8 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
         if not len(indices):
             raise DataError(f"{settings.name}: no image is left for {name}; its splits are too large")
     pixels = _pixels(source.train, train, settings.resize)
-    statistics = [(pixels[:, c].mean(), pixels[:, c].std()) for c in range(pixels.shape[1])]
+    channels = [pixels[..., channel, :, :] for channel in range(pixels.shape[-3])]
+    statistics = [(values.mean(), values.std()) for values in channels]
 
     def prepared(images: Images, indices: _Indices, pixels: _Pixels) -> Split:
         _standardise(pixels, statistics)
@@ -63,10 +66,9 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
     found, tested = _pixels(source.train, search, settings.resize), _pixels(held_out, test, settings.resize)
     if not pixels.shape[1:] == found.shape[1:] == tested.shape[1:]:
         raise DataError(f"{settings.name}: training and test images differ in size; set resize")
-    _, channels, height, width = pixels.shape
     return DataSet(
         settings.name,
-        (channels, height, width),
+        pixels.shape[-3:],
         source.classes,
         prepared(source.train, train, pixels),
         prepared(source.train, search, found),
@@ -94,20 +96,22 @@ def _split(source: Source, settings: DataSettings) -> tuple[_Indices, _Indices, 
 
 
 def _pixels(images: Images, indices: _Indices, size: int | None) -> _Pixels:
-    """Pixels of some images, [n, C, H, W], brought to ``size`` by ``size`` (bilinear, antialiased)."""
+    """Pixels of some images, [n, ..., C, H, W], brought to ``size`` by ``size`` (bilinear, antialiased)."""
     pixels = images.read(indices)
-    if size is None or pixels.shape[2:] == (size, size):
+    if size is None or pixels.shape[-2:] == (size, size):
         return pixels
-    resized = np.empty((*pixels.shape[:2], size, size), np.float32)
+    resized = np.empty((*pixels.shape[:-2], size, size), np.float32)
     for start in range(0, len(pixels), _CHUNK):
         chunk = torch.from_numpy(pixels[start : start + _CHUNK])
-        bigger = F.interpolate(chunk, (size, size), mode="bilinear", antialias=True)
-        resized[start : start + _CHUNK] = bigger.numpy()
+        frames = chunk.flatten(0, -4)  # of sequences, every frame by itself
+        bigger = F.interpolate(frames, (size, size), mode="bilinear", antialias=True)
+        resized[start : start + _CHUNK] = bigger.reshape(*chunk.shape[:-2], size, size).numpy()
     return resized
 
 
 def _standardise(pixels: _Pixels, statistics: list[tuple[np.float32, np.float32]]) -> None:
     """Subtract each channel's mean and divide by its deviation, in place."""
     for channel, (mean, deviation) in enumerate(statistics):
-        pixels[:, channel] -= mean
-        pixels[:, channel] /= deviation or np.float32(1)  # a channel that is the same everywhere
+        values = pixels[..., channel, :, :]
+        values -= mean
+        values /= deviation or np.float32(1)  # a channel that is the same everywhere

@@ -21,8 +21,8 @@ class Images:
 
     Attributes:
         labels: class of each image, [N].
-        read: the pixels of the images of some indices, [n, C, H, W], float32 between 0 and 1, in an array
-            that the caller may change.
+        read: the pixels of the images of some indices, [n, C, H, W], float32 between 0 and 1 (event counts
+            of sequences, [n, frames, C, H, W]), in an array that the caller may change.
     """
 
     labels: npt.NDArray[np.int64]

@@ -25,7 +25,8 @@ class Split:
     """Images and labels.
 
     Attributes:
-        images: [N, C, H, W], float32, standardised with each channel's mean and deviation in ``train``.
+        images: [N, C, H, W], or sequences [N, frames, C, H, W]; float32, standardised with each channel's
+            mean and deviation in ``train``.
         labels: [N], int64.
     """
 
@@ -44,6 +45,29 @@ class Split:
     def to(self, device: torch.device) -> Split:
         """The split on another device."""
         return Split(self.images.to(device), self.labels.to(device))
+
+
+def network_input(images: Tensor, time_steps: int) -> Tensor:
+    """Images as a network of ``time_steps`` steps takes them.
+
+    Args:
+        images: static ones [B, C, H, W], or sequences [B, frames, C, H, W].
+        time_steps: the network's T.
+
+    Returns:
+        Static images as they are; of sequences the first T frames, time first: [T, B, C, H, W].
+
+    Raises:
+        DataError: a sequence has fewer frames than the network has steps.
+    """
+    if images.dim() == 4:
+        return images
+    if images.shape[1] < time_steps:
+        raise DataError(
+            f"sequences of {images.shape[1]} frames for a network of {time_steps} steps: integrate the "
+            "events into more frames, or take a search space with fewer time_steps"
+        )
+    return images[:, :time_steps].transpose(0, 1)
 
 
 @dataclass(frozen=True)

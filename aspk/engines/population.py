@@ -150,10 +150,10 @@ class Population:
         x: State = engine.products(self._layer(config, "stem.0"), images, steps)
         spikes = self._fire(node, self._layer(config, "stem.0"), x, neurons)
         if self._counting:
-            pixels = pixel_counts(images, steps)
-            trail = self._record(
-                node, "stem.0", pixels.sums, self._events(spikes).sums, exact=pixels.windowed
-            )
+            zeros = torch.zeros(2, steps, dtype=torch.float64, device=images.device)
+            pixels = self._pixels.setdefault(steps, Counts(zeros[0], zeros[1]))
+            trail = self._record(node, "stem.0", zeros[0], self._events(spikes).sums)
+            trail[0].inputs, trail[0].exact = pixels.sums, pixels.windowed  # that run() adds up
         pooled = cost.pooled_stages(self._supernet.space.settings)
         for index, name in enumerate(("stem.1", "stem.2", "stem.3", "position")):
             x = engine.pool(spikes) if index in pooled else spikes
@@ -240,7 +240,9 @@ class Population:
             return
         self._sums[config] = self._engine.token_sums(x)
         if self._counting:
-            self._trails[config] = trail + self._record(node, "head", self._events(x).sums, None)
+            self._trails[config] = trail + self._record(
+                (*node, config.time_steps), "head", self._events(x).sums, None
+            )
 
     def _logits(self, config: SubnetConfig, sums: Tensor) -> Tensor:
         steps, head = config.time_steps, self._supernet.network.head

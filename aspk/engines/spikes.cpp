@@ -168,8 +168,8 @@ inline int32_t list_bits(uint64_t bits, int32_t base, const uint8_t* x, int64_t 
 template <typename T>
 __attribute__((noinline)) void find_events(const Map& map, const uint64_t* spikes, int64_t stride, const uint8_t* residual, Events<T>& events) {
     events.starts.resize(map.rows() + 1);
-    events.channels.resize(map.rows() * map.channels + kSlack);
-    if (residual) events.values.resize(map.rows() * map.channels + kSlack);
+    events.channels.resize(map.rows() * (map.channels + 4) + kSlack);
+    if (residual) events.values.resize(map.rows() * (map.channels + 4) + kSlack);
     events.word_starts.resize(map.rows() * map.words() + 1);
     int32_t count = 0;
     for (int64_t row = 0, column = 0; row < map.rows(); ++row, column = column + 1 == map.width ? 0 : column + 1) {
@@ -181,6 +181,11 @@ __attribute__((noinline)) void find_events(const Map& map, const uint64_t* spike
             const uint64_t bits = residual ? nonzero(x, length) : part_word(spikes + row * stride, 0, map.channels, first);
             const int32_t base = static_cast<int32_t>(column * map.channels + first);
             if (bits) count += list_bits(bits, base, x, length, &events.channels[count], events.values.data() + count);
+            // Filled up with events of value 0: how often four are added is easier to foresee.
+            for (; residual && map.channels <= kWord && count % 4; ++count) {
+                events.channels[count] = base;
+                events.values[count] = 0;
+            }
         }
     }
     events.starts[map.rows()] = count;
@@ -260,6 +265,9 @@ template <typename T, int V, bool kValued> struct EventInput {
     void add_run(int32_t from, int32_t to, const T* origin, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
         const int32_t* channels = events.channels.data();
         int32_t e = from;
+        for (; kValued && e + 3 < to; e += 4)
+            for (int i = 0; i < 4; ++i)
+                add_row(origin + channels[e + i] * int64_t{V * kLanes<T>}, e + i, i % 2 ? odd : even);
         for (; e + 1 < to; e += 2) {
             add_row(origin + channels[e] * int64_t{V * kLanes<T>}, e, even);
             add_row(origin + channels[e + 1] * int64_t{V * kLanes<T>}, e + 1, odd);
@@ -560,8 +568,9 @@ void attend_word(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t s
     for (int64_t step = 0; step < map.steps; ++step) {
         const uint64_t* rows = q_k_v + step * tokens * stride;
         uint64_t* out = spikes + step * tokens;
-        scratch.products.assign(channels * kWidth, T(0));
-        int64_t queries[kWord] = {}, keys[kWord] = {}, values = 0;
+        // Behind the products of the channels a row of zeros, which the queries are filled up with.
+        scratch.products.assign((channels + 1) * kWidth, T(0));
+        int64_t queries[kWord + 1] = {}, keys[kWord] = {}, values = 0;
         for (int64_t token = 0; token < tokens; ++token) {
             const uint64_t value = part_word(rows + token * stride, 2 * channels, channels, 0);
             values += __builtin_popcountll(value);
@@ -573,11 +582,12 @@ void attend_word(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t s
         }
         for (int64_t token = 0; token < tokens; ++token) {
             Vector<T> y[V] = {};
-            for (uint64_t q = part_word(rows + token * stride, 0, channels, 0); q; q &= q - 1) {
-                const int c = __builtin_ctzll(q);
-                ++queries[c];
-                for (int j = 0; j < V; ++j) y[j] += load(&scratch.products[c * kWidth + j * L]);
-            }
+            for (uint64_t q = part_word(rows + token * stride, 0, channels, 0); q;)
+                for (int i = 0; i < 4; ++i, q &= q - 1) {  // four at a time: how often is easier to foresee
+                    const int64_t c = q ? __builtin_ctzll(q) : channels;
+                    ++queries[c];
+                    for (int j = 0; j < V; ++j) y[j] += load(&scratch.products[c * kWidth + j * L]);
+                }
             uint64_t fired = 0;
             for (int j = 0; j < V; ++j) {
                 T* membranes = &scratch.membranes[token * kWidth + j * L];
@@ -688,17 +698,24 @@ void count(const Map& map, const uint64_t* spikes, int64_t stride, int64_t* coun
 // 3x3 pooling with stride 2 and padding 1: a pixel fires if one of its window does. counts: of the pooled spikes.
 void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int64_t* counts) {
     const Map to{map.steps, (map.height + 1) / 2, (map.width + 1) / 2, map.channels};
-    const int64_t words = map.words();
-    for (int64_t step = 0; step < map.steps; ++step)
-        for (int64_t y = 0; y < to.height; ++y)
+    const int64_t words = map.words(), line = to.width * words;
+    std::vector<uint64_t> across(map.height * line);  // of a step, pooled along the rows
+    for (int64_t step = 0; step < map.steps; ++step) {
+        for (int64_t i = 0; i < map.height; ++i)
             for (int64_t x = 0; x < to.width; ++x) {
-                uint64_t* out = pooled + ((step * to.height + y) * to.width + x) * words;
-                std::fill(out, out + words, 0);
-                for (int64_t i = std::max<int64_t>(2 * y - 1, 0); i <= std::min(2 * y + 1, map.height - 1); ++i)
-                    for (int64_t j = std::max<int64_t>(2 * x - 1, 0); j <= std::min(2 * x + 1, map.width - 1); ++j)
-                        for (int64_t w = 0; w < words; ++w)
-                            out[w] |= spikes[((step * map.height + i) * map.width + j) * words + w];
+                const uint64_t* row = spikes + (step * map.height + i) * map.width * words;
+                const int64_t left = std::max<int64_t>(2 * x - 1, 0), right = std::min(2 * x + 1, map.width - 1);
+                for (int64_t w = 0; w < words; ++w)
+                    across[i * line + x * words + w] =
+                        row[left * words + w] | row[2 * x * words + w] | row[right * words + w];
             }
+        for (int64_t y = 0; y < to.height; ++y) {
+            const int64_t above = std::max<int64_t>(2 * y - 1, 0), below = std::min(2 * y + 1, map.height - 1);
+            uint64_t* out = pooled + (step * to.height + y) * line;
+            for (int64_t i = 0; i < line; ++i)
+                out[i] = across[above * line + i] | across[2 * y * line + i] | across[below * line + i];
+        }
+    }
     count(to, pooled, words, counts);
 }
 

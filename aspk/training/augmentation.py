@@ -19,20 +19,21 @@ def augment(
     """Images and the class shares of their labels, changed as the recipe says.
 
     Args:
-        images: standardised, [B, C, H, W].
+        images: standardised, [B, C, H, W] or sequences [B, frames, C, H, W].
         labels: [B].
         recipe: says what to do.
         data: knows the standardisation; RandAugment works on pixels between 0 and 1.
         seed: of all draws; the same seed changes the same images alike.
 
     Returns:
-        Images [B, C, H, W], and shares [B, classes] that sum to 1 for each image.
+        Images of the same shape, and shares [B, classes] that sum to 1 for each image.
 
     Raises:
         TrainingError: torchvision does not import, or the data set does not say how it was standardised.
     """
     try:
-        from torchvision.transforms import v2  # noqa: PLC0415  # heavy, and not in every recipe
+        from torchvision import tv_tensors  # noqa: PLC0415  # heavy, and not in every recipe
+        from torchvision.transforms import v2  # noqa: PLC0415
     except (ImportError, RuntimeError) as error:
         raise TrainingError(f"augment, erase and mixup need torchvision: {error}") from None
     shares = F.one_hot(labels, data.classes).to(images.dtype)
@@ -40,6 +41,10 @@ def augment(
     with torch.random.fork_rng(devices=devices):  # torchvision draws from the global generator
         torch.manual_seed(seed)
         if recipe.augment:
+            if data.shape[0] not in (1, 3):
+                raise TrainingError(
+                    f"augment: RandAugment takes grey or colour images, not {data.shape[0]} channels"
+                )
             mean, std = _standardisation(data, images)
             pixels = (images * std + mean).clamp(0, 1)
             change = v2.RandAugment(magnitude=recipe.augment)
@@ -49,7 +54,9 @@ def augment(
             erase = v2.RandomErasing(recipe.erase)
             images = torch.stack([erase(image) for image in images])
         if recipe.mixup:
-            images, shares = v2.MixUp(alpha=recipe.mixup, num_classes=data.classes)(images, labels)
+            batch = tv_tensors.Video(images) if images.dim() == 5 else images  # or it refuses sequences
+            mixed, shares = v2.MixUp(alpha=recipe.mixup, num_classes=data.classes)(batch, labels)
+            images = mixed.as_subclass(Tensor)
     return images, shares
 
 

@@ -32,7 +32,7 @@ class Batch:
     """Images of one update.
 
     Attributes:
-        images: [B, C, H, W], augmented if the recipe says so.
+        images: as in the data set, augmented if the recipe says so.
         targets: labels [B], or class shares [B, classes] after augmentation.
         plain: the images as they are.
     """
@@ -62,6 +62,7 @@ class Run(abc.ABC):
         self._shown: dict[str, str] = {}
         self._named: tuple[str, ...] = ()
         self._losses: list[float] = []  # means over tenths of the run
+        self._history: list[dict[str, float]] = []  # accuracies at each checkpoint
         self._seen, self._started = 0, time.perf_counter()
 
     @abc.abstractmethod
@@ -117,6 +118,10 @@ class Run(abc.ABC):
         """Mean training loss of each tenth of the run so far: whether it has come to rest."""
         return [round(loss, 6) for loss in self._losses]
 
+    def history(self) -> list[dict[str, float]]:
+        """What was measured at each checkpoint so far: ``update``, and accuracies by name."""
+        return [dict(point) for point in self._history]
+
     def autocast(self) -> torch.autocast:
         """bfloat16 for convolutions and linear layers, if the recipe wants it."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.amp)
@@ -154,6 +159,7 @@ class Run(abc.ABC):
     def monitor(self) -> None:
         """Measure, and name the neuron sites that never or always fire when they become others."""
         accuracies, rates = self.measure()
+        self._history.append({"update": self.update, **accuracies})
         self._shown = {name: f"{accuracy:.3f}" for name, accuracy in accuracies.items()}
         named = tuple(
             f"{site} {'never' if not rate else 'always'} fires"
@@ -189,6 +195,7 @@ class Run(abc.ABC):
             "optimizer": self.optimizer.state_dict(),
             "shown": dict(self._shown),
             "losses": list(self._losses),
+            "history": self.history(),
         }
 
     def resume(self, path: Path) -> None:
@@ -220,6 +227,7 @@ class Run(abc.ABC):
             self.model.load_state_dict(state["weights"])
             self.optimizer.load_state_dict(state["optimizer"])
             self._shown, self._losses = dict(state["shown"]), list(state["losses"])
+            self._history = [dict(point) for point in state["history"]]
             self.update = int(state["update"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"{path}: damaged: {error}") from None

@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aspk.config import NetworkSettings, SubnetConfig
-from aspk.data import DataSet
+from aspk.data import DataSet, network_input
 from aspk.settings import Recipe
 from aspk.supernet import Spikformer, calibrate
 from aspk.supernet.random_weights import firing_rates
 from aspk.supernet.spikformer import initialise
 from aspk.training.loop import MONITOR_IMAGES, Batch, Run, train
+
+_MONITORED = 500  # images of search at each checkpoint: a standard error of about two points
 
 
 def train_network(
@@ -58,7 +60,7 @@ def train_network(
     run = NetworkRun(config, settings, data, recipe, seed, start)
     if not train(run, state_file, description=description, progress=progress):
         return None
-    calibrate(run.model, data.train.images[:calibration_images])
+    calibrate(run.model, run.input(data.train.images[:calibration_images]))
     return run
 
 
@@ -90,15 +92,23 @@ class NetworkRun(Run):
     def backward(self, batch: Batch, rng: np.random.Generator, share: float) -> float:
         """See :class:`Run`."""
         with self.autocast():
-            logits = self.model(batch.images)
+            logits = self.model(self.input(batch.images))
             loss = F.cross_entropy(logits, batch.targets, label_smoothing=self.recipe.label_smoothing)
         (share * loss).backward()  # type: ignore[no-untyped-call]  # torch
         return loss.item()
 
+    def input(self, images: Tensor) -> Tensor:
+        """Images as the network takes them."""
+        return network_input(images, self.model.config.time_steps)
+
     @torch.no_grad()
     def measure(self) -> tuple[dict[str, float], dict[str, float]]:
         """Accuracy of a calibrated copy on a fixed slice of ``search``, and its firing rates."""
-        images, labels = self.data.search.images[:MONITOR_IMAGES], self.data.search.labels[:MONITOR_IMAGES]
-        network = calibrate(deepcopy(self.model), self.data.train.images[:MONITOR_IMAGES])
-        hits = network(images).argmax(1) == labels
-        return {"search": hits.float().mean().item()}, firing_rates(network, images)
+        calibration = self.input(self.data.train.images[:MONITOR_IMAGES])
+        network, search = calibrate(deepcopy(self.model), calibration), self.data.search
+        hits = 0
+        for start in range(0, min(_MONITORED, len(search)), MONITOR_IMAGES):
+            chunk = slice(start, min(start + MONITOR_IMAGES, _MONITORED))
+            hits += int((network(self.input(search.images[chunk])).argmax(1) == search.labels[chunk]).sum())
+        rates = firing_rates(network, self.input(search.images[:MONITOR_IMAGES]))
+        return {"search": hits / min(_MONITORED, len(search))}, rates

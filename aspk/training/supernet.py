@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aspk.checkpoint import save_supernet
 from aspk.config import SubnetConfig
-from aspk.data import DataSet
+from aspk.data import DataSet, network_input
 from aspk.settings import Recipe
 from aspk.space import SearchSpace
 from aspk.supernet import Supernet
@@ -97,6 +97,10 @@ class SupernetRun(Run):
         (share * loss).backward()  # type: ignore[no-untyped-call]  # torch
         return loss.item()
 
+    def _logits(self, images: Tensor, config: SubnetConfig, *, per_step: bool = False) -> Tensor:
+        logits: Tensor = self.model(network_input(images, config.time_steps), config, per_step=per_step)
+        return logits
+
     # ------------------------------------------------------------------ a single path
 
     def _path(self, rng: np.random.Generator) -> SubnetConfig:
@@ -114,10 +118,12 @@ class SupernetRun(Run):
     def _single(self, batch: Batch, config: SubnetConfig) -> Tensor:
         smoothing = self.recipe.label_smoothing
         if not self.recipe.prefix_loss:
-            return F.cross_entropy(self.model(batch.images, config), batch.targets, label_smoothing=smoothing)
+            return F.cross_entropy(
+                self._logits(batch.images, config), batch.targets, label_smoothing=smoothing
+            )
         steps = [int(choice) for choice in self.space.network["time_steps"]]
         config = replace(config, time_steps=max(steps))
-        totals = self.model(batch.images, config, per_step=True).cumsum(0)  # [T, B, classes]
+        totals = self._logits(batch.images, config, per_step=True).cumsum(0)  # [T, B, classes]
         means = torch.cat([totals[step - 1] / step for step in steps])  # [len(steps) * B, classes]
         targets = batch.targets.repeat(len(steps), *[1] * (batch.targets.dim() - 1))
         return F.cross_entropy(means, targets, label_smoothing=smoothing)
@@ -128,13 +134,13 @@ class SupernetRun(Run):
         """Gradients are added network by network, so that memory holds one at a time."""
         students = [self.space.smallest, *(self._random(rng) for _ in range(self.recipe.random_paths))]
         with self.autocast():
-            logits = self.model(batch.images, self.space.largest)
+            logits = self._logits(batch.images, self.space.largest)
             loss = F.cross_entropy(logits, batch.targets, label_smoothing=self.recipe.label_smoothing)
         (share * loss).backward()  # type: ignore[no-untyped-call]  # torch
         teacher = self._teacher(batch, logits.detach())
         for config in students:
             with self.autocast():
-                prediction = F.log_softmax(self.model(batch.plain, config).float(), dim=1)
+                prediction = F.log_softmax(self._logits(batch.plain, config).float(), dim=1)
                 divergence = F.kl_div(prediction, teacher, reduction="batchmean")
             (share * divergence).backward()  # type: ignore[no-untyped-call]  # torch
         return loss.item()
@@ -144,7 +150,7 @@ class SupernetRun(Run):
         """The largest network's prediction of the plain images, [B, classes]."""
         if self.recipe.augmented:
             with self.autocast():
-                logits = self.model(batch.plain, self.space.largest)
+                logits = self._logits(batch.plain, self.space.largest)
         return logits.float().softmax(dim=1)
 
     # ------------------------------------------------------------------ what the user sees
@@ -157,9 +163,12 @@ class SupernetRun(Run):
         accuracies = {}
         self.model.eval()
         for name, config in (("largest", self.space.largest), ("smallest", self.space.smallest)):
-            statistics = self.model.calibrate(calibration, config)
-            hits = self.model(images, config, statistics=statistics).argmax(1) == labels
+            steps = config.time_steps
+            statistics = self.model.calibrate(network_input(calibration, steps), config)
+            logits = self.model(network_input(images, steps), config, statistics=statistics)
+            hits = logits.argmax(1) == labels
             accuracies[name] = hits.float().mean().item()
         reference = self.space.reference
-        network = self.model.extract(reference, self.model.calibrate(calibration, reference))
-        return accuracies, firing_rates(network, images)
+        statistics = self.model.calibrate(network_input(calibration, reference.time_steps), reference)
+        network = self.model.extract(reference, statistics)
+        return accuracies, firing_rates(network, network_input(images, reference.time_steps))

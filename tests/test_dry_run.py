@@ -1,0 +1,106 @@
+"""aspk check: a study tried out on generated images, and what it is expected to cost."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from aspk import cost
+from aspk.cli import main
+from aspk.data import generated_data, load_data
+from aspk.data.fashion_mnist import ORIGIN
+from aspk.data.generated import KINDS
+from aspk.dry_run import dry_run, dry_run_text, expected_work
+from aspk.settings import DataSettings
+from aspk.space_file import load_space
+from aspk.study_file import load_study_file
+
+
+def check(study, *arguments):
+    return main(["check", str(study), "--device", "cpu", *arguments])
+
+
+def test_what_is_printed_is_what_was_seen(capsys):
+    seen = dry_run(load_study_file("digits"), device="cpu")
+    assert check("digits") == 0
+    printed = capsys.readouterr().out
+    first = dry_run_text(seen).splitlines()[0]
+    assert first in printed
+    assert "51,200 images" in printed  # 800 updates of 64
+    assert len(seen.losses) == 2
+    assert all(np.isfinite(seen.losses))
+    assert seen.metrics.operations > 0
+    assert seen.parameters == sum(p.numel() for p in _supernet("tiny", (1, 8, 8)).parameters())
+    assert seen.state_bytes == 16 * seen.parameters
+
+
+def _supernet(space, shape):
+    from aspk.supernet import Supernet
+
+    return Supernet(load_space(space), shape=shape, classes=10)
+
+
+def test_activations_grow_with_the_network_and_not_with_the_batch():
+    spec = load_study_file("digits")
+    small, large = (dry_run(spec, batch=batch, device="cpu").activation_bytes for batch in (2, 8))
+    assert small == pytest.approx(large, rel=0.05)
+    config = load_space("tiny").largest
+    shapes = cost.layer_shapes(config, load_space("tiny").settings, (1, 8, 8), 10)
+    spikes = 4 * sum(shape.output_size * shape.repeats for shape in shapes)  # float32 each, at least once
+    assert spikes < large < 10 * spikes
+
+
+def test_the_expected_work_of_a_space_with_one_network():
+    """Where every network is the reference, all expectations are multiples of its operations."""
+    spec = load_study_file("digits")
+    space = load_space("tiny")
+    genes = [*space.network, *space.block]
+    only = space.fixed(genes)
+    operations = cost.operations(cost.layer_shapes(space.reference, space.settings, (1, 8, 8), 10))
+    spec = dataclasses.replace(
+        spec,
+        evaluations=7,
+        train=dataclasses.replace(spec.train, updates=10, batch_size=4),
+        retrain=dataclasses.replace(spec.retrain, updates=5, batch_size=8),
+        evaluation=dataclasses.replace(spec.evaluation, images=100, calibration_images=20),
+    )
+    train, search, alone = expected_work(spec, only, (1, 8, 8), 10, images=1797)
+    assert (train.images, search.images, alone.images) == (40, 7 * 120, 40)
+    assert train.operations == pytest.approx(3 * 40 * operations)
+    assert search.operations == pytest.approx(7 * 120 * operations)
+    assert alone.operations == pytest.approx(3 * 40 * operations)
+    sandwich = dataclasses.replace(spec, train=dataclasses.replace(spec.train, paths="sandwich"))
+    four = expected_work(sandwich, only, (1, 8, 8), 10, images=1797)[0]
+    assert (four.images, four.operations) == (160, pytest.approx(4 * train.operations))
+
+
+@pytest.mark.parametrize("name", ["digits", pytest.param("fashion_mnist", marks=pytest.mark.dataset)])
+def test_generated_images_have_the_shape_of_the_real_ones(name):
+    if name == "fashion_mnist" and not any(folder.is_dir() for folder in ORIGIN.installed):
+        pytest.skip("needs Debian's dataset-fashion-mnist")
+    real = load_data(name)
+    made = generated_data(DataSettings(name=name), 4, frames=3)
+    assert (made.shape, made.classes) == (real.shape, real.classes)
+    assert made.train.images.shape[1:] == real.train.images.shape[1:]
+    assert KINDS[name].images == sum(map(len, (real.train, real.search, real.test)))
+    assert torch.equal(made.train.images, generated_data(DataSettings(name=name), 4, frames=3).train.images)
+
+
+@pytest.mark.parametrize("study", ["fashion_mnist", "cifar10", "cifar100", "cifar10_dvs"])
+def test_shipped_studies_need_no_files_to_be_tried_out(study, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert check(study) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{study}: space ")
+    assert "training, without the data" in printed
+
+
+def test_mistakes_stop_it(study_file, capsys):
+    assert check(study_file, "--batch", "1") == 1
+    assert "--batch 1: expected at least 2" in capsys.readouterr().err
+    study_file.write_text(study_file.read_text().replace('space = "tiny"', 'space = "huge"'))
+    assert check(study_file) == 1
+    assert "no search space 'huge'" in capsys.readouterr().err

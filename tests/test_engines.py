@@ -1,0 +1,314 @@
+"""Engines against the plain network, against each other, and against themselves one network at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import subprocess
+import sys
+from collections import Counter as Tally
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from spaces import SWITCHES
+from spikingjelly.activation_based import neuron
+from torch import nn
+
+from aspk.data import Split
+from aspk.engines import CompiledEngine, NativeEngine, Population, TorchEngine, choose_engine
+from aspk.engines.base import windows
+from aspk.engines.packing import by_patterns, packed
+from aspk.errors import EngineError
+from aspk.settings import EngineSettings
+from aspk.space_file import load_space
+from aspk.supernet import Supernet, calibrate, spikformer
+from aspk.supernet.counting import Counter
+
+SHAPES = {
+    "tiny": (1, 8, 8),
+    "fashion_small": (1, 28, 28),
+    "auto_spikformer": (3, 16, 16),
+    "switches": (1, 8, 8),
+}
+SPACES = {name: SWITCHES if name == "switches" else load_space(name) for name in SHAPES}
+ENGINES = {"native": NativeEngine, "torch": TorchEngine}
+
+
+def make(name, *, seed=0, count=6, dtype=torch.float64, images=5):
+    """A supernet of random weights, some of its networks, calibration images and images."""
+    space, shape = SPACES[name], SHAPES[name]
+    supernet = Supernet(space, shape=shape, classes=4, seed=seed).to(dtype).eval()
+    generator = torch.Generator().manual_seed(seed)
+    calibration, x = (torch.rand(n, *shape, dtype=dtype, generator=generator) for n in (7, images))
+    rng = np.random.default_rng(seed)
+    rows = space.sample_choices(count - 1, rng)
+    relatives = np.where(rng.random(rows[:1].shape) < 0.8, rows[:1], space.sample_choices(1, rng))
+    configs = [space.decode(row) for row in np.concatenate([rows, relatives])]
+    return supernet, list(dict.fromkeys(configs)), calibration, x
+
+
+def evaluated(supernet, configs, engine, calibration, x, **options):
+    population = Population(supernet, configs, engine, **options)
+    population.calibrate(calibration)
+    return population, population.run(x)
+
+
+def same_counts(ours, plain):
+    assert [layer.name for layer in ours] == [layer.name for layer in plain]
+    for a, b in zip(ours, plain, strict=True):
+        assert a.input_sums == pytest.approx(b.input_sums, rel=1e-9), a.name
+        assert a.output_sums == pytest.approx(b.output_sums, rel=1e-12), a.name
+        assert a.exact_operations == pytest.approx(b.exact_operations, rel=1e-9), a.name
+        assert a.output_spikes == pytest.approx(b.output_spikes, rel=1e-12), a.name
+
+
+# ---------------------------------------------------------------------- against the plain network
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", SPACES)
+def test_logits_and_counts_are_those_of_the_plain_network(name, engine):
+    count = 3 if name == "auto_spikformer" else 6
+    supernet, configs, calibration, x = make(name, seed=1, count=count)
+    population, logits = evaluated(supernet, configs, ENGINES[engine](dtype=torch.float64), calibration, x)
+    for config in configs:
+        network = calibrate(supernet.extract(config), calibration)
+        counter = Counter(population.shapes(config))
+        with torch.no_grad():
+            expected = network(x, counter)
+        torch.testing.assert_close(logits[config], expected, rtol=1e-9, atol=1e-12)
+        same_counts(population.counts(config), counter.counts())
+        assert all(layer.output_spikes > 0 for layer in counter.counts() if layer.name.startswith("stem"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@given(seed=st.integers(0, 10_000))
+def test_random_populations_give_the_plain_networks_spikes(engine, seed):
+    supernet, configs, calibration, x = make("switches", seed=seed, count=3, images=3)
+    population, logits = evaluated(supernet, configs, ENGINES[engine](dtype=torch.float64), calibration, x)
+    for config in configs:
+        counter = Counter(population.shapes(config))
+        with torch.no_grad():
+            expected = calibrate(supernet.extract(config), calibration)(x, counter)
+        torch.testing.assert_close(logits[config], expected, rtol=1e-9, atol=1e-12)
+        same_counts(population.counts(config), counter.counts())
+
+
+def spikingjelly_lif(x, *, tau, v_threshold, reset, decay_input):
+    node = neuron.LIFNode(
+        tau=tau,
+        v_threshold=v_threshold,
+        v_reset=0.0 if reset == "hard" else None,
+        decay_input=decay_input,
+        step_mode="m",
+    )
+    return node(x)
+
+
+def spikingjelly_normalised_lif(y, norm, *, repeat=None, **neurons):
+    axes = -4 if isinstance(norm, nn.BatchNorm2d) else -2
+    x = norm(y.flatten(0, axes)).reshape(y.shape)
+    return spikingjelly_lif(x if repeat is None else x.expand(repeat, *x.shape), **neurons)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["tiny", "fashion_small", "switches"])
+def test_spikes_are_those_of_spikingjellys_neurons(name, engine, monkeypatch):
+    supernet, configs, calibration, x = make(name, seed=2)
+    population, logits = evaluated(supernet, configs, ENGINES[engine](dtype=torch.float64), calibration, x)
+    monkeypatch.setattr(spikformer, "lif", spikingjelly_lif)
+    monkeypatch.setattr(spikformer, "normalised_lif", spikingjelly_normalised_lif)
+    for config in configs:
+        counter = Counter(population.shapes(config))
+        with torch.no_grad():
+            expected = calibrate(supernet.extract(config), calibration)(x, counter)
+        assert torch.equal(logits[config].argmax(1), expected.argmax(1))
+        same_counts(population.counts(config), counter.counts())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_few_predictions_differ_in_single_precision(engine, capsys):
+    """A borderline spike moves now and then; the issue allows 0.1 % of the predictions."""
+    supernet, configs, calibration, x = make("fashion_small", seed=3, count=8, images=400)
+    supernet.float()
+    single = {"calibration": calibration.float(), "x": x.float()}
+    _, logits = evaluated(supernet, configs, ENGINES[engine](), **single)
+    different = 0
+    for config in configs:
+        network = calibrate(supernet.extract(config), single["calibration"])
+        with torch.no_grad():
+            different += int((network(single["x"]).argmax(1) != logits[config].argmax(1)).sum())
+    total = len(configs) * len(x)
+    with capsys.disabled():
+        print(f" {engine}: {different} of {total} predictions differ ", end="")
+    assert different <= total * 1e-3
+
+
+# ---------------------------------------------------------------------- together and alone
+
+
+@pytest.mark.parametrize("statistics", ["own", "shared_time", "running"])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", SPACES)
+def test_together_is_to_the_bit_each_one_alone(name, engine, statistics):
+    count = 4 if name == "auto_spikformer" else 12
+    supernet, configs, calibration, x = make(name, seed=4, count=count, dtype=torch.float32)
+    runner = ENGINES[engine]()
+    population, logits = evaluated(supernet, configs, runner, calibration, x, statistics=statistics)
+    for config in configs:
+        own, alone = evaluated(supernet, [config], runner, calibration, x, statistics=statistics)
+        assert torch.equal(logits[config], alone[config])
+        assert own.counts(config) == population.counts(config)
+
+
+def test_wider_networks_beside_it_change_no_bit_of_a_narrow_one():
+    """The hidden layer is computed once, for the widest: heads, widths and depths that differ in it alone."""
+    supernet, configs, calibration, x = make("tiny", seed=5, dtype=torch.float32)
+    first = max(configs, key=lambda config: config.depth)
+    block = first.blocks[0]
+    family = [
+        dataclasses.replace(first, blocks=(dataclasses.replace(block, mlp_ratio=ratio), *first.blocks[1:]))
+        for ratio in (1, 1.5, 2)
+    ]
+    _, together = evaluated(supernet, family, NativeEngine(), calibration, x)
+    for config in family:
+        _, alone = evaluated(supernet, [config], NativeEngine(), calibration, x)
+        assert torch.equal(together[config], alone[config])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_counts_add_up_over_batches(engine):
+    supernet, configs, calibration, x = make("tiny", seed=6, images=9)
+    whole, _ = evaluated(supernet, configs, ENGINES[engine](dtype=torch.float64), calibration, x)
+    parts = Population(supernet, configs, ENGINES[engine](dtype=torch.float64))
+    parts.calibrate(calibration)
+    for part in x.split(4):
+        parts.run(part)
+    for config in configs:
+        same_counts(parts.counts(config), whole.counts(config))
+
+
+def test_a_batch_larger_than_the_first_is_refused():
+    supernet, configs, calibration, x = make("tiny", seed=6, images=9)
+    population, _ = evaluated(supernet, configs, NativeEngine(dtype=torch.float64), calibration, x[:4])
+    with pytest.raises(EngineError, match="9 images at once"):
+        population.run(x)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sequences_are_run_step_by_step(engine):
+    supernet, configs, _, _ = make("tiny", seed=7)
+    config = dataclasses.replace(configs[0], time_steps=3)
+    generator = torch.Generator().manual_seed(1)
+    calibration, x = (torch.rand(3, n, 1, 8, 8, dtype=torch.float64, generator=generator) for n in (6, 4))
+    population, logits = evaluated(supernet, [config], ENGINES[engine](dtype=torch.float64), calibration, x)
+    counter = Counter(population.shapes(config))
+    with torch.no_grad():
+        expected = calibrate(supernet.extract(config), calibration)(x, counter)
+    torch.testing.assert_close(logits[config], expected, rtol=1e-9, atol=1e-12)
+    same_counts(population.counts(config), counter.counts())
+
+
+def test_threads_change_nothing():
+    supernet, configs, calibration, x = make("tiny", seed=8, dtype=torch.float32, images=40)
+    _, one = evaluated(supernet, configs, NativeEngine(threads=1), calibration, x)
+    _, three = evaluated(supernet, configs, NativeEngine(threads=3), calibration, x)
+    assert all(torch.equal(one[config], three[config]) for config in configs)
+
+
+def test_shared_things_are_computed_once(monkeypatch):
+    """One stem for networks that differ behind it, one block for networks that differ in the next."""
+    supernet, configs, _, x = make("tiny", seed=9)
+    first = max(configs, key=lambda config: config.depth)
+    last = first.blocks[-1]
+    family = [
+        dataclasses.replace(first, blocks=(*first.blocks[:-1], dataclasses.replace(last, v_threshold=v)))
+        for v in (0.6, 1.0, 1.4)
+    ]
+    engine, fired = TorchEngine(dtype=torch.float64), Tally()
+    fire = engine.fire
+    monkeypatch.setattr(
+        engine, "fire", lambda layer, *rest: fired.update([layer.names]) or fire(layer, *rest)
+    )
+    population = Population(supernet, family, engine, statistics="running")
+    population.run(x)
+    index = first.depth - 1
+    assert fired[("stem.1",)] == fired[("blocks.0.fc2",)] == 1
+    assert fired[(f"blocks.{index}.fc2",)] == 3
+
+
+# ---------------------------------------------------------------------- small parts
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (130, 64), (20, 7, 3, 3), (8, 4, 3, 3), (32, 16, 3, 3)])
+def test_packed_weights_hold_every_weight(shape):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    flat = packed(weight)
+    if by_patterns(weight):
+        groups = -(-shape[1] // 4)
+        rows = flat.reshape(9, groups, 16, -1)
+        for window, group in ((0, 0), (8, groups - 1)):
+            some = weight[:, 4 * group : 4 * group + 4, window // 3, window % 3].sum(1)
+            assert torch.allclose(rows[window, group, 15, : shape[0]], some, atol=1e-6)
+        assert not rows[:, :, 0].any()
+    else:
+        assert flat.abs().sum().item() == pytest.approx(weight.abs().sum().item(), rel=1e-5)
+
+
+def test_windows_count_the_3x3_windows_of_a_pixel():
+    for height, width in ((1, 1), (2, 5), (4, 4)):
+        ones = torch.ones(1, 1, height, width, dtype=torch.float64)
+        expected = torch.nn.functional.conv2d(ones, torch.ones(1, 1, 3, 3, dtype=torch.float64), padding=1)
+        assert torch.equal(windows(height, width), expected[0, 0])
+
+
+def test_engines_are_chosen_by_name_and_device():
+    cpu, single = torch.device("cpu"), torch.float32
+    assert choose_engine("auto", device=cpu, dtype=single).name == "native"
+    assert choose_engine("torch", device=cpu, dtype=single).name == "torch"
+    assert choose_engine("compiled", device=cpu, dtype=single).name == "compiled"
+    assert choose_engine("auto", device=torch.device("cuda"), dtype=single).name == "torch"
+    with pytest.raises(EngineError, match="runs on the CPU"):
+        choose_engine("native", device=torch.device("cuda"), dtype=single)
+    for wrong in ({"name": "abacus"}, {"memory": 0}, {"cache_entries": 1.5}, {"cache": "yes"}):
+        with pytest.raises(EngineError, match="expected"):
+            EngineSettings(**wrong)
+
+
+def test_without_a_compiler_a_line_is_logged_and_pytorch_evaluates(tmp_path):
+    code = (
+        "import logging, torch; logging.basicConfig(level=logging.WARNING)\n"
+        "from aspk.engines import choose_engine\n"
+        "asked = {'device': torch.device('cpu'), 'dtype': torch.float32}\n"
+        "for _ in range(2): print(choose_engine('auto', **asked).name)"
+    )
+    environment = {"CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["torch", "torch"]
+    assert done.stderr.count("no native spikes") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_compiled_engine_gives_the_plain_networks_spikes():
+    supernet, configs, calibration, x = make("tiny", seed=10)
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    population, logits = evaluated(supernet, configs, CompiledEngine(dtype=torch.float64), calibration, x)
+    for config in configs:
+        counter = Counter(population.shapes(config))
+        with torch.no_grad():
+            expected = calibrate(supernet.extract(config), calibration)(x, counter)
+        torch.testing.assert_close(logits[config], expected, rtol=1e-9, atol=1e-12)
+        same_counts(population.counts(config), counter.counts())
+
+
+def test_a_split_comes_in_batches():
+    split = Split(torch.arange(7.0)[:, None, None, None], torch.arange(7))
+    parts = list(split.batches(3))
+    assert [len(part) for part in parts] == [3, 3, 1]
+    assert torch.equal(torch.cat([part.labels for part in parts]), split.labels)
