@@ -177,7 +177,7 @@ class NativeEngine(Engine):
         weights = self._packed[layer]
         if self._program:
             self._program.kept.append(weights)
-        origin = x.origin if isinstance(x, Stream) else None
+        origin = (x.start or x.origin) if isinstance(x, Stream) else None
         spikes = (x,) if isinstance(x, Spikes) else x.spikes if x.map.channels <= _NARROW else ()
         read = spikes[0] if spikes else x.added  # type: ignore[union-attr]  # a stream
         return {
@@ -208,16 +208,17 @@ class NativeEngine(Engine):
         for one in spikes:
             stream = self._sum(stream, None, one)
         assert stream is not None
-        wide = (
-            stream.map.channels > _NARROW
-        )  # else to add up all again is quicker than to fetch what was kept
-        return replace(stream, products={} if keep and wide else None)
+        return replace(stream, products={} if keep else None)
 
     def add(self, stream: Stream, spikes: Spikes) -> Stream:
         """See :class:`~aspk.engines.base.Engine`."""
-        if stream.products is not None:  # the stem's: what is added starts here
-            return self._sum(None, stream, spikes)
-        return self._sum(stream, stream.origin, spikes)
+        if stream.products is None:
+            return self._sum(stream, stream.origin, spikes)
+        if stream.map.channels > _NARROW:
+            return self._sum(None, stream, spikes)  # what is added starts here
+        # A narrow stream is added up whole: later blocks read it quicker than what was kept. Only the first
+        # block's second half still builds on the stem's products.
+        return replace(self._sum(stream, None, spikes), spikes=(spikes,), start=stream)
 
     def _sum(self, x: Stream | None, origin: Stream | None, spikes: Spikes) -> Stream:
         of = spikes.map
@@ -230,7 +231,8 @@ class NativeEngine(Engine):
             base=origin.added.place if origin else Place(),
             written=total.place,
         )
-        parts = (*(x.spikes if x else ()), spikes) if x is None or x.spikes else ()
+        known = x is None or (x.spikes and x.start is None)
+        parts = (*(x.spikes if x else ()), spikes) if known else ()
         return Stream(of, total, Counts(counts[0], counts[1]), origin, parts if len(parts) <= _PARTS else ())
 
     def attend(self, qkv: Spikes, heads: int, scale: float, neurons: Neurons) -> Attention:

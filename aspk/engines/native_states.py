@@ -119,6 +119,7 @@ class Stream:
         counts: of the whole stream.
         origin: the stem's part; None if ``added`` is all there is.
         spikes: what is added, layer by layer, where that is few layers' spikes; else nothing.
+        start: a stem's part that is in ``added``, but not in ``spikes``.
         products: kept products with ``added``, by layer; None keeps none.
     """
 
@@ -127,6 +128,7 @@ class Stream:
     counts: Counts
     origin: Stream | None = None
     spikes: tuple[Spikes, ...] = ()
+    start: Stream | None = None
     products: dict[tuple[object, ...], Buffer] | None = None
 
 
