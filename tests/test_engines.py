@@ -212,6 +212,13 @@ def test_sequences_are_run_step_by_step(engine):
     same_counts(population.counts(config), counter.counts())
 
 
+def test_networks_too_deep_for_a_byte_are_refused():
+    supernet, configs, _, _ = make("tiny", seed=6)
+    deep = dataclasses.replace(configs[0], blocks=configs[0].blocks[:1] * 127)
+    with pytest.raises(EngineError, match="127 blocks"):
+        Population(supernet, [deep], NativeEngine(dtype=torch.float64))
+
+
 def test_threads_change_nothing():
     supernet, configs, calibration, x = make("tiny", seed=8, dtype=torch.float32, images=40)
     _, one = evaluated(supernet, configs, NativeEngine(threads=1), calibration, x)

@@ -45,6 +45,7 @@ class _Record:
 _Node = tuple[Hashable, ...]
 _Trail = tuple[_Record, ...]
 _NOTHING: _Trail = ()
+_DEEPEST = 126  # blocks: each adds at most two spikes to the two of the stem, and a byte holds 255
 
 
 class Population:
@@ -56,6 +57,9 @@ class Population:
         engine: executes.
         statistics: see :class:`aspk.settings.EvaluationSettings`.
         count: whether events are counted.
+
+    Raises:
+        EngineError: a network has more than 126 blocks.
     """
 
     def __init__(
@@ -69,6 +73,11 @@ class Population:
     ) -> None:
         self._supernet, self._engine, self._count = supernet, engine, count
         self._configs = list(dict.fromkeys(configs))
+        deepest = max((config.depth for config in self._configs), default=0)
+        if deepest > _DEEPEST:
+            raise EngineError(
+                f"a network of {deepest} blocks: a stream's sums fit a byte up to {_DEEPEST} blocks"
+            )
         self._own_time = statistics == "own"
         self._running = statistics == "running"
         self._calibrating = False

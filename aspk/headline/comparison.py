@@ -52,6 +52,8 @@ def ratios(control: Sequence[float], others: Mapping[str, Sequence[float]]) -> d
     logarithms = {name: np.log(values).tolist() for name, values in others.items()}
     found = differences(np.log(control).tolist(), logarithms)
     return {
-        name: None if interval is None else (*(math.exp(value) for value in interval),)  # type: ignore[misc]
+        name: None
+        if interval is None
+        else (math.exp(interval[0]), math.exp(interval[1]), math.exp(interval[2]))
         for name, interval in found.items()
     }

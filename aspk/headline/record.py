@@ -68,7 +68,7 @@ def record(
 
 def hardware(device: str) -> str:
     """The processor, or the graphics card, and the threads in use."""
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415  # slow to import
 
     place = resolve_device(device)
     if place.type == "cuda":
