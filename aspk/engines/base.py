@@ -146,8 +146,19 @@ class Engine(abc.ABC):
         """Products of the first layer with images [B, C, H, W] (once) or sequences [T, B, C, H, W]."""
 
     @abc.abstractmethod
+    def keep(self, layer: Layer, x: State) -> State:
+        """What :meth:`moments` and :meth:`fire` of this layer may be given, more than once, for ``x``.
+
+        The layer's products, unless they need much memory: then ``x``. What it is depends on the sizes only.
+        """
+
+    @abc.abstractmethod
+    def first(self, x: State, steps: int) -> State:
+        """The first steps of spikes, or of products."""
+
+    @abc.abstractmethod
     def moments(self, layer: Layer, x: State) -> tuple[Moments, int]:
-        """Statistics of the layer's products with spikes, a stream, or of :meth:`products`, and their number.
+        """Statistics of the layer's products with spikes or a stream, or of products, and their number.
 
         The variance is the biased one, by which batch normalisation divides in training.
         """
@@ -176,8 +187,8 @@ class Engine(abc.ABC):
         """Spikes behind ``scale`` (q kᵀ) v, of the spikes of q, k and v, each a third of the channels."""
 
     @abc.abstractmethod
-    def leading(self, spikes: State, channels: int) -> State:
-        """The first channels; for engines with ``independent_outputs``."""
+    def leading(self, x: State, channels: int) -> State:
+        """The first channels of spikes, for engines with ``independent_outputs``; or of :meth:`products`."""
 
     @abc.abstractmethod
     def count(self, x: State) -> Counts:

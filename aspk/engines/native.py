@@ -6,14 +6,15 @@ import ctypes
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aspk.engines import native_operations
 from aspk.engines.base import Attention, Charge, Counts, Engine, Layer, Moments, Program, State
+from aspk.engines.native_operations import Operation, execute
 from aspk.engines.native_states import (
     Buffer,
     Map,
@@ -26,39 +27,22 @@ from aspk.engines.native_states import (
 )
 from aspk.engines.packing import by_patterns, packed, whole
 from aspk.metrics import LayerShape
-from aspk.native import library
 from aspk.supernet.neurons import Neurons
 
-SOURCE = Path(__file__).with_name("spikes.cpp")
 _WORD = 64  # channels in a word of spikes
 _COUNTS = 5  # an operation counts at most for each step
 _PARTS = 2  # layers whose spikes are read one after the other, not as their sum
 _NARROW = 128  # channels of a stream that is read so
 _PIECE = 16  # images that an operation on its own works on at once
 _CACHE = 2**22  # bytes of states that a thread should hold at once
-_LAYER, _POOL, _ADD, _ATTEND, _TOKENS, _COUNT = range(6)  # kinds of operations
-_FIRE, _MOMENTS, _PRODUCTS = range(3)  # tasks of a layer
-_SPIKES, _RESIDUAL, _PATTERNS, _KEPT, _BITS = range(5)  # its inputs
-
-
-class Operation(ctypes.Structure):
-    """``Operation`` of spikes.cpp."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("kind", "task", "input", "hard", "decay_input", "repeated")),
-        *((name, ctypes.c_int64) for name in ("steps", "height", "width", "channels")),
-        *((name, ctypes.c_int64) for name in ("window", "outputs", "heads", "stride", "counts")),
-        *((name, ctypes.c_double) for name in ("tau", "v_threshold", "factor")),
-        *((name, ctypes.c_int64) for name in ("weights", "scale", "shift")),
-        *((name, Place) for name in ("read", "added", "base", "written")),
-    )
+_KEPT = 2**26  # bytes of a layer's products that are worth their memory
 
 
 class NativeProgram(Program):
     """Operations that were written down once, and run on one batch after the other."""
 
-    def __init__(self, engine: NativeEngine, images: int) -> None:
-        self._engine, self.images = engine, images
+    def __init__(self, images: int, **options: Any) -> None:  # noqa: ANN401  # of execute()
+        self._options, self.images = options, images
         self.operations: list[Operation] = []
         self.memory = PlannedMemory()
         self.kept: list[object] = []  # what the operations hold addresses of
@@ -68,9 +52,10 @@ class NativeProgram(Program):
         """See :class:`~aspk.engines.base.Program`."""
         batch = images.shape[-4]
         for layer, products in self.inputs:
-            products.values[:batch] = _first_products(layer, images)
+            assert isinstance(products.memory, Tensor)
+            _first_products(layer, images, products.memory)
         capacity = max(1, min(_PIECE, _CACHE // max(self.memory.bytes, 1)))
-        self._engine.execute(self.operations, batch, capacity, self.memory.bytes)
+        execute(self.operations, batch, capacity=capacity, memory=self.memory.bytes, **self._options)
 
 
 class NativeEngine(Engine):
@@ -87,7 +72,7 @@ class NativeEngine(Engine):
 
     def __init__(self, *, dtype: torch.dtype = torch.float32, threads: int | None = None) -> None:
         self._dtype = dtype
-        self._threads = threads
+        self._options: dict[str, Any] = {"dtype": dtype, "threads": threads}
         self._tensors = TensorMemory()
         self._program: NativeProgram | None = None  # that is being written down
         self._packed: weakref.WeakKeyDictionary[Layer, Tensor] = weakref.WeakKeyDictionary()
@@ -95,11 +80,11 @@ class NativeEngine(Engine):
     @staticmethod
     def available() -> bool:
         """Whether there is a compiler, or was one."""
-        return library(SOURCE) is not None
+        return native_operations.available()
 
     def program(self, walk: Callable[[Tensor], None], images: Tensor) -> NativeProgram:
         """See :class:`~aspk.engines.base.Engine`."""
-        self._program = program = NativeProgram(self, images.shape[-4])
+        self._program = program = NativeProgram(images.shape[-4], **self._options)
         try:
             walk(images)
         finally:
@@ -110,27 +95,43 @@ class NativeEngine(Engine):
 
     def products(self, layer: Layer, images: Tensor, steps: int) -> Products:
         """See :class:`~aspk.engines.base.Engine`."""
-        known = self._program.inputs if self._program else []
-        values = next((products.values for same, products in known if same is layer), None)
-        if values is None:
-            values = _first_products(layer, images)
-        height, width = images.shape[-2:]
-        of = Map(len(values), steps, height, width, len(layer.weight))
-        products = Products(of, values, static=images.dim() == 4)
-        if self._program and all(layer is not same for same, _ in known):
-            self._program.inputs.append((layer, products))
+        count, static, width = images.shape[-4], images.dim() == 4, whole(len(layer.weight), self._dtype)
+        height, columns = images.shape[-2:]
+        of = Map(count, steps, height, columns, len(layer.weight))
+        values = torch.zeros(count, 1 if static else len(images), of.positions, width, dtype=self._dtype)
+        products = Products(of, _place(values), width, values, static)
+        if self._program:
+            self._program.inputs.append((layer, products))  # computed for each batch
+        else:
+            _first_products(layer, images, values)
         return products
+
+    def keep(self, layer: Layer, x: State) -> State:
+        """See :class:`~aspk.engines.base.Engine`."""
+        width = whole(len(layer.weight), self._dtype)
+        size = x.map.images * x.map.steps * x.map.positions * width * self._dtype.itemsize
+        if isinstance(x, Products) or (self._program is None and size > _KEPT):
+            return x
+        kept = self._products(layer, x)
+        return Products(replace(x.map, channels=len(layer.weight)), kept.place, width, kept)
+
+    def first(self, x: State, steps: int) -> State:
+        """See :class:`~aspk.engines.base.Engine`."""
+        shorter = replace(x, map=replace(x.map, steps=steps))
+        if isinstance(x, Spikes):
+            return replace(shorter, counts=Counts(x.counts.sums[:steps], x.counts.windowed[:steps]))
+        return shorter
 
     def moments(self, layer: Layer, x: State) -> tuple[Moments, int]:
         """See :class:`~aspk.engines.base.Engine`."""
         outputs = len(layer.weight)
-        if isinstance(x, Products):
-            values = x.values[..., :outputs].flatten(0, 2)
+        if isinstance(x, Products) and isinstance(x.memory, Tensor):
+            values = x.memory[:, : x.map.steps, :, :outputs].flatten(0, 2)
             variance, mean = torch.var_mean(values.double(), 0, correction=0)
             return Moments(mean, variance), len(values)
         count = x.map.images * x.map.steps * x.map.positions
         sums = torch.zeros(x.map.images, 2, whole(outputs, self._dtype), dtype=torch.float64)
-        self._emit(self._layer(layer, x), x.map, task=_MOMENTS, written=_place(sums))
+        self._emit(self._read(layer, x), x.map, task=native_operations.MOMENTS, written=_place(sums))
         mean, square = sums.sum(0)[:, :outputs] / count
         return Moments(mean, (square - mean**2).clamp_(min=0)), count
 
@@ -146,29 +147,37 @@ class NativeEngine(Engine):
         bits = self._bits(to)
         scale, shift = charge
         options: dict[str, Any] = {
+            **self._read(layer, x),
             **_constants(neurons),
+            "task": native_operations.FIRE,
             "scale": scale.data_ptr(),
             "shift": shift.data_ptr(),
             "written": bits.place,
         }
-        if isinstance(x, Products) or (isinstance(x, Stream) and x.products is not None):
-            static = isinstance(x, Products) and x.static
-            base = x.place if isinstance(x, Products) else self._kept_products(layer, x).place
-            options |= {"kind": _LAYER, "input": _KEPT, "base": base, "repeated": static, "window": 1}
-            options["outputs"] = whole(to.channels, self._dtype)
-        else:
-            options |= {**self._layer(layer, x), "task": _FIRE}
         counts = self._emit(options, x.map, keep=charge)
         return Spikes(to, bits, _words(to.channels), Counts(counts[0], counts[1]))
+
+    def _read(self, layer: Layer, x: State) -> dict[str, Any]:
+        """How an operation reads a layer's input, or what is kept of it."""
+        outputs = whole(len(layer.weight), self._dtype)
+        if isinstance(x, Stream) and x.products is not None:
+            kept = self._kept_products(layer, x)
+            return {**_reading(kept.place, outputs), "outputs": outputs}
+        if isinstance(x, Products):
+            return {**_reading(x.place, x.width), "repeated": x.static, "outputs": outputs}
+        return self._layer(layer, x)
 
     def _kept_products(self, layer: Layer, x: Stream) -> Buffer:
         assert x.products is not None
         if layer.key not in x.products:
-            outputs = whole(len(layer.weight), self._dtype)
-            products = self._take(x.map, x.map.steps, x.map.positions, outputs, itemsize=self._dtype.itemsize)
-            self._emit(self._layer(layer, x), x.map, task=_PRODUCTS, written=products.place)
-            x.products[layer.key] = products
+            x.products[layer.key] = self._products(layer, x)
         return x.products[layer.key]
+
+    def _products(self, layer: Layer, x: Spikes | Stream) -> Buffer:
+        outputs = whole(len(layer.weight), self._dtype)
+        products = self._take(x.map, x.map.steps, x.map.positions, outputs, itemsize=self._dtype.itemsize)
+        self._emit(self._layer(layer, x), x.map, task=native_operations.PRODUCTS, written=products.place)
+        return products
 
     def _layer(self, layer: Layer, x: Spikes | Stream) -> dict[str, Any]:
         """What an operation needs to know of a layer and its input."""
@@ -180,11 +189,13 @@ class NativeEngine(Engine):
         origin = (x.start or x.origin) if isinstance(x, Stream) else None
         spikes = (x,) if isinstance(x, Spikes) else x.spikes if x.map.channels <= _NARROW else ()
         read = spikes[0] if spikes else x.added  # type: ignore[union-attr]  # a stream
+        outputs = whole(len(layer.weight), self._dtype)
         return {
-            "kind": _LAYER,
+            "kind": native_operations.LAYER,
             "input": _input(layer, read),
             "window": layer.weight.shape[-1] if layer.weight.dim() == 4 else 1,
-            "outputs": whole(len(layer.weight), self._dtype),
+            "outputs": outputs,
+            "base_width": outputs,
             "stride": read.words if isinstance(read, Spikes) else 0,
             "weights": weights.data_ptr(),
             "read": read.bits.place if isinstance(read, Spikes) else read.place,
@@ -199,7 +210,7 @@ class NativeEngine(Engine):
         x = spikes.map
         to = replace(x, height=(x.height + 1) // 2, width=(x.width + 1) // 2)
         pooled = self._bits(to)
-        counts = self._emit({"kind": _POOL}, x, read=spikes.bits.place, written=pooled.place)
+        counts = self._emit({"kind": native_operations.POOL}, x, read=spikes.bits.place, written=pooled.place)
         return Spikes(to, pooled, _words(to.channels), Counts(counts[0], counts[1]))
 
     def stream(self, *spikes: Spikes, keep: bool) -> Stream:
@@ -224,7 +235,7 @@ class NativeEngine(Engine):
         of = spikes.map
         total = self._take(of, of.steps, of.positions, of.channels, itemsize=1)
         counts = self._emit(
-            {"kind": _ADD},
+            {"kind": native_operations.ADD},
             of,
             read=spikes.bits.place,
             added=x.added.place if x else Place(),
@@ -240,7 +251,7 @@ class NativeEngine(Engine):
         to = replace(qkv.map, channels=qkv.map.channels // 3)
         bits = self._bits(to)
         options = {
-            "kind": _ATTEND,
+            "kind": native_operations.ATTEND,
             "heads": heads,
             "stride": qkv.words,
             "factor": scale,
@@ -250,13 +261,13 @@ class NativeEngine(Engine):
         q, k, v, pairs, fired = counts
         return Attention(Spikes(to, bits, _words(to.channels), Counts(fired, fired)), q, k, v, pairs)
 
-    def leading(self, spikes: Spikes, channels: int) -> Spikes:
+    def leading(self, x: State, channels: int) -> State:
         """See :class:`~aspk.engines.base.Engine`."""
-        of = replace(spikes.map, channels=channels)
-        if of == spikes.map:
-            return spikes
-        counts = self._emit({"kind": _COUNT, "stride": spikes.words}, of, read=spikes.bits.place)
-        return Spikes(of, spikes.bits, spikes.words, Counts(counts[0], counts[1]))
+        of = replace(x.map, channels=channels)
+        if isinstance(x, Products) or of == x.map:
+            return replace(x, map=of)
+        counts = self._emit({"kind": native_operations.COUNT, "stride": x.words}, of, read=x.bits.place)
+        return Spikes(of, x.bits, x.words, Counts(counts[0], counts[1]))
 
     # ------------------------------------------------------------------ what is counted
 
@@ -270,7 +281,12 @@ class NativeEngine(Engine):
         sums = torch.empty(of.images, of.steps, of.channels, dtype=torch.int32)
         base = origin.added.place if origin else Place()
         self._emit(
-            {"kind": _TOKENS}, of, read=stream.added.place, base=base, written=_place(sums), keep=(sums,)
+            {"kind": native_operations.TOKENS},
+            of,
+            read=stream.added.place,
+            base=base,
+            written=_place(sums),
+            keep=(sums,),
         )
         return sums
 
@@ -312,20 +328,11 @@ class NativeEngine(Engine):
         sizes = {"steps": of.steps, "height": of.height, "width": of.width, "channels": of.channels}
         operation = Operation(**{**sizes, "counts": counts.data_ptr(), "tau": 2.0, **options, **more})
         if self._program is None:
-            self.execute([operation], of.images, _PIECE, 0)
+            execute([operation], of.images, capacity=_PIECE, memory=0, **self._options)
         else:
             self._program.operations.append(operation)
             self._program.kept += (counts, *keep)
         return counts
-
-    def execute(self, operations: list[Operation], images: int, capacity: int, memory: int) -> None:
-        """Run operations on some images, ``capacity`` at a time with ``memory`` bytes for each of them."""
-        found = library(SOURCE)
-        assert found is not None, "see available()"
-        run: Callable[..., None] = getattr(found, f"run_{str(self._dtype).removeprefix('torch.')}")
-        threads = min(self._threads or torch.get_num_threads(), -(-images // capacity))
-        sizes = map(ctypes.c_int64, (len(operations), images, capacity, memory))
-        run((Operation * len(operations))(*operations), *sizes, ctypes.c_int(threads))
 
     def _bits(self, of: Map) -> Buffer:
         return self._take(of, of.steps, of.positions, _words(of.channels), itemsize=8)
@@ -338,19 +345,30 @@ class NativeEngine(Engine):
 def _input(layer: Layer, read: Spikes | Buffer) -> int:
     """How the kernel reads a layer's input."""
     if not isinstance(read, Spikes):
-        return _RESIDUAL
+        return native_operations.RESIDUAL
     if layer.weight.dim() == 2:
-        return _BITS
-    return _PATTERNS if by_patterns(layer.weight) else _SPIKES
+        return native_operations.BITS
+    return native_operations.PATTERNS if by_patterns(layer.weight) else native_operations.SPIKES
 
 
-def _first_products(layer: Layer, images: Tensor) -> Tensor:
-    """[B, T or 1, P, outputs in whole vectors]."""
+def _first_products(layer: Layer, images: Tensor, out: Tensor) -> None:
+    """Write products with images to [B or more, T or 1, P, outputs in whole vectors]."""
     frames = images if images.dim() == 5 else images[None]
-    y = F.conv2d(frames.flatten(0, 1), layer.weight, padding=1)  # [T*B, C', H, W]
-    y = y.reshape(*frames.shape[:2], *y.shape[1:]).permute(1, 0, 3, 4, 2).flatten(2, 3)  # [B, T, P, C']
-    outputs = y.shape[-1]
-    return F.pad(y, (0, whole(outputs, y.dtype) - outputs)).contiguous()
+    outputs = len(layer.weight)
+    for step, frame in enumerate(frames):
+        for part, place in zip(torch.split(frame, _PIECE), torch.split(out, _PIECE), strict=False):
+            y = F.conv2d(part, layer.weight, padding=1)  # [B, C', H, W]
+            place[: len(part), step, :, :outputs] = y.flatten(2).transpose(1, 2)
+
+
+def _reading(products: Place, width: int) -> dict[str, Any]:
+    return {
+        "kind": native_operations.LAYER,
+        "input": native_operations.KEPT,
+        "base": products,
+        "base_width": width,
+        "window": 1,
+    }
 
 
 def _place(tensor: Tensor) -> Place:

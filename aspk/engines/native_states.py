@@ -44,10 +44,15 @@ class TensorMemory:
 
     def take(self, images: int, *shape: int, itemsize: int) -> Buffer:
         """Memory for ``shape`` of each of ``images``."""
-        size = math.prod(shape) * itemsize
-        free = self._free.setdefault(images * size, [])
-        storage = free.pop() if free else torch.empty(images * size, dtype=torch.uint8)
-        return Buffer(Place(storage.data_ptr(), size, 0), lambda: free.append(storage))
+        each = math.prod(shape) * itemsize
+        needed = images * each
+        # The smallest that is large enough, but not much too large.
+        size = min(
+            (n for n, free in self._free.items() if free and needed <= n <= 2 * needed), default=needed
+        )
+        free = self._free.setdefault(size, [])
+        storage = free.pop() if free else torch.empty(size, dtype=torch.uint8)
+        return Buffer(Place(storage.data_ptr(), each, 0), lambda: free.append(storage))
 
 
 class PlannedMemory:
@@ -61,17 +66,27 @@ class PlannedMemory:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._free: dict[int, list[int]] = {}  # offsets by size
+        self._free: dict[int, int] = {}  # sizes of the gaps by offset
 
     def take(self, images: int, *shape: int, itemsize: int) -> Buffer:
         """A place for ``shape`` of one image."""
         size = -(-math.prod(shape) * itemsize // _ALIGNED) * _ALIGNED
-        free = self._free.setdefault(size, [])
-        if free:
-            offset = free.pop()
+        fitting = [(gap, offset) for offset, gap in self._free.items() if gap >= size]
+        if fitting:
+            gap, offset = min(fitting)
+            del self._free[offset]
+            if gap > size:
+                self._free[offset + size] = gap - size
         else:
             offset, self.bytes = self.bytes, self.bytes + size
-        return Buffer(Place(offset, size, 1), lambda: free.append(offset))
+        return Buffer(Place(offset, size, 1), lambda: self._give_back(offset, size))
+
+    def _give_back(self, offset: int, size: int) -> None:
+        size += self._free.pop(offset + size, 0)
+        before = next((start for start, gap in self._free.items() if start + gap == offset), None)
+        if before is not None:
+            offset, size = before, size + self._free[before]
+        self._free[offset] = size
 
 
 @dataclass(frozen=True)
@@ -134,19 +149,18 @@ class Stream:
 
 @dataclass(frozen=True, eq=False)
 class Products:
-    """Products of the first layer, [images, steps (one if static), positions, channels in whole vectors].
+    """Products of a layer, [images, steps (one if static), positions, width].
 
     Attributes:
-        map: their sizes.
-        values: the products.
+        map: sizes of what the layer's neurons fire.
+        place: where they are.
+        width: channels in a row, in whole vectors; those of ``map`` are the first ones.
+        memory: what holds them, a tensor for those of the first layer.
         static: whether there is one for all steps.
     """
 
     map: Map
-    values: Tensor
-    static: bool
-
-    @property
-    def place(self) -> Place:
-        """Where they are."""
-        return Place(self.values.data_ptr(), self.values[0].numel() * self.values.itemsize, 0)
+    place: Place
+    width: int
+    memory: Buffer | Tensor
+    static: bool = False

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from aspk import cost
 from aspk.config import SubnetConfig
 from aspk.engines.base import Charge, Counts, Engine, Layer, Moments, Program, State, pixel_counts
+from aspk.engines.slices import Slices
 from aspk.errors import EngineError
 from aspk.metrics import LayerCount, LayerShape
 from aspk.supernet import Supernet
 from aspk.supernet.neurons import Neurons
-from aspk.supernet.spikformer import ConvNorm, LinearNorm
 
 
 class _Record:
@@ -83,12 +82,12 @@ class Population:
         self._calibrating = False
         self._moments: dict[Hashable, tuple[Moments, int]] = {}
         self._charges: dict[Hashable, Charge] = {}
-        self._layers: dict[Hashable, Layer] = {}
+        self._slices = Slices(supernet)
         self._records: dict[Hashable, _Record] = {}
         self._trails: dict[SubnetConfig, _Trail] = {}
         self._known: weakref.WeakKeyDictionary[State, Counts] = weakref.WeakKeyDictionary()
         self._sums: dict[SubnetConfig, Tensor] = {}  # over the tokens of the last stream, [B, T, D]
-        self._pixels: dict[int, Counts] = {}  # of the images themselves, by steps
+        self._pixels: Counts | None = None  # of the images themselves
         self._program: Program | None = None
         self._images = 0
 
@@ -115,10 +114,10 @@ class Population:
             self._program = self._engine.program(self._walk, images)
         self._program.run(images)
         self._images += batch
-        for steps, pixels in self._pixels.items():
-            events = pixel_counts(images, steps)
-            pixels.sums.add_(events.sums)
-            pixels.windowed.add_(events.windowed)
+        if self._pixels is not None:
+            events = pixel_counts(images, len(self._pixels.sums))
+            self._pixels.sums.add_(events.sums)
+            self._pixels.windowed.add_(events.windowed)
         return {config: self._logits(config, sums[:batch]) for config, sums in self._sums.items()}
 
     def counts(self, config: SubnetConfig) -> tuple[LayerCount, ...]:
@@ -143,34 +142,69 @@ class Population:
     # ------------------------------------------------------------------ the tree
 
     def _walk(self, images: Tensor) -> None:
+        engine, longest = self._engine, max(config.time_steps for config in self._configs)
+        if self._calibrating and not self._own_time:
+            longest = int(max(self._supernet.space.network["time_steps"]))
+        products = engine.products(self._slices.first(), images, longest)
+        if self._counting and self._pixels is None:
+            zeros = torch.zeros(2, longest, dtype=torch.float64, device=images.device)
+            self._pixels = Counts(zeros[0], zeros[1])  # that run() adds up
+
         def stem(config: SubnetConfig) -> _Node:
-            own = (config.time_steps,) if self._own_time else ()
-            return (config.embed_dim, config.stem_v_threshold, config.stem_tau, *own)
+            return (config.embed_dim, config.stem_v_threshold, config.stem_tau)
 
         for node, configs in _groups(self._configs, stem):
-            longest = max(config.time_steps for config in configs)
-            if self._calibrating and not self._own_time:
-                longest = int(max(self._supernet.space.network["time_steps"]))
-            self._block(node, 0, configs, *self._stem(node, configs[0], images, longest))
+            steps = max(config.time_steps for config in configs) if self._own_time else longest
+            own = engine.leading(engine.first(products, steps), cost.stem_widths(configs[0])[0])
+            if not self._own_time:
+                self._stem(node, configs, own)
+            elif images.dim() == 4:
+                self._stem(node, configs, own, several=True)
+            else:
+                for time, group in _groups(configs, lambda config: (config.time_steps,)):
+                    self._stem((*node, *time), group, engine.first(own, group[0].time_steps))
 
-    def _stem(self, node: _Node, config: SubnetConfig, images: Tensor, steps: int) -> tuple[State, _Trail]:
-        engine, trail = self._engine, _NOTHING
-        neurons = self._neurons(config.stem_tau, config.stem_v_threshold)
-        x: State = engine.products(self._layer(config, "stem.0"), images, steps)
-        spikes = self._fire(node, self._layer(config, "stem.0"), x, neurons)
+    def _stem(
+        self, node: _Node, configs: Sequence[SubnetConfig], products: State, *, several: bool = False
+    ) -> None:
+        """The stem and all that follows; with ``several``, networks of each T part behind its first layer."""
+        engine, layer = self._engine, self._slices.layer(configs[0], "stem.0")
+        spikes = self._fire(node, layer, products, self._stem_neurons(configs[0]))
+        trail = _NOTHING
         if self._counting:
-            zeros = torch.zeros(2, steps, dtype=torch.float64, device=images.device)
-            pixels = self._pixels.setdefault(steps, Counts(zeros[0], zeros[1]))
-            trail = self._record(node, "stem.0", zeros[0], self._events(spikes).sums)
-            trail[0].inputs, trail[0].exact = pixels.sums, pixels.windowed  # that run() adds up
-        pooled = cost.pooled_stages(self._supernet.space.settings)
-        for index, name in enumerate(("stem.1", "stem.2", "stem.3", "position")):
-            x = engine.pool(spikes) if index in pooled else spikes
-            spikes = self._fire(node, self._layer(config, name), x, neurons)
+            assert self._pixels is not None
+            trail = self._record(node, "stem.0", self._pixels.sums, self._events(spikes).sums)
+            trail[0].inputs, trail[0].exact = self._pixels.sums, self._pixels.windowed
+        x = self._pooled(0, spikes)
+        if not several:
+            return self._stages(node, configs, x, x, trail)
+        # A still image's first layer is the same for every T; of the second one, the products are.
+        kept = engine.keep(self._slices.layer(configs[0], "stem.1"), x)
+        for time, group in _groups(configs, lambda config: (config.time_steps,)):
+            first, read = (engine.first(state, group[0].time_steps) for state in (x, kept))
+            self._stages((*node, *time), group, first, read, trail)
+
+    def _stages(
+        self, node: _Node, configs: Sequence[SubnetConfig], x: State, read: State, trail: _Trail
+    ) -> None:
+        """The stem behind its first layer, and all that follows; ``read`` is ``x``, or what is kept of it."""
+        config, neurons = configs[0], self._stem_neurons(configs[0])
+        for index, name in enumerate(("stem.1", "stem.2", "stem.3", "position"), 1):
+            spikes = self._fire(node, self._slices.layer(config, name), read, neurons)
             if self._counting:
-                read, fired = self._events(x), self._events(spikes).sums
-                trail += self._record(node, name, read.sums, fired, exact=read.windowed)
-        return engine.stream(x, spikes, keep=not self._calibrating), trail
+                events, fired = self._events(x), self._events(spikes).sums
+                trail += self._record(node, name, events.sums, fired, exact=events.windowed)
+            if name != "position":
+                x = read = self._pooled(index, spikes)
+        self._block(node, 0, configs, self._engine.stream(x, spikes, keep=not self._calibrating), trail)
+
+    def _pooled(self, index: int, spikes: State) -> State:
+        """What the layer behind a stage of the stem reads."""
+        pooled = index in cost.pooled_stages(self._supernet.space.settings)
+        return self._engine.pool(spikes) if pooled else spikes
+
+    def _stem_neurons(self, config: SubnetConfig) -> Neurons:
+        return self._neurons(config.stem_tau, config.stem_v_threshold)
 
     def _block(
         self, node: _Node, index: int, configs: Sequence[SubnetConfig], x: State, trail: _Trail
@@ -187,7 +221,7 @@ class Population:
 
         for own, group in _groups([config for config in configs if config.depth > index], genes):
             neurons = self._block_neurons(group[0], index)
-            layer = self._layer(group[0], *(f"{name}.{part}" for part in "qkv"))
+            layer = self._slices.layer(group[0], *(f"{name}.{part}" for part in "qkv"))
             qkv = self._fire((*node, index), layer, x, neurons)
             self._attend((*node, index, *own), index, group, x, qkv, trail)
 
@@ -205,7 +239,9 @@ class Population:
             attention: Neurons = {**neurons, "v_threshold": block.attention_v_threshold}
             seen = engine.attend(qkv, block.num_heads, scale, attention)
             spikes = seen.spikes
-            projected = self._fire((*node, *own), self._layer(group[0], f"{name}.proj"), spikes, neurons)
+            projected = self._fire(
+                (*node, *own), self._slices.layer(group[0], f"{name}.proj"), spikes, neurons
+            )
             records: _Trail = ()
             if self._counting:
                 inner, read, sent = (*node, *own), self._events(x).sums, self._events(spikes).sums
@@ -223,12 +259,12 @@ class Population:
         neurons = self._block_neurons(configs[0], index)
         widest = max(configs, key=lambda config: config.blocks[index].mlp_ratio)
         hidden = (
-            self._fire(node, self._layer(widest, f"{name}.fc1"), x, neurons)
+            self._fire(node, self._slices.layer(widest, f"{name}.fc1"), x, neurons)
             if engine.independent_outputs  # a narrower layer's neurons are the first ones of the widest
             else None
         )
         for own, group in _groups(configs, lambda config: (config.blocks[index].mlp_ratio,)):
-            first, second = (self._layer(group[0], f"{name}.{layer}") for layer in ("fc1", "fc2"))
+            first, second = (self._slices.layer(group[0], f"{name}.{layer}") for layer in ("fc1", "fc2"))
             inner = (
                 self._fire(node, first, x, neurons)
                 if hidden is None
@@ -263,8 +299,10 @@ class Population:
     def _fire(self, node: _Node, layer: Layer, x: State, neurons: Neurons) -> State:
         """Spikes of a layer behind ``node``, which is all that its statistics depend on."""
         key = (node, layer.key)
-        if self._calibrating and key not in self._moments:
-            self._moments[key] = self._engine.moments(layer, x)
+        if self._calibrating:
+            x = self._engine.keep(layer, x)
+            if key not in self._moments:
+                self._moments[key] = self._engine.moments(layer, x)
         constants = (self._calibrating, *key, *neurons.values())
         if constants not in self._charges:
             moments = self._moments_of(key, layer)
@@ -277,29 +315,6 @@ class Population:
         moments, count = self._moments[key]
         # PyTorch's batch normalisation: the biased variance in training, the unbiased one is kept for later.
         return moments if self._calibrating else moments.unbiased(count)
-
-    def _layer(self, config: SubnetConfig, *names: str) -> Layer:
-        """Layers that read the same input as one: the leading slices of the supernet's."""
-        outputs, inputs = self._widths(config, names[0])
-        key = (*names, outputs, inputs)
-        if key not in self._layers:
-            sites = [self._supernet.network.get_submodule(name) for name in names]
-            self._layers[key] = _joined([_leading(names, site, outputs, inputs) for site in sites])
-        return self._layers[key]
-
-    def _widths(self, config: SubnetConfig, name: str) -> tuple[int, int]:
-        """Outputs and inputs of a layer."""
-        width = config.embed_dim
-        if not name.startswith("blocks"):
-            widths = (self._supernet.shape[0], *cost.stem_widths(config), width)
-            index = cost.STEM_STAGES if name == "position" else int(name.removeprefix("stem."))
-            return widths[index + 1], widths[index]
-        _, index_, part = name.split(".")
-        block = config.blocks[int(index_)]
-        attention = self._supernet.space.settings.attention_width(config, block)
-        hidden = int(width * block.mlp_ratio)
-        sizes = {"proj": (width, attention), "fc1": (hidden, width), "fc2": (width, hidden)}
-        return sizes.get(part, (attention, width))
 
     def _neurons(self, tau: float, v_threshold: float) -> Neurons:
         settings = self._supernet.space.settings
@@ -343,36 +358,6 @@ def _groups(
     return list(groups.items())
 
 
-def _leading(names: tuple[str, ...], site: nn.Module, outputs: int, inputs: int) -> Layer:
-    """The leading slice of one of the supernet's layers."""
-    assert isinstance(site, ConvNorm | LinearNorm)
-    product, norm = site.conv if isinstance(site, ConvNorm) else site.linear, site.norm
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    bias = 0.0 if product.bias is None else product.bias[:outputs].double()
-    running = Moments(norm.running_mean[:outputs].double() - bias, norm.running_var[:outputs].double())
-    weight = product.weight[:outputs, :inputs]
-    return Layer(names, weight, norm.weight[:outputs], norm.bias[:outputs], running, norm.eps)
-
-
-def _joined(layers: Sequence[Layer]) -> Layer:
-    """Layers one above the other."""
-    if len(layers) == 1:
-        return layers[0]
-    running = Moments(
-        torch.cat([layer.running.mean for layer in layers]),
-        torch.cat([layer.running.variance for layer in layers]),
-    )
-    return Layer(
-        names=layers[0].names,
-        weight=torch.cat([layer.weight for layer in layers]),
-        gain=torch.cat([layer.gain for layer in layers]),
-        offset=torch.cat([layer.offset for layer in layers]),
-        running=running,
-        eps=layers[0].eps,
-    )
-
-
 def _layer_count(shape: LayerShape, record: _Record, steps: int, images: int, tokens: int) -> LayerCount:
     inputs, exact = (t[:steps].cpu().double() / images for t in (record.inputs, record.exact))
     fired = [] if record.outputs is None else (record.outputs[:steps].cpu().double() / images).tolist()
@@ -383,7 +368,7 @@ def _layer_count(shape: LayerShape, record: _Record, steps: int, images: int, to
         "attention": 1 if shape.output_size == 0 else shape.operations / shape.input_size,
     }.get(shape.kind, shape.operations / shape.input_size)
     return LayerCount(
-        **asdict(shape),
+        **vars(shape),
         input_sums=tuple(inputs.tolist()),
         exact_operations=float(exact.sum()) * fan_out,
         output_spikes=float(sum(fired)),

@@ -2,7 +2,7 @@
 //
 // Spikes of one site are bits, [images, steps, positions, words of 64 channels]; the residual stream is small
 // integers, one byte each, [images, steps, positions, channels]. A layer adds up the weight rows of its input's
-// events, for up to 128 outputs at a time in registers, over all steps of a position, and its neurons fire from
+// events, for up to 192 outputs at a time in registers, over all steps of a position, and its neurons fire from
 // there: currents never reach memory.
 //
 // Every output is the sum of its own rows in the order of the input channels, whatever else is computed beside
@@ -23,7 +23,6 @@
 namespace {
 
 constexpr int64_t kWord = 64;        // channels in a word of spikes
-constexpr int64_t kTile = 128;       // outputs that are computed together
 constexpr int kVectorBytes = 64;
 constexpr int64_t kCounts = 5;       // counts that an operation has at most for each step
 
@@ -34,6 +33,9 @@ template <> struct VectorOf<float> { using type = Float; };
 template <> struct VectorOf<double> { using type = Double; };
 template <typename T> using Vector = typename VectorOf<T>::type;
 template <typename T> constexpr int kLanes = kVectorBytes / sizeof(T);
+constexpr int kFewVectors = 8;
+// Outputs that are computed together: whole words, whose sums of float fit the registers.
+template <typename T> constexpr int64_t kTile = sizeof(T) == 4 ? 3 * kWord : kWord;
 
 template <typename T> inline Vector<T> load(const T* p) {
     return *reinterpret_cast<const Vector<T>*>(p);
@@ -120,6 +122,11 @@ template <typename T> struct Events {
     std::vector<int32_t> word_starts;       // where each word of each row begins
 };
 
+// Never smaller: what is not read needs no zeros, and growing writes them.
+template <typename E> void make_room(std::vector<E>& x, int64_t length) {
+    if (static_cast<int64_t>(x.size()) < length) x.resize(length);
+}
+
 constexpr int64_t kSlack = 64;  // events that may be written beyond the last
 
 inline uint64_t nonzero(const uint8_t* x, int64_t length) {
@@ -134,7 +141,20 @@ inline uint64_t nonzero(const uint8_t* x, int64_t length) {
 #endif
 }
 
-// Writes base + i for each bit i, and x[i] if there are values. May write up to kSlack places too many.
+#ifdef __AVX512VBMI2__
+// Writes 16 bytes as numbers.
+inline void store_bytes(float* values, __m128i bytes) {
+    _mm512_storeu_ps(values, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)));
+}
+inline void store_bytes(double* values, __m128i bytes) {
+    const __m512i numbers = _mm512_cvtepu8_epi32(bytes);
+    _mm512_storeu_pd(values, _mm512_cvtepi32_pd(_mm512_castsi512_si256(numbers)));
+    _mm512_storeu_pd(values + 8, _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(numbers, 1)));
+}
+#endif
+
+// Writes base + i for each bit i, and x[i] if there are values; behind them three more places at least, base and 0.
+// May write up to kSlack places in all.
 template <typename T>
 inline int32_t list_bits(uint64_t bits, int32_t base, const uint8_t* x, int64_t length, int32_t* channels, T* values) {
     const int32_t count = __builtin_popcountll(bits);
@@ -143,53 +163,62 @@ inline int32_t list_bits(uint64_t bits, int32_t base, const uint8_t* x, int64_t 
         0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
         22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
         44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
-    alignas(64) uint8_t packed[64];
-    _mm512_store_si512(packed, _mm512_maskz_compress_epi8(bits, _mm512_load_si512(kIota)));
-    for (int32_t i = 0; i < count; i += 16) {
-        const __m128i part = _mm_load_si128(reinterpret_cast<const __m128i*>(packed + i));
-        _mm512_storeu_si512(channels + i, _mm512_add_epi32(_mm512_cvtepu8_epi32(part), _mm512_set1_epi32(base)));
+    const __m512i places = _mm512_maskz_compress_epi8(bits, _mm512_load_si512(kIota));
+    const __m512i first = _mm512_set1_epi32(base);
+    const auto store_places = [&](int32_t i, __m128i part) {
+        _mm512_storeu_si512(channels + i, _mm512_add_epi32(_mm512_cvtepu8_epi32(part), first));
+    };
+    store_places(0, _mm512_castsi512_si128(places));
+    store_places(16, _mm512_extracti32x4_epi32(places, 1));
+    if (count > 32) {
+        store_places(32, _mm512_extracti32x4_epi32(places, 2));
+        store_places(48, _mm512_extracti32x4_epi32(places, 3));
     }
     if (x) {
         const __mmask64 lanes = length >= kWord ? ~0ull : (1ull << length) - 1;
-        _mm512_store_si512(packed, _mm512_maskz_compress_epi8(bits, _mm512_maskz_loadu_epi8(lanes, x)));
-        for (int32_t i = 0; i < count; i += kLanes<T>)
-            for (int j = 0; j < kLanes<T>; ++j) values[i + j] = static_cast<T>(packed[i + j]);
+        const __m512i packed = _mm512_maskz_compress_epi8(bits, _mm512_maskz_loadu_epi8(lanes, x));
+        store_bytes(values, _mm512_castsi512_si128(packed));
+        store_bytes(values + 16, _mm512_extracti32x4_epi32(packed, 1));
+        if (count > 32) {
+            store_bytes(values + 32, _mm512_extracti32x4_epi32(packed, 2));
+            store_bytes(values + 48, _mm512_extracti32x4_epi32(packed, 3));
+        }
     }
 #else
-    for (int32_t i = 0; bits; ++i, bits &= bits - 1) {
-        const int bit = __builtin_ctzll(bits);
+    for (int32_t i = 0; i < count + 3; ++i, bits &= bits - 1) {
+        const int bit = bits ? __builtin_ctzll(bits) : 0;
         channels[i] = base + bit;
-        if (x) values[i] = static_cast<T>(x[bit]);
+        if (x) values[i] = bits ? static_cast<T>(x[bit]) : T(0);
     }
 #endif
     return count;
 }
 
+// `residual` or `spikes` is what is read.
 template <typename T>
-__attribute__((noinline)) void find_events(const Map& map, const uint64_t* spikes, int64_t stride, const uint8_t* residual, Events<T>& events) {
-    events.starts.resize(map.rows() + 1);
-    events.channels.resize(map.rows() * (map.channels + 4) + kSlack);
-    if (residual) events.values.resize(map.rows() * (map.channels + 4) + kSlack);
-    events.word_starts.resize(map.rows() * map.words() + 1);
+void find_events(const Map& map, const uint64_t* spikes, int64_t stride, const uint8_t* residual, Events<T>& events) {
+    make_room(events.starts, map.rows() + 1);
+    make_room(events.channels, map.rows() * (map.channels + 4) + 2 * kSlack);
+    if (residual) make_room(events.values, map.rows() * (map.channels + 4) + 2 * kSlack);
+    make_room(events.word_starts, map.rows() * map.words() + 1);
+    int32_t *starts = events.starts.data(), *word_starts = events.word_starts.data(), *channels = events.channels.data();
+    T* values = events.values.data();
+    // Filled up with events of value 0: how often four are added is easier to foresee.
+    const int32_t together = residual && map.channels <= kWord ? 4 : 1;
     int32_t count = 0;
     for (int64_t row = 0, column = 0; row < map.rows(); ++row, column = column + 1 == map.width ? 0 : column + 1) {
-        events.starts[row] = count;
+        *starts++ = count;
         for (int64_t first = 0; first < map.channels; first += kWord) {
-            events.word_starts[row * map.words() + first / kWord] = count;
+            *word_starts++ = count;
             const int64_t length = map.channels - first;
             const uint8_t* x = residual ? residual + row * map.channels + first : nullptr;
             const uint64_t bits = residual ? nonzero(x, length) : part_word(spikes + row * stride, 0, map.channels, first);
             const int32_t base = static_cast<int32_t>(column * map.channels + first);
-            if (bits) count += list_bits(bits, base, x, length, &events.channels[count], events.values.data() + count);
-            // Filled up with events of value 0: how often four are added is easier to foresee.
-            for (; residual && map.channels <= kWord && count % 4; ++count) {
-                events.channels[count] = base;
-                events.values[count] = 0;
-            }
+            if (bits) count += list_bits(bits, base, x, length, channels + count, values + count);
+            count = (count + together - 1) & -together;
         }
     }
-    events.starts[map.rows()] = count;
-    events.word_starts[map.rows() * map.words()] = count;
+    *starts = *word_starts = count;
 }
 
 // ------------------------------------------------------------------------------------------- layers
@@ -235,47 +264,78 @@ template <typename T> struct Image {
     T* products;           // [steps, positions, outputs]
 };
 
-// Adds up currents from the weight rows of events. Every second row goes to `odd`, which halves the wait for a sum.
+// Currents of V vectors of outputs.
+template <typename T, int V> struct Current {
+    Vector<T> parts[V];
+};
+
+// Where weight rows are added up: every second one in `odd`, which halves the wait for a sum.
+template <typename T, int V> struct Sums {
+    Vector<T> even[V], odd[V];
+
+    explicit Sums(const T* base) {
+#pragma GCC unroll 16
+        for (int j = 0; j < V; ++j) {
+            even[j] = base ? load(base + j * kLanes<T>) : Vector<T>{};
+            odd[j] = Vector<T>{};
+        }
+    }
+    Current<T, V> total() const {
+        Current<T, V> current;
+#pragma GCC unroll 16
+        for (int j = 0; j < V; ++j) current.parts[j] = even[j] + odd[j];
+        return current;
+    }
+};
+
+// Adds up currents from the weight rows of events.
 template <typename T, int V, bool kValued> struct EventInput {
     Map map;
     int64_t window;
     const T* weights;
     const Events<T>& events;
 
-    void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+    Current<T, V> add(int64_t step, int64_t y, int64_t x, const T* base) const {
+        Sums<T, V> sums(base);
         const int64_t reach = window / 2, left = std::max<int64_t>(x - reach, 0), right = std::min(x + reach, map.width - 1);
         for (int64_t dy = -reach; dy <= reach; ++dy) {
             if (y + dy < 0 || y + dy >= map.height) continue;
             const int32_t* starts = &events.starts[(step * map.height + y + dy) * map.width];
             // Weights of channel 0 of column 0.
             const T* origin = weights + ((dy + reach) * window + reach - x) * map.channels * (V * kLanes<T>);
-            add_run(starts[left], starts[right + 1], origin, even, odd);
+            add_run(starts[left], starts[right + 1], origin, sums);
         }
+        return sums.total();
     }
 
     // The events of one word of one position of the window.
-    void add_word(int64_t step, int64_t y, int64_t x, int64_t dy, int64_t dx, int64_t word, Vector<T> (&even)[V],
-                  Vector<T> (&odd)[V]) const {
+    Current<T, V> add_word(int64_t step, int64_t y, int64_t x, int64_t dy, int64_t dx, int64_t word,
+                           const T* base) const {
+        Sums<T, V> sums(base);
         const int64_t reach = window / 2, row = (step * map.height + y + dy) * map.width + x + dx;
         const int32_t* starts = &events.word_starts[row * map.words() + word];
         const T* origin = weights + ((dy + reach) * window + reach - x) * map.channels * (V * kLanes<T>);
-        add_run(starts[0], starts[1], origin, even, odd);
+        add_run(starts[0], starts[1], origin, sums);
+        return sums.total();
     }
 
-    void add_run(int32_t from, int32_t to, const T* origin, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
-        const int32_t* channels = events.channels.data();
-        int32_t e = from;
-        for (; kValued && e + 3 < to; e += 4)
-            for (int i = 0; i < 4; ++i)
-                add_row(origin + channels[e + i] * int64_t{V * kLanes<T>}, e + i, i % 2 ? odd : even);
-        for (; e + 1 < to; e += 2) {
-            add_row(origin + channels[e] * int64_t{V * kLanes<T>}, e, even);
-            add_row(origin + channels[e + 1] * int64_t{V * kLanes<T>}, e + 1, odd);
+    void add_run(int32_t e, int32_t to, const T* origin, Sums<T, V>& sums) const {
+        for (; kValued && e + 3 < to; e += 4) {
+            add_row(origin, e, sums.even);
+            add_row(origin, e + 1, sums.odd);
+            add_row(origin, e + 2, sums.even);
+            add_row(origin, e + 3, sums.odd);
         }
-        if (e < to) add_row(origin + channels[e] * int64_t{V * kLanes<T>}, e, even);
+        for (; e + 1 < to; e += 2) {
+            add_row(origin, e, sums.even);
+            add_row(origin, e + 1, sums.odd);
+        }
+        if (e < to) add_row(origin, e, sums.even);
     }
 
-    void add_row(const T* row, int32_t e, Vector<T> (&sum)[V]) const {
+    void add_row(const T* origin, int32_t e, Vector<T> (&sum)[V]) const {
+        const T* row = origin + events.channels[e] * int64_t{V * kLanes<T>};
+#pragma GCC unroll 16
         for (int j = 0; j < V; ++j) {
             const Vector<T> part = load(row + j * kLanes<T>);
             sum[j] += kValued ? part * events.values[e] : part;
@@ -290,22 +350,24 @@ template <typename T, int V> struct BitInput {
     const uint64_t *bits, *more;  // more may be null
     int64_t stride;
 
-    void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+    Current<T, V> add(int64_t step, int64_t y, int64_t x, const T* base) const {
+        Sums<T, V> sums(base);
         const int64_t at = ((step * map.height + y) * map.width + x) * stride;
-        add_rows(bits + at, even, odd);
-        if (more) add_rows(more + at, even, odd);
+        add_rows(bits + at, sums);
+        if (more) add_rows(more + at, sums);
+        return sums.total();
     }
 
     // Four at a time, if need be with the row of zeros behind the last: how often is easier to foresee.
-    void add_rows(const uint64_t* row, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+    void add_rows(const uint64_t* row, Sums<T, V>& sums) const {
         for (int64_t first = 0; first < map.channels; first += kWord) {
             const T* rows = weights + first * (V * kLanes<T>);
             const int64_t zeros = map.channels - first;
             for (uint64_t word = part_word(row, 0, map.channels, first); word;) {
-                add_row(rows, zeros, word, even);
-                add_row(rows, zeros, word, odd);
-                add_row(rows, zeros, word, even);
-                add_row(rows, zeros, word, odd);
+                add_row(rows, zeros, word, sums.even);
+                add_row(rows, zeros, word, sums.odd);
+                add_row(rows, zeros, word, sums.even);
+                add_row(rows, zeros, word, sums.odd);
             }
         }
     }
@@ -314,13 +376,14 @@ template <typename T, int V> struct BitInput {
     static void add_row(const T* rows, int64_t zeros, uint64_t& word, Vector<T> (&sum)[V]) {
         const T* row = rows + (word ? __builtin_ctzll(word) : zeros) * (V * kLanes<T>);
         word &= word - 1;
+#pragma GCC unroll 16
         for (int j = 0; j < V; ++j) sum[j] += load(row + j * kLanes<T>);
     }
 };
 
 // Adds nothing: the products are there already.
 template <typename T, int V> struct NoInput {
-    void add(int64_t, int64_t, int64_t, Vector<T> (&)[V], Vector<T> (&)[V]) const {}
+    Current<T, V> add(int64_t, int64_t, int64_t, const T* base) const { return Sums<T, V>(base).total(); }
 };
 
 // Looks the sums of four channels' weights up: faster than events where channels are few. P: patterns of a pixel.
@@ -330,38 +393,47 @@ template <typename T, int V, int P> struct PatternInput {
     const uint64_t* bits;
     int64_t stride;
 
-    void add(int64_t step, int64_t y, int64_t x, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+    Current<T, V> add(int64_t step, int64_t y, int64_t x, const T* base) const {
+        Sums<T, V> sums(base);
         const uint64_t* centre = bits + ((step * map.height + y) * map.width + x) * stride;
         if (y > 0 && x > 0 && y + 1 < map.height && x + 1 < map.width) {
 #pragma GCC unroll 9
-            for (int64_t window = 0; window < 9; ++window) add_pixel(centre, window, even, odd);
-            return;
+            for (int64_t window = 0; window < 9; ++window) add_pixel(centre, window, sums);
+            return sums.total();
         }
         for (int64_t window = 0; window < 9; ++window) {
             const int64_t i = y + window / 3 - 1, j = x + window % 3 - 1;
-            if (i >= 0 && j >= 0 && i < map.height && j < map.width) add_pixel(centre, window, even, odd);
+            if (i >= 0 && j >= 0 && i < map.height && j < map.width) add_pixel(centre, window, sums);
         }
+        return sums.total();
     }
 
-    void add_pixel(const uint64_t* centre, int64_t window, Vector<T> (&even)[V], Vector<T> (&odd)[V]) const {
+    void add_pixel(const uint64_t* centre, int64_t window, Sums<T, V>& sums) const {
         constexpr uint64_t kRow = V * kVectorBytes, kPatterns = 1 << kPattern;
         static_assert((kRow & (kRow - 1)) == 0, "a pattern's place is cut out of the shifted word");
         const char* tables = reinterpret_cast<const char*>(weights) + window * P * kPatterns * kRow;
         uint64_t places = centre[((window / 3 - 1) * map.width + window % 3 - 1) * stride] * kRow;
 #pragma GCC unroll 4
         for (int64_t p = 0; p < P; ++p, places >>= kPattern, tables += kPatterns * kRow) {
-            const T* sums = reinterpret_cast<const T*>(tables + (places & (kPatterns - 1) * kRow));
-            for (int j = 0; j < V; ++j) ((window * P + p) % 2 ? odd : even)[j] += load(sums + j * kLanes<T>);
+            const T* row = reinterpret_cast<const T*>(tables + (places & (kPatterns - 1) * kRow));
+            for (int j = 0; j < V; ++j)
+                ((window * P + p) % 2 ? sums.odd : sums.even)[j] += load(row + j * kLanes<T>);
         }
     }
 };
+
+// Not inlined: many sums need all registers for themselves.
+template <typename T, int V, typename Source>
+__attribute__((noinline)) Current<T, V> add_apart(const Source& source, int64_t step, int64_t y, int64_t x, const T* base) {
+    return source.add(step, y, x, base);
+}
 
 // One tile of outputs of one image. counts: of the spikes at each step, plain and by windows, [2, steps].
 template <typename T, int V, Task task, typename Source>
 void run_tile(const Map& map, const Layer<T>& layer, const Source& source, const Image<T>& image, int64_t tile,
               int64_t* counts) {
     constexpr int L = kLanes<T>;
-    const int64_t first = tile * kTile, words = words_of(layer.outputs), outputs = layer.outputs;
+    const int64_t first = tile * kTile<T>, words = words_of(layer.outputs), outputs = layer.outputs;
     const Neuron<T> neuron = layer.neuron;
     const T *scale = layer.scale + first, *shift = layer.shift + first;
     for (int64_t y = 0; y < map.height; ++y)
@@ -370,12 +442,11 @@ void run_tile(const Map& map, const Layer<T>& layer, const Source& source, const
             const int64_t windows = map.windows(y, x);
             for (int64_t step = 0; step < map.steps; ++step) {
                 const int64_t row = (step * map.height + y) * map.width + x;
-                Vector<T> current[V] = {}, odd[V] = {};
-                const T* base = image.base + (image.repeated ? y * map.width + x : row) * image.base_width;
-                if (image.base)
-                    for (int j = 0; j < V; ++j) current[j] = load(base + j * L);
-                source.add(step, y, x, current, odd);
-                for (int j = 0; j < V; ++j) current[j] += odd[j];
+                const T* base = image.base ? image.base + (image.repeated ? y * map.width + x : row) * image.base_width
+                                           : nullptr;
+                const Current<T, V> sums =
+                    V > kFewVectors ? add_apart<T, V>(source, step, y, x, base) : source.add(step, y, x, base);
+                const auto& current = sums.parts;
                 if constexpr (task == Task::kProducts) {
                     for (int j = 0; j < V; ++j) store(image.products + row * outputs + first + j * L, current[j]);
                 } else if constexpr (task == Task::kMoments) {
@@ -384,15 +455,14 @@ void run_tile(const Map& map, const Layer<T>& layer, const Source& source, const
                         square[j] += current[j] * current[j];
                     }
                 } else {
-                    uint64_t fired[2] = {0, 0};
+                    uint64_t fired[kTile<T> / kWord] = {};
                     for (int j = 0; j < V; ++j) {
                         const Vector<T> charge = current[j] * load(scale + j * L) + load(shift + j * L);
                         fired[j * L / kWord] |= neuron.fire(v[j], charge) << (j * L % kWord);
                     }
                     uint64_t* out = image.spikes + row * words + first / kWord;
-                    out[0] = fired[0];
-                    if (V * L > kWord) out[1] = fired[1];
-                    const int64_t spikes = __builtin_popcountll(fired[0]) + __builtin_popcountll(fired[1]);
+                    std::copy(fired, fired + words_of(V * L), out);
+                    const int64_t spikes = count_bits(fired, words_of(V * L));
                     counts[step] += spikes;
                     counts[map.steps + step] += spikes * windows;
                 }
@@ -420,8 +490,8 @@ void run_patterns(const Map& map, const Layer<T>& layer, const Image<T>& image, 
 // Whether a tile's weights are too large for the smallest cache, and an image's events enough to go through them
 // word by word. Knows nothing of the outputs, on which no output may depend.
 template <typename T> bool by_words(const Map& map, int64_t window, const Events<T>& events) {
-    const int64_t bytes = window * window * map.channels * kTile * sizeof(T);
-    return bytes > kSmallCache && events.starts.back() >= kManyEvents * map.rows() * map.words();
+    const int64_t bytes = window * window * map.channels * kTile<T> * sizeof(T);
+    return bytes > kSmallCache && events.starts[map.rows()] >= kManyEvents * map.rows() * map.words();
 }
 
 // Products of an image, [rows, outputs of the tile]: one word of channels after the other, so that its weights stay
@@ -431,7 +501,7 @@ const T* add_by_words(const Map& map, const EventInput<T, V, kValued>& source, c
                       std::vector<T>& sums) {
     constexpr int L = kLanes<T>;
     const int64_t reach = source.window / 2;
-    sums.resize(map.rows() * V * L);
+    make_room(sums, map.rows() * V * L);
     for (int64_t row = 0; row < map.rows(); ++row)
         for (int j = 0; j < V * L; ++j) sums[row * V * L + j] = image.base ? image.base[row * image.base_width + j] : T(0);
     for (int64_t dy = -reach; dy <= reach; ++dy)
@@ -441,10 +511,8 @@ const T* add_by_words(const Map& map, const EventInput<T, V, kValued>& source, c
                     for (int64_t y = std::max<int64_t>(0, -dy); y < map.height - std::max<int64_t>(0, dy); ++y)
                         for (int64_t x = std::max<int64_t>(0, -dx); x < map.width - std::max<int64_t>(0, dx); ++x) {
                             T* out = &sums[((step * map.height + y) * map.width + x) * V * L];
-                            Vector<T> even[V], odd[V] = {};
-                            for (int j = 0; j < V; ++j) even[j] = load(out + j * L);
-                            source.add_word(step, y, x, dy, dx, word, even, odd);
-                            for (int j = 0; j < V; ++j) store(out + j * L, even[j] + odd[j]);
+                            const Current<T, V> total = source.add_word(step, y, x, dy, dx, word, out);
+                            for (int j = 0; j < V; ++j) store(out + j * L, total.parts[j]);
                         }
     return sums.data();
 }
@@ -453,17 +521,18 @@ template <typename T, int V, Input input, Task task>
 void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
                int64_t* counts, std::vector<T>& sums) {
     if constexpr (input == Input::kPatterns) {
-        if constexpr (V * kLanes<T> <= kFewOutputs && (V & (V - 1)) == 0 && task != Task::kProducts)
+        if constexpr (V * kLanes<T> <= kFewOutputs && (V & (V - 1)) == 0)
             run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
     } else if constexpr (input == Input::kBits) {
-        const T* weights = layer.weights + (map.channels + 1) * tile * kTile;
+        const T* weights = layer.weights + (map.channels + 1) * tile * kTile<T>;
         const BitInput<T, V> source{map, weights, image.bits, image.more, image.stride};
         run_tile<T, V, task>(map, layer, source, image, tile, counts);
     } else if constexpr (input == Input::kProducts) {
-        if constexpr (task == Task::kFire) run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, tile, counts);
+        if constexpr (task != Task::kProducts)
+            run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, tile, counts);
     } else {
         const int64_t rows = layer.window * layer.window * map.channels + (layer.window == 1);
-        const T* weights = layer.weights + rows * tile * kTile;
+        const T* weights = layer.weights + rows * tile * kTile<T>;
         const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
         if (by_words(map, layer.window, events)) {
             Image<T> summed = image;
@@ -490,12 +559,12 @@ void run_vectors(const Map& map, const Layer<T>& layer, const Events<T>& events,
 template <typename T, Input input, Task task>
 void run_layer(const Map& map, const Layer<T>& layer, const std::vector<Events<T>>& events,
                const std::vector<Image<T>>& images, int64_t* counts, std::vector<T>& sums) {
-    for (int64_t tile = 0; tile * kTile < layer.outputs; ++tile) {
-        const int vectors = static_cast<int>(std::min(kTile, layer.outputs - tile * kTile) / kLanes<T>);
+    for (int64_t tile = 0; tile * kTile<T> < layer.outputs; ++tile) {
+        const int vectors = static_cast<int>(std::min(kTile<T>, layer.outputs - tile * kTile<T>) / kLanes<T>);
         for (size_t i = 0; i < images.size(); ++i) {
             Image<T> image = images[i];
-            if (image.base) image.base += tile * kTile;
-            run_vectors<T, static_cast<int>(kTile) / kLanes<T>, input, task>(map, layer, events[i], image, tile, counts,
+            if (image.base) image.base += tile * kTile<T>;
+            run_vectors<T, static_cast<int>(kTile<T>) / kLanes<T>, input, task>(map, layer, events[i], image, tile, counts,
                                                                            sums, vectors);
         }
     }
@@ -772,7 +841,7 @@ enum Kind : int64_t { kLayer, kPool, kAdd, kAttend, kTokens, kCount };
 struct Operation {
     int64_t kind, task, input, hard, decay_input, repeated;
     int64_t steps, height, width, channels;  // of what is read
-    int64_t window, outputs, heads, stride;
+    int64_t window, outputs, base_width, heads, stride;
     int64_t counts;  // address of the counts
     double tau, v_threshold, factor;
     int64_t weights, scale, shift;  // addresses
@@ -816,7 +885,7 @@ void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch)
             const uint8_t* residual = input == Input::kResidual ? piece.at<uint8_t>(op.read, i) : nullptr;
             if (input == Input::kSpikes || input == Input::kResidual)
                 find_events(map, bits, op.stride, residual, scratch.events[i]);
-            scratch.images.push_back({bits, piece.at<uint64_t>(op.added, i), op.stride, piece.at<T>(op.base, i), op.outputs, op.repeated != 0,
+            scratch.images.push_back({bits, piece.at<uint64_t>(op.added, i), op.stride, piece.at<T>(op.base, i), op.base_width, op.repeated != 0,
                                       piece.at<uint64_t>(op.written, i), piece.at<double>(op.written, i),
                                       piece.at<T>(op.written, i)});
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,13 @@ from aspk.metrics import LayerShape
 from aspk.supernet.neurons import Neurons, lif
 
 _MANY = 2**24  # values
+_KEPT = 2**24  # values of a layer's products at one step that are worth their memory
 _LARGE = 8192  # weights
 
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Spikes or a residual stream: [T, B, C, H, W] behind a convolution, else [T, B, L, D].
+    """Spikes or a residual stream: [T, B, H, W, C] behind a convolution, else [T, B, L, D].
 
     Attributes:
         values: in the weights' type, or a byte each where they are many.
@@ -31,7 +32,7 @@ class Map:
 
 @dataclass(frozen=True, eq=False)
 class Products:
-    """Products of the first layer, [T, B, C, H, W], or [1, B, C, H, W] for all steps."""
+    """Products of a layer, [T, B, H, W, C] or [T, B, L, D]; T is 1 if there is one for all ``steps``."""
 
     values: Tensor
     steps: int
@@ -54,19 +55,32 @@ class TorchEngine(Engine):
     def products(self, layer: Layer, images: Tensor, steps: int) -> Products:
         """See :class:`~aspk.engines.base.Engine`."""
         frames = images if images.dim() == 5 else images[None]
-        y = F.conv2d(frames.flatten(0, 1), layer.weight, padding=1)  # [T*B, C', H, W]
+        maps = frames.flatten(0, 1).permute(0, 2, 3, 1)  # [T*B, H, W, C]
+        y = _convolution(maps, layer.weight)
         return Products(y.reshape(*frames.shape[:2], *y.shape[1:]), steps)
+
+    def keep(self, layer: Layer, x: State) -> State:
+        """See :class:`~aspk.engines.base.Engine`."""
+        if isinstance(x, Products) or x.values[0, ..., 0].numel() * len(layer.weight) > _KEPT:
+            return x
+        product = _product(layer.weight)
+        parts = [
+            torch.stack([product(step.to(self.dtype), layer.weight) for step in images])
+            for images in torch.split(x.values, self.images, dim=1)
+        ]
+        return Products(torch.cat(parts, 1), len(x.values))
+
+    def first(self, x: State, steps: int) -> State:
+        """See :class:`~aspk.engines.base.Engine`."""
+        if isinstance(x, Products):
+            return Products(x.values[:steps], steps)
+        return Map(x.values[:steps])
 
     def moments(self, layer: Layer, x: State) -> tuple[Moments, int]:
         """See :class:`~aspk.engines.base.Engine`."""
-        if isinstance(x, Products):
-            values = x.values.double()
-            variance, mean = torch.var_mean(values, (0, 1, 3, 4), correction=0)
-            return Moments(mean, variance), values[:, :, 0].numel()
         product = _product(layer.weight)
-        channel = 1 if layer.weight.dim() == 4 else -1
         parts = [
-            _moments(product(step.to(self.dtype), layer.weight), channel)
+            _moments(step if isinstance(x, Products) else product(step.to(self.dtype), layer.weight))
             for images in torch.split(x.values, self.images, dim=1)
             for step in images
         ]
@@ -79,18 +93,17 @@ class TorchEngine(Engine):
     def fire(self, layer: Layer, x: State, charge: Charge, neurons: Neurons) -> Map:
         """See :class:`~aspk.engines.base.Engine`."""
         scale, shift = charge
-        if isinstance(x, Products):
-            shape = (-1, 1, 1)
-            charges = torch.addcmul(shift.reshape(shape), x.values, scale.reshape(shape))
-            static = len(charges) == 1
-            each = [charges[0].clone() if static else charges[t] for t in range(x.steps)]
-            return _map(self.integrate(each, neurons))
         weight = layer.weight * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
         product = _product(weight)
-        fired = [
-            _map(self.integrate([product(step.to(self.dtype), weight, shift) for step in images], neurons))
-            for images in torch.split(x.values, self.images, dim=1)
-        ]
+        fired = []
+        for images in torch.split(x.values, self.images, dim=1):
+            if isinstance(x, Products):
+                charges = [
+                    torch.addcmul(shift, step, scale) for step in images.expand(x.steps, *images.shape[1:])
+                ]
+            else:
+                charges = [product(step.to(self.dtype), weight, shift) for step in images]
+            fired.append(_map(self.integrate(charges, neurons)))
         return _joined(fired)
 
     def integrate(self, charges: list[Tensor], neurons: Neurons) -> Tensor:
@@ -111,13 +124,14 @@ class TorchEngine(Engine):
     def pool(self, spikes: Map) -> Map:
         """See :class:`~aspk.engines.base.Engine`."""
         x = spikes.values
-        pooled = F.max_pool2d(x.flatten(0, 1).to(self.dtype), kernel_size=3, stride=2, padding=1)
+        maps = x.flatten(0, 1).to(self.dtype).permute(0, 3, 1, 2)  # [T*B, C, H, W], channels last in memory
+        pooled = F.max_pool2d(maps, kernel_size=3, stride=2, padding=1).permute(0, 2, 3, 1)
         return _map(pooled.reshape(*x.shape[:2], *pooled.shape[1:]))
 
     def stream(self, *spikes: Map, keep: bool) -> Map:
         """See :class:`~aspk.engines.base.Engine`."""
         total = functools.reduce(torch.add, (one.values.to(self.dtype) for one in spikes))
-        return _map(total.flatten(3).transpose(2, 3).contiguous())  # tokens: [T, B, L, D]
+        return _map(total.flatten(2, 3))  # tokens: [T, B, L, D]
 
     def add(self, stream: Map, spikes: Map) -> Map:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -141,9 +155,9 @@ class TorchEngine(Engine):
             counts += torch.stack([one.sum((1, 2, 3), dtype=torch.float64) for one in sums])
         return Attention(_joined(fired), *counts)
 
-    def leading(self, spikes: Map, channels: int) -> Map:
+    def leading(self, x: State, channels: int) -> State:
         """See :class:`~aspk.engines.base.Engine`."""
-        return Map(spikes.values[..., :channels])
+        return replace(x, values=x.values[..., :channels])
 
     def count(self, x: Map) -> Counts:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -151,7 +165,7 @@ class TorchEngine(Engine):
         if values.dim() == 4:
             sums = values.sum((2, 3)).sum(1, dtype=torch.float64)
             return Counts(sums, sums)
-        maps = values.sum(2).sum(1, dtype=torch.float64)  # [T, H, W]
+        maps = values.sum(-1).sum(1, dtype=torch.float64)  # [T, H, W]
         return Counts(maps.sum((1, 2)), (maps * windows(*maps.shape[1:]).to(maps)).sum((1, 2)))
 
     def token_sums(self, stream: Map) -> Tensor:
@@ -163,7 +177,8 @@ class TorchEngine(Engine):
         steps = shapes[0].repeats
         largest = max(shape.input_size + shape.output_size for shape in shapes)
         streams = [shape.input_size for shape in shapes if shape.source == "residual"]
-        return steps * (largest * (1 + self.dtype.itemsize) + sum(streams))
+        kept = shapes[1].output_size * self.dtype.itemsize
+        return steps * (largest * (1 + self.dtype.itemsize) + sum(streams) + kept)
 
 
 def _map(values: Tensor) -> Map:
@@ -178,10 +193,16 @@ def _joined(parts: list[Map]) -> Map:
 
 def _product(weight: Tensor) -> Callable[..., Tensor]:
     if weight.dim() == 4:
-        return functools.partial(F.conv2d, padding=1)
+        return _convolution
     # oneDNN's convolutions are faster than the matrix products of large layers, see aspk.supernet.products.
     large = weight.device.type == "cpu" and weight.numel() >= _LARGE
     return _pointwise if large else F.linear
+
+
+def _convolution(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A 3x3 convolution of maps [B, H, W, C], which oneDNN computes faster than [B, C, H, W]."""
+    y = F.conv2d(maps.permute(0, 3, 1, 2), weight, bias, padding=1)
+    return y.permute(0, 2, 3, 1).contiguous()
 
 
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -190,10 +211,9 @@ def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return maps.permute(0, 2, 3, 1).squeeze(2)
 
 
-def _moments(y: Tensor, channel: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Number, means and variances of products, by channel, in float64."""
-    axes = [axis for axis in range(y.dim()) if axis != channel % y.dim()]
-    variance, mean = torch.var_mean(y, axes, correction=0)
+def _moments(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Number, means and variances of products, by channel (the last axis), in float64."""
+    variance, mean = torch.var_mean(y, list(range(y.dim() - 1)), correction=0)
     count = torch.tensor([y.numel() / len(mean)], dtype=torch.float64, device=y.device)
     return count, mean.double(), variance.double()
 

@@ -1,0 +1,65 @@
+"""Operations of the native engine, and their execution in C++ (``spikes.cpp``)."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from aspk.engines.native_states import Place
+from aspk.native import library
+
+_SOURCE = Path(__file__).with_name("spikes.cpp")
+LAYER, POOL, ADD, ATTEND, TOKENS, COUNT = range(6)  # kinds of operations
+FIRE, MOMENTS, PRODUCTS = range(3)  # tasks of a layer
+SPIKES, RESIDUAL, PATTERNS, KEPT, BITS = range(5)  # its inputs
+
+
+class Operation(ctypes.Structure):
+    """``Operation`` of spikes.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("kind", "task", "input", "hard", "decay_input", "repeated")),
+        *((name, ctypes.c_int64) for name in ("steps", "height", "width", "channels")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("window", "outputs", "base_width", "heads", "stride", "counts")
+        ),
+        *((name, ctypes.c_double) for name in ("tau", "v_threshold", "factor")),
+        *((name, ctypes.c_int64) for name in ("weights", "scale", "shift")),
+        *((name, Place) for name in ("read", "added", "base", "written")),
+    )
+
+
+def available() -> bool:
+    """Whether there is a compiler, or was one."""
+    return library(_SOURCE) is not None
+
+
+def execute(
+    operations: Sequence[Operation],
+    images: int,
+    *,
+    capacity: int,
+    memory: int,
+    dtype: torch.dtype,
+    threads: int | None,
+) -> None:
+    """Run operations on some images.
+
+    Args:
+        operations: what to do, in order.
+        images: how many there are.
+        capacity: images that a thread works on at once.
+        memory: bytes of its own that it needs for each of them.
+        dtype: type of the weights.
+        threads: at most so many; None is PyTorch's number.
+    """
+    found = library(_SOURCE)
+    assert found is not None, "see available()"
+    run: Callable[..., None] = getattr(found, f"run_{str(dtype).removeprefix('torch.')}")
+    threads = min(threads or torch.get_num_threads(), -(-images // capacity))
+    sizes = map(ctypes.c_int64, (len(operations), images, capacity, memory))
+    run((Operation * len(operations))(*operations), *sizes, ctypes.c_int(threads))

@@ -1,0 +1,87 @@
+"""The layers of networks as an engine takes them: leading slices of the supernet's."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import torch
+from torch import nn
+
+from aspk import cost
+from aspk.config import SubnetConfig
+from aspk.engines.base import Layer, Moments
+from aspk.supernet import Supernet
+from aspk.supernet.spikformer import ConvNorm, LinearNorm
+
+
+class Slices:
+    """Layers of a supernet's networks; the same ones are the same object.
+
+    Args:
+        supernet: the weights; not changed.
+    """
+
+    def __init__(self, supernet: Supernet) -> None:
+        self._supernet = supernet
+        self._layers: dict[Hashable, Layer] = {}
+
+    def first(self) -> Layer:
+        """The supernet's whole first layer: its products hold those of every width."""
+        site = self._supernet.network.get_submodule("stem.0")
+        assert isinstance(site, ConvNorm)
+        return self._slice(("stem.0",), *site.conv.weight.shape[:2])
+
+    def layer(self, config: SubnetConfig, *names: str) -> Layer:
+        """Layers that read the same input as one: the leading slices of the supernet's."""
+        return self._slice(names, *self._widths(config, names[0]))
+
+    def _slice(self, names: tuple[str, ...], outputs: int, inputs: int) -> Layer:
+        key = (*names, outputs, inputs)
+        if key not in self._layers:
+            sites = [self._supernet.network.get_submodule(name) for name in names]
+            self._layers[key] = _joined([_leading(names, site, outputs, inputs) for site in sites])
+        return self._layers[key]
+
+    def _widths(self, config: SubnetConfig, name: str) -> tuple[int, int]:
+        """Outputs and inputs of a layer."""
+        width = config.embed_dim
+        if not name.startswith("blocks"):
+            widths = (self._supernet.shape[0], *cost.stem_widths(config), width)
+            index = cost.STEM_STAGES if name == "position" else int(name.removeprefix("stem."))
+            return widths[index + 1], widths[index]
+        _, index_, part = name.split(".")
+        block = config.blocks[int(index_)]
+        attention = self._supernet.space.settings.attention_width(config, block)
+        hidden = int(width * block.mlp_ratio)
+        sizes = {"proj": (width, attention), "fc1": (hidden, width), "fc2": (width, hidden)}
+        return sizes.get(part, (attention, width))
+
+
+def _leading(names: tuple[str, ...], site: nn.Module, outputs: int, inputs: int) -> Layer:
+    """The leading slice of one of the supernet's layers."""
+    assert isinstance(site, ConvNorm | LinearNorm)
+    product, norm = site.conv if isinstance(site, ConvNorm) else site.linear, site.norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    bias = 0.0 if product.bias is None else product.bias[:outputs].double()
+    running = Moments(norm.running_mean[:outputs].double() - bias, norm.running_var[:outputs].double())
+    weight = product.weight[:outputs, :inputs]
+    return Layer(names, weight, norm.weight[:outputs], norm.bias[:outputs], running, norm.eps)
+
+
+def _joined(layers: Sequence[Layer]) -> Layer:
+    """Layers one above the other."""
+    if len(layers) == 1:
+        return layers[0]
+    running = Moments(
+        torch.cat([layer.running.mean for layer in layers]),
+        torch.cat([layer.running.variance for layer in layers]),
+    )
+    return Layer(
+        names=layers[0].names,
+        weight=torch.cat([layer.weight for layer in layers]),
+        gain=torch.cat([layer.gain for layer in layers]),
+        offset=torch.cat([layer.offset for layer in layers]),
+        running=running,
+        eps=layers[0].eps,
+    )
