@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_TILE = {torch.float32: 192, torch.float64: 64}  # outputs that are computed together
+_WORD, _NARROW = 64, 192  # outputs
 _VECTOR = 64  # bytes
 _PATTERN = 4  # channels whose sums are looked up together
 _FEW_CHANNELS, _FEW_OUTPUTS = 16, 32
@@ -40,7 +40,14 @@ def packed(weight: Tensor) -> Tensor:
         conv = weight.dim() == 4
         rows = weight.permute(2, 3, 1, 0).flatten(0, 2) if conv else F.pad(weight.T, (0, 0, 0, 1))  # [9*C, O]
     rows = F.pad(rows, (0, whole(rows.shape[1], rows.dtype) - rows.shape[1]))
-    return torch.cat([tile.flatten() for tile in torch.split(rows, _TILE[rows.dtype], dim=1)])
+    return torch.cat([tile.flatten() for tile in torch.split(rows, _tile(rows), dim=1)])
+
+
+def _tile(rows: Tensor) -> int:
+    """Outputs that are computed together."""
+    if rows.dtype == torch.float64:
+        return _WORD
+    return _NARROW if rows.shape[1] <= _NARROW else 2 * _WORD
 
 
 def _pattern_sums(weight: Tensor) -> Tensor:

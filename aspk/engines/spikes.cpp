@@ -34,8 +34,14 @@ template <> struct VectorOf<double> { using type = Double; };
 template <typename T> using Vector = typename VectorOf<T>::type;
 template <typename T> constexpr int kLanes = kVectorBytes / sizeof(T);
 constexpr int kFewVectors = 8;
-// Outputs that are computed together: whole words, whose sums of float fit the registers.
-template <typename T> constexpr int64_t kTile = sizeof(T) == 4 ? 3 * kWord : kWord;
+
+// Outputs that are computed together, in whole words: narrow layers at once, others so that the weights of a word of
+// their inputs stay in the smallest cache.
+constexpr int64_t kNarrow = 3 * kWord;
+template <typename T> constexpr int64_t kTile = sizeof(T) == 4 ? kNarrow : kWord;  // at most
+template <typename T> inline int64_t tile_of(int64_t outputs) {
+    return outputs <= kTile<T> || sizeof(T) != 4 ? kTile<T> : 2 * kWord;
+}
 
 template <typename T> inline Vector<T> load(const T* p) {
     return *reinterpret_cast<const Vector<T>*>(p);
@@ -430,10 +436,10 @@ __attribute__((noinline)) Current<T, V> add_apart(const Source& source, int64_t 
 
 // One tile of outputs of one image. counts: of the spikes at each step, plain and by windows, [2, steps].
 template <typename T, int V, Task task, typename Source>
-void run_tile(const Map& map, const Layer<T>& layer, const Source& source, const Image<T>& image, int64_t tile,
+void run_tile(const Map& map, const Layer<T>& layer, const Source& source, const Image<T>& image, int64_t first,
               int64_t* counts) {
     constexpr int L = kLanes<T>;
-    const int64_t first = tile * kTile<T>, words = words_of(layer.outputs), outputs = layer.outputs;
+    const int64_t words = words_of(layer.outputs), outputs = layer.outputs;
     const Neuron<T> neuron = layer.neuron;
     const T *scale = layer.scale + first, *shift = layer.shift + first;
     for (int64_t y = 0; y < map.height; ++y)
@@ -490,7 +496,7 @@ void run_patterns(const Map& map, const Layer<T>& layer, const Image<T>& image, 
 // Whether a tile's weights are too large for the smallest cache, and an image's events enough to go through them
 // word by word. Knows nothing of the outputs, on which no output may depend.
 template <typename T> bool by_words(const Map& map, int64_t window, const Events<T>& events) {
-    const int64_t bytes = window * window * map.channels * kTile<T> * sizeof(T);
+    const int64_t bytes = window * window * map.channels * 2 * kWord * sizeof(T);
     return bytes > kSmallCache && events.starts[map.rows()] >= kManyEvents * map.rows() * map.words();
 }
 
@@ -518,40 +524,40 @@ const T* add_by_words(const Map& map, const EventInput<T, V, kValued>& source, c
 }
 
 template <typename T, int V, Input input, Task task>
-void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
+void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t first,
                int64_t* counts, std::vector<T>& sums) {
     if constexpr (input == Input::kPatterns) {
         if constexpr (V * kLanes<T> <= kFewOutputs && (V & (V - 1)) == 0)
             run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
     } else if constexpr (input == Input::kBits) {
-        const T* weights = layer.weights + (map.channels + 1) * tile * kTile<T>;
+        const T* weights = layer.weights + (map.channels + 1) * first;
         const BitInput<T, V> source{map, weights, image.bits, image.more, image.stride};
-        run_tile<T, V, task>(map, layer, source, image, tile, counts);
+        run_tile<T, V, task>(map, layer, source, image, first, counts);
     } else if constexpr (input == Input::kProducts) {
         if constexpr (task != Task::kProducts)
-            run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, tile, counts);
+            run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, first, counts);
     } else {
         const int64_t rows = layer.window * layer.window * map.channels + (layer.window == 1);
-        const T* weights = layer.weights + rows * tile * kTile<T>;
+        const T* weights = layer.weights + rows * first;
         const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
         if (by_words(map, layer.window, events)) {
             Image<T> summed = image;
             summed.base = add_by_words(map, source, image, sums);
             summed.base_width = V * kLanes<T>;
-            return run_tile<T, V, task>(map, layer, NoInput<T, V>{}, summed, tile, counts);
+            return run_tile<T, V, task>(map, layer, NoInput<T, V>{}, summed, first, counts);
         }
-        run_tile<T, V, task>(map, layer, source, image, tile, counts);
+        run_tile<T, V, task>(map, layer, source, image, first, counts);
     }
 }
 
 template <typename T, int V, Input input, Task task>
-void run_vectors(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t tile,
+void run_vectors(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t first,
                  int64_t* counts, std::vector<T>& sums, int vectors) {
     if constexpr (V > 0) {
         if (vectors == V)
-            run_input<T, V, input, task>(map, layer, events, image, tile, counts, sums);
+            run_input<T, V, input, task>(map, layer, events, image, first, counts, sums);
         else
-            run_vectors<T, V - 1, input, task>(map, layer, events, image, tile, counts, sums, vectors);
+            run_vectors<T, V - 1, input, task>(map, layer, events, image, first, counts, sums, vectors);
     }
 }
 
@@ -559,12 +565,13 @@ void run_vectors(const Map& map, const Layer<T>& layer, const Events<T>& events,
 template <typename T, Input input, Task task>
 void run_layer(const Map& map, const Layer<T>& layer, const std::vector<Events<T>>& events,
                const std::vector<Image<T>>& images, int64_t* counts, std::vector<T>& sums) {
-    for (int64_t tile = 0; tile * kTile<T> < layer.outputs; ++tile) {
-        const int vectors = static_cast<int>(std::min(kTile<T>, layer.outputs - tile * kTile<T>) / kLanes<T>);
+    const int64_t tile = tile_of<T>(layer.outputs);
+    for (int64_t first = 0; first < layer.outputs; first += tile) {
+        const int vectors = static_cast<int>(std::min(tile, layer.outputs - first) / kLanes<T>);
         for (size_t i = 0; i < images.size(); ++i) {
             Image<T> image = images[i];
-            if (image.base) image.base += tile * kTile<T>;
-            run_vectors<T, static_cast<int>(kTile<T>) / kLanes<T>, input, task>(map, layer, events[i], image, tile, counts,
+            if (image.base) image.base += first;
+            run_vectors<T, static_cast<int>(kTile<T>) / kLanes<T>, input, task>(map, layer, events[i], image, first, counts,
                                                                            sums, vectors);
         }
     }
