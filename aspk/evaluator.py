@@ -59,7 +59,9 @@ class SupernetEvaluator:
         self.supernet = supernet.eval()
         self.energy_model = energy_model
         weights = next(supernet.parameters())
-        self.engine = choose_engine(self._machine.name, device=weights.device, dtype=weights.dtype)
+        self.engine = choose_engine(
+            self._machine.name, device=weights.device, dtype=weights.dtype, memory=self._machine.memory
+        )
         whole, count = data.split(self.settings.split), self.settings.images
         self._split = Split(whole.images[:count], whole.labels[:count]).to(weights.device)
         self._calibration = data.train.images[: self.settings.calibration_images].to(weights.device)
@@ -100,7 +102,7 @@ class SupernetEvaluator:
         calibrated = self._longest if self.settings.statistics == "shared_time" else steps
         population.calibrate(network_input(self._calibration, calibrated))
         hits = dict.fromkeys(configs, 0)
-        for part in self._split.batches(self._batch_size(population, configs)):
+        for part in self._split.batches(self._batch_size(population)):
             for config, logits in population.run(network_input(part.images, steps)).items():
                 hits[config] += int((logits.argmax(1) == part.labels).sum())
         return {
@@ -113,10 +115,10 @@ class SupernetEvaluator:
             for config in configs
         }
 
-    def _batch_size(self, population: Population, configs: Sequence[SubnetConfig]) -> int:
+    def _batch_size(self, population: Population) -> int:
         """Images that run at once: as many as the settings say, the memory allows and the engine likes."""
-        largest = max(self.engine.image_bytes(population.shapes(config)) for config in configs)
-        limits = (self.settings.batch_size, self.engine.images, self._machine.memory // largest)
+        fitting = self._machine.memory // population.image_bytes()
+        limits = (self.settings.batch_size, self.engine.images, fitting)
         return max(1, min(limits))
 
     def _cache(self) -> ResultCache:

@@ -319,3 +319,64 @@ def test_a_split_comes_in_batches():
     parts = list(split.batches(3))
     assert [len(part) for part in parts] == [3, 3, 1]
     assert torch.equal(torch.cat([part.labels for part in parts]), split.labels)
+
+
+def test_what_is_kept_changes_no_bit():
+    """With little memory nothing is kept of a layer: its products are computed once more."""
+    supernet, configs, calibration, x = make("fashion_small", seed=11, dtype=torch.float32)
+    _, logits = evaluated(supernet, configs, NativeEngine(), calibration, x)
+    _, again = evaluated(supernet, configs, NativeEngine(memory=1), calibration, x)
+    assert all(torch.equal(logits[config], again[config]) for config in configs)
+
+
+MEMORY = """
+import re, sys, numpy as np, torch
+from pathlib import Path
+from aspk.data import DataSet, Split
+from aspk.evaluator import SupernetEvaluator
+from aspk.settings import EngineSettings, EvaluationSettings
+from aspk.space_file import load_space
+from aspk.supernet import Supernet
+
+torch.set_num_threads(1)
+engine, memory, count = sys.argv[1], int(sys.argv[2]), 400
+supernet = Supernet(load_space("fashion_small"), shape=(1, 28, 28), classes=10, seed=0).eval()
+images = torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+whole = Split(images, torch.arange(count) % 10)
+few = Split(images[:1], torch.zeros(1, dtype=torch.long))
+settings = EvaluationSettings(images=count, calibration_images=4, batch_size=count)
+configs = [supernet.space.decode(x) for x in supernet.space.sample_choices(8, np.random.default_rng(0))]
+
+def evaluate(search):
+    data = DataSet("random", (1, 28, 28), 10, whole, search, few)
+    machine = EngineSettings(name=engine, memory=memory)
+    return SupernetEvaluator(supernet, data, settings=settings, machine=machine).evaluate(configs)
+
+def kilobytes(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+evaluate(few)  # what libraries and compiled code take is not counted
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+before = kilobytes("VmRSS")
+found = evaluate(whole)
+print(1024 * (kilobytes("VmHWM") - before), [metrics.accuracy for metrics in found])
+"""
+
+
+@pytest.mark.parametrize(("engine", "little"), [("native", 2**24), ("torch", 3 * 2**24)])
+def test_an_evaluation_stays_within_its_memory(engine, little):
+    """Peak memory of a process of its own, which is estimated to a fifth.
+
+    The accuracies are those of a run with memory to spare.
+    """
+
+    def run(memory):
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, engine, str(memory)], capture_output=True, text=True, check=True
+        )
+        grown, accuracies = done.stdout.split(" ", 1)
+        return int(grown), accuracies
+
+    (grown, accuracies), (freely, same) = run(little), run(2**30)
+    assert accuracies == same
+    assert grown <= 1.2 * little < freely

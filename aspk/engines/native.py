@@ -35,7 +35,6 @@ _PARTS = 2  # layers whose spikes are read one after the other, not as their sum
 _NARROW = 128  # channels of a stream that is read so
 _PIECE = 16  # images that an operation on its own works on at once
 _CACHE = 2**22  # bytes of states that a thread should hold at once
-_KEPT = 2**26  # bytes of a layer's products that are worth their memory
 
 
 class NativeProgram(Program):
@@ -64,14 +63,18 @@ class NativeEngine(Engine):
     Args:
         dtype: float32 or float64, the weights' type.
         threads: threads; None is PyTorch's number.
+        memory: bytes; a sixteenth of it may hold a layer's products of one step for later.
     """
 
     name = "native"
     images = 512
     independent_outputs = True
 
-    def __init__(self, *, dtype: torch.dtype = torch.float32, threads: int | None = None) -> None:
+    def __init__(
+        self, *, dtype: torch.dtype = torch.float32, threads: int | None = None, memory: int = 2**30
+    ) -> None:
         self._dtype = dtype
+        self._kept_bytes = memory // 16
         self._options: dict[str, Any] = {"dtype": dtype, "threads": threads}
         self._tensors = TensorMemory()
         self._program: NativeProgram | None = None  # that is being written down
@@ -109,8 +112,8 @@ class NativeEngine(Engine):
     def keep(self, layer: Layer, x: State) -> State:
         """See :class:`~aspk.engines.base.Engine`."""
         width = whole(len(layer.weight), self._dtype)
-        size = x.map.images * x.map.steps * x.map.positions * width * self._dtype.itemsize
-        if isinstance(x, Products) or (self._program is None and size > _KEPT):
+        size = x.map.images * x.map.positions * width * self._dtype.itemsize
+        if isinstance(x, Products) or (self._program is None and size > self._kept_bytes):
             return x
         kept = self._products(layer, x)
         return Products(replace(x.map, channels=len(layer.weight)), kept.place, width, kept)
@@ -292,8 +295,10 @@ class NativeEngine(Engine):
 
     def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
         """See :class:`~aspk.engines.base.Engine`."""
-        first, last = shapes[0], shapes[-1]
-        return first.output_size * self._dtype.itemsize + 4 * first.repeats * last.input_size
+        first = shapes[0]
+        outputs = first.operations // (9 * first.input_size)
+        products = first.output_size // outputs * whole(outputs, self._dtype) * self._dtype.itemsize
+        return first.repeats * products  # spikes and streams are with the threads, a few images at a time
 
     def spikes(self, fired: Tensor) -> Spikes:
         """Spikes given as booleans [B, T, L, C]."""

@@ -128,6 +128,12 @@ class Population:
             for shape in self.shapes(config)
         )
 
+    def image_bytes(self) -> int:
+        """Estimate of the memory that one image needs: states, and each network's sums over tokens."""
+        first = self.shapes(self._supernet.space.largest)[0]  # computed for the supernet's whole width
+        states = max(self._engine.image_bytes((first, *self.shapes(one)[1:])) for one in self._configs)
+        return states + sum(4 * config.time_steps * config.embed_dim for config in self._configs)
+
     def shapes(self, config: SubnetConfig) -> tuple[LayerShape, ...]:
         """The layers of one network."""
         supernet = self._supernet

@@ -15,7 +15,6 @@ from aspk.metrics import LayerShape
 from aspk.supernet.neurons import Neurons, lif
 
 _MANY = 2**24  # values
-_KEPT = 2**24  # values of a layer's products at one step that are worth their memory
 _LARGE = 8192  # weights
 
 
@@ -43,14 +42,16 @@ class TorchEngine(Engine):
 
     name = "torch"
 
-    def __init__(self, *, dtype: torch.dtype = torch.float32, images: int = 64) -> None:
+    def __init__(self, *, dtype: torch.dtype = torch.float32, images: int = 64, memory: int = 2**30) -> None:
         """Make an engine.
 
         Args:
             dtype: the weights' type.
             images: that run at once. More than the default leave a processor's cache; a GPU wants more.
+            memory: bytes; a sixteenth of it may hold a layer's products of one step for later.
         """
         self.dtype, self.images = dtype, images
+        self._kept = memory // 16 // dtype.itemsize  # values
 
     def products(self, layer: Layer, images: Tensor, steps: int) -> Products:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -61,7 +62,7 @@ class TorchEngine(Engine):
 
     def keep(self, layer: Layer, x: State) -> State:
         """See :class:`~aspk.engines.base.Engine`."""
-        if isinstance(x, Products) or x.values[0, ..., 0].numel() * len(layer.weight) > _KEPT:
+        if isinstance(x, Products) or x.values[0, ..., 0].numel() * len(layer.weight) > self._kept:
             return x
         product = _product(layer.weight)
         parts = [
@@ -174,11 +175,12 @@ class TorchEngine(Engine):
 
     def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
         """See :class:`~aspk.engines.base.Engine`."""
-        steps = shapes[0].repeats
-        largest = max(shape.input_size + shape.output_size for shape in shapes)
-        streams = [shape.input_size for shape in shapes if shape.source == "residual"]
-        kept = shapes[1].output_size * self.dtype.itemsize
-        return steps * (largest * (1 + self.dtype.itemsize) + sum(streams) + kept)
+        # Of the largest layer the input, and its output as charges, as spikes, once more while parts are joined,
+        # and twice within the convolution; measured, see tests/test_engines.py.
+        largest = max(shape.input_size + 5 * shape.output_size for shape in shapes)
+        streams = sum(shape.input_size for shape in shapes if shape.source == "residual")
+        kept = shapes[1].output_size
+        return shapes[0].repeats * self.dtype.itemsize * (largest + streams + kept)
 
 
 def _map(values: Tensor) -> Map:
