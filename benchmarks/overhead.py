@@ -19,6 +19,7 @@ directly. ``--scale`` times suggestions, opening and summary of a study of 2,000
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import platform
@@ -115,6 +116,11 @@ class Way:
         self.sampler = timed(NSGA2Sampler)
         self.study = filled(storage, size, self.sampler)
 
+    @property
+    def proposing(self) -> float:
+        """Seconds that the sampler proposed so far."""
+        return self.sampler.seconds
+
     def ask(self) -> list[Trial]:
         return self.sampler.ask_batch(self.study, BATCH)
 
@@ -140,6 +146,8 @@ class Search(Way):
 
 class Genes(Way):
     """Optuna's way."""
+
+    proposing = 0.0
 
     def __init__(self, storage: BaseStorage, size: int) -> None:
         self.study = filled(storage, size, optuna.samplers.RandomSampler(seed=0))
@@ -180,6 +188,7 @@ class Round:
 
     ask: float
     tell: float
+    propose: float
     sql: tuple[float, float]
     visible: bool
 
@@ -190,62 +199,62 @@ class Round:
 
 def one_round(way: Way, sql: Sql) -> Round:
     sql.counts.clear()
-    start = time.perf_counter()
+    proposing, start = way.proposing, time.perf_counter()
     trials = way.ask()
     ask, asked = time.perf_counter() - start, Counter(sql.counts)
-    states = [(t.number, t.state) for t in way.study.get_trials(deepcopy=False)]
-    visible = {(trial.number, TrialState.RUNNING) for trial in trials} <= set(states)
+    states = {(trial.number, trial.state) for trial in way.study.get_trials(deepcopy=False)}
     results = evaluated(trials)
     sql.counts.clear()
     start = time.perf_counter()
     for trial, metrics in zip(trials, results, strict=True):
         way.tell(trial, metrics)
     told, total = time.perf_counter() - start, asked + sql.counts
-    per_trial = (total["statements"] / BATCH, total["transactions"] / BATCH)
-    return Round(ask=1e3 * ask / BATCH, tell=1e3 * told / BATCH, sql=per_trial, visible=visible)
+    return Round(
+        ask=1e3 * ask / BATCH,
+        tell=1e3 * told / BATCH,
+        propose=1e3 * (way.proposing - proposing) / BATCH,
+        sql=(total["statements"] / BATCH, total["transactions"] / BATCH),
+        visible={(trial.number, TrialState.RUNNING) for trial in trials} <= states,
+    )
 
 
 def measured(
     name: str, storage: BaseStorage, size: int, rounds: int, default: BaseStorage | None = None
 ) -> dict[str, Any]:
     """Time one storage at one size of the study."""
-    ways: dict[str, Way] = {kind.__name__.lower(): kind(storage, size) for kind in (Way, Search, Genes)}
-    ways = {"aspk": ways.pop("way"), **ways}
+    ways = {"aspk": Way(storage, size), "search": Search(storage, size), "genes": Genes(storage, size)}
     if default is not None:
         ways["default"] = Genes(default, size)
     sql = Sql()
     for counted in filter(None, (storage, default)):
         sql.listen(counted)
-    names, seconds = list(ways), 0.0
     results: dict[str, list[Round]] = {way: [] for way in ways}
-    for turn in range(-1, rounds):  # the first one warms up
+    names = list(ways)
+    for turn in range(rounds + 1):
         for way in names[turn % len(names) :] + names[: turn % len(names)]:
             result = one_round(ways[way], sql)
-            if turn >= 0:
+            if turn:  # the first round warms up
                 results[way].append(result)
-            elif way == "aspk":
-                seconds = ways["aspk"].sampler.seconds
-    row: dict[str, Any] = {"storage": name, "trials": size}
-    row["running_before_evaluation"] = all(item.visible for items in results.values() for item in items)
-    row |= summary(results)
-    row["propose"] = round(1e3 * (ways["aspk"].sampler.seconds - seconds) / BATCH / rounds, 3)
-    return row
+    visible = all(item.visible for items in results.values() for item in items)
+    return {"storage": name, "trials": size, "running_before_evaluation": visible, **summary(results)}
 
 
 def summary(results: Mapping[str, Sequence[Round]]) -> dict[str, Any]:
-    """Medians of each way, and its ratio to aspk's."""
+    """Medians of each way, and the ratios of Optuna's ways to aspk's."""
     row: dict[str, Any] = {}
     for way, rounds in results.items():
         for part in ("ask", "tell", "whole"):
             row[f"{way}_{part}"] = round(statistics.median(getattr(item, part) for item in rounds), 2)
+        if way == "aspk":
+            row["propose"] = round(statistics.median(item.propose for item in rounds), 2)
         if any(rounds[0].sql):
             row[f"{way}_sql"] = [
                 statistics.median(column) for column in zip(*(r.sql for r in rounds), strict=True)
             ]
-    for way in ("genes", "default"):
+    for way, own in itertools.product(("genes", "default"), ("aspk", "search")):
         if way in results:
-            pairs = zip(results[way], results["aspk"], strict=True)
-            row[f"{way} / aspk"] = round(statistics.median(a.whole / b.whole for a, b in pairs), 2)
+            pairs = zip(results[way], results[own], strict=True)
+            row[f"{way} / {own}"] = round(statistics.median(a.whole / b.whole for a, b in pairs), 2)
     return row
 
 
