@@ -1,20 +1,25 @@
 """What a trial costs beside its evaluation: storage and sampler, for each storage and size of the study.
 
-Three ways to make and finish a trial of the same space are timed in turns on the same study, so that a busy
-machine slows all of them:
+Ways to make and finish a trial of the same space, each in a study of its own of the same size:
 
-- ``batch``: aspk's own, ``ask_batch`` and one write for each attribute and the result;
-- ``single``: ``study.ask()`` and ``space.suggest(trial)`` with aspk's sampler, a write for each gene;
-- ``suggest``: the same with Optuna's random sampler, which costs next to nothing: the storage's part.
+- ``aspk``: a batch of 10 by ``NSGA2Sampler.ask_batch``, each trial told as ``aspk search`` tells it;
+- ``search``: the same as one of several workers, who signs its trials and looks what the others do;
+- ``genes``: Optuna's own way on the same storage: ``study.ask()``, ``suggest_*`` for each gene, an attribute
+  for each metric and ``study.tell``; with Optuna's random sampler, which costs next to nothing;
+- ``default``: the same on SQLite as Optuna opens it, ``RDBStorage(url)``: what a user has without aspk.
 
-``ask`` is the time until a trial's network is known, ``tell`` from its metrics to its end, ``propose`` the
-sampler's own share of ``ask``. Medians over batches, in ms per trial. ``--scale`` times suggestions, opening
-and summary of a study of 2,000 and one of 20,000 trials.
+All trials end with the same parameters, metrics and values; ``aspk`` and ``search`` also keep the genotype.
+The ways take turns, every round in another order, so that a busy machine slows all of them. ``ask`` is the
+time until a trial's network is known, ``tell`` from its metrics to its end, ``whole`` both, ``propose`` the
+sampler's own share of ``aspk_ask``: medians over rounds in ms per trial. A ratio is of whole trials, the
+median of the rounds' own ratios. ``sql`` are a trial's statements and transactions, where a database is met
+directly. ``--scale`` times suggestions, opening and summary of a study of 2,000 and one of 20,000 trials.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import platform
@@ -23,27 +28,45 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.storages import get_storage, run_grpc_proxy_server
+import sqlalchemy
+from optuna.storages import BaseStorage, RDBStorage, get_storage, run_grpc_proxy_server
 from optuna.trial import Trial, TrialState, create_trial
 
 from aspk.attributes import genotype_to_attributes, metrics_to_attributes
+from aspk.metrics import Metrics
+from aspk.objectives import objective
 from aspk.report import summarise
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, SurrogateSampler, gene_distribution
+from aspk.scalarization import FAEB
 from aspk.space_file import load_space
 from aspk.storage import masked, open_storage
+from aspk.study import Question
+from aspk.study.loop import tell
 from aspk.testing import FormulaEvaluator
+from aspk.workers import Worker, WorkerSettings
 
 SPACE = load_space("auto_spikformer")
 EVALUATOR = FormulaEvaluator(SPACE)
 DISTRIBUTIONS = {gene.parameter: gene_distribution(gene) for gene in SPACE.genes}
 BATCH = 10
+ASKED = Question(
+    space=SPACE,
+    evaluator=EVALUATOR,
+    objectives=(objective("accuracy"), objective("energy")),
+    constraints=(),
+    faeb=FAEB(reference_energy_mj=1.0, classes=10),
+    reference=EVALUATOR.evaluate([SPACE.reference])[0],
+    fingerprints={},
+)
 
 
 def timed(kind: type[GenotypeSampler]) -> GenotypeSampler:
@@ -76,56 +99,162 @@ def finished_trials(count: int, seed: int = 0) -> Iterator[optuna.trial.FrozenTr
         )
 
 
-def filled(storage: optuna.storages.BaseStorage, count: int, sampler: object) -> optuna.Study:
+def filled(storage: BaseStorage, count: int, sampler: object) -> optuna.Study:
     study = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=sampler)
     study.add_trials(finished_trials(count))
     return study
 
 
-def tell(study: optuna.Study, trials: Sequence[Trial]) -> float:
-    """Seconds to write the results of ``trials``."""
-    results = EVALUATOR.evaluate([SPACE.decode(SPACE.from_parameters(trial.params)) for trial in trials])
-    start = time.perf_counter()
-    for trial, metrics in zip(trials, results, strict=True):
+def evaluated(trials: Sequence[Trial]) -> list[Metrics]:
+    return EVALUATOR.evaluate([SPACE.decode(SPACE.from_parameters(trial.params)) for trial in trials])
+
+
+class Way:
+    """aspk's way to ask for trials and to tell their results, in a study of its own."""
+
+    def __init__(self, storage: BaseStorage, size: int) -> None:
+        self.sampler = timed(NSGA2Sampler)
+        self.study = filled(storage, size, self.sampler)
+
+    @property
+    def proposing(self) -> float:
+        """Seconds that the sampler proposed so far."""
+        return self.sampler.seconds
+
+    def ask(self) -> list[Trial]:
+        return self.sampler.ask_batch(self.study, BATCH)
+
+    def tell(self, trial: Trial, metrics: Metrics) -> None:
+        tell(self.study, trial, metrics, ASKED)
+
+
+class Search(Way):
+    """A worker's way, beside others."""
+
+    def __init__(self, storage: BaseStorage, size: int) -> None:
+        super().__init__(storage, size)
+        self._worker = Worker(self.study, WorkerSettings())
+
+    def ask(self) -> list[Trial]:
+        self._worker.fail_abandoned()
+        return self._worker.ask(self.sampler, BATCH, budget=sys.maxsize)
+
+    def tell(self, trial: Trial, metrics: Metrics) -> None:
+        super().tell(trial, metrics)
+        self._worker.release(trial)
+
+
+class Genes(Way):
+    """Optuna's way."""
+
+    proposing = 0.0
+
+    def __init__(self, storage: BaseStorage, size: int) -> None:
+        self.study = filled(storage, size, optuna.samplers.RandomSampler(seed=0))
+
+    def ask(self) -> list[Trial]:
+        trials = [self.study.ask() for _ in range(BATCH)]
+        for trial in trials:
+            SPACE.suggest(trial)
+        return trials
+
+    def tell(self, trial: Trial, metrics: Metrics) -> None:
         for name, value in metrics_to_attributes(metrics).items():
             trial.set_user_attr(name, value)
-        study.tell(trial, [metrics.accuracy, metrics.energy_mj])
-    return time.perf_counter() - start
+        self.study.tell(trial, [metrics.accuracy, metrics.energy_mj])
 
 
-def measured(name: str, storage: optuna.storages.BaseStorage, size: int, rounds: int) -> dict[str, Any]:
+@dataclass
+class Sql:
+    """Counts the statements and transactions of a database."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def listen(self, storage: BaseStorage) -> None:
+        if isinstance(storage, RDBStorage):
+            sqlalchemy.event.listen(storage.engine, "before_cursor_execute", self._statement)
+            sqlalchemy.event.listen(storage.engine, "commit", self._commit)
+
+    def _statement(self, *_: object) -> None:
+        self.counts["statements"] += 1
+
+    def _commit(self, _: object) -> None:
+        self.counts["transactions"] += 1
+
+
+@dataclass
+class Round:
+    """What one batch cost, per trial."""
+
+    ask: float
+    tell: float
+    propose: float
+    sql: tuple[float, float]
+    visible: bool
+
+    @property
+    def whole(self) -> float:
+        return self.ask + self.tell
+
+
+def one_round(way: Way, sql: Sql) -> Round:
+    sql.counts.clear()
+    proposing, start = way.proposing, time.perf_counter()
+    trials = way.ask()
+    ask, asked = time.perf_counter() - start, Counter(sql.counts)
+    states = {(trial.number, trial.state) for trial in way.study.get_trials(deepcopy=False)}
+    results = evaluated(trials)
+    sql.counts.clear()
+    start = time.perf_counter()
+    for trial, metrics in zip(trials, results, strict=True):
+        way.tell(trial, metrics)
+    told, total = time.perf_counter() - start, asked + sql.counts
+    return Round(
+        ask=1e3 * ask / BATCH,
+        tell=1e3 * told / BATCH,
+        propose=1e3 * (way.proposing - proposing) / BATCH,
+        sql=(total["statements"] / BATCH, total["transactions"] / BATCH),
+        visible={(trial.number, TrialState.RUNNING) for trial in trials} <= states,
+    )
+
+
+def measured(
+    name: str, storage: BaseStorage, size: int, rounds: int, default: BaseStorage | None = None
+) -> dict[str, Any]:
     """Time one storage at one size of the study."""
-    sampler = timed(NSGA2Sampler)
-    study = filled(storage, size, sampler)
-    times: dict[str, list[float]] = {
-        f"{way}_{part}": [] for way in ("batch", "single", "suggest") for part in ("ask", "tell")
-    }
-    proposals: list[float] = []
-    visible = True
+    ways = {"aspk": Way(storage, size), "search": Search(storage, size), "genes": Genes(storage, size)}
+    if default is not None:
+        ways["default"] = Genes(default, size)
+    sql = Sql()
+    for counted in filter(None, (storage, default)):
+        sql.listen(counted)
+    results: dict[str, list[Round]] = {way: [] for way in ways}
+    names = list(ways)
     for turn in range(rounds + 1):
-        for way in ("batch", "single", "suggest"):
-            study.sampler = optuna.samplers.RandomSampler(seed=turn) if way == "suggest" else sampler
-            before, start = type(sampler).seconds, time.perf_counter()
-            if way == "batch":
-                trials = sampler.ask_batch(study, BATCH)
-            else:
-                trials = [study.ask() for _ in range(BATCH)]
-                for trial in trials:
-                    SPACE.suggest(trial)
-            ask = time.perf_counter() - start
-            running = {t.number for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
-            visible &= {trial.number for trial in trials} <= running
-            told = tell(study, trials)
+        for way in names[turn % len(names) :] + names[: turn % len(names)]:
+            result = one_round(ways[way], sql)
             if turn:  # the first round warms up
-                times[f"{way}_ask"].append(1e3 * ask / BATCH)
-                times[f"{way}_tell"].append(1e3 * told / BATCH)
-                if way == "batch":
-                    proposals.append(1e3 * (type(sampler).seconds - before) / BATCH)
-    row = {"storage": name, "trials": size, "running_before_evaluation": visible}
-    row |= {key: round(statistics.median(values), 3) for key, values in times.items()}
-    row["propose"] = round(statistics.median(proposals), 3)
-    ratios = [a / b for a, b in zip(times["suggest_ask"], times["batch_ask"], strict=True)]
-    row["suggest_ask / batch_ask"] = round(statistics.median(ratios), 2)
+                results[way].append(result)
+    visible = all(item.visible for items in results.values() for item in items)
+    return {"storage": name, "trials": size, "running_before_evaluation": visible, **summary(results)}
+
+
+def summary(results: Mapping[str, Sequence[Round]]) -> dict[str, Any]:
+    """Medians of each way, and the ratios of Optuna's ways to aspk's."""
+    row: dict[str, Any] = {}
+    for way, rounds in results.items():
+        for part in ("ask", "tell", "whole"):
+            row[f"{way}_{part}"] = round(statistics.median(getattr(item, part) for item in rounds), 2)
+        if way == "aspk":
+            row["propose"] = round(statistics.median(item.propose for item in rounds), 2)
+        if any(rounds[0].sql):
+            row[f"{way}_sql"] = [
+                statistics.median(column) for column in zip(*(r.sql for r in rounds), strict=True)
+            ]
+    for way, own in itertools.product(("genes", "default"), ("aspk", "search")):
+        if way in results:
+            pairs = zip(results[way], results[own], strict=True)
+            row[f"{way} / {own}"] = round(statistics.median(a.whole / b.whole for a, b in pairs), 2)
     return row
 
 
@@ -149,7 +278,7 @@ def scale(folder: Path, sizes: Sequence[int], rounds: int) -> list[dict[str, Any
                 start = time.perf_counter()
                 trials = sampler.ask_batch(study, 1)
                 seconds.append(time.perf_counter() - start)
-                tell(study, trials)
+                tell(study, trials[0], evaluated(trials)[0], ASKED)
             row[f"{kind.__name__}_first_ms"] = round(1e3 * seconds[0], 1)
             row[f"{kind.__name__}_ms"] = round(1e3 * statistics.median(seconds[1:]), 2)
         rows.append(row)
@@ -203,10 +332,12 @@ def main() -> int:
 def overhead(folder: Path, urls: Sequence[str], sizes: Sequence[int], rounds: int) -> list[dict[str, Any]]:
     rows = []
     for size in sizes:
-        stock = optuna.storages.RDBStorage(f"sqlite:///{folder / f'{size}-stock.db'}")
-        rows.append(measured("sqlite as Optuna opens it", stock, size, rounds))
-        places = {"sqlite": f"sqlite:///{folder / f'{size}.db'}", "journal": str(folder / f"{size}.log")}
-        for name, url in (places | {masked(url): url for url in urls}).items():
+        default = RDBStorage(f"sqlite:///{folder / f'{size}-default.db'}")
+        sqlite = open_storage(f"sqlite:///{folder / f'{size}.db'}")
+        rows.append(measured("sqlite", sqlite, size, rounds, default))
+        for name, url in (
+            {"journal": str(folder / f"{size}.log")} | {masked(url): url for url in urls}
+        ).items():
             rows.append(measured(name, open_storage(url), size, rounds))
         with proxy(f"sqlite:///{folder / f'{size}-behind.db'}") as url:
             rows.append(measured("grpc, sqlite behind", open_storage(url), size, rounds))

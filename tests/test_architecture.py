@@ -30,7 +30,7 @@ FLOORS = [
     ],
     ["device", "data", "native", "supernet", "engines", "checkpoint", "training", "profiling"],
     ["evaluator", "surrogate", "ranking"],
-    ["problem", "samplers"],
+    ["trials", "problem", "samplers"],
     [
         "study_file",
         "storage",

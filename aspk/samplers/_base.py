@@ -5,8 +5,6 @@ chosen together, then :meth:`GenotypeSampler.sample_relative` for their values. 
 a :class:`~aspk.samplers._history.History`, calls the search's own :meth:`GenotypeSampler.propose`, and names
 the genotype's active genes. A parameter that it did not choose goes to
 :meth:`GenotypeSampler.sample_independent`.
-
-This is the only file that touches what Optuna calls private.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.search_space import intersection_search_space
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from aspk.attributes import GENOTYPE, genotype_to_attributes
 from aspk.errors import AspkError, SamplerError
@@ -32,6 +30,7 @@ from aspk.samplers._archive import Archive, Fitness
 from aspk.samplers._codec import Codec, ParameterCodec, ParameterValue, SpaceCodec
 from aspk.samplers._history import History
 from aspk.space import SearchSpace
+from aspk.trials import create_running, note_system_attributes
 
 _LOGGER = logging.getLogger(__name__)
 # One suggestion at a time in a process: threads share a sampler, and each must see the others' genotypes.
@@ -90,8 +89,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             x = self._propose(study, codec, others, 1, trial.number)[0]
             x = codec.pin(x, trial.system_attrs.get("fixed_params", {}))
             if self._space is not None:
-                for name, value in genotype_to_attributes(x).items():
-                    study._storage.set_trial_system_attr(trial._trial_id, name, value)
+                note_system_attributes(study, trial, genotype_to_attributes(x))
         return {name: value for name, value in codec.parameters(x).items() if name in search_space}
 
     def sample_independent(
@@ -147,27 +145,26 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             for x in proposals:
                 parameters = self._space.parameters(x)
                 distributions = {name: self._space.distributions[name] for name in parameters}
-                template = create_trial(
-                    state=TrialState.RUNNING,
-                    params=parameters,
-                    distributions=distributions,
-                    user_attrs=dict(user_attributes or {}),
-                    system_attrs=genotype_to_attributes(x),
+                trial = create_running(
+                    study,
+                    parameters,
+                    distributions,
+                    user_attributes=user_attributes or {},
+                    system_attributes=genotype_to_attributes(x),
                 )
-                trials.append(_add(study, template))
+                trials.append(trial)
         return trials
 
     def ask_again(self, study: Study, trial: FrozenTrial, user_attributes: Mapping[str, Any]) -> Trial:
         """A new running trial with the parameters and the genotype of a finished one, by one write."""
         genotype = {k: v for k, v in trial.system_attrs.items() if k.startswith(GENOTYPE)}
-        template = create_trial(
-            state=TrialState.RUNNING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs=dict(user_attributes),
-            system_attrs=genotype,
+        return create_running(
+            study,
+            trial.params,
+            trial.distributions,
+            user_attributes=user_attributes,
+            system_attributes=genotype,
         )
-        return _add(study, template)
 
     def _ask_enqueued(self, study: Study, count: int) -> list[Trial]:
         assert self._space is not None
@@ -208,8 +205,3 @@ def _without(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:
     if number < len(trials) and trials[number].number == number:
         return trials[:number] + trials[number + 1 :]
     return [trial for trial in trials if trial.number != number]
-
-
-def _add(study: Study, template: FrozenTrial) -> Trial:
-    """What study.add_trial does, but it does not tell which trial it made."""
-    return Trial(study, study._storage.create_new_trial(study._study_id, template_trial=template))

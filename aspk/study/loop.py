@@ -26,6 +26,7 @@ from aspk.storage import record_verdict
 from aspk.study.question import Question, f_aeb_of
 from aspk.study.record import create_or_resume
 from aspk.study_file import StudySpec
+from aspk.trials import complete
 from aspk.workers import Worker, WorkerSettings
 
 
@@ -119,7 +120,7 @@ def tell(study: optuna.Study, trial: Trial, result: Result, asked: Question) -> 
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             return
         note_metrics(trial, result, asked)
-        study.tell(trial, [item(result) for item in asked.objectives], skip_if_finished=True)
+        complete(trial, [item(result) for item in asked.objectives])
     except optuna.exceptions.UpdateFinishedTrialError:
         return
 

@@ -1,0 +1,56 @@
+"""Trials of a study written in few transactions.
+
+``study.add_trial`` does not say which trial it made, and ``study.tell`` reads the trial twice. What stands
+here calls the same methods of Optuna's :class:`~optuna.storages.BaseStorage`, and no others. It is the only
+file that touches what Optuna calls private: a study's storage, and the numbers that it goes by there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+
+
+def create_running(
+    study: Study,
+    parameters: Mapping[str, Any],
+    distributions: Mapping[str, BaseDistribution],
+    *,
+    user_attributes: Mapping[str, Any],
+    system_attributes: Mapping[str, Any],
+) -> Trial:
+    """A new running trial with all its parameters and attributes, by one transaction."""
+    template = create_trial(
+        state=TrialState.RUNNING,
+        params=dict(parameters),
+        distributions=dict(distributions),
+        user_attrs=dict(user_attributes),
+        system_attrs=dict(system_attributes),
+    )
+    return Trial(study, study._storage.create_new_trial(study._study_id, template_trial=template))
+
+
+def complete(trial: Trial, values: Sequence[float]) -> None:
+    """Complete a running trial, by one transaction.
+
+    ``study.tell`` reads all of the trial before and after that, 12 statements on a database, and asks the
+    sampler whether it has something to do after a trial, which aspk's have not.
+
+    Args:
+        trial: the trial.
+        values: one finite number for each objective.
+
+    Raises:
+        optuna.exceptions.UpdateFinishedTrialError: the trial is finished.
+    """
+    trial.storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, values)
+
+
+def note_system_attributes(study: Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> None:
+    """Write system attributes to a running trial, each by a transaction of its own."""
+    for name, value in attributes.items():
+        study._storage.set_trial_system_attr(trial._trial_id, name, value)
