@@ -175,7 +175,7 @@ class TorchEngine(Engine):
 
     def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
         """See :class:`~aspk.engines.base.Engine`."""
-        # Of the largest layer the input, and its output as charges, as spikes, once more while parts are joined,
+        # Of the largest layer the input; its output as charges, as spikes, once more while parts are joined,
         # and twice within the convolution; measured, see tests/test_engines.py.
         largest = max(shape.input_size + 5 * shape.output_size for shape in shapes)
         streams = sum(shape.input_size for shape in shapes if shape.source == "residual")
