@@ -113,7 +113,10 @@ class Prediction:
     # ------------------------------------------------------------------ learning
 
     def _objective(self, k: int, X: Genotypes, y: FloatArray, rows: IntArray) -> AccuracySurrogate:
-        """A surrogate of one objective; no two fit their hyperparameters at the same trial for long."""
+        """A surrogate of one objective; its hyperparameters are fitted ``k`` trials after the first one's.
+
+        No suggestion then waits for the fits of all objectives.
+        """
         count = _milestone(max(len(X) - k, min(self._first, len(X))), self._first)
         return self._surrogate(k, X, _clipped(y, count), rows, _spread(count, _MOST_EARLY))
 

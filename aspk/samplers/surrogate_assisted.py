@@ -71,7 +71,8 @@ class SurrogateSampler(GenotypeSampler):
             features: what is known of a network without evaluating it and helps to predict: functions of a
                 network to a few numbers, or ``"operations"``, see
                 :class:`~aspk.free_features.LogOperations`; needs ``space``. None takes the operations
-                where there is a space; ``()`` takes nothing.
+                where there is a space; ``()`` takes nothing. A function is called for hundreds of networks
+                before each trial, once for each.
             model: kind of the surrogates, see :class:`~aspk.surrogate.AccuracySurrogate`.
 
         Raises:
