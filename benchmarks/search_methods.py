@@ -223,26 +223,33 @@ def patched(module: str, name: str, replacement: Callable[..., Any]) -> Method:
     return method
 
 
-def _never_a_logarithm(inputs: FloatArray, targets: FloatArray, logarithm: object) -> tuple[Any, None]:
+def _never_a_logarithm(inputs: FloatArray, targets: FloatArray, *_: object) -> Any:  # noqa: ANN401
     from aspk.surrogate.estimator import _Scale
 
-    return _Scale.of(targets, False), None
+    return _Scale.of(targets, False)
 
 
-def _one_length(inputs: FloatArray, targets: FloatArray) -> Any:  # noqa: ANN401
+def _any_hypercube(genome: Any, count: int, rng: np.random.Generator, _: object) -> IntArray:  # noqa: ANN401
+    from aspk.samplers._start import hypercube
+
+    return hypercube(genome, count, rng)
+
+
+def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0) -> Any:  # noqa: ANN401
     """What :func:`aspk.surrogate.process.most_probable` does, with equal length scales."""
-    from aspk.surrogate.process import _LENGTH, _NOISE, _SIGNAL, Hyperparameters, _Posterior
+    from aspk.surrogate.process import Hyperparameters, _Posterior, priors_of
 
-    d, posterior = inputs.shape[1], _Posterior(inputs, targets)
-    start, _, low, high = np.array([_SIGNAL, _NOISE, _LENGTH]).T
+    d = inputs.shape[1]
+    posterior = _Posterior(inputs, targets, priors_of(d), trended)
+    start, _, low, high = priors_of(1).T
 
     def tied(point: FloatArray) -> tuple[float, FloatArray]:
-        value, gradient = posterior(np.concatenate([point[:2], np.full(d, point[2])]))
-        return value, np.append(gradient[:2], gradient[2:].sum())
+        value, gradient = posterior(np.concatenate([point[:3], np.full(d, point[3])]))
+        return value, np.append(gradient[:3], gradient[3:].sum())
 
     found = minimize(tied, start, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)))
-    signal, noise, length = np.exp(found.x)
-    return Hyperparameters(float(signal), float(noise), np.full(d, length))
+    signal, noise, trend, length = np.exp(found.x)
+    return Hyperparameters(float(signal), float(noise), np.full(d, length), float(trend) if trended else 0.0)
 
 
 def _random_candidates(
@@ -258,6 +265,8 @@ def _random_candidates(
 
 ABLATION: dict[str, Method] = {
     OURS: ours(SurrogateSampler),
+    "without operations": ours(lambda **o: SurrogateSampler(features=(), **o)),
+    "any hypercube to start with": patched("aspk.samplers.surrogate_assisted", "start", _any_hypercube),
     "without logarithms": patched("aspk.surrogate.estimator", "_best_scale", _never_a_logarithm),
     "without means over blocks": patched("aspk.surrogate.features", "_groups", lambda genome: []),
     "one length scale for all features": patched("aspk.surrogate.process", "most_probable", _one_length),

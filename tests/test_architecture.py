@@ -22,6 +22,7 @@ FLOORS = [
         "objectives",
         "scalarization",
         "operators",
+        "free_features",
         "evaluation",
         "result_cache",
         "attributes",

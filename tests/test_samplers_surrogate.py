@@ -90,7 +90,7 @@ def history(count=40, seed=0, violation=None, discarded=None):
 
 
 def prediction(of, known=None, first=12):
-    return Prediction(TINY, of, known or {}, "process", first, Memory())
+    return Prediction(TINY, of, known or {}, "process", None, first, Memory())
 
 
 def truth(X):

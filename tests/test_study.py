@@ -22,7 +22,7 @@ from aspk.errors import AspkError, CheckpointError, EvaluationError, StudyError
 from aspk.settings import DataSettings, EvaluationSettings
 from aspk.space_file import load_space
 from aspk.storage import open_storage, open_study, studies_of
-from aspk.study import ask_question, question, run_study
+from aspk.study import ask_question, make_sampler, question, run_study
 from aspk.study_file import StudySpec, load_study_file, study_from_dict, with_sampler
 from aspk.testing import FormulaEvaluator
 
@@ -325,6 +325,20 @@ def test_storages_that_cannot_be_opened(tmp_path):
     for url in ("nonsense://", f"sqlite:///{tmp_path / 'file' / 'study.db'}"):
         with pytest.raises(StudyError, match="cannot open the storage"):
             open_storage(url)
+
+
+def test_objectives_that_need_no_evaluation_are_known_to_the_surrogate(study_file):
+    objectives = ("parameters", "accuracy", "operations")
+    spec = dataclasses.replace(load_study_file(study_file), objectives=objectives, sampler="surrogate")
+    asked = ask_question(spec, device="cpu")
+    (metrics,) = asked.evaluator.evaluate([SPACE.smallest])
+    assert {k: of(SPACE.smallest) for k, of in asked.known.items()} == {
+        0: metrics.parameters,
+        2: metrics.operations,
+    }
+    assert make_sampler(spec, asked)._known.keys() == {0, 2}
+    assert make_sampler(dataclasses.replace(spec, sampler_options={"known": {}}), asked)._known == {}
+    assert dataclasses.replace(asked, shape=None).known == {}  # a stranger's evaluator may count otherwise
 
 
 def test_the_supernets_question(study_file):

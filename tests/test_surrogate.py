@@ -3,7 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy.optimize import check_grad
+from scipy.optimize import check_grad, minimize
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from aspk.errors import SamplerError
 from aspk.surrogate import AccuracySurrogate, features, learning_curve, rank_correlation
 from aspk.surrogate.models import MODELS, LinearModel, TreesModel
-from aspk.surrogate.process import Process, _Posterior, most_probable
+from aspk.surrogate.process import Process, _Posterior, most_probable, priors_of
 from aspk.testing import FormulaEvaluator, tiny_space
 
 TINY = tiny_space()
@@ -74,31 +74,35 @@ def test_genes_that_a_network_does_not_use_are_no_features():
 # ------------------------------------------------------------------ the Gaussian process
 
 
-def process(count=40, noise=0.02):
+def process(count=40, noise=0.02, trended=0):
     X, y = evaluated(count, noise=noise)
     targets = (y[:, 0] - y[:, 0].mean()) / y[:, 0].std()
-    return Process(features(TINY, X), targets), targets
+    return Process(features(TINY, X), targets, trended=trended), targets
 
 
-def covariance(found, A, B):
+def covariance(found, A, B, trended):
     h = found.hyperparameters
     r = np.sqrt(5) * np.linalg.norm((A[:, None] - B[None]) / h.lengths, axis=2)
-    return h.signal * (1 + r + r**2 / 3) * np.exp(-r)
+    trend = sum(h.trend * np.outer(A[:, -column], B[:, -column]) for column in range(1, trended + 1))
+    return h.signal * (1 + r + r**2 / 3) * np.exp(-r) + trend
 
 
-def test_predictions_are_the_posterior_of_a_matern_process():
+@pytest.mark.parametrize("trended", [0, 2])
+def test_predictions_are_the_posterior_of_a_matern_process_with_a_trend(trended):
     """The textbook formulas with an explicit inverse."""
-    found, targets = process()
+    found, targets = process(trended=trended)
+    assert (found.hyperparameters.trend > 0) == (trended > 0)
     A, B = found._inputs, features(TINY, evaluated(15, seed=1)[0])
-    inverse = np.linalg.inv(covariance(found, A, A) + found.noise * np.eye(len(A)))
+    inverse = np.linalg.inv(covariance(found, A, A, trended) + found.noise * np.eye(len(A)))
     mean, std = found.predict(B)
-    cross = covariance(found, B, A)
-    variance = found.hyperparameters.signal - np.einsum("ij,jk,ik->i", cross, inverse, cross)
+    cross = covariance(found, B, A, trended)
+    prior = np.diag(covariance(found, B, B, trended))
+    variance = prior - np.einsum("ij,jk,ik->i", cross, inverse, cross)
     assert mean == pytest.approx(cross @ inverse @ targets, rel=1e-4, abs=1e-6)
     assert std == pytest.approx(np.sqrt(variance), rel=1e-3)
     assert found.mean(B) == pytest.approx(mean)
     sign, log_determinant = np.linalg.slogdet(
-        2 * np.pi * (covariance(found, A, A) + found.noise * np.eye(len(A)))
+        2 * np.pi * (covariance(found, A, A, trended) + found.noise * np.eye(len(A)))
     )
     assert sign == 1
     assert found.log_likelihood == pytest.approx(
@@ -117,14 +121,38 @@ def test_what_is_left_out_is_predicted_by_the_others():
         assert std[row] == pytest.approx(np.sqrt(doubt[0] ** 2 + found.noise), rel=1e-4)
 
 
-def test_the_gradient_is_that_of_the_posterior():
+@pytest.mark.parametrize("trended", [0, 1, 3])
+def test_the_gradient_is_that_of_the_posterior(trended):
     X, y = evaluated(30, noise=0.02)
     inputs = features(TINY, X)
-    posterior = _Posterior(inputs, (y[:, 0] - y[:, 0].mean()) / y[:, 0].std())
-    for seed in range(3):
-        point = np.random.default_rng(seed).normal(0, 0.5, size=2 + inputs.shape[1])
+    targets, priors = (y[:, 0] - y[:, 0].mean()) / y[:, 0].std(), priors_of(inputs.shape[1])
+    posterior = _Posterior(inputs, targets, priors, trended)
+    for seed in range(2):
+        point = np.random.default_rng(seed).normal(0, 0.5, size=3 + inputs.shape[1])
         difference = check_grad(lambda p: posterior(p)[0], lambda p: posterior(p)[1], point)
         assert difference < 1e-3 * np.linalg.norm(posterior(point)[1])
+
+
+def test_a_trend_goes_on_where_there_are_no_observations():
+    x = np.linspace(-0.5, 0.5, 12)[:, None]
+    far = np.array([[1.5]])
+    flat, straight = (Process(x, 3 * x[:, 0], trended=trended).mean(far)[0] for trended in (0, 1))
+    assert straight == pytest.approx(4.5, rel=0.05)
+    assert abs(flat - 4.5) > 10 * abs(straight - 4.5)
+
+
+def test_many_rows_give_nearly_the_hyperparameters_of_a_full_fit():
+    """Rounds on few and then on more rows end where plain L-BFGS on all rows ends."""
+    X, y = evaluated(140, noise=0.02)
+    inputs, targets = features(TINY, X), (y[:, 0] - y[:, 0].mean()) / y[:, 0].std()
+    priors = priors_of(inputs.shape[1])
+    posterior = _Posterior(inputs, targets, priors)
+    h = most_probable(inputs, targets)
+    found = posterior(np.log([h.signal, h.noise, 1.0, *h.lengths]))[0]
+    start = posterior(priors[:, 0])[0]
+    best = minimize(posterior, priors[:, 0], jac=True, method="L-BFGS-B", bounds=priors[:, 2:].tolist()).fun
+    assert best < start - 5
+    assert found - best < 0.1 * (start - best)
 
 
 def test_a_feature_that_does_not_matter_gets_a_long_length():
@@ -288,7 +316,7 @@ def test_impossible_training_sets_are_refused(options):
 def test_a_joint_prediction_is_the_prediction_and_expecting_is_learning():
     X, y = evaluated(50, noise=0.02)
     U, _ = evaluated(20, seed=1)
-    surrogate = AccuracySurrogate(TINY).fit(X, y[:, 0])
+    surrogate = AccuracySurrogate(TINY, features=()).fit(X, y[:, 0])
     joint = surrogate.joint(U)
     mean, std = surrogate.predict(U, return_std=True)
     assert joint.moments()[0] == pytest.approx(mean)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.special import ndtr
 
 from aspk.config import SubnetConfig
 from aspk.errors import SamplerError
+from aspk.free_features import FreeFeatures
 from aspk.operators import Genome, Genotypes, keys
 from aspk.pareto import FloatArray
 from aspk.samplers._history import History, IntArray
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 Known = Mapping[int, Callable[[SubnetConfig], float]]  # number of an objective to its closed form
 _LARGEST_FIT = 600  # trials that are learnt from; a Gaussian process costs the cube of them
-_MOST_EARLY = 200  # trials that hyperparameters are fitted to
+_MOST_EARLY = 150  # trials that hyperparameters are fitted to
 _GROWTH = 1.15  # hyperparameters are fitted again when the study has grown by as much
 _TOLERANCE = 1e-6
 _CLIP = 3.0
@@ -44,6 +46,7 @@ class Prediction:
         history: the study, with at least two evaluated trials.
         known: objectives that need no prediction.
         model: kind of the surrogates.
+        free: what is known of a network without evaluating it; None without a search space.
         first: number of trials after which hyperparameters are fitted for the first time.
         memory: of earlier predictions of this study.
 
@@ -53,16 +56,25 @@ class Prediction:
     """
 
     def __init__(
-        self, genome: Genome, history: History, known: Known, model: Model, first: int, memory: Memory
+        self,
+        genome: Genome,
+        history: History,
+        known: Known,
+        model: Model,
+        free: FreeFeatures | None,
+        first: int,
+        memory: Memory,
     ) -> None:
+        from aspk.surrogate import AccuracySurrogate  # noqa: PLC0415 - scikit-learn is slow to import
+
         if (np.ptp(history.values, axis=0) == 0).all() and not (history.violation > 0).any():
             raise SamplerError("all trials have the same values")
-        self._genome, self._model, self._memory = genome, model, memory
-        self._learnt_at = _milestone(len(history), first)
+        self._genome, self._memory, self._first = genome, memory, first
+        self._make = partial(AccuracySurrogate, genome, features=free, model=model)
         self._known = {k: (of, self._sign(k, of, history)) for k, of in known.items()}
         rows = np.sort(history.best(_LARGEST_FIT))
         self._objectives = [
-            None if k in known else self._surrogate(k, history.X, _clipped(y, self._learnt_at), rows)
+            None if k in known else self._objective(k, history.X, y, rows)
             for k, y in enumerate(history.values.T)
         ]
         self._feasibility = self._feasible_or_not(history)
@@ -92,27 +104,33 @@ class Prediction:
 
     def least_violation(self, X: Genotypes, history: History) -> FloatArray:
         """Optimistic violation of the constraints: mean minus standard deviation, shape (m,)."""
-        surrogate = self._surrogate(-2, history.X, history.violation, np.sort(history.best(_LARGEST_FIT)))
+        early = _spread(_milestone(len(history), self._first), _MOST_EARLY)
+        rows = np.sort(history.best(_LARGEST_FIT))
+        surrogate = self._surrogate(-2, history.X, history.violation, rows, early)
         mean, std = surrogate.predict(X, return_std=True)
         return np.asarray(mean - std)
 
     # ------------------------------------------------------------------ learning
 
+    def _objective(self, k: int, X: Genotypes, y: FloatArray, rows: IntArray) -> AccuracySurrogate:
+        """A surrogate of one objective; its hyperparameters are fitted ``k`` trials after the first one's.
+
+        No suggestion then waits for the fits of all objectives.
+        """
+        count = _milestone(max(len(X) - k, min(self._first, len(X))), self._first)
+        return self._surrogate(k, X, _clipped(y, count), rows, _spread(count, _MOST_EARLY))
+
     def _surrogate(
-        self, name: int, X: Genotypes, y: FloatArray, rows: IntArray, early: IntArray | None = None
+        self, name: int, X: Genotypes, y: FloatArray, rows: IntArray, early: IntArray
     ) -> AccuracySurrogate:
         """A surrogate of ``rows`` with hyperparameters of the ``early`` ones, known at the last milestone."""
-        from aspk.surrogate import AccuracySurrogate  # noqa: PLC0415 - scikit-learn is slow to import
-
-        early = _spread(self._learnt_at, _MOST_EARLY) if early is None else early
         early_X, early_y = X[early], y[early]
         content = early_X.tobytes() + early_y.tobytes()
         if self._memory.surrogates.get(name, (b"",))[0] != content:
-            fresh = AccuracySurrogate(self._genome, model=self._model).fit(early_X, early_y)
-            self._memory.surrogates[name] = (content, fresh)
+            self._memory.surrogates[name] = (content, self._make().fit(early_X, early_y))
         known = self._memory.surrogates[name][1]
         if known.logarithm_ and not (y > 0).all():
-            known = AccuracySurrogate(self._genome, model=self._model, logarithm=False).fit(X[rows], y[rows])
+            known = self._make(logarithm=False).fit(X[rows], y[rows])
         return copy.copy(known).update(X[rows], y[rows])
 
     def _feasible_or_not(self, history: History) -> AccuracySurrogate | None:
@@ -122,7 +140,8 @@ class Prediction:
             return None
         X = np.concatenate([history.X, history.discarded])
         labels = np.concatenate([np.where(bad, 1.0, -1.0), np.ones(len(history.discarded))])
-        at_milestone = np.concatenate([np.arange(self._learnt_at), np.arange(len(history), len(X))])
+        count = _milestone(len(history), self._first)
+        at_milestone = np.concatenate([np.arange(count), np.arange(len(history), len(X))])
         early = at_milestone[_spread(len(at_milestone), _MOST_EARLY)]
         return self._surrogate(-1, X, labels, _spread(len(X), _LARGEST_FIT), early)
 

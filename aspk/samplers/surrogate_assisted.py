@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from aspk.errors import SamplerError
+from aspk.free_features import FreeFeature, FreeFeatures
 from aspk.operators import Genome, Genotypes, fill, sample, sample_distinct
 from aspk.pareto import FloatArray, nondominated
 from aspk.samplers._acquisition import boxes, expected_improvement
@@ -16,6 +17,7 @@ from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
 from aspk.samplers._pool import distance_to_front, evolve, unseen
 from aspk.samplers._prediction import Joint, Known, Memory, Prediction
+from aspk.samplers._start import start
 from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
 
@@ -29,8 +31,9 @@ _MARGIN = 0.1  # of the front's range, by which the reference point lies behind 
 class SurrogateSampler(GenotypeSampler):
     """Predicts each objective with a Gaussian process, and proposes what promises the most hypervolume.
 
-    1. The first trials are a Latin hypercube over the genes.
-    2. Each objective is learnt by an :class:`~aspk.surrogate.AccuracySurrogate`, unless it is ``known``.
+    1. The first trials are a Latin hypercube over the genes, cheap and expensive networks among them.
+    2. Each objective is learnt by an :class:`~aspk.surrogate.AccuracySurrogate` from the genes and from free
+       ``features``, unless it is ``known``.
     3. Candidates are evolved on the predicted values, from the best trials, their mutants and random
        networks.
     4. Of those not seen yet, the one with the largest expected improvement of the hypervolume is proposed.
@@ -52,6 +55,7 @@ class SurrogateSampler(GenotypeSampler):
         pool_size: int = 300,
         population_size: int = 20,
         known: Known | None = None,
+        features: Sequence[FreeFeature | Literal["operations"]] | None = None,
         model: Model = "process",
     ) -> None:
         """Make a sampler.
@@ -64,10 +68,15 @@ class SurrogateSampler(GenotypeSampler):
             population_size: best trials that the candidates descend from, at least 2.
             known: number of an objective to its value as a function of the network, for objectives that
                 need no evaluation, such as parameters or operations; needs ``space``.
+            features: what is known of a network without evaluating it and helps to predict: functions of a
+                network to a few numbers, or ``"operations"``, see
+                :class:`~aspk.free_features.LogOperations`; needs ``space``. None takes the operations
+                where there is a space; ``()`` takes nothing. A function is called for hundreds of networks
+                before each trial, once for each.
             model: kind of the surrogates, see :class:`~aspk.surrogate.AccuracySurrogate`.
 
         Raises:
-            SamplerError: a number is out of range, or ``known`` without ``space``.
+            SamplerError: a number is out of range, or ``known`` or ``features`` without ``space``.
         """
         super().__init__(space=space, seed=seed)
         if n_startup_trials < 2 or pool_size < 10 or population_size < 2:
@@ -75,12 +84,16 @@ class SurrogateSampler(GenotypeSampler):
                 f"n_startup_trials={n_startup_trials}, pool_size={pool_size}, "
                 f"population_size={population_size}: expected at least 2, 10 and 2"
             )
-        if known and space is None:
-            raise SamplerError("known objectives are functions of a network: expected space= beside known=")
+        if (known or features) and space is None:
+            name = "known" if known else "features"
+            raise SamplerError(f"{name}= are functions of a network: expected space= beside them")
         self._startup = n_startup_trials
         self._pool_size = pool_size
         self._population_size = population_size
         self._known = dict(known or {})
+        self._free = (
+            None if space is None else FreeFeatures(space, ("operations",) if features is None else features)
+        )
         self._model = model
         self._memory = Memory()
 
@@ -90,7 +103,9 @@ class SurrogateSampler(GenotypeSampler):
         if missing > 0 or len(history) == 0:
             return self._start(genome, history, count, rng)
         try:
-            predicted = Prediction(genome, history, self._known, self._model, self._startup, self._memory)
+            predicted = Prediction(
+                genome, history, self._known, self._model, self._free, self._startup, self._memory
+            )
         except (SamplerError, ValueError, np.linalg.LinAlgError) as error:
             _LOGGER.info("no surrogate, NSGA-II instead: %s", error)
             breed = Breeder(genome, history, self._population_size, 0.9)
@@ -102,12 +117,8 @@ class SurrogateSampler(GenotypeSampler):
         return _chosen(X[rows], values[rows], history, predicted, max(self._pool_size, count), count)
 
     def _start(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
-        """The next points of a Latin hypercube, the same in every process; after it, random networks."""
-        n, dice = self._startup, np.random.default_rng(self._seed)
-        places = dice.permuted(np.tile(np.arange(n), (len(genome.cardinalities), 1)), axis=1).T
-        real = genome.cardinalities == 0
-        X = np.where(real, (places + 0.5) / n, places * genome.cardinalities // n)
-        design = X if real.any() else X.astype(np.int64)
+        """The next points of a design, the same in every process; after it, random networks."""
+        design = start(genome, self._startup, np.random.default_rng(self._seed), self._free)
 
         def candidates(number: int) -> Genotypes:
             return np.concatenate([design, sample(genome, number, rng)])

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from optuna.trial import FrozenTrial
 
 from aspk.checkpoint import LoadedSupernet, load_supernet
+from aspk.config import SubnetConfig
+from aspk.cost import layer_shapes, operations, parameters
 from aspk.data import load_data
 from aspk.device import resolve_device
 from aspk.errors import EvaluationError, StudyError
 from aspk.evaluation import CachedEvaluator, Evaluator, evaluate_all
 from aspk.evaluator import SupernetEvaluator
-from aspk.metrics import Metrics
+from aspk.metrics import LayerShape, Metrics
 from aspk.objectives import Constraint, Objective, budget, objective
 from aspk.scalarization import FAEB
 from aspk.space import SearchSpace
 from aspk.space_file import load_space
 from aspk.storage import verdict_of
 from aspk.study_file import StudySpec
+
+_COSTS = {"parameters": parameters, "operations": operations}
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Question:
         reference: the reference network's metrics.
         fingerprints: hashes of what a worker must have in common with the study.
         verdict: whether the supernet's ranking can be trusted; empty without a supernet.
+        shape: channels, height and width of an image; None without a supernet.
     """
 
     space: SearchSpace
@@ -46,6 +51,7 @@ class Question:
     reference: Metrics
     fingerprints: Mapping[str, str]
     verdict: str = ""
+    shape: tuple[int, int, int] | None = None
 
     @property
     def anchors(self) -> dict[str, tuple[float, float]]:
@@ -54,6 +60,17 @@ class Question:
         if "accuracy" in costs:
             costs["accuracy"] = (1.0, 1.0 / self.faeb.classes)
         return costs
+
+    @property
+    def known(self) -> dict[int, Callable[[SubnetConfig], float]]:
+        """Number of each objective that needs no evaluation to its value as a function of the network."""
+        names = [item.name for item in self.objectives]
+        return {k: self._cost(_COSTS[name]) for k, name in enumerate(names) if self.shape and name in _COSTS}
+
+    def _cost(self, of: Callable[[tuple[LayerShape, ...]], int]) -> Callable[[SubnetConfig], float]:
+        settings, shape, classes = self.space.settings, self.shape, self.faeb.classes
+        assert shape is not None
+        return lambda config: float(of(layer_shapes(config, settings, shape, classes)))
 
 
 def supernet_of(spec: StudySpec, device: str = "auto") -> LoadedSupernet:
@@ -81,7 +98,7 @@ def ask_question(spec: StudySpec, device: str = "auto") -> Question:
     """
     evaluator, fingerprints = evaluator_of(spec, device)
     asked = question(spec, evaluator, classes=evaluator.supernet.classes, fingerprints=fingerprints)
-    return replace(asked, verdict=verdict_of(spec))
+    return replace(asked, verdict=verdict_of(spec), shape=evaluator.supernet.shape)
 
 
 def evaluator_of(spec: StudySpec, device: str = "auto") -> tuple[SupernetEvaluator, dict[str, str]]:

@@ -177,6 +177,8 @@ def make_sampler(spec: StudySpec, asked: Question) -> GenotypeSampler:
         "evolutionary": EvolutionarySampler,
         "random": RandomSampler,
     }
+    if spec.sampler == "surrogate":
+        options.setdefault("known", asked.known)
     if spec.sampler == "evolutionary":
         options.setdefault("fitness", lambda trial: f_aeb_of(trial, asked.faeb))
     try:

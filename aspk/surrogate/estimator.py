@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -13,13 +14,18 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from aspk.errors import SamplerError
+from aspk.free_features import FreeFeature, FreeFeatures
 from aspk.operators import Genome
 from aspk.pareto import FloatArray
+from aspk.space import SearchSpace
 from aspk.surrogate.features import features
 from aspk.surrogate.models import MODELS, Regression, fitted, rank_agreement
-from aspk.surrogate.process import Process
+from aspk.surrogate.process import Process, spread
 
 Model = Literal["auto", "process", "linear", "trees"]
+_MOST_ASKED = 50  # rows that decide whether the logarithm is learnt
+_CONSTANT = 1e-9  # relative range below which a free feature says nothing
 
 
 class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -28,7 +34,12 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     Args:
         genome: the search space, which turns genotypes into features and knows which genes are in use; None
             takes the columns of ``X`` as they are, scaled to unit range.
-        model: ``process``: a Gaussian process with a length scale for each feature. ``linear``: Bayesian
+        features: what else is known of a network without evaluating it: functions of a
+            :class:`~aspk.config.SubnetConfig` to a few numbers, or ``"operations"``, see
+            :class:`~aspk.free_features.LogOperations`. None takes the operations where ``genome`` is a
+            :class:`~aspk.space.SearchSpace`, else nothing.
+        model: ``process``: a Gaussian process with a length scale for each feature and a linear trend in
+            what is known of a network without evaluating it. ``linear``: Bayesian
             regression on features, squares and products. ``trees``: extremely randomised trees. ``auto``:
             whichever orders observations best that are left out (Kendall's tau).
         logarithm: whether the logarithm of the targets is learnt; ``auto`` asks the evidence where all
@@ -46,11 +57,13 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         self,
         genome: Genome | None = None,
         *,
+        features: Sequence[FreeFeature | Literal["operations"]] | FreeFeatures | None = None,
         model: Model = "process",
         logarithm: bool | Literal["auto"] = "auto",
         random_state: int = 0,
     ) -> None:
         self.genome = genome
+        self.features = features
         self.model = model
         self.logarithm = logarithm
         self.random_state = random_state
@@ -64,6 +77,7 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
 
         Raises:
             ValueError: too few rows, a number that is not finite, or an unknown model.
+            SamplerError: features of networks without a search space, or not finite numbers.
         """
         rows, targets = self._validated(X, y)
         if self.model not in ("auto", *MODELS):
@@ -72,17 +86,14 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
             rows.min(axis=0),
             np.where(np.ptp(rows, axis=0) > 0, np.ptp(rows, axis=0), 1.0),
         )
-        inputs = self._features(rows)
+        self._free = _free_features(self.genome, self.features)
+        self._trend = _Columns.of(self._free.of(rows.astype(np.int64))) if self._free else None
+        inputs, trended = self._inputs(rows), self._trended
         with _one_thread():
-            self._scale, process = _best_scale(inputs, targets, self.logarithm)
+            self._scale = _best_scale(inputs, targets, self.logarithm, trended)
             standard = self._scale.standard(targets)
             names = MODELS if self.model == "auto" else (self.model,)
-            models = {
-                name: process
-                if name == "process" and process
-                else fitted(name, inputs, standard, self.random_state)
-                for name in names
-            }
+            models = {name: fitted(name, inputs, standard, self.random_state, trended) for name in names}
             self.tau_ = {name: rank_agreement(model, standard) for name, model in models.items()}
         self.model_ = max(self.tau_, key=lambda name: self.tau_[name])
         self.logarithm_ = self._scale.logarithm
@@ -100,12 +111,12 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         """
         check_is_fitted(self)
         rows, targets = self._validated(X, y)
-        inputs = self._features(rows)
+        inputs = self._inputs(rows)
         self._scale = _Scale.of(targets, self.logarithm_)
         standard, old = self._scale.standard(targets), self._regression
         with _one_thread():
             if isinstance(old, Process):
-                self._regression = Process(inputs, standard, old.hyperparameters)
+                self._regression = Process(inputs, standard, old.hyperparameters, trended=self._trended)
             else:
                 self._regression = fitted(self.model_, inputs, standard, self.random_state)
         return self
@@ -128,7 +139,10 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float64, reset=False)
         with _one_thread():
-            mean, std = self._regression.predict(self._features(rows))
+            if isinstance(self._regression, Process) and not return_std:  # the doubt is what costs
+                mean = self._regression.mean(self._inputs(rows))
+                return self._scale.original(mean, np.zeros_like(mean))[0]
+            mean, std = self._regression.predict(self._inputs(rows))
         if include_noise:
             std = np.sqrt(np.square(std) + self._regression.noise)
         mean, std = self._scale.original(mean, std)
@@ -137,7 +151,7 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     def joint(self, X: npt.ArrayLike) -> JointPrediction:
         """A prediction of several networks that can be told of some of them."""
         check_is_fitted(self)
-        inputs = self._features(validate_data(self, X, dtype=np.float64, reset=False))
+        inputs = self._inputs(validate_data(self, X, dtype=np.float64, reset=False))
         with _one_thread():
             if isinstance(self._regression, Process):
                 mean, covariance = self._regression.joint(inputs)
@@ -160,10 +174,18 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
             )
         return rows, np.asarray(targets, dtype=float)
 
-    def _features(self, rows: FloatArray) -> FloatArray:
+    def _inputs(self, rows: FloatArray) -> FloatArray:
+        """What the regression sees: features of the genes, and behind them the free ones."""
         if self.genome is None:
             return np.asarray((rows - self._low) / self._range - 0.5)
-        return features(self.genome, rows)
+        own = features(self.genome, rows)
+        if self._free is None or self._trend is None:
+            return own
+        return np.hstack([own, self._trend.scaled(self._free.of(rows.astype(np.int64)))])
+
+    @property
+    def _trended(self) -> int:
+        return 0 if self._trend is None else len(self._trend.kept)
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401  # scikit-learn's own class of tags
         tags = super().__sklearn_tags__()
@@ -202,6 +224,36 @@ def _one_thread() -> AbstractContextManager[object]:
     return limits
 
 
+def _free_features(
+    genome: Genome | None, parts: Sequence[FreeFeature | Literal["operations"]] | FreeFeatures | None
+) -> FreeFeatures | None:
+    if isinstance(parts, FreeFeatures):
+        return parts
+    if isinstance(genome, SearchSpace):
+        return FreeFeatures(genome, ("operations",) if parts is None else parts)
+    if parts:
+        raise SamplerError("features are functions of a network: expected a SearchSpace as genome")
+    return None
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Free features to unit range, its mean at 0, as the training set has them; constant ones left out."""
+
+    kept: npt.NDArray[np.int64]
+    mean: FloatArray
+    range: FloatArray
+
+    @staticmethod
+    def of(table: FloatArray) -> _Columns:
+        span = np.ptp(table, axis=0)
+        kept = np.flatnonzero(span > _CONSTANT * (1 + np.abs(table).max(axis=0)))
+        return _Columns(kept, table[:, kept].mean(axis=0), span[kept])
+
+    def scaled(self, table: FloatArray) -> FloatArray:
+        return np.asarray((table[:, self.kept] - self.mean) / self.range)
+
+
 @dataclass(frozen=True)
 class _Scale:
     """Targets to unit scale and back."""
@@ -235,17 +287,15 @@ class _Scale:
 
 
 def _best_scale(
-    inputs: FloatArray, targets: FloatArray, logarithm: bool | Literal["auto"]
-) -> tuple[_Scale, Process | None]:
-    """The scale with the most evidence, and the process that gave it if there was a choice."""
-    plain = _Scale.of(targets, logarithm is True)
+    inputs: FloatArray, targets: FloatArray, logarithm: bool | Literal["auto"], trended: int
+) -> _Scale:
+    """The scale with the most evidence; of many rows, evenly spaced ones are asked."""
     if logarithm != "auto" or not (targets > 0).all() or np.ptp(targets) == 0:
-        return plain, None
-    scales = [plain, _Scale.of(targets, True)]
-    processes = [Process(inputs, scale.standard(targets)) for scale in scales]
-    evidence = [
-        process.log_likelihood + scale.log_density(targets)
-        for process, scale in zip(processes, scales, strict=True)
-    ]
-    best = int(np.argmax(evidence))
-    return scales[best], processes[best]
+        return _Scale.of(targets, logarithm is True)
+    rows = spread(len(targets), _MOST_ASKED)
+    some, evidence = targets[rows], {}
+    for choice in (False, True):
+        scale = _Scale.of(some, choice)
+        process = Process(inputs[rows], scale.standard(some), trended=trended)
+        evidence[choice] = process.log_likelihood + scale.log_density(some)
+    return _Scale.of(targets, evidence[True] > evidence[False])

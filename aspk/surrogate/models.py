@@ -89,11 +89,13 @@ class TreesModel:
         return mean, np.full(len(mean), max(float((self._targets - mean).std()), 1e-6))
 
 
-def fitted(name: str, inputs: FloatArray, targets: FloatArray, seed: int) -> Regression:
-    """The regression of a name in :data:`MODELS`."""
+def fitted(name: str, inputs: FloatArray, targets: FloatArray, seed: int, trended: int = 0) -> Regression:
+    """The regression of a name in :data:`MODELS`; the last ``trended`` features of a process have a trend."""
     if name == "linear":
         return LinearModel(inputs, targets)
-    return TreesModel(inputs, targets, seed) if name == "trees" else Process(inputs, targets)
+    if name == "trees":
+        return TreesModel(inputs, targets, seed)
+    return Process(inputs, targets, trended=trended)
 
 
 MODELS = ("process", "linear", "trees")

@@ -10,34 +10,41 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from aspk.pareto import FloatArray
 
 _JITTER = 1e-8
-_MOST_ROWS = 200  # that hyperparameters are fitted to: a step costs the cube of them
-_STEPS = 30
+# Rows that hyperparameters are fitted to, and steps of L-BFGS, each round from the end of the one before: a
+# step costs the cube of the rows.
+_ROUNDS = ((50, 30), (150, 6))
 # Priors of the logarithms: mean, standard deviation, lower and upper bound. Features and targets have unit
 # scale: a length of 1.5 is a feature that matters moderately, 50 one that does not matter.
 _SIGNAL = (0.0, 2.0, -4.0, 5.0)
 _NOISE = (np.log(0.02), 1.5, np.log(1e-5), 0.5)
+_TREND = (0.0, 2.0, -8.0, 5.0)
 _LENGTH = (np.log(1.5), 0.8, -2.5, 4.5)
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Of the covariance s f(r) + noise [i = j], f(r) = (1 + r + r² / 3) exp(-r), r = sqrt(5) |x - x'| / l.
+    """Of the covariance s f(r) + t z z' + noise [i = j], with z the features that have a linear trend.
+
+    Matérn 5/2: f(r) = (1 + r + r² / 3) exp(-r), r = sqrt(5) |x - x'| / l.
 
     Attributes:
         signal: variance s.
         noise: variance of what the features do not explain.
         lengths: length scale l of each feature, shape (d,).
+        trend: variance t of a slope of the linear trend.
     """
 
     signal: float
     noise: float
     lengths: FloatArray
+    trend: float = 0.0
 
 
 class Process:
@@ -47,15 +54,22 @@ class Process:
         inputs: features, shape (n, d).
         targets: standardised values, shape (n,).
         hyperparameters: None takes the most probable ones, see :func:`most_probable`.
+        trended: number of features, the last ones, that have a linear trend.
 
     Raises:
         LinAlgError: equal inputs and too little noise.
     """
 
     def __init__(
-        self, inputs: FloatArray, targets: FloatArray, hyperparameters: Hyperparameters | None = None
+        self,
+        inputs: FloatArray,
+        targets: FloatArray,
+        hyperparameters: Hyperparameters | None = None,
+        *,
+        trended: int = 0,
     ) -> None:
-        self.hyperparameters = hyperparameters or most_probable(inputs, targets)
+        self.hyperparameters = hyperparameters or most_probable(inputs, targets, trended)
+        self._trended = inputs.shape[1] - trended  # the first column that has a trend
         self._inputs, self._targets = inputs, targets
         covariance = self._covariance(inputs)
         covariance[np.diag_indices(len(inputs))] += self.hyperparameters.noise + _JITTER
@@ -75,7 +89,9 @@ class Process:
         """Expected value and standard deviation of the noise-free value at each row, shape (m,) each."""
         cross = self._covariance(inputs)
         whitened = solve_triangular(self._lower, cross.T, lower=True, check_finite=False)
-        variance = self.hyperparameters.signal - np.square(whitened).sum(axis=0)
+        h = self.hyperparameters
+        prior = h.signal + h.trend * np.square(inputs[:, self._trended :]).sum(axis=1)
+        variance = prior - np.square(whitened).sum(axis=0)
         return np.asarray(cross @ self._weights), np.sqrt(np.maximum(variance, 1e-12))
 
     def joint(self, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -109,49 +125,68 @@ class Process:
         return self._between(inputs, self._inputs)
 
     def _between(self, A: FloatArray, B: FloatArray) -> FloatArray:
-        A, B = A / self.hyperparameters.lengths, B / self.hyperparameters.lengths
+        h, start = self.hyperparameters, self._trended
+        trend = h.trend * A[:, start:] @ B[:, start:].T
+        A, B = A / h.lengths, B / h.lengths
         squares = np.square(A).sum(axis=1)[:, None] + np.square(B).sum(axis=1) - 2 * A @ B.T
         r = np.sqrt(5.0 * np.maximum(squares, 0.0))
-        return np.asarray(self.hyperparameters.signal * (1 + r + r * r / 3) * np.exp(-r))
+        return np.asarray(h.signal * (1 + r + r * r / 3) * np.exp(-r) + trend)
 
 
-def most_probable(inputs: FloatArray, targets: FloatArray) -> Hyperparameters:
+def priors_of(features: int) -> FloatArray:
+    """Mean, standard deviation, lower and upper bound of each logarithm, shape (3 + features, 4)."""
+    return np.array([_SIGNAL, _NOISE, _TREND, *[_LENGTH] * features])
+
+
+def most_probable(inputs: FloatArray, targets: FloatArray, trended: int = 0) -> Hyperparameters:
     """The hyperparameters of highest posterior probability, found by L-BFGS from the priors' means.
 
     Args:
         inputs: features, shape (n, d); of many rows, evenly spaced ones are taken.
         targets: standardised values, shape (n,).
+        trended: number of features, the last ones, that have a linear trend.
     """
-    rows = np.unique(np.linspace(0, len(inputs) - 1, min(len(inputs), _MOST_ROWS)).astype(int))
-    posterior = _Posterior(inputs[rows], targets[rows])
-    d = inputs.shape[1]
-    start, _, low, high = np.array([_SIGNAL, _NOISE, *[_LENGTH] * d]).T
-    bounds = list(zip(low, high, strict=True))
-    found = minimize(
-        posterior, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS}
-    )
-    signal, noise, *lengths = np.exp(found.x)
-    return Hyperparameters(float(signal), float(noise), np.array(lengths))
+    priors = priors_of(inputs.shape[1])
+    point, bounds = priors[:, 0], list(map(tuple, priors[:, 2:]))
+    for most, steps in _ROUNDS:
+        rows = spread(len(inputs), most)
+        posterior = _Posterior(inputs[rows], targets[rows], priors, trended)
+        options = {"maxiter": steps}
+        point = minimize(posterior, point, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+        if len(rows) == len(inputs):
+            break
+    signal, noise, trend, *lengths = np.exp(point)
+    return Hyperparameters(float(signal), float(noise), np.array(lengths), float(trend) if trended else 0.0)
+
+
+def spread(count: int, most: int) -> npt.NDArray[np.int64]:
+    """At most ``most`` rows of ``count``, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 class _Posterior:
-    """Minus the logarithm of likelihood times prior, and its gradient, in the logarithms."""
+    """Minus the logarithm of likelihood times prior, and its gradient.
 
-    def __init__(self, inputs: FloatArray, targets: FloatArray) -> None:
+    Both are functions of the logarithms of signal, noise, trend and lengths, in this order, whose Gaussian
+    priors are rows of mean and standard deviation (and bounds, not used here).
+    """
+
+    def __init__(self, inputs: FloatArray, targets: FloatArray, priors: FloatArray, trended: int = 0) -> None:
         n, d = inputs.shape
         differences = inputs[:, None, :] - inputs[None, :, :]
         self._squares = np.ascontiguousarray(np.square(differences).reshape(n * n, d).T)  # (d, n n)
+        self._products = inputs[:, d - trended :] @ inputs[:, d - trended :].T
         self._targets = targets
-        self._mean, self._deviation = np.array([_SIGNAL, _NOISE, *[_LENGTH] * d]).T[:2]
+        self._mean, self._deviation = priors.T[:2]
 
     def __call__(self, logarithms: FloatArray) -> tuple[float, FloatArray]:
         n = len(self._targets)
-        signal, noise = np.exp(logarithms[:2])
-        inverse_squares = np.exp(-2 * logarithms[2:])
+        signal, noise, trend = np.exp(logarithms[:3])
+        inverse_squares = np.exp(-2 * logarithms[3:])
         r = np.sqrt(5.0 * (inverse_squares @ self._squares)).reshape(n, n)
         decay = np.exp(-r)
         matern = (1 + r + r * r / 3) * decay
-        covariance = signal * matern
+        covariance = signal * matern + trend * self._products
         covariance[np.diag_indices(n)] += noise + _JITTER
         try:
             lower = cholesky(covariance, lower=True, check_finite=False)
@@ -164,5 +199,6 @@ class _Posterior:
         # d value / d K = (K⁻¹ - w wᵀ) / 2, and d matern / d ln l_j = 5/3 (1 + r) exp(-r) (x_j - x'_j)² / l_j²
         slope = 0.5 * (inverse - np.outer(weights, weights))
         by_length = self._squares @ (slope * (signal * 5 / 3 * (1 + r) * decay)).ravel() * inverse_squares
-        gradient = np.array([signal * (slope * matern).sum(), noise * np.trace(slope), *by_length])
+        by_scale = [signal * (slope * matern).sum(), noise * np.trace(slope)]
+        gradient = np.array([*by_scale, trend * (slope * self._products).sum(), *by_length])
         return float(value), gradient + z / self._deviation

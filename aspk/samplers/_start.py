@@ -1,0 +1,41 @@
+"""The networks that a search starts with: spread over all genes, and over what is known of networks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aspk.free_features import FreeFeatures
+from aspk.operators import Genome, Genotypes
+from aspk.pareto import FloatArray
+
+_DESIGNS = 100
+_RIDGE = 1e-3
+
+
+def start(genome: Genome, count: int, rng: np.random.Generator, free: FreeFeatures | None) -> Genotypes:
+    """A Latin hypercube over the genes, shape (count, G).
+
+    With free features, it is the D-optimal one of a hundred: the one which tells most of a linear trend in
+    them, and so has cheap and expensive networks.
+    """
+    if free is None:
+        return hypercube(genome, count, rng)
+    designs = [hypercube(genome, count, rng) for _ in range(_DESIGNS)]
+    table = free.of(np.concatenate(designs))
+    span = np.ptp(table, axis=0)
+    table = (table - table.mean(axis=0)) / np.where(span > 0, span, 1.0)
+    return designs[int(np.argmax([_information(part) for part in np.split(table, _DESIGNS)]))]
+
+
+def hypercube(genome: Genome, count: int, rng: np.random.Generator) -> Genotypes:
+    """A Latin hypercube: each gene's choices are as equally frequent as possible; shape (count, G)."""
+    places = rng.permuted(np.tile(np.arange(count), (len(genome.cardinalities), 1)), axis=1).T
+    real = genome.cardinalities == 0
+    X: Genotypes = np.where(real, (places + 0.5) / count, places * genome.cardinalities // count)
+    return X if real.any() else X.astype(np.int64)
+
+
+def _information(features: FloatArray) -> float:
+    """Logarithm of the determinant of a linear regression's information matrix."""
+    terms = np.column_stack([np.ones(len(features)), features])
+    return float(np.linalg.slogdet(terms.T @ terms + _RIDGE * np.eye(terms.shape[1]))[1])
