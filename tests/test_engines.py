@@ -19,13 +19,14 @@ from torch import nn
 
 from aspk.data import Split
 from aspk.engines import CompiledEngine, NativeEngine, Population, TorchEngine, choose_engine
-from aspk.engines.base import windows
+from aspk.engines.base import Layer, Moments, windows
 from aspk.engines.packing import by_patterns, packed
 from aspk.errors import EngineError
 from aspk.settings import EngineSettings
 from aspk.space_file import load_space
 from aspk.supernet import Supernet, calibrate, spikformer
 from aspk.supernet.counting import Counter
+from aspk.supernet.neurons import lif
 
 SHAPES = {
     "tiny": (1, 8, 8),
@@ -263,6 +264,61 @@ def test_packed_weights_hold_every_weight(shape):
         assert not rows[:, :, 0].any()
     else:
         assert flat.abs().sum().item() == pytest.approx(weight.abs().sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.95])
+@pytest.mark.parametrize("inputs", [40, 64, 96, 200])
+@pytest.mark.parametrize("summed", [1, 2, 3])
+def test_a_layer_of_any_rate_is_a_dense_layer(inputs, summed, rate):
+    """Few events are followed, many are not: spikes and streams give what PyTorch's product gives."""
+    engine, generator = NativeEngine(dtype=torch.float64), torch.Generator().manual_seed(inputs)
+    fired = torch.rand(summed, 3, 2, 5, inputs, generator=generator) < rate  # [layers, B, T, L, C]
+    weight = torch.randn(150, inputs, dtype=torch.float64, generator=generator)
+    zeros, ones = torch.zeros(150, dtype=torch.float64), torch.ones(150, dtype=torch.float64)
+    layer = Layer(("layer",), weight, ones, zeros, Moments(zeros, ones), 1e-5)
+    neurons = {"tau": 2.0, "v_threshold": 1.0, "reset": "hard", "decay_input": True}
+    states = [engine.spikes(one) for one in fired]
+    x = states[0] if summed == 1 else engine.stream(*states, keep=False)
+    products = torch.nn.functional.linear(fired.sum(0).double(), weight)  # [B, T, L, 150]
+
+    moments, count = engine.moments(layer, x)
+    assert count == 3 * 2 * 5
+    torch.testing.assert_close(moments.mean, products.mean((0, 1, 2)), rtol=1e-9, atol=1e-12)
+    spikes = engine.fire(layer, x, engine.charge(layer, Moments(zeros, ones - 1e-5), neurons), neurons)
+    expected = lif(products.transpose(0, 1), **neurons)
+    assert 0 < expected.sum() < expected.numel()
+    assert torch.equal(spikes.counts.sums.double(), expected.sum((1, 2, 3)))
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.95])
+@pytest.mark.parametrize("inputs", [40, 96, 200])
+def test_products_build_on_kept_ones_at_any_rate(inputs, rate):
+    engine, generator = NativeEngine(dtype=torch.float64), torch.Generator().manual_seed(inputs)
+    first, second = torch.rand(2, 3, 2, 5, inputs, generator=generator) < rate  # [B, T, L, C]
+    weight = torch.randn(150, inputs, dtype=torch.float64, generator=generator)
+    zeros, ones = torch.zeros(150, dtype=torch.float64), torch.ones(150, dtype=torch.float64)
+    layer = Layer(("layer",), weight, ones, zeros, Moments(zeros, ones), 1e-5)
+    x = engine.add(engine.stream(engine.spikes(first), keep=True), engine.spikes(second))
+    products = torch.nn.functional.linear(first.double() + second, weight)
+    torch.testing.assert_close(
+        engine.moments(layer, x)[0].mean, products.mean((0, 1, 2)), rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.95])
+@pytest.mark.parametrize("inputs", [64, 200])
+def test_outputs_do_not_depend_on_other_outputs_at_any_rate(inputs, rate):
+    engine, generator = NativeEngine(), torch.Generator().manual_seed(inputs)
+    spikes = engine.spikes(torch.rand(3, 2, 5, inputs, generator=generator) < rate)
+    weight = torch.randn(400, inputs, generator=generator)
+
+    def mean(outputs):
+        zeros, ones = torch.zeros(outputs), torch.ones(outputs)
+        layer = Layer(("layer",), weight[:outputs], ones, zeros, Moments(zeros, ones), 1e-5)
+        return engine.moments(layer, spikes)[0].mean
+
+    whole = mean(400)
+    assert all(torch.equal(mean(outputs), whole[:outputs]) for outputs in (16, 48, 130, 192, 200))
 
 
 def test_windows_count_the_3x3_windows_of_a_pixel():

@@ -244,6 +244,9 @@ constexpr int64_t kFewChannels = 16;   // that are looked up by patterns,
 constexpr int64_t kFewOutputs = 32;    // for at most so many outputs
 constexpr int64_t kSmallCache = 48 << 10;  // bytes of weights that stay in a core's smallest cache
 constexpr int64_t kManyEvents = 8;         // in a word of channels, on average
+// Share of a linear layer's inputs that are not 0 where events take longer than all of them (benchmarks/evaluator.py
+// --break-even); the weights of a single word of channels are at hand for events, too.
+constexpr double kDense = 0.55, kDenseWord = 0.85;
 
 inline int64_t patterns_of(int64_t channels) { return (channels + kPattern - 1) / kPattern; }
 
@@ -268,6 +271,7 @@ template <typename T> struct Image {
     uint64_t* spikes;      // [steps, positions, words]
     double* sums;          // of products and of their squares, [2, outputs]
     T* products;           // [steps, positions, outputs]
+    const T* dense;        // a linear layer's input as numbers, [steps, positions, channels], where little of it is 0
 };
 
 // Currents of V vectors of outputs.
@@ -523,9 +527,59 @@ const T* add_by_words(const Map& map, const EventInput<T, V, kValued>& source, c
     return sums.data();
 }
 
+// Products of R rows of numbers with W vectors of outputs, to be written with a stride.
+template <typename T, int R, int W>
+inline void multiply(const T* weights, int64_t stride, const T* x, int64_t channels, const T* base, int64_t base_width,
+                     T* out) {
+    constexpr int L = kLanes<T>;
+    Vector<T> sums[R][W];
+    for (int r = 0; r < R; ++r)
+        for (int j = 0; j < W; ++j) sums[r][j] = base ? load(base + r * base_width + j * L) : Vector<T>{};
+    for (int64_t c = 0; c < channels; ++c)
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int j = 0; j < W; ++j) sums[r][j] += load(weights + c * stride + j * L) * x[r * channels + c];
+    for (int r = 0; r < R; ++r)
+        for (int j = 0; j < W; ++j) store(out + r * stride + j * L, sums[r][j]);
+}
+
+// Products of an image's dense input, [rows, outputs of the tile]: four rows at a time share what is loaded.
+template <typename T, int V, int W = V < 4 ? V : 4>
+void multiply_all(const Map& map, const T* weights, const Image<T>& image, int from, T* sums) {
+    constexpr int64_t L = kLanes<T>, kRows = 4;
+    if (from + W > V) {
+        if constexpr (W > 1) multiply_all<T, V, W - 1>(map, weights, image, from, sums);
+        return;
+    }
+    for (int64_t row = 0; row < map.rows(); ++row) {
+        const T *x = image.dense + row * map.channels, *base = image.base ? image.base + row * image.base_width + from * L : nullptr;
+        T* out = sums + row * V * L + from * L;
+        if (row + kRows <= map.rows()) {
+            multiply<T, kRows, W>(weights + from * L, V * L, x, map.channels, base, image.base_width, out);
+            row += kRows - 1;
+        } else {
+            multiply<T, 1, W>(weights + from * L, V * L, x, map.channels, base, image.base_width, out);
+        }
+    }
+    multiply_all<T, V, W>(map, weights, image, from + W, sums);
+}
+
 template <typename T, int V, Input input, Task task>
 void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, const Image<T>& image, int64_t first,
                int64_t* counts, std::vector<T>& sums) {
+    const auto run_products = [&](const T* products) {
+        Image<T> summed = image;
+        summed.base = products;
+        summed.base_width = V * kLanes<T>;
+        run_tile<T, V, task>(map, layer, NoInput<T, V>{}, summed, first, counts);
+    };
+    if constexpr (input == Input::kBits || input == Input::kResidual)
+        if (image.dense) {
+            make_room(sums, map.rows() * V * kLanes<T>);
+            multiply_all<T, V>(map, layer.weights + (map.channels + 1) * first, image, 0, sums.data());
+            return run_products(sums.data());
+        }
     if constexpr (input == Input::kPatterns) {
         if constexpr (V * kLanes<T> <= kFewOutputs && (V & (V - 1)) == 0)
             run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
@@ -540,12 +594,7 @@ void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, c
         const int64_t rows = layer.window * layer.window * map.channels + (layer.window == 1);
         const T* weights = layer.weights + rows * first;
         const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
-        if (by_words(map, layer.window, events)) {
-            Image<T> summed = image;
-            summed.base = add_by_words(map, source, image, sums);
-            summed.base_width = V * kLanes<T>;
-            return run_tile<T, V, task>(map, layer, NoInput<T, V>{}, summed, first, counts);
-        }
+        if (by_words(map, layer.window, events)) return run_products(add_by_words(map, source, image, sums));
         run_tile<T, V, task>(map, layer, source, image, first, counts);
     }
 }
@@ -857,11 +906,38 @@ struct Operation {
 
 template <typename T> struct Scratch {
     std::vector<Events<T>> events;
+    std::vector<std::vector<T>> dense;
     std::vector<Image<T>> images;
     Attention<T> attention;
     std::vector<T> sums;
     std::vector<int64_t> counts;
 };
+
+// A linear layer's input as numbers, if so much of it is not 0 that adding up events would take longer; else null.
+// Decided by every fourth row of the input, and by nothing else, as what an output is must be.
+template <typename T>
+const T* dense_input(const Map& map, const uint8_t* residual, const uint64_t* bits, const uint64_t* more, int64_t stride,
+                     std::vector<T>& numbers) {
+    constexpr int64_t kEvery = 4;
+    const int64_t channels = map.channels, rows = (map.rows() + kEvery - 1) / kEvery;
+    int64_t events = 0;
+    for (int64_t row = 0; row < map.rows(); row += kEvery)
+        for (int64_t first = 0; first < channels; first += kWord)
+            if (residual) {
+                events += __builtin_popcountll(nonzero(residual + row * channels + first, channels - first));
+            } else {
+                events += __builtin_popcountll(part_word(bits + row * stride, 0, channels, first));
+                if (more) events += __builtin_popcountll(part_word(more + row * stride, 0, channels, first));
+            }
+    if (events < (channels <= kWord ? kDenseWord : kDense) * rows * channels) return nullptr;
+    make_room(numbers, map.rows() * channels);
+    for (int64_t row = 0; row < map.rows(); ++row)
+        for (int64_t c = 0; c < channels; ++c) {
+            const auto fired = [&](const uint64_t* x) { return x ? x[row * stride + c / kWord] >> (c % kWord) & 1 : 0; };
+            numbers[row * channels + c] = residual ? T(residual[row * channels + c]) : T(fired(bits) + fired(more));
+        }
+    return numbers.data();
+}
 
 // One piece: images first..first + number, whose own states begin at `memory`; room is for `capacity` images.
 struct Piece {
@@ -886,15 +962,20 @@ void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch)
         const Layer<T> layer{reinterpret_cast<const T*>(op.weights), op.window, op.outputs, scale, shift, neuron};
         const Input input = static_cast<Input>(op.input);
         if (scratch.events.size() < static_cast<size_t>(piece.number)) scratch.events.resize(piece.number);
+        scratch.dense.resize(scratch.events.size());
         scratch.images.clear();
         for (int64_t i = 0; i < piece.number; ++i) {
             const uint64_t* bits = input == Input::kResidual ? nullptr : piece.at<uint64_t>(op.read, i);
             const uint8_t* residual = input == Input::kResidual ? piece.at<uint8_t>(op.read, i) : nullptr;
-            if (input == Input::kSpikes || input == Input::kResidual)
+            const uint64_t* more = piece.at<uint64_t>(op.added, i);
+            const T* dense = op.window == 1 && (input == Input::kResidual || input == Input::kBits)
+                                 ? dense_input<T>(map, residual, bits, more, op.stride, scratch.dense[i])
+                                 : nullptr;
+            if (!dense && (input == Input::kSpikes || input == Input::kResidual))
                 find_events(map, bits, op.stride, residual, scratch.events[i]);
-            scratch.images.push_back({bits, piece.at<uint64_t>(op.added, i), op.stride, piece.at<T>(op.base, i), op.base_width, op.repeated != 0,
+            scratch.images.push_back({bits, more, op.stride, piece.at<T>(op.base, i), op.base_width, op.repeated != 0,
                                       piece.at<uint64_t>(op.written, i), piece.at<double>(op.written, i),
-                                      piece.at<T>(op.written, i)});
+                                      piece.at<T>(op.written, i), dense});
         }
         const Task task = static_cast<Task>(op.task);
         if (task == Task::kFire) run_task<T, Task::kFire>(map, layer, scratch.events, scratch.images, counts, scratch.sums, input);
