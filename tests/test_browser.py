@@ -69,11 +69,20 @@ def served(study_file, tmp_path):
     command = [sys.executable, "-m", "aspk"]
     subprocess.run([*command, "search", str(study_file)], check=True, timeout=120, capture_output=True)
     server = subprocess.Popen(
-        [*command, "dashboard", str(study_file), "--port", "0"], stdout=subprocess.PIPE, text=True
+        [*command, "dashboard", str(study_file), "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell has the commands that it starts in the background ignore SIGINT, and these hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads here
     )
-    yield re.match(r"(http://127.0.0.1:\d+/dashboard/studies/\d+) shows small", server.stdout.readline())[1]
-    server.send_signal(signal.SIGINT)
-    assert server.wait(timeout=20) == 130
+    try:
+        yield re.match(r"(http://127.0.0.1:\d+/dashboard/studies/\d+) shows small", server.stdout.readline())[
+            1
+        ]
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=20) == 130
+    finally:
+        server.kill()
 
 
 def test_aspk_dashboard_shows_the_study_its_front_and_an_artifact(served, tmp_path):

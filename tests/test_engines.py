@@ -421,7 +421,7 @@ print(1024 * (kilobytes("VmHWM") - before), [metrics.accuracy for metrics in fou
 
 @pytest.mark.parametrize(("engine", "little"), [("native", 2**24), ("torch", 3 * 2**24)])
 def test_an_evaluation_stays_within_its_memory(engine, little):
-    """Peak memory of a process of its own, which is estimated to a fifth.
+    """Peak memory of a process of its own, which is estimated to a quarter.
 
     The accuracies are those of a run with memory to spare.
     """
@@ -435,4 +435,4 @@ def test_an_evaluation_stays_within_its_memory(engine, little):
 
     (grown, accuracies), (freely, same) = run(little), run(2**30)
     assert accuracies == same
-    assert grown <= 1.2 * little < freely
+    assert grown <= 1.25 * little < freely
