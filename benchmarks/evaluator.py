@@ -5,7 +5,8 @@ calibrated at its own T, spikingjelly's multi-step LIFNode for every neuron, bat
 the image repeated T times, batches of 128, linear layers in the faster of two forms; it counts nothing. aspk
 evaluates the whole population and counts every operation. Both run in one process in alternating order;
 figures are processor time, the ratio is above 1 where aspk needs less. What is compared are the same networks
-on the same images; how many predictions differ is printed.
+on the same images; how many predictions differ is printed, and how many if the baseline's first normalisation
+counts every value of a still image once, as aspk's does, and not T times.
 
 ``small`` is the space fashion_small with the supernet that comes with aspk. ``paper`` is auto_spikformer on
 Fashion-MNIST at 32x32, with weights of ``--updates`` updates of the recipe ``cpu``, which are kept in
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
 import resource
 import statistics
 import time
@@ -72,12 +74,12 @@ class Setup:
     rounds: int
 
 
-SETUPS = {  # calibration and images in about the proportion of a study (256 and 4,000)
+SETUPS = {
     "small": Setup(32, 512, 50, (50, 200), 2),
-    "paper": Setup(4, 64, 8, (50, 200), 1),
+    "paper": Setup(16, 64, 8, (50, 200), 2),
 }
 QUICK = {
-    "small": Setup(16, 256, 10, (50, 200), 1),
+    "small": Setup(32, 256, 8, (50, 200), 1),
     "paper": Setup(1, 16, 3, (50, 200), 1),
 }
 
@@ -108,14 +110,26 @@ class Bench:
         return min(seconds, key=seconds.__getitem__)
 
     @torch.no_grad()
-    def alone(self, config: SubnetConfig, form: str) -> Tensor:
-        """The baseline: predictions of one network."""
+    def alone(self, config: SubnetConfig, form: str, *, once: bool = False) -> Tensor:
+        """The baseline: predictions of one network.
+
+        Args:
+            config: the network.
+            form: of the linear layers.
+            once: in the variance of the first normalisation every value counts once. The baseline repeats the
+                image before it, so that PyTorch's unbiased variance, n / (n - 1) of the biased one, has T
+                times as many values n; aspk does not repeat it.
+        """
 
         def repeated(images: Tensor) -> Tensor:
             return images.expand(config.time_steps, *images.shape).contiguous()
 
         with spikingjelly_layers(form):
             network = calibrate(self.supernet.extract(config), repeated(self.calibration))
+            if once:
+                values = self.calibration[:, 0].numel()  # of one channel; the convolution keeps the size
+                repeats = values * config.time_steps
+                network.stem[0].norm.running_var *= values / (values - 1) * (repeats - 1) / repeats
             return torch.cat([network(repeated(part)).argmax(1) for part in self.images.split(_BATCH)])
 
     def together(
@@ -174,7 +188,7 @@ class Bench:
 
     def compare(self, configs: Sequence[SubnetConfig], engine: Engine) -> dict[str, float]:
         """Ratio of the baseline's processor time to ours."""
-        ratios, times, different, predictions = [], [], 0, 0
+        ratios, times = [], []
         for number in range(self.setup.rounds):
             if number % 2:
                 seconds, ours = timed(lambda: self.together(configs, engine))
@@ -184,23 +198,40 @@ class Bench:
                 seconds, ours = timed(lambda: self.together(configs, engine))
             ratios.append(alone / seconds)
             times.append(seconds)
-            different += sum(int((ours[config] != found).sum()) for config, found in theirs.items())
-            predictions += sum(map(len, theirs.values()))
+        different = sum(int((ours[config] != found).sum()) for config, found in theirs.items())
+        once = different and sum(
+            int((ours[config] != self.alone(config, self.form, once=True)).sum()) for config in theirs
+        )
+        predictions = sum(map(len, theirs.values()))
         return {
             "ratio": statistics.median(ratios),
             "ratio_low": min(ratios),
             "ratio_high": max(ratios),
             "networks_per_second": len(configs) / statistics.median(times),
             "different_predictions": different / predictions,
+            "different_counted_once": once / predictions,
         }
 
     def counting_overhead(self, configs: Sequence[SubnetConfig], engine: Engine) -> float:
-        """What counting adds to the pass, as a share of it: the median of alternating runs."""
+        """What counting adds to the pass, as a share of it."""
+        return self.added(
+            lambda: self.together(configs, engine, count=False), lambda: self.together(configs, engine)
+        )
+
+    def increments_overhead(self, configs: Sequence[SubnetConfig]) -> float:
+        """What building on kept products of the stem's output adds to the pass, as a share of it."""
+        return self.added(
+            lambda: self.together(configs, WithoutIncrements()),
+            lambda: self.together(configs, NativeEngine()),
+        )
+
+    def added(self, without: Callable[[], object], more: Callable[[], object]) -> float:
+        """What more work adds to a pass, as a share of it: the median of alternating runs."""
         shares = []
-        for _ in range(2 * self.setup.rounds + 1):
-            without, _ = timed(lambda: self.together(configs, engine, count=False))
-            counted, _ = timed(lambda: self.together(configs, engine))
-            shares.append(counted / without - 1)
+        for number in range(2 * self.setup.rounds + 1):
+            works = (without, more) if number % 2 else (more, without)
+            seconds = {work: timed(work)[0] for work in works}
+            shares.append(seconds[more] / seconds[without] - 1)
         return statistics.median(shares)
 
     def firing_rates(self) -> str:
@@ -273,20 +304,41 @@ def product_speed() -> float:
 
 def break_even() -> None:
     """Native products at several firing rates beside PyTorch's dense ones of the same spikes."""
-    images, tokens, engine = 32, 64, NativeEngine()
-    for inputs, outputs in ((64, 192), (384, 384), (384, 1536)):
-        generator = torch.Generator().manual_seed(0)
-        weight = torch.randn(outputs, inputs, generator=generator)
-        zeros, ones = torch.zeros(outputs, dtype=torch.float64), torch.ones(outputs, dtype=torch.float64)
-        layer = Layer((f"{inputs}x{outputs}",), weight, ones, zeros, Moments(zeros, ones), 1e-5)
-        dense = torch.rand(images * tokens, inputs, generator=generator)
-        plain = min(timed(lambda: F.linear(dense, weight))[0] for _ in range(9))  # noqa: B023
-        times = []
-        for rate in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0):
-            spikes = engine.spikes(torch.rand(images, 1, tokens, inputs, generator=generator) < rate)
-            seconds = min(timed(lambda: engine.moments(layer, spikes))[0] for _ in range(9))  # noqa: B023
-            times.append(f"{rate:.0%}: {plain / seconds:.1f}")
-        print(f"  {inputs} to {outputs}: times as fast as F.linear at a rate of {', '.join(times)}")
+    for inputs, outputs, side in ((64, 192, 8), (384, 384, 8), (384, 1536, 8)):
+        weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0))
+        against_dense(f"{inputs} to {outputs}", "F.linear", weight, side, F.linear)
+    for inputs, outputs, side in ((32, 64, 14), (96, 192, 16), (192, 384, 8)):
+        weight = torch.randn(outputs, inputs, 3, 3, generator=torch.Generator().manual_seed(0))
+        name = f"3x3 convolution of {inputs} to {outputs} on {side}x{side}"
+        against_dense(
+            name, "F.conv2d", weight.contiguous(memory_format=torch.channels_last), side, convolution
+        )
+
+
+def convolution(x: Tensor, weight: Tensor) -> Tensor:
+    """PyTorch's dense convolution of [images, height * width, channels], channels last."""
+    side = math.isqrt(x.shape[1])
+    return F.conv2d(x.view(len(x), side, side, -1).permute(0, 3, 1, 2), weight, padding=1)
+
+
+def against_dense(
+    name: str, theirs: str, weight: Tensor, side: int, product: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    """How many times as fast as a dense product the native one is, at several firing rates."""
+    images, engine, (outputs, inputs) = 32, NativeEngine(), weight.shape[:2]
+    generator = torch.Generator().manual_seed(0)
+    zeros, ones = torch.zeros(outputs, dtype=torch.float64), torch.ones(outputs, dtype=torch.float64)
+    layer = Layer((name,), weight, ones, zeros, Moments(zeros, ones), 1e-5)
+    times = []
+    for rate in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0):
+        fired = torch.rand(images, 1, side, side, inputs, generator=generator) < rate
+        spikes, dense = engine.spikes(fired), fired.flatten(1, 3).float()
+        plain = functools.partial(product, dense, weight)
+        ours = functools.partial(engine.moments, layer, spikes)
+        both = [(timed(plain)[0], timed(ours)[0]) for _ in range(9)]
+        plain_seconds, seconds = map(min, zip(*both, strict=True))
+        times.append(f"{rate:.0%}: {plain_seconds / seconds:.1f}")
+    print(f"  {name}: times as fast as {theirs} at a rate of {', '.join(times)}")
 
 
 def measure(name: str, setup: Setup, options: argparse.Namespace) -> dict[str, object]:
@@ -310,7 +362,8 @@ def measure(name: str, setup: Setup, options: argparse.Namespace) -> dict[str, o
             print(
                 f"  {size} {kind}: {result['ratio']:.1f} times ({result['ratio_low']:.1f} to "
                 f"{result['ratio_high']:.1f}), {result['networks_per_second']:.2f} networks a second, "
-                f"{result['different_predictions']:.4%} of the predictions differ; as if dense: "
+                f"{result['different_predictions']:.4%} of the predictions differ "
+                f"({result['different_counted_once']:.4%} with every pixel counted once); as if dense: "
                 f"{result['equivalent_gflops']:.0f} GFLOP/s; values read: {on.firing_rates()}"
             )
     first = on.random(setup.populations[0])
@@ -319,6 +372,11 @@ def measure(name: str, setup: Setup, options: argparse.Namespace) -> dict[str, o
     figures["counting_overhead"] = on.counting_overhead(first, engine)
     print(f"  counting adds {figures['counting_overhead']:.1%}")
     if options.ladder:
+        for size in setup.populations:
+            for kind, configs in (("random", on.random(size)), ("children", on.children(size))):
+                key = f"increments_{kind}_{size}"
+                figures[key] = share = on.increments_overhead(configs)
+                print(f"  {size} {kind}: increments add {share:.1%}")
         rungs = on.ladder(first)
         figures["ladder"] = dict(rungs)
         for rung, seconds in rungs:

@@ -277,7 +277,7 @@ def test_a_layer_of_any_rate_is_a_dense_layer(inputs, summed, rate):
     zeros, ones = torch.zeros(150, dtype=torch.float64), torch.ones(150, dtype=torch.float64)
     layer = Layer(("layer",), weight, ones, zeros, Moments(zeros, ones), 1e-5)
     neurons = {"tau": 2.0, "v_threshold": 1.0, "reset": "hard", "decay_input": True}
-    states = [engine.spikes(one) for one in fired]
+    states = [engine.spikes(one[:, :, None]) for one in fired]
     x = states[0] if summed == 1 else engine.stream(*states, keep=False)
     products = torch.nn.functional.linear(fired.sum(0).double(), weight)  # [B, T, L, 150]
 
@@ -291,6 +291,28 @@ def test_a_layer_of_any_rate_is_a_dense_layer(inputs, summed, rate):
 
 
 @pytest.mark.parametrize("rate", [0.3, 0.95])
+@pytest.mark.parametrize("outputs", [150, 400])
+@pytest.mark.parametrize(("inputs", "height", "width"), [(40, 9, 9), (64, 1, 1), (70, 2, 13)])
+def test_a_convolution_of_any_rate_is_a_dense_convolution(inputs, height, width, outputs, rate):
+    engine, generator = NativeEngine(dtype=torch.float64), torch.Generator().manual_seed(inputs)
+    fired = torch.rand(3, 2, height, width, inputs, generator=generator) < rate  # [B, T, H, W, C]
+    weight = torch.randn(outputs, inputs, 3, 3, dtype=torch.float64, generator=generator)
+    zeros, ones = torch.zeros(outputs, dtype=torch.float64), torch.ones(outputs, dtype=torch.float64)
+    layer = Layer(("layer",), weight, ones, zeros, Moments(zeros, ones), 1e-5)
+    neurons = {"tau": 2.0, "v_threshold": 1.0, "reset": "hard", "decay_input": True}
+    x = engine.spikes(fired)
+    products = torch.nn.functional.conv2d(fired.flatten(0, 1).double().movedim(-1, 1), weight, padding=1)
+
+    moments, count = engine.moments(layer, x)
+    assert count == 3 * 2 * height * width
+    torch.testing.assert_close(moments.mean, products.mean((0, 2, 3)), rtol=1e-9, atol=1e-12)
+    spikes = engine.fire(layer, x, engine.charge(layer, Moments(zeros, ones - 1e-5), neurons), neurons)
+    expected = lif(products.unflatten(0, (3, 2)).transpose(0, 1), **neurons)
+    assert 0 < expected.sum() < expected.numel()
+    assert torch.equal(spikes.counts.sums.double(), expected.sum((1, 2, 3, 4)))
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.95])
 @pytest.mark.parametrize("inputs", [40, 96, 200])
 def test_products_build_on_kept_ones_at_any_rate(inputs, rate):
     engine, generator = NativeEngine(dtype=torch.float64), torch.Generator().manual_seed(inputs)
@@ -298,7 +320,9 @@ def test_products_build_on_kept_ones_at_any_rate(inputs, rate):
     weight = torch.randn(150, inputs, dtype=torch.float64, generator=generator)
     zeros, ones = torch.zeros(150, dtype=torch.float64), torch.ones(150, dtype=torch.float64)
     layer = Layer(("layer",), weight, ones, zeros, Moments(zeros, ones), 1e-5)
-    x = engine.add(engine.stream(engine.spikes(first), keep=True), engine.spikes(second))
+    x = engine.add(
+        engine.stream(engine.spikes(first[:, :, None]), keep=True), engine.spikes(second[:, :, None])
+    )
     products = torch.nn.functional.linear(first.double() + second, weight)
     torch.testing.assert_close(
         engine.moments(layer, x)[0].mean, products.mean((0, 1, 2)), rtol=1e-9, atol=1e-12
@@ -307,10 +331,11 @@ def test_products_build_on_kept_ones_at_any_rate(inputs, rate):
 
 @pytest.mark.parametrize("rate", [0.3, 0.95])
 @pytest.mark.parametrize("inputs", [64, 200])
-def test_outputs_do_not_depend_on_other_outputs_at_any_rate(inputs, rate):
+@pytest.mark.parametrize("window", [(), (3, 3)], ids=["linear", "convolution"])
+def test_outputs_do_not_depend_on_other_outputs_at_any_rate(window, inputs, rate):
     engine, generator = NativeEngine(), torch.Generator().manual_seed(inputs)
-    spikes = engine.spikes(torch.rand(3, 2, 5, inputs, generator=generator) < rate)
-    weight = torch.randn(400, inputs, generator=generator)
+    spikes = engine.spikes(torch.rand(3, 2, 2, 5, inputs, generator=generator) < rate)
+    weight = torch.randn(400, inputs, *window, generator=generator)
 
     def mean(outputs):
         zeros, ones = torch.zeros(outputs), torch.ones(outputs)

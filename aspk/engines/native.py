@@ -301,18 +301,17 @@ class NativeEngine(Engine):
         return first.repeats * products  # spikes and streams are with the threads, a few images at a time
 
     def spikes(self, fired: Tensor) -> Spikes:
-        """Spikes given as booleans [B, T, L, C]."""
-        images, steps, tokens, channels = fired.shape
-        of = Map(images, steps, 1, tokens, channels)
-        bits = (
-            F.pad(fired, (0, _words(channels) * _WORD - channels)).reshape(*fired.shape[:3], -1, _WORD).long()
-        )
+        """Spikes given as booleans [B, T, H, W, C]."""
+        of = Map(*fired.shape)
+        rows = fired.flatten(2, 3)  # [B, T, H*W, C]
+        bits = F.pad(rows, (0, _words(of.channels) * _WORD - of.channels)).long()
+        bits = bits.reshape(*bits.shape[:3], -1, _WORD)
         shifts = torch.arange(_WORD)
         words = (bits << shifts).sum(-1)  # two's complement: bit 63 is the sign
         buffer = self._bits(of)
         ctypes.memmove(buffer.place.address, words.contiguous().data_ptr(), words.numel() * 8)
-        sums = fired.sum((0, 2, 3), dtype=torch.int64)
-        return Spikes(of, buffer, _words(channels), Counts(sums, sums))
+        sums = rows.sum((0, 2, 3), dtype=torch.int64)
+        return Spikes(of, buffer, _words(of.channels), Counts(sums, sums))
 
     # ------------------------------------------------------------------ operations
 

@@ -244,9 +244,9 @@ constexpr int64_t kFewChannels = 16;   // that are looked up by patterns,
 constexpr int64_t kFewOutputs = 32;    // for at most so many outputs
 constexpr int64_t kSmallCache = 48 << 10;  // bytes of weights that stay in a core's smallest cache
 constexpr int64_t kManyEvents = 8;         // in a word of channels, on average
-// Share of a linear layer's inputs that are not 0 where events take longer than all of them (benchmarks/evaluator.py
-// --break-even); the weights of a single word of channels are at hand for events, too.
-constexpr double kDense = 0.55, kDenseWord = 0.85;
+// Share of a layer's inputs that are not 0 where events take longer than all of them (benchmarks/evaluator.py
+// --break-even); the weights of a linear layer's single word of channels are at hand for events, too.
+constexpr double kDense = 0.5, kDenseWord = 0.85, kDenseWindow = 0.65;
 
 inline int64_t patterns_of(int64_t channels) { return (channels + kPattern - 1) / kPattern; }
 
@@ -271,7 +271,7 @@ template <typename T> struct Image {
     uint64_t* spikes;      // [steps, positions, words]
     double* sums;          // of products and of their squares, [2, outputs]
     T* products;           // [steps, positions, outputs]
-    const T* dense;        // a linear layer's input as numbers, [steps, positions, channels], where little of it is 0
+    const T* dense;        // the input as numbers (see dense_input), where little of it is 0
 };
 
 // Currents of V vectors of outputs.
@@ -527,42 +527,64 @@ const T* add_by_words(const Map& map, const EventInput<T, V, kValued>& source, c
     return sums.data();
 }
 
-// Products of R rows of numbers with W vectors of outputs, to be written with a stride.
+// What positions side by side read of a dense input: of each line of the window one run, one after the other; the runs
+// of the next position begin `channels` further.
+template <typename T> struct Runs {
+    const T* x;
+    int64_t number, length, line, channels;
+};
+
+// Products of R positions with W vectors of outputs, to be written with a stride.
 template <typename T, int R, int W>
-inline void multiply(const T* weights, int64_t stride, const T* x, int64_t channels, const T* base, int64_t base_width,
-                     T* out) {
+inline void multiply(const T* weights, int64_t stride, const Runs<T>& runs, const T* base, int64_t base_width, T* out) {
     constexpr int L = kLanes<T>;
     Vector<T> sums[R][W];
     for (int r = 0; r < R; ++r)
         for (int j = 0; j < W; ++j) sums[r][j] = base ? load(base + r * base_width + j * L) : Vector<T>{};
-    for (int64_t c = 0; c < channels; ++c)
-#pragma GCC unroll 4
-        for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-            for (int j = 0; j < W; ++j) sums[r][j] += load(weights + c * stride + j * L) * x[r * channels + c];
+    for (int64_t run = 0; run < runs.number; ++run) {
+        const T* x = runs.x + run * runs.line;
+        for (int64_t i = 0; i < runs.length; ++i, weights += stride)
+#pragma GCC unroll 8
+            for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+                for (int j = 0; j < W; ++j) sums[r][j] += load(weights + j * L) * x[r * runs.channels + i];
+    }
     for (int r = 0; r < R; ++r)
         for (int j = 0; j < W; ++j) store(out + r * stride + j * L, sums[r][j]);
 }
 
-// Products of an image's dense input, [rows, outputs of the tile]: four rows at a time share what is loaded.
-template <typename T, int V, int W = V < 4 ? V : 4>
-void multiply_all(const Map& map, const T* weights, const Image<T>& image, int from, T* sums) {
-    constexpr int64_t L = kLanes<T>, kRows = 4;
+// Products of the positions x..width of a line, R at a time, which share what is loaded, and what is left with fewer.
+template <typename T, int R, int W>
+void multiply_line(const T* weights, int64_t stride, Runs<T> runs, const T* base, int64_t base_width, T* out, int64_t width) {
+    for (; width >= R; width -= R) {
+        multiply<T, R, W>(weights, stride, runs, base, base_width, out);
+        runs.x += R * runs.channels;
+        if (base) base += R * base_width;
+        out += R * stride;
+    }
+    if constexpr (R > 1)
+        if (width) multiply_line<T, R / 2, W>(weights, stride, runs, base, base_width, out, width);
+}
+
+// Products of an image's dense input, [rows, outputs of the tile].
+template <typename T, int V, int W = V < 3 ? V : 3>
+void multiply_all(const Map& map, int64_t window, const T* weights, const Image<T>& image, int from, T* sums) {
+    constexpr int64_t L = kLanes<T>;
     if (from + W > V) {
-        if constexpr (W > 1) multiply_all<T, V, W - 1>(map, weights, image, from, sums);
+        if constexpr (W > 1) multiply_all<T, V, W - 1>(map, window, weights, image, from, sums);
         return;
     }
-    for (int64_t row = 0; row < map.rows(); ++row) {
-        const T *x = image.dense + row * map.channels, *base = image.base ? image.base + row * image.base_width + from * L : nullptr;
-        T* out = sums + row * V * L + from * L;
-        if (row + kRows <= map.rows()) {
-            multiply<T, kRows, W>(weights + from * L, V * L, x, map.channels, base, image.base_width, out);
-            row += kRows - 1;
-        } else {
-            multiply<T, 1, W>(weights + from * L, V * L, x, map.channels, base, image.base_width, out);
+    const int64_t columns = map.width + window - 1;
+    Runs<T> runs{image.dense, window, window * map.channels, columns * map.channels, map.channels};
+    for (int64_t step = 0; step < map.steps; ++step)
+        for (int64_t y = 0; y < map.height; ++y) {
+            const int64_t row = (step * map.height + y) * map.width;
+            const T* base = image.base ? image.base + row * image.base_width + from * L : nullptr;
+            runs.x = image.dense + (step * (map.height + window - 1) + y) * columns * map.channels;
+            multiply_line<T, 8, W>(weights + from * L, V * L, runs, base, image.base_width, sums + (row * V + from) * L,
+                                   map.width);
         }
-    }
-    multiply_all<T, V, W>(map, weights, image, from + W, sums);
+    multiply_all<T, V, W>(map, window, weights, image, from + W, sums);
 }
 
 template <typename T, int V, Input input, Task task>
@@ -574,26 +596,26 @@ void run_input(const Map& map, const Layer<T>& layer, const Events<T>& events, c
         summed.base_width = V * kLanes<T>;
         run_tile<T, V, task>(map, layer, NoInput<T, V>{}, summed, first, counts);
     };
-    if constexpr (input == Input::kBits || input == Input::kResidual)
+    const int64_t rows = layer.window * layer.window * map.channels + (layer.window == 1);
+    if constexpr (input == Input::kBits || input == Input::kResidual || input == Input::kSpikes)
         if (image.dense) {
             make_room(sums, map.rows() * V * kLanes<T>);
-            multiply_all<T, V>(map, layer.weights + (map.channels + 1) * first, image, 0, sums.data());
+            // The positions of a linear layer are all side by side.
+            const Map all = layer.window == 1 ? Map{1, 1, map.rows(), map.channels} : map;
+            multiply_all<T, V>(all, layer.window, layer.weights + rows * first, image, 0, sums.data());
             return run_products(sums.data());
         }
     if constexpr (input == Input::kPatterns) {
         if constexpr (V * kLanes<T> <= kFewOutputs && (V & (V - 1)) == 0)
             run_patterns<T, V, task, kFewChannels / kPattern>(map, layer, image, counts);
     } else if constexpr (input == Input::kBits) {
-        const T* weights = layer.weights + (map.channels + 1) * first;
-        const BitInput<T, V> source{map, weights, image.bits, image.more, image.stride};
+        const BitInput<T, V> source{map, layer.weights + rows * first, image.bits, image.more, image.stride};
         run_tile<T, V, task>(map, layer, source, image, first, counts);
     } else if constexpr (input == Input::kProducts) {
         if constexpr (task != Task::kProducts)
             run_tile<T, V, task>(map, layer, NoInput<T, V>{}, image, first, counts);
     } else {
-        const int64_t rows = layer.window * layer.window * map.channels + (layer.window == 1);
-        const T* weights = layer.weights + rows * first;
-        const EventInput<T, V, input == Input::kResidual> source{map, layer.window, weights, events};
+        const EventInput<T, V, input == Input::kResidual> source{map, layer.window, layer.weights + rows * first, events};
         if (by_words(map, layer.window, events)) return run_products(add_by_words(map, source, image, sums));
         run_tile<T, V, task>(map, layer, source, image, first, counts);
     }
@@ -913,11 +935,12 @@ template <typename T> struct Scratch {
     std::vector<int64_t> counts;
 };
 
-// A linear layer's input as numbers, if so much of it is not 0 that adding up events would take longer; else null.
+// A layer's input as numbers, if so much of it is not 0 that adding up events would take longer; else null:
+// [steps, height, width, channels], with a border of zeros as wide as the window reaches.
 // Decided by every fourth row of the input, and by nothing else, as what an output is must be.
 template <typename T>
-const T* dense_input(const Map& map, const uint8_t* residual, const uint64_t* bits, const uint64_t* more, int64_t stride,
-                     std::vector<T>& numbers) {
+const T* dense_input(const Map& map, int64_t window, const uint8_t* residual, const uint64_t* bits, const uint64_t* more,
+                     int64_t stride, std::vector<T>& numbers) {
     constexpr int64_t kEvery = 4;
     const int64_t channels = map.channels, rows = (map.rows() + kEvery - 1) / kEvery;
     int64_t events = 0;
@@ -929,13 +952,20 @@ const T* dense_input(const Map& map, const uint8_t* residual, const uint64_t* bi
                 events += __builtin_popcountll(part_word(bits + row * stride, 0, channels, first));
                 if (more) events += __builtin_popcountll(part_word(more + row * stride, 0, channels, first));
             }
-    if (events < (channels <= kWord ? kDenseWord : kDense) * rows * channels) return nullptr;
-    make_room(numbers, map.rows() * channels);
-    for (int64_t row = 0; row < map.rows(); ++row)
+    const double most = window > 1 ? kDenseWindow : channels <= kWord ? kDenseWord : kDense;
+    if (events < most * rows * channels) return nullptr;
+    const int64_t border = window / 2, height = map.height + 2 * border, width = map.width + 2 * border;
+    const int64_t length = map.steps * height * width * channels;
+    make_room(numbers, length);
+    if (border) std::fill_n(numbers.begin(), length, T(0));
+    for (int64_t row = 0; row < map.rows(); ++row) {
+        const int64_t line = row / map.width, step = line / map.height, y = line % map.height, x = row % map.width;
+        T* out = &numbers[((step * height + y + border) * width + x + border) * channels];
         for (int64_t c = 0; c < channels; ++c) {
             const auto fired = [&](const uint64_t* x) { return x ? x[row * stride + c / kWord] >> (c % kWord) & 1 : 0; };
-            numbers[row * channels + c] = residual ? T(residual[row * channels + c]) : T(fired(bits) + fired(more));
+            out[c] = residual ? T(residual[row * channels + c]) : T(fired(bits) + fired(more));
         }
+    }
     return numbers.data();
 }
 
@@ -968,11 +998,11 @@ void run_operation(const Operation& op, const Piece& piece, Scratch<T>& scratch)
             const uint64_t* bits = input == Input::kResidual ? nullptr : piece.at<uint64_t>(op.read, i);
             const uint8_t* residual = input == Input::kResidual ? piece.at<uint8_t>(op.read, i) : nullptr;
             const uint64_t* more = piece.at<uint64_t>(op.added, i);
-            const T* dense = op.window == 1 && (input == Input::kResidual || input == Input::kBits)
-                                 ? dense_input<T>(map, residual, bits, more, op.stride, scratch.dense[i])
+            const bool listed = input == Input::kSpikes || input == Input::kResidual;
+            const T* dense = listed || input == Input::kBits
+                                 ? dense_input<T>(map, op.window, residual, bits, more, op.stride, scratch.dense[i])
                                  : nullptr;
-            if (!dense && (input == Input::kSpikes || input == Input::kResidual))
-                find_events(map, bits, op.stride, residual, scratch.events[i]);
+            if (listed && !dense) find_events(map, bits, op.stride, residual, scratch.events[i]);
             scratch.images.push_back({bits, more, op.stride, piece.at<T>(op.base, i), op.base_width, op.repeated != 0,
                                       piece.at<uint64_t>(op.written, i), piece.at<double>(op.written, i),
                                       piece.at<T>(op.written, i), dense});
