@@ -208,8 +208,9 @@ class Bench:
             "ratio_low": min(ratios),
             "ratio_high": max(ratios),
             "networks_per_second": len(configs) / statistics.median(times),
-            "different_predictions": different / predictions,
-            "different_counted_once": once / predictions,
+            "predictions": predictions,
+            "different_predictions": different,
+            "different_counted_once": once,
         }
 
     def counting_overhead(self, configs: Sequence[SubnetConfig], engine: Engine) -> float:
@@ -362,8 +363,8 @@ def measure(name: str, setup: Setup, options: argparse.Namespace) -> dict[str, o
             print(
                 f"  {size} {kind}: {result['ratio']:.1f} times ({result['ratio_low']:.1f} to "
                 f"{result['ratio_high']:.1f}), {result['networks_per_second']:.2f} networks a second, "
-                f"{result['different_predictions']:.4%} of the predictions differ "
-                f"({result['different_counted_once']:.4%} with every pixel counted once); as if dense: "
+                f"{result['different_predictions']} of {result['predictions']} predictions differ "
+                f"({result['different_counted_once']} with every pixel counted once); as if dense: "
                 f"{result['equivalent_gflops']:.0f} GFLOP/s; values read: {on.firing_rates()}"
             )
     first = on.random(setup.populations[0])

@@ -1,4 +1,9 @@
-"""Compiling the C++ kernels: once for a machine and a version of the source, kept in the user's cache."""
+"""Compiling the C++ kernels: once for a machine and a version of the source, kept in the user's cache.
+
+``torch.utils.cpp_extension`` compiles, too, but guards that with a lock file: whoever comes behind a process
+that was killed while it compiled waits for ever (``torch/utils/file_baton.py``). It also needs ninja. The
+kernels know nothing of PyTorch, so the compiler is enough.
+"""
 
 from __future__ import annotations
 

@@ -217,7 +217,9 @@ def calibrate(network: Spikformer, x: Tensor) -> Spikformer:
     """Set the batch-normalisation statistics of a stand-alone network to those of the images ``x``.
 
     All of ``x`` is one batch, so that the variances are those of the whole set; means of per-batch variances
-    would be too low.
+    would be too low. The variances are PyTorch's unbiased ones, n / (n - 1) of the biased ones. In the first
+    layer, which a static image goes through once, n counts every pixel once; a network that repeats the image
+    before that layer counts it T times, which makes a difference of 1 / (2 n) at T = 2.
 
     Args:
         network: is changed, and left in evaluation mode.
