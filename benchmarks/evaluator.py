@@ -13,15 +13,17 @@ Fashion-MNIST at 32x32, with weights of ``--updates`` updates of the recipe ``cp
 ``runs/benchmarks``. There the baseline runs on a few networks, spread over the costs, and is scaled to the
 population by dense operations.
 
-    python benchmarks/evaluator.py [--quick] [--json FILE] [--threads N] [--spaces small paper] [--ladder]
+    python benchmarks/evaluator.py [--quick] [--json FILE] [--threads N] [--spaces small paper]
+    python benchmarks/evaluator.py --ladder       # what each idea brings
+    python benchmarks/evaluator.py --precision    # what rounding does, on either side
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import json
-import math
 import resource
 import statistics
 import time
@@ -32,7 +34,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from training import BASELINES, spikingjelly_layers
 
@@ -41,7 +42,6 @@ from aspk.checkpoint import load_supernet
 from aspk.config import SubnetConfig
 from aspk.data import DataSet, load_data
 from aspk.engines import Engine, NativeEngine, Population, TorchEngine
-from aspk.engines.base import Layer, Moments
 from aspk.engines.native_states import Spikes, Stream
 from aspk.operators import mutate
 from aspk.settings import DataSettings, Recipe
@@ -176,8 +176,6 @@ class Bench:
         ordered = sorted(configs, key=self.operations)
         return [ordered[i] for i in np.linspace(0, len(ordered) - 1, count).round().astype(int)]
 
-    # ------------------------------------------------------------------ measurements
-
     def baseline_seconds(self, configs: Sequence[SubnetConfig]) -> tuple[float, dict[SubnetConfig, Tensor]]:
         """Processor time of the baseline on the population, scaled where only some of it was run."""
         sample = list(configs) if len(configs) <= self.setup.alone else self.spread(configs, self.setup.alone)
@@ -215,25 +213,35 @@ class Bench:
 
     def counting_overhead(self, configs: Sequence[SubnetConfig], engine: Engine) -> float:
         """What counting adds to the pass, as a share of it."""
-        return self.added(
-            lambda: self.together(configs, engine, count=False), lambda: self.together(configs, engine)
-        )
+        without = functools.partial(self.together, configs, engine, count=False)
+        return added(without, functools.partial(self.together, configs, engine), 2 * self.setup.rounds + 1)
 
     def increments_overhead(self, configs: Sequence[SubnetConfig]) -> float:
         """What building on kept products of the stem's output adds to the pass, as a share of it."""
-        return self.added(
-            lambda: self.together(configs, WithoutIncrements()),
-            lambda: self.together(configs, NativeEngine()),
+        without, more = (
+            functools.partial(self.together, configs, kind()) for kind in (WithoutIncrements, NativeEngine)
         )
+        return added(without, more, self.setup.rounds)
 
-    def added(self, without: Callable[[], object], more: Callable[[], object]) -> float:
-        """What more work adds to a pass, as a share of it: the median of alternating runs."""
-        shares = []
-        for number in range(2 * self.setup.rounds + 1):
-            works = (without, more) if number % 2 else (more, without)
-            seconds = {work: timed(work)[0] for work in works}
-            shares.append(seconds[more] / seconds[without] - 1)
-        return statistics.median(shares)
+    def precision(self) -> str:
+        """How many predictions of 32 networks rounding moves, on either side."""
+        sizes, form = self.setup.populations, self.form
+        wanted = (self.children(sizes[0]), self.random(sizes[-1]))
+        configs = list(dict.fromkeys(config for some in wanted for config in self.spread(some, 16)))
+        single = {
+            "aspk's native engine": self.together(configs, NativeEngine()),
+            "spikingjelly's layers": {config: self.alone(config, form, once=True) for config in configs},
+        }
+        double = copy.copy(self)
+        double.supernet = copy.deepcopy(self.supernet).double()
+        double.calibration, double.images = self.calibration.double(), self.images.double()
+        exact = double.together(configs, NativeEngine(dtype=torch.float64))
+        moved = [
+            f"{sum(int((found[config] != exact[config]).sum()) for config in configs)} ({name})"
+            for name, found in single.items()
+        ]
+        total = len(configs) * len(self.images)
+        return f"of {total} predictions single precision moves {', '.join(moved)}"
 
     def firing_rates(self) -> str:
         """Mean values that the layers of the latest population read, by kind."""
@@ -275,6 +283,16 @@ def timed(work: Callable[[], Result]) -> tuple[float, Result]:
     return time.process_time() - start, result
 
 
+def added(without: Callable[[], object], more: Callable[[], object], pairs: int) -> float:
+    """What more work adds to a pass, as a share of it: the median of so many pairs in alternating order."""
+    shares = []
+    for number in range(pairs):
+        order = (without, more) if number % 2 else (more, without)
+        seconds = {work: timed(work)[0] for work in order}
+        shares.append(seconds[more] / seconds[without] - 1)
+    return statistics.median(shares)
+
+
 def paper_supernet(updates: int) -> tuple[Supernet, DataSet]:
     """The paper's space on Fashion-MNIST at 32x32; trained once, then read."""
     data = load_data(DataSettings(name="fashion_mnist", search=10_000, resize=32))
@@ -303,56 +321,9 @@ def product_speed() -> float:
     return 10 * 2 * 1024**3 / (time.perf_counter() - start) / 1e9
 
 
-def break_even() -> None:
-    """Native products at several firing rates beside PyTorch's dense ones of the same spikes."""
-    for inputs, outputs, side in ((64, 192, 8), (384, 384, 8), (384, 1536, 8)):
-        weight = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(0))
-        against_dense(f"{inputs} to {outputs}", "F.linear", weight, side, F.linear)
-    for inputs, outputs, side in ((32, 64, 14), (96, 192, 16), (192, 384, 8)):
-        weight = torch.randn(outputs, inputs, 3, 3, generator=torch.Generator().manual_seed(0))
-        name = f"3x3 convolution of {inputs} to {outputs} on {side}x{side}"
-        against_dense(
-            name, "F.conv2d", weight.contiguous(memory_format=torch.channels_last), side, convolution
-        )
-
-
-def convolution(x: Tensor, weight: Tensor) -> Tensor:
-    """PyTorch's dense convolution of [images, height * width, channels], channels last."""
-    side = math.isqrt(x.shape[1])
-    return F.conv2d(x.view(len(x), side, side, -1).permute(0, 3, 1, 2), weight, padding=1)
-
-
-def against_dense(
-    name: str, theirs: str, weight: Tensor, side: int, product: Callable[[Tensor, Tensor], Tensor]
-) -> None:
-    """How many times as fast as a dense product the native one is, at several firing rates."""
-    images, engine, (outputs, inputs) = 32, NativeEngine(), weight.shape[:2]
-    generator = torch.Generator().manual_seed(0)
-    zeros, ones = torch.zeros(outputs, dtype=torch.float64), torch.ones(outputs, dtype=torch.float64)
-    layer = Layer((name,), weight, ones, zeros, Moments(zeros, ones), 1e-5)
-    times = []
-    for rate in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0):
-        fired = torch.rand(images, 1, side, side, inputs, generator=generator) < rate
-        spikes, dense = engine.spikes(fired), fired.flatten(1, 3).float()
-        plain = functools.partial(product, dense, weight)
-        ours = functools.partial(engine.moments, layer, spikes)
-        both = [(timed(plain)[0], timed(ours)[0]) for _ in range(9)]
-        plain_seconds, seconds = map(min, zip(*both, strict=True))
-        times.append(f"{rate:.0%}: {plain_seconds / seconds:.1f}")
-    print(f"  {name}: times as fast as {theirs} at a rate of {', '.join(times)}")
-
-
-def measure(name: str, setup: Setup, options: argparse.Namespace) -> dict[str, object]:
+def measure(on: Bench) -> dict[str, object]:
     """All figures of one space, printed as they come."""
-    on = bench(name, setup, options.updates)
-    engine, figures = NativeEngine(), dict[str, object]()
-    if not NativeEngine.available():
-        raise SystemExit("no C++ compiler: nothing to measure")
-    print(
-        f"{name}: {setup.images} images, statistics from {setup.calibration}, {torch.get_num_threads()} "
-        f"thread(s); the baseline's linear layers as {on.form}"
-    )
-    on.together(on.random(2), engine)  # compiles
+    setup, engine, figures = on.setup, NativeEngine(), dict[str, object]()
     for size in setup.populations:
         for kind, configs in (("random", on.random(size)), ("children", on.children(size))):
             result = on.compare(configs, engine)
@@ -372,18 +343,22 @@ def measure(name: str, setup: Setup, options: argparse.Namespace) -> dict[str, o
     print(f"  torch engine, {len(first)} random: {result['ratio']:.1f} times")
     figures["counting_overhead"] = on.counting_overhead(first, engine)
     print(f"  counting adds {figures['counting_overhead']:.1%}")
-    if options.ladder:
-        for size in setup.populations:
-            for kind, configs in (("random", on.random(size)), ("children", on.children(size))):
-                key = f"increments_{kind}_{size}"
-                figures[key] = share = on.increments_overhead(configs)
-                print(f"  {size} {kind}: increments add {share:.1%}")
-        rungs = on.ladder(first)
-        figures["ladder"] = dict(rungs)
-        for rung, seconds in rungs:
-            print(f"  {seconds:8.2f} s  {rungs[0][1] / seconds:6.1f} times  {rung}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"  peak memory of this process, both sides: {peak:.1f} GiB")
+    return figures
+
+
+def ideas(on: Bench) -> dict[str, object]:
+    """What each idea brings, printed as it comes."""
+    setup, figures = on.setup, dict[str, object]()
+    rungs = on.ladder(on.random(setup.populations[0]))
+    figures["ladder"] = dict(rungs)
+    for rung, seconds in rungs:
+        print(f"  {seconds:8.2f} s  {rungs[0][1] / seconds:6.1f} times  {rung}")
+    for size in setup.populations:
+        for kind, configs in (("random", on.random(size)), ("children", on.children(size))):
+            figures[f"increments_{kind}_{size}"] = share = on.increments_overhead(configs)
+            print(f"  {size} {kind}: increments add {share:.1%}")
     return figures
 
 
@@ -395,17 +370,28 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--threads", type=int, default=1, help="threads (1)")
     parser.add_argument("--spaces", nargs="+", choices=SETUPS, default=list(SETUPS), help="which spaces")
-    parser.add_argument("--ladder", action="store_true", help="also what each idea brings")
-    parser.add_argument("--break-even", action="store_true", help="only: events against dense products")
+    parser.add_argument("--ladder", action="store_true", help="only: what each idea brings")
+    parser.add_argument("--precision", action="store_true", help="only: predictions that rounding moves")
     parser.add_argument("--updates", type=int, help="updates of the paper's supernet (200, quick: 10)")
     options = parser.parse_args()
     options.updates = options.updates or (10 if options.quick else 200)
     torch.set_num_threads(options.threads)
     print(f"matrix products of 1024x1024: {product_speed():.0f} GFLOP/s")
-    if options.break_even:
-        return break_even()
     setups = QUICK if options.quick else SETUPS
-    figures = {name: measure(name, setups[name], options) for name in options.spaces}
+    if not NativeEngine.available():
+        raise SystemExit("no C++ compiler: nothing to measure")
+    figures = dict[str, object]()
+    for name in options.spaces:
+        on = bench(name, setups[name], options.updates)
+        print(
+            f"{name}: {on.setup.images} images, statistics from {on.setup.calibration}, {options.threads} "
+            f"thread(s); the baseline's linear layers as {on.form}"
+        )
+        on.together(on.random(2), NativeEngine())  # compiles
+        if options.precision:
+            print(f"  {on.precision()}")
+        else:
+            figures[name] = ideas(on) if options.ladder else measure(on)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 

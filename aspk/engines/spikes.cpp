@@ -244,8 +244,8 @@ constexpr int64_t kFewChannels = 16;   // that are looked up by patterns,
 constexpr int64_t kFewOutputs = 32;    // for at most so many outputs
 constexpr int64_t kSmallCache = 48 << 10;  // bytes of weights that stay in a core's smallest cache
 constexpr int64_t kManyEvents = 8;         // in a word of channels, on average
-// Share of a layer's inputs that are not 0 where events take longer than all of them (benchmarks/evaluator.py
-// --break-even); the weights of a linear layer's single word of channels are at hand for events, too.
+// Share of a layer's inputs that are not 0 where events take longer than all of them (benchmarks/break_even.py); the
+// weights of a linear layer's single word of channels are at hand for events, too.
 constexpr double kDense = 0.5, kDenseWord = 0.85, kDenseWindow = 0.65;
 
 inline int64_t patterns_of(int64_t channels) { return (channels + kPattern - 1) / kPattern; }
