@@ -224,9 +224,9 @@ def patched(module: str, name: str, replacement: Callable[..., Any]) -> Method:
 
 
 def _never_a_logarithm(inputs: FloatArray, targets: FloatArray, *_: object) -> Any:  # noqa: ANN401
-    from aspk.surrogate.estimator import _Scale
+    from aspk.surrogate.predictor import Scale
 
-    return _Scale.of(targets, False)
+    return Scale.of(targets, False), None
 
 
 def _any_hypercube(genome: Any, count: int, rng: np.random.Generator, _: object) -> IntArray:  # noqa: ANN401
@@ -235,7 +235,7 @@ def _any_hypercube(genome: Any, count: int, rng: np.random.Generator, _: object)
     return hypercube(genome, count, rng)
 
 
-def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0) -> Any:  # noqa: ANN401
+def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0, _: object = None) -> Any:  # noqa: ANN401
     """What :func:`aspk.surrogate.process.most_probable` does, with equal length scales."""
     from aspk.surrogate.process import Hyperparameters, _Posterior, priors_of
 
@@ -267,7 +267,7 @@ ABLATION: dict[str, Method] = {
     OURS: ours(SurrogateSampler),
     "without operations": ours(lambda **o: SurrogateSampler(features=(), **o)),
     "any hypercube to start with": patched("aspk.samplers.surrogate_assisted", "start", _any_hypercube),
-    "without logarithms": patched("aspk.surrogate.estimator", "_best_scale", _never_a_logarithm),
+    "without logarithms": patched("aspk.surrogate.predictor", "_best_scale", _never_a_logarithm),
     "without means over blocks": patched("aspk.surrogate.features", "_groups", lambda genome: []),
     "one length scale for all features": patched("aspk.surrogate.process", "most_probable", _one_length),
     "random candidates": patched("aspk.samplers.surrogate_assisted", "evolve", _random_candidates),

@@ -205,7 +205,7 @@ def test_noise_is_told_from_signal():
     X, y = evaluated(80)
     clean = AccuracySurrogate(TINY).fit(X, y[:, 0])
     noisy = AccuracySurrogate(TINY).fit(X, y[:, 0] + rng.normal(0, y[:, 0].std(), size=80))
-    assert noisy._regression.noise > 5 * clean._regression.noise
+    assert noisy._predictor.regression.noise > 5 * clean._predictor.regression.noise
     value, evaluation = (noisy.predict(X, True, include_noise=flag)[1] for flag in (False, True))
     assert (evaluation > value).all()
 
@@ -252,9 +252,9 @@ def test_an_update_takes_other_data_and_keeps_what_was_chosen(model):
     surrogate.update(X, y[:, 1])
     assert np.abs(np.log(surrogate.predict(U) / truth[:, 1])).mean() < before
     if model == "process":
-        hyperparameters = surrogate._regression.hyperparameters
+        hyperparameters = surrogate._predictor.regression.hyperparameters
         fresh = AccuracySurrogate(TINY, model=model).fit(X[:30], y[:30, 1])
-        assert np.array_equal(hyperparameters.lengths, fresh._regression.hyperparameters.lengths)
+        assert np.array_equal(hyperparameters.lengths, fresh._predictor.regression.hyperparameters.lengths)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_a_joint_prediction_is_the_prediction_and_expecting_is_learning():
     assert joint.moments()[0] == pytest.approx(mean)
     assert joint.moments()[1] == pytest.approx(std, rel=1e-4)
     joint.expect(3)
-    old, scale = surrogate._regression, surrogate._scale
+    old, scale = surrogate._predictor.regression, surrogate._predictor.scale
     inputs = np.vstack([old._inputs, features(TINY, U[3:4])])
     targets = np.append(old._targets, old.predict(inputs[-1:])[0])
     expected, doubt = Process(inputs, targets, old.hyperparameters).predict(features(TINY, U))

@@ -22,7 +22,7 @@ from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
 
 if TYPE_CHECKING:
-    from aspk.surrogate.estimator import Model
+    from aspk.surrogate.predictor import Model
 
 _LOGGER = logging.getLogger(__name__)
 _MARGIN = 0.1  # of the front's range, by which the reference point lies behind it
