@@ -30,8 +30,8 @@ import optuna
 from scipy.stats import wilcoxon
 from search_methods import ABLATION, ENCODINGS, METHODS, OURS, SLOW, Method, run
 from search_problems import FaebProblem, FormulaProblem, Problem, TableProblem
+from search_speed import speed
 
-from aspk.samplers import RandomSampler, SurrogateSampler
 from aspk.testing import shipped_tables
 
 AT = (25, 50, 100, 200, 400, 800)
@@ -159,39 +159,6 @@ def printed(result: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _cell(quartiles: Sequence[float] | None) -> str:
     return "-" if quartiles is None else "{1:.4f} [{0:.3f} {2:.3f}]".format(*quartiles)
-
-
-def speed(problem: Problem, sizes: Sequence[int] = (200, 1000), repeats: int = 3) -> None:
-    """Print what one suggestion of aspk's surrogate costs, asked for one at a time, refits included.
-
-    From each size on as many suggestions are timed as bring a refit of the hyperparameters with them. The
-    processor's time is counted, which other processes on the machine lengthen now and then: each suggestion
-    is timed in ``repeats`` runs of the same search, and the middle one counts.
-    """
-    _suggestion_times(problem, 10, 3)  # loads scikit-learn
-    for size in sizes:
-        runs = [_suggestion_times(problem, size, int(0.16 * size)) for _ in range(repeats)]
-        times = np.median(runs, axis=0)
-        print(
-            f"{problem.name}, {size} trials: mean {times.mean():.1f} ms, median {np.median(times):.1f} ms, "
-            f"longest {times.max():.1f} ms over {len(times)} suggestions"
-        )
-
-
-def _suggestion_times(problem: Problem, size: int, count: int) -> list[float]:
-    """Milliseconds of ``count`` suggestions after the first one behind ``size`` random networks."""
-    sampler = SurrogateSampler(space=problem.space, seed=0)
-    study = optuna.create_study(sampler=sampler, directions=["minimize"] * problem.count)
-    trials = RandomSampler(space=problem.space, seed=0).ask_batch(study, size)
-    times: list[float] = []
-    while len(times) <= count:
-        X = np.array([problem.space.from_parameters(trial.params) for trial in trials])
-        for trial, row in zip(trials, problem.values(X), strict=True):
-            study.tell(trial, row.tolist())
-        start = time.process_time()
-        trials = sampler.ask_batch(study, 1)
-        times.append(1e3 * (time.process_time() - start))
-    return times[1:]  # a sampler that has just begun knows no hyperparameters yet
 
 
 def chosen_problems(options: argparse.Namespace) -> list[Problem]:

@@ -265,8 +265,8 @@ def _random_candidates(
 
 ABLATION: dict[str, Method] = {
     OURS: ours(SurrogateSampler),
-    "without operations": ours(lambda **o: SurrogateSampler(features=(), **o)),
     "any hypercube to start with": patched("aspk.samplers.surrogate_assisted", "start", _any_hypercube),
+    "operations as a feature too": ours(lambda **o: SurrogateSampler(features=("operations",), **o)),
     "without logarithms": patched("aspk.surrogate.predictor", "_best_scale", _never_a_logarithm),
     "without means over blocks": patched("aspk.surrogate.features", "_groups", lambda genome: []),
     "one length scale for all features": patched("aspk.surrogate.process", "most_probable", _one_length),

@@ -10,6 +10,7 @@ import pytest
 from sampler_cases import PAPER, TINY, create, networks, search, values
 from scipy.stats import norm
 
+from aspk.closed_cost import ClosedCost
 from aspk.errors import SamplerError
 from aspk.operators import keys
 from aspk.pareto import hypervolume, nondominated
@@ -169,6 +170,20 @@ def test_known_objectives_are_computed_not_predicted():
     assert (std < 1e-9).all()
     with pytest.raises(SamplerError, match=r"known\[1\] gives"):
         prediction(history(), known={1: lambda config: 2 * energy(config)})
+
+
+def test_a_closed_cost_is_the_function_that_it_stands_for():
+    cost = ClosedCost("operations", TINY, shape=(1, 8, 8), classes=10)
+    found = []
+    for known in (cost, lambda config: float(cost(config))):
+        sampler = SurrogateSampler(space=TINY, seed=0, known={1: known})
+        study = create(sampler)
+        for _ in range(12):
+            (trial,) = sampler.ask_batch(study, 1)
+            config = TINY.suggest(trial)
+            study.tell(trial, [FormulaEvaluator(TINY).evaluate([config])[0].accuracy, cost(config)])
+        found.append([trial.params for trial in study.trials])
+    assert found[0] == found[1]
 
 
 def test_a_known_objective_helps_and_a_wrong_one_is_said(caplog):

@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from aspk.errors import SamplerError
 from aspk.surrogate import AccuracySurrogate, features, learning_curve, rank_correlation
 from aspk.surrogate.models import MODELS, LinearModel, TreesModel
-from aspk.surrogate.process import Process, _Posterior, most_probable, priors_of
+from aspk.surrogate.process import FEW, Process, _Posterior, most_probable, priors_of, spread
 from aspk.testing import FormulaEvaluator, tiny_space
 
 TINY = tiny_space()
@@ -153,6 +153,22 @@ def test_many_rows_give_nearly_the_hyperparameters_of_a_full_fit():
     best = minimize(posterior, priors[:, 0], jac=True, method="L-BFGS-B", bounds=priors[:, 2:].tolist()).fun
     assert best < start - 5
     assert found - best < 0.1 * (start - best)
+
+
+@pytest.mark.parametrize("trended", [0, 1])
+def test_a_fit_goes_on_from_what_few_rows_gave(trended):
+    X, y = evaluated(140, noise=0.02)
+    inputs, targets = features(TINY, X), (y[:, 0] - y[:, 0].mean()) / y[:, 0].std()
+    rows = spread(140, FEW)
+    few = most_probable(inputs[rows], targets[rows], trended)
+    again = most_probable(inputs, targets, trended, start=few)
+    afresh = most_probable(inputs, targets, trended)
+    assert np.log(again.lengths) == pytest.approx(np.log(afresh.lengths), rel=1e-4, abs=1e-4)
+    assert (again.signal, again.noise, again.trend) == pytest.approx(
+        (afresh.signal, afresh.noise, afresh.trend), rel=1e-3
+    )
+    assert again.lengths.tolist() != few.lengths.tolist()
+    assert most_probable(inputs[rows], targets[rows], trended, start=few) is few
 
 
 def test_a_feature_that_does_not_matter_gets_a_long_length():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -22,6 +21,8 @@ from aspk.surrogate.process import FEW, Hyperparameters, Process, spread
 Model = Literal["auto", "process", "linear", "trees"]
 Logarithm = bool | Literal["auto"]
 _CONSTANT = 1e-9  # relative range below which a free feature says nothing
+# Looking through all libraries of the process takes milliseconds, which are better spent at import.
+_CONTROLLER = ThreadpoolController()
 
 
 @dataclass(frozen=True)
@@ -223,14 +224,9 @@ class JointPrediction:
             return self._regression.joint(self._inputs)[1]
 
 
-@cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()  # looks for libraries, which takes milliseconds
-
-
 def one_thread() -> AbstractContextManager[object]:
     """Linear algebra on one core: these matrices gain nothing from more, and waiting threads cost a lot."""
-    limits: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
+    limits: AbstractContextManager[object] = _CONTROLLER.limit(limits=1, user_api="blas")
     return limits
 
 
