@@ -162,10 +162,12 @@ def _cell(quartiles: Sequence[float] | None) -> str:
 
 
 def chosen_problems(options: argparse.Namespace) -> list[Problem]:
-    tables = options.table or list(shipped_tables())
+    if options.formula and not options.table:
+        return [FormulaProblem()]
+    tables = options.table or shipped_tables()
     if options.faeb:
         return [FaebProblem(name, form) for name in tables for form in ("product", "linear", "chebyshev")]
-    formula: list[Problem] = [FormulaProblem()] if options.formula or not tables else []
+    formula: list[Problem] = [FormulaProblem()] if options.formula or not options.table else []
     return [*(TableProblem(name) for name in tables), *formula]
 
 
@@ -175,7 +177,7 @@ def parsed() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--table", action="append", metavar="NAME", help="a shipped table or its file (default: all shipped)")
-    add("--formula", action="store_true", help="also the formula on auto_spikformer")
+    add("--formula", action="store_true", help="the formula on auto_spikformer only, or beside --table")
     add("--faeb", action="store_true", help="single-objective F_AEB instead of accuracy and energy")
     add("--encodings", action="store_true", help="compare the encodings of the peers instead")
     add("--ablation", action="store_true", help="compare aspk's surrogate with itself, one part replaced")
