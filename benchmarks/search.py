@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import optuna
 from scipy.stats import wilcoxon
-from search_methods import ABLATION, ENCODINGS, METHODS, OURS, SLOW, Method, run
+from search_methods import ABLATION, ENCODINGS, METHODS, OURS, PATIENCE, SHORT_PATIENCE, SLOW, Method, run
 from search_problems import FaebProblem, FormulaProblem, Problem, TableProblem
 from search_speed import speed
 
@@ -40,10 +40,14 @@ Run = dict[str, Any]
 
 
 def measured(problem: Problem, name: str, method: Method, budget: int, seed: int) -> Run:
-    """One run: quality after each evaluation count of interest, and when it passed each share."""
-    ledger = run(method, problem, budget, seed)
+    """One run: quality after each evaluation count of interest, and when it passed each share.
+
+    What a method had found when it was stopped for repeating itself stands for the counts behind.
+    """
+    patience = SHORT_PATIENCE if "TPE" in name else PATIENCE
+    ledger = run(method, problem, budget, seed, patience)
     X, F = ledger.arrays()
-    at = [n for n in AT if n <= len(X)]
+    counts = {n: min(n, len(X)) for n in AT if n <= budget}
     curve = problem.quality(X, F, range(1, len(X) + 1))
     reached = {str(share): next((n for n, q in enumerate(curve, 1) if q >= share), None) for share in SHARES}
     return {
@@ -52,8 +56,8 @@ def measured(problem: Problem, name: str, method: Method, budget: int, seed: int
         "seed": seed,
         "budget": budget,
         "evaluations": len(X),
-        "at": {str(n): curve[n - 1] for n in at},
-        "test": dict(zip(map(str, at), problem.verdict(X, F, at), strict=True)),
+        "at": {str(n): curve[last - 1] for n, last in counts.items()},
+        "test": dict(zip(map(str, counts), problem.verdict(X, F, list(counts.values())), strict=True)),
         "reached": reached,
         "ms": 1e3 * ledger.seconds / max(ledger.asked, 1),
     }

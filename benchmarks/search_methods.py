@@ -1,7 +1,8 @@
 """Search methods under one hood: each spends a budget of unique evaluations on a problem.
 
 A network that a method asks for again is answered from memory and not counted. A method that only repeats
-itself is stopped after ``PATIENCE`` times the budget.
+itself is stopped after ``PATIENCE`` times the budget; TPE, whose suggestions cost more with each repetition,
+after ``SHORT_PATIENCE`` times.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from aspk.pareto import FloatArray
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.space import Gene, IntArray, SearchSpace
 
-PATIENCE = 10
+PATIENCE, SHORT_PATIENCE = 10, 2
 Encoding = Literal["index", "value", "categorical"]
 
 
@@ -40,6 +41,7 @@ class Ledger:
 
     problem: Problem
     budget: int
+    patience: int = PATIENCE
     X: list[IntArray] = field(default_factory=list)
     F: list[FloatArray] = field(default_factory=list)
     asked: int = 0
@@ -61,7 +63,7 @@ class Ledger:
                 self.X.append(x)
                 self.F.append(values)
         self.asked += len(X)
-        if len(self.X) >= self.budget or self.asked >= PATIENCE * self.budget:
+        if len(self.X) >= self.budget or self.asked >= self.patience * self.budget:
             raise Spent
         result = np.array([self.F[self._row[name]] for name in names])
         self._since = time.perf_counter()
@@ -75,9 +77,9 @@ class Ledger:
 Method = Callable[[Ledger, int], None]  # runs until the ledger is spent
 
 
-def run(method: Method, problem: Problem, budget: int, seed: int) -> Ledger:
+def run(method: Method, problem: Problem, budget: int, seed: int, patience: int = PATIENCE) -> Ledger:
     """Spend a budget."""
-    ledger = Ledger(problem, min(budget, problem.space.size))
+    ledger = Ledger(problem, min(budget, problem.space.size), patience)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with contextlib.suppress(Spent):
