@@ -13,7 +13,7 @@ from aspk.config import SubnetConfig
 from aspk.errors import SamplerError
 from aspk.free_features import FreeFeatures
 from aspk.operators import Genome, Genotypes, keys
-from aspk.pareto import FloatArray
+from aspk.pareto import FloatArray, nondominated
 from aspk.samplers._history import History, IntArray
 from aspk.space import SearchSpace
 
@@ -70,8 +70,7 @@ class Prediction:
         self._known = {k: (of, self._sign(k, of, history)) for k, of in known.items()}
         rows = np.sort(history.best(_LARGEST_FIT))
         self._objectives = [
-            None if k in known else self._objective(k, history.X, y, rows)
-            for k, y in enumerate(history.values.T)
+            None if k in known else self._objective(k, history, rows) for k in range(history.values.shape[1])
         ]
         self._feasibility = self._feasible_or_not(history)
 
@@ -102,25 +101,28 @@ class Prediction:
         """Optimistic violation of the constraints: mean minus standard deviation, shape (m,)."""
         early = _spread(_milestone(len(history), self._first), _MOST_EARLY)
         rows = np.sort(history.best(_LARGEST_FIT))
-        surrogate = self._surrogate(-2, history.X, history.violation, rows, early)
+        surrogate = self._surrogate(-2, history.X, history.violation, rows, early, history.violation[early])
         mean, std = surrogate.predict(X)
         return np.asarray(mean - std)
 
     # ------------------------------------------------------------------ learning
 
-    def _objective(self, k: int, X: Genotypes, y: FloatArray, rows: IntArray) -> Predictor:
+    def _objective(self, k: int, history: History, rows: IntArray) -> Predictor:
         """A surrogate of one objective; its hyperparameters are fitted ``k`` trials after the first one's.
 
         No suggestion then waits for the fits of all objectives.
         """
-        count = _milestone(max(len(X) - k, min(self._first, len(X))), self._first)
-        return self._surrogate(k, X, _clipped(y, count), rows, _spread(count, _MOST_EARLY))
+        total = len(history)
+        count = _milestone(max(total - k, min(self._first, total)), self._first)
+        y, early = history.values[:, k], _spread(count, _MOST_EARLY)
+        then, now = (_clipped(y, count, _worst_on_front(history, n)[k]) for n in (count, total))
+        return self._surrogate(k, history.X, now, rows, early, then[early])
 
     def _surrogate(
-        self, name: int, X: Genotypes, y: FloatArray, rows: IntArray, early: IntArray
+        self, name: int, X: Genotypes, y: FloatArray, rows: IntArray, early: IntArray, early_y: FloatArray
     ) -> Predictor:
         """A surrogate of ``rows`` with hyperparameters of the ``early`` ones, known at the last milestone."""
-        early_X, early_y = X[early], y[early]
+        early_X = X[early]
         content = early_X.tobytes() + early_y.tobytes()
         if self._memory.surrogates.get(name, (b"",))[0] != content:
             self._memory.surrogates[name] = (content, self._learnt(early_X, early_y))
@@ -144,7 +146,7 @@ class Prediction:
         count = _milestone(len(history), self._first)
         at_milestone = np.concatenate([np.arange(count), np.arange(len(history), len(X))])
         early = at_milestone[_spread(len(at_milestone), _MOST_EARLY)]
-        return self._surrogate(-1, X, labels, _spread(len(X), _LARGEST_FIT), early)
+        return self._surrogate(-1, X, labels, _spread(len(X), _LARGEST_FIT), early, labels[early])
 
     # ------------------------------------------------------------------ closed forms
 
@@ -211,13 +213,26 @@ def _milestone(count: int, first: int) -> int:
     return at
 
 
-def _clipped(y: FloatArray, early: int) -> FloatArray:
-    """``y`` with bad outliers brought nearer: a network that does not work says little about the others."""
+def _worst_on_front(history: History, count: int) -> FloatArray:
+    """Worst value of each objective among the first ``count`` trials that nothing dominates, shape (k,)."""
+    feasible = history.values[:count][history.violation[:count] <= 0]
+    if not len(feasible):
+        return np.full(history.values.shape[1], -np.inf)
+    worst: FloatArray = feasible[nondominated(feasible)].max(axis=0)
+    return worst
+
+
+def _clipped(y: FloatArray, early: int, wanted: float) -> FloatArray:
+    """``y`` with bad outliers brought nearer: a network that does not work says little about the others.
+
+    Values up to ``wanted``, the worst on the front, stay: brought nearer, they would promise an improvement
+    that no evaluation finds.
+    """
     if (y > 0).all():  # costs, whose ratios matter
-        return np.exp(_clipped_above(np.log(y), early))
-    return _clipped_above(y, early)
+        return np.exp(_clipped_above(np.log(y), early, np.log(max(wanted, y.min()))))
+    return _clipped_above(y, early, wanted)
 
 
-def _clipped_above(y: FloatArray, early: int) -> FloatArray:
+def _clipped_above(y: FloatArray, early: int, wanted: float) -> FloatArray:
     middle, best = np.median(y[:early]), y[:early].min()
-    return np.minimum(y, middle + _CLIP * (middle - best)) if middle > best else y
+    return np.minimum(y, max(middle + _CLIP * (middle - best), wanted)) if middle > best else y
