@@ -36,6 +36,7 @@ _HOME = {
     "train_supernet": "aspk.training",
     "SupernetEvaluator": "aspk.evaluator",
     "AccuracySurrogate": "aspk.surrogate",
+    "ClosedCost": "aspk.closed_cost",
     "LogOperations": "aspk.free_features",
     "SpikformerProblem": "aspk.problem",
     "StudySpec": "aspk.study_file",

@@ -6,7 +6,6 @@ A free feature is any function of a network to a few numbers, ``Callable[[Subnet
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,15 +14,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from aspk.config import BlockConfig, SubnetConfig
-from aspk.cost import layer_shapes, operations
+from aspk.closed_cost import ClosedCost
+from aspk.config import SubnetConfig
 from aspk.errors import SamplerError
 from aspk.operators import keys
 from aspk.pareto import FloatArray
 from aspk.space import IntArray, SearchSpace
 
 FreeFeature = Callable[[SubnetConfig], Sequence[float]]
-_SIZES = ("embed_dim", "mlp_ratio", "num_heads")  # what the operations of a block depend on
 _MOST_REMEMBERED = 100_000  # networks
 
 
@@ -45,56 +43,15 @@ class LogOperations:
 
     def __call__(self, config: SubnetConfig) -> tuple[float]:
         """The logarithm for one network."""
-        layers = layer_shapes(config, self.space.settings, self.shape, self.classes)
-        return (float(np.log(operations(layers))),)
+        return (float(np.log(self._cost(config))),)
 
     def of(self, X: npt.ArrayLike) -> FloatArray:
-        """The same for index vectors of the space, shape (n, G); shape (n, 1).
-
-        A search asks for hundreds of networks before each trial. The operations of a network are those of its
-        stem and of each of its blocks, of which a space has few kinds.
-        """
-        X = np.asarray(X, dtype=np.int64)
-        steps, depth = (self._values(name)[self._indices(name, X)] for name in ("time_steps", "depth"))
-        costs = self._outside[self._indices("embed_dim", X)]
-        for block in range(self.space.max_depth):
-            kind = tuple(self._indices(name, X, block) for name in _SIZES)
-            costs = costs + np.where(block < depth[:, None], self._inside[kind], 0.0)
-        per_step, once = costs.T
-        return np.asarray(np.log(steps * per_step + once))[:, None]
-
-    def _values(self, name: str) -> FloatArray:
-        return np.array(self.space.network.get(name) or self.space.block[name], dtype=float)
-
-    def _indices(self, name: str, X: IntArray, block: int | None = None) -> IntArray:
-        """Index of each network's choice of a gene, in one block or for all of them."""
-        places = self._places
-        return X[:, places[name, block] if (name, block) in places else places[name, None]]
+        """The same for index vectors of the space, shape (n, G); shape (n, 1)."""
+        return np.asarray(np.log(self._cost.of(X)))[:, None]
 
     @cached_property
-    def _places(self) -> dict[tuple[str, int | None], int]:
-        return {(gene.name, gene.block): column for column, gene in enumerate(self.space.genes)}
-
-    @cached_property
-    def _inside(self) -> FloatArray:
-        """Operations of each step, and those that occur once, of each kind of block."""
-        choices = [self._values(name).tolist() for name in _SIZES]
-        rows = [self._counted(*kind, inside=True) for kind in itertools.product(*choices)]
-        return np.reshape(rows, (*map(len, choices), 2))
-
-    @cached_property
-    def _outside(self) -> FloatArray:
-        """The same of all that is not in a block, for each width."""
-        _, ratio, heads = (self._values(name)[0] for name in _SIZES)
-        return np.array([self._counted(w, ratio, heads, inside=False) for w in self._values("embed_dim")])
-
-    def _counted(self, width: float, ratio: float, heads: float, *, inside: bool) -> tuple[int, int]:
-        block = BlockConfig(mlp_ratio=ratio, num_heads=int(heads), v_threshold=1.0, tau=2.0)
-        config = SubnetConfig(embed_dim=int(width), time_steps=2, blocks=(block,))
-        layers = layer_shapes(config, self.space.settings, self.shape, self.classes)
-        part = [layer for layer in layers if layer.name.startswith("blocks.") == inside]
-        once = sum(layer.operations for layer in part if layer.repeats == 1)
-        return sum(layer.operations for layer in part) - once, once
+    def _cost(self) -> ClosedCost:
+        return ClosedCost("operations", self.space, self.shape, self.classes)
 
 
 class FreeFeatures:

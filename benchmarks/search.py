@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 import optuna
 from scipy.stats import wilcoxon
-from search_methods import ABLATION, ENCODINGS, METHODS, OURS, SLOW, Method, run
+from search_methods import ABLATION, ENCODINGS, METHODS, OURS, PATIENCE, SHORT_PATIENCE, SLOW, Method, run
 from search_problems import FaebProblem, FormulaProblem, Problem, TableProblem
+from search_speed import speed
 
-from aspk.samplers import RandomSampler, SurrogateSampler
 from aspk.testing import shipped_tables
 
 AT = (25, 50, 100, 200, 400, 800)
@@ -40,10 +40,14 @@ Run = dict[str, Any]
 
 
 def measured(problem: Problem, name: str, method: Method, budget: int, seed: int) -> Run:
-    """One run: quality after each evaluation count of interest, and when it passed each share."""
-    ledger = run(method, problem, budget, seed)
+    """One run: quality after each evaluation count of interest, and when it passed each share.
+
+    What a method had found when it was stopped for repeating itself stands for the counts behind.
+    """
+    patience = SHORT_PATIENCE if "TPE" in name else PATIENCE
+    ledger = run(method, problem, budget, seed, patience)
     X, F = ledger.arrays()
-    at = [n for n in AT if n <= len(X)]
+    counts = {n: min(n, len(X)) for n in AT if n <= budget}
     curve = problem.quality(X, F, range(1, len(X) + 1))
     reached = {str(share): next((n for n, q in enumerate(curve, 1) if q >= share), None) for share in SHARES}
     return {
@@ -52,8 +56,8 @@ def measured(problem: Problem, name: str, method: Method, budget: int, seed: int
         "seed": seed,
         "budget": budget,
         "evaluations": len(X),
-        "at": {str(n): curve[n - 1] for n in at},
-        "test": dict(zip(map(str, at), problem.verdict(X, F, at), strict=True)),
+        "at": {str(n): curve[last - 1] for n, last in counts.items()},
+        "test": dict(zip(map(str, counts), problem.verdict(X, F, list(counts.values())), strict=True)),
         "reached": reached,
         "ms": 1e3 * ledger.seconds / max(ledger.asked, 1),
     }
@@ -161,44 +165,13 @@ def _cell(quartiles: Sequence[float] | None) -> str:
     return "-" if quartiles is None else "{1:.4f} [{0:.3f} {2:.3f}]".format(*quartiles)
 
 
-def speed(problem: Problem, sizes: Sequence[int] = (200, 1000), repeats: int = 3) -> None:
-    """Print what one suggestion of aspk's surrogate costs, asked for one at a time, refits included.
-
-    From each size on as many suggestions are timed as bring a refit of the hyperparameters with them. The
-    processor's time is counted, which other processes on the machine lengthen now and then: each suggestion
-    is timed in ``repeats`` runs of the same search, and the middle one counts.
-    """
-    _suggestion_times(problem, 10, 3)  # loads scikit-learn
-    for size in sizes:
-        runs = [_suggestion_times(problem, size, int(0.16 * size)) for _ in range(repeats)]
-        times = np.median(runs, axis=0)
-        print(
-            f"{problem.name}, {size} trials: mean {times.mean():.1f} ms, median {np.median(times):.1f} ms, "
-            f"longest {times.max():.1f} ms over {len(times)} suggestions"
-        )
-
-
-def _suggestion_times(problem: Problem, size: int, count: int) -> list[float]:
-    """Milliseconds of ``count`` suggestions after the first one behind ``size`` random networks."""
-    sampler = SurrogateSampler(space=problem.space, seed=0)
-    study = optuna.create_study(sampler=sampler, directions=["minimize"] * problem.count)
-    trials = RandomSampler(space=problem.space, seed=0).ask_batch(study, size)
-    times: list[float] = []
-    while len(times) <= count:
-        X = np.array([problem.space.from_parameters(trial.params) for trial in trials])
-        for trial, row in zip(trials, problem.values(X), strict=True):
-            study.tell(trial, row.tolist())
-        start = time.process_time()
-        trials = sampler.ask_batch(study, 1)
-        times.append(1e3 * (time.process_time() - start))
-    return times[1:]  # a sampler that has just begun knows no hyperparameters yet
-
-
 def chosen_problems(options: argparse.Namespace) -> list[Problem]:
-    tables = options.table or list(shipped_tables())
+    if options.formula and not options.table:
+        return [FormulaProblem()]
+    tables = options.table or shipped_tables()
     if options.faeb:
         return [FaebProblem(name, form) for name in tables for form in ("product", "linear", "chebyshev")]
-    formula: list[Problem] = [FormulaProblem()] if options.formula or not tables else []
+    formula: list[Problem] = [FormulaProblem()] if options.formula or not options.table else []
     return [*(TableProblem(name) for name in tables), *formula]
 
 
@@ -208,7 +181,7 @@ def parsed() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--table", action="append", metavar="NAME", help="a shipped table or its file (default: all shipped)")
-    add("--formula", action="store_true", help="also the formula on auto_spikformer")
+    add("--formula", action="store_true", help="the formula on auto_spikformer only, or beside --table")
     add("--faeb", action="store_true", help="single-objective F_AEB instead of accuracy and energy")
     add("--encodings", action="store_true", help="compare the encodings of the peers instead")
     add("--ablation", action="store_true", help="compare aspk's surrogate with itself, one part replaced")

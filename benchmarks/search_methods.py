@@ -1,7 +1,8 @@
 """Search methods under one hood: each spends a budget of unique evaluations on a problem.
 
 A network that a method asks for again is answered from memory and not counted. A method that only repeats
-itself is stopped after ``PATIENCE`` times the budget.
+itself is stopped after ``PATIENCE`` times the budget; TPE, whose suggestions cost more with each repetition,
+after ``SHORT_PATIENCE`` times.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from aspk.pareto import FloatArray
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.space import Gene, IntArray, SearchSpace
 
-PATIENCE = 10
+PATIENCE, SHORT_PATIENCE = 10, 2
 Encoding = Literal["index", "value", "categorical"]
 
 
@@ -40,6 +41,7 @@ class Ledger:
 
     problem: Problem
     budget: int
+    patience: int = PATIENCE
     X: list[IntArray] = field(default_factory=list)
     F: list[FloatArray] = field(default_factory=list)
     asked: int = 0
@@ -61,7 +63,7 @@ class Ledger:
                 self.X.append(x)
                 self.F.append(values)
         self.asked += len(X)
-        if len(self.X) >= self.budget or self.asked >= PATIENCE * self.budget:
+        if len(self.X) >= self.budget or self.asked >= self.patience * self.budget:
             raise Spent
         result = np.array([self.F[self._row[name]] for name in names])
         self._since = time.perf_counter()
@@ -75,9 +77,9 @@ class Ledger:
 Method = Callable[[Ledger, int], None]  # runs until the ledger is spent
 
 
-def run(method: Method, problem: Problem, budget: int, seed: int) -> Ledger:
+def run(method: Method, problem: Problem, budget: int, seed: int, patience: int = PATIENCE) -> Ledger:
     """Spend a budget."""
-    ledger = Ledger(problem, min(budget, problem.space.size))
+    ledger = Ledger(problem, min(budget, problem.space.size), patience)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with contextlib.suppress(Spent):
@@ -224,9 +226,9 @@ def patched(module: str, name: str, replacement: Callable[..., Any]) -> Method:
 
 
 def _never_a_logarithm(inputs: FloatArray, targets: FloatArray, *_: object) -> Any:  # noqa: ANN401
-    from aspk.surrogate.estimator import _Scale
+    from aspk.surrogate.predictor import Scale
 
-    return _Scale.of(targets, False)
+    return Scale.of(targets, False), None
 
 
 def _any_hypercube(genome: Any, count: int, rng: np.random.Generator, _: object) -> IntArray:  # noqa: ANN401
@@ -235,7 +237,7 @@ def _any_hypercube(genome: Any, count: int, rng: np.random.Generator, _: object)
     return hypercube(genome, count, rng)
 
 
-def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0) -> Any:  # noqa: ANN401
+def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0, _: object = None) -> Any:  # noqa: ANN401
     """What :func:`aspk.surrogate.process.most_probable` does, with equal length scales."""
     from aspk.surrogate.process import Hyperparameters, _Posterior, priors_of
 
@@ -265,9 +267,9 @@ def _random_candidates(
 
 ABLATION: dict[str, Method] = {
     OURS: ours(SurrogateSampler),
-    "without operations": ours(lambda **o: SurrogateSampler(features=(), **o)),
     "any hypercube to start with": patched("aspk.samplers.surrogate_assisted", "start", _any_hypercube),
-    "without logarithms": patched("aspk.surrogate.estimator", "_best_scale", _never_a_logarithm),
+    "operations as a feature too": ours(lambda **o: SurrogateSampler(features=("operations",), **o)),
+    "without logarithms": patched("aspk.surrogate.predictor", "_best_scale", _never_a_logarithm),
     "without means over blocks": patched("aspk.surrogate.features", "_groups", lambda genome: []),
     "one length scale for all features": patched("aspk.surrogate.process", "most_probable", _one_length),
     "random candidates": patched("aspk.samplers.surrogate_assisted", "evolve", _random_candidates),

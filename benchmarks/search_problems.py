@@ -43,20 +43,24 @@ class Problem:
 
 @dataclass
 class TableProblem(Problem):
-    """Accuracy and energy of a shipped table; the verdict is on ``test``."""
+    """Two objectives of a table; the verdict is on ``test``."""
 
     name: str
+    objectives: tuple[Objective | str, ...] = OBJECTIVES
     count: int = 2
 
     def __post_init__(self) -> None:
         self.search = TabularEvaluator(self.name)
         self.test = TabularEvaluator(self.search.table, split="test")
         self.space = self.search.space
-        self._values, self._test_values = self.search.values(OBJECTIVES), self.test.values(OBJECTIVES)
-        self._reference, self._test_reference = (
-            t.reference_point(OBJECTIVES) for t in (self.search, self.test)
+        self._values, self._test_values = (
+            self.search.values(self.objectives),
+            self.test.values(self.objectives),
         )
-        self._whole, self._test_whole = (t.hypervolume(OBJECTIVES) for t in (self.search, self.test))
+        self._reference, self._test_reference = (
+            t.reference_point(self.objectives) for t in (self.search, self.test)
+        )
+        self._whole, self._test_whole = (t.hypervolume(self.objectives) for t in (self.search, self.test))
 
     def values(self, X: IntArray) -> FloatArray:
         return self._values[self.search.rows(X)]

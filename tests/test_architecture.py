@@ -22,6 +22,7 @@ FLOORS = [
         "objectives",
         "scalarization",
         "operators",
+        "closed_cost",
         "free_features",
         "evaluation",
         "result_cache",

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from sampler_cases import PAPER, TINY, create, networks, search
 
+from aspk.closed_cost import COSTS, ClosedCost
+from aspk.cost import layer_shapes
 from aspk.errors import SamplerError
 from aspk.free_features import FreeFeatures, LogOperations
 from aspk.samplers import SurrogateSampler
 from aspk.samplers._start import hypercube, start
 from aspk.space_file import space_from_dict
-from aspk.surrogate import AccuracySurrogate
+from aspk.surrogate import AccuracySurrogate, predictor
 from aspk.testing import FormulaEvaluator, TabularEvaluator
 
 WIDE_HEADS = space_from_dict(
@@ -39,6 +41,21 @@ def test_many_networks_at_once_are_each_network(space):
     X = space.sample_choices(200, np.random.default_rng(0))
     feature = LogOperations(space, shape=(1, 20, 12), classes=7)
     assert feature.of(X) == pytest.approx(np.array([feature(space.decode(x)) for x in X]))
+
+
+@pytest.mark.parametrize("space", [TINY, PAPER, WIDE_HEADS], ids=lambda space: space.name)
+@pytest.mark.parametrize("name", COSTS)
+def test_costs_of_many_networks_are_those_of_their_layers(space, name):
+    X = space.sample_choices(200, np.random.default_rng(0))
+    cost = ClosedCost(name, space, shape=(2, 20, 12), classes=7)
+    counted = [
+        sum(
+            layer.parameters if name == "parameters" else layer.operations * layer.repeats
+            for layer in layer_shapes(space.decode(x), space.settings, (2, 20, 12), 7)
+        )
+        for x in X
+    ]
+    assert cost.of(X).tolist() == counted == [cost(space.decode(x)) for x in X]
 
 
 def test_operations_are_those_that_the_evaluator_counted():
@@ -137,6 +154,19 @@ def test_the_start_is_the_hypercube_that_tells_most_of_operations():
     assert start(PAPER, 6, np.random.default_rng(0), feature).tolist() == X.tolist()
 
 
+def test_by_default_the_start_is_chosen_by_the_operations():
+    samplers = [SurrogateSampler(space=TINY, seed=0, features=f) for f in (None, ("operations",), ())]
+    default, told, without = (networks(search(create(sampler), sampler, 6)) for sampler in samplers)
+    assert default == told != without
+
+
+@pytest.mark.parametrize(("features", "trended"), [(None, 0), (("operations",), 1), ((), 0)])
+def test_surrogates_learn_from_the_features_that_are_given(features, trended):
+    sampler = SurrogateSampler(space=TINY, seed=0, features=features)
+    search(create(sampler), sampler, 7, batch=1)
+    assert sampler._memory.surrogates[0][1].encode.trended == trended
+
+
 def test_a_search_with_own_features_and_without_any():
     def depth(config):
         return [config.depth]
@@ -148,13 +178,13 @@ def test_a_search_with_own_features_and_without_any():
 
 
 def test_hyperparameters_are_fitted_to_one_objective_at_a_time(monkeypatch):
-    fitted, original = [], AccuracySurrogate.fit
+    fitted, original = [], predictor.learnt
 
-    def counting(self, X, y):
+    def counting(*arguments):
         fitted[-1] += 1
-        return original(self, X, y)
+        return original(*arguments)
 
-    monkeypatch.setattr(AccuracySurrogate, "fit", counting)
+    monkeypatch.setattr(predictor, "learnt", counting)
     sampler = SurrogateSampler(space=TINY, seed=0)
     study = search(create(sampler), SurrogateSampler(space=TINY, seed=1, n_startup_trials=60), 60)
     for _ in range(20):

@@ -10,6 +10,7 @@ import pytest
 from sampler_cases import PAPER, TINY, create, networks, search, values
 from scipy.stats import norm
 
+from aspk.closed_cost import ClosedCost
 from aspk.errors import SamplerError
 from aspk.operators import keys
 from aspk.pareto import hypervolume, nondominated
@@ -17,7 +18,7 @@ from aspk.samplers import SurrogateSampler
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._history import History
 from aspk.samplers._pool import distance_to_front, evolve, unseen
-from aspk.samplers._prediction import Memory, Prediction, _clipped, _milestone
+from aspk.samplers._prediction import Memory, Prediction, _clipped, _milestone, _worst_on_front
 from aspk.testing import FormulaEvaluator
 
 # ------------------------------------------------------------------ hypervolume improvement
@@ -136,13 +137,26 @@ def test_milestones_grow_with_the_study():
 
 
 def test_bad_outliers_are_brought_nearer_and_nothing_else():
-    accuracies = -np.array([0.9, 0.88, 0.86, 0.1])
-    assert _clipped(accuracies, 4)[:3] == pytest.approx(accuracies[:3])
-    assert _clipped(accuracies, 4)[3] == pytest.approx(-0.87 + 3 * 0.03)
+    accuracies, good = -np.array([0.9, 0.88, 0.86, 0.1]), -0.86
+    assert _clipped(accuracies, 4, good)[:3] == pytest.approx(accuracies[:3])
+    assert _clipped(accuracies, 4, good)[3] == pytest.approx(-0.87 + 3 * 0.03)
     costs = np.array([1.0, 10.0, 100.0, 1e9])
-    assert _clipped(costs, 4)[:3] == pytest.approx(costs[:3])
-    assert 1e3 < _clipped(costs, 4)[3] < 1e7
-    assert _clipped(np.ones(4), 4) == pytest.approx(np.ones(4))
+    assert _clipped(costs, 4, 10.0)[:3] == pytest.approx(costs[:3])
+    assert 1e3 < _clipped(costs, 4, 10.0)[3] < 1e7
+    assert _clipped(np.ones(4), 4, 1.0) == pytest.approx(np.ones(4))
+
+
+def test_what_is_on_the_front_is_no_outlier():
+    """A cheap network of low accuracy: a better prediction would promise what no evaluation finds."""
+    values = np.array([[-0.98, 9.0], [-0.97, 8.0], [-0.96, 7.0], [-0.95, 9.5], [-0.5, 1.0]])
+    X = TINY.sample_choices(5, np.random.default_rng(0))
+    found = dataclasses.replace(history(), X=X, values=values, violation=np.zeros(5))
+    assert _worst_on_front(found, 5).tolist() == [-0.5, 9.0]
+    assert _worst_on_front(found, 4).tolist() == [-0.96, 9.0]
+    assert _clipped(values[:, 0], 5, -0.5) == pytest.approx(values[:, 0])
+    assert _clipped(values[:, 0], 5, -0.95)[4] < -0.8
+    broken = dataclasses.replace(found, violation=np.ones(5))
+    assert (_worst_on_front(broken, 5) == -np.inf).all()
 
 
 def test_memory_changes_nothing():
@@ -169,6 +183,20 @@ def test_known_objectives_are_computed_not_predicted():
     assert (std < 1e-9).all()
     with pytest.raises(SamplerError, match=r"known\[1\] gives"):
         prediction(history(), known={1: lambda config: 2 * energy(config)})
+
+
+def test_a_closed_cost_is_the_function_that_it_stands_for():
+    cost = ClosedCost("operations", TINY, shape=(1, 8, 8), classes=10)
+    found = []
+    for known in (cost, lambda config: float(cost(config))):
+        sampler = SurrogateSampler(space=TINY, seed=0, known={1: known})
+        study = create(sampler)
+        for _ in range(12):
+            (trial,) = sampler.ask_batch(study, 1)
+            config = TINY.suggest(trial)
+            study.tell(trial, [FormulaEvaluator(TINY).evaluate([config])[0].accuracy, cost(config)])
+        found.append([trial.params for trial in study.trials])
+    assert found[0] == found[1]
 
 
 def test_a_known_objective_helps_and_a_wrong_one_is_said(caplog):

@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from aspk.errors import SamplerError
 from aspk.surrogate import AccuracySurrogate, features, learning_curve, rank_correlation
 from aspk.surrogate.models import MODELS, LinearModel, TreesModel
-from aspk.surrogate.process import Process, _Posterior, most_probable, priors_of
+from aspk.surrogate.process import FEW, Process, _Posterior, most_probable, priors_of, spread
 from aspk.testing import FormulaEvaluator, tiny_space
 
 TINY = tiny_space()
@@ -155,6 +155,22 @@ def test_many_rows_give_nearly_the_hyperparameters_of_a_full_fit():
     assert found - best < 0.1 * (start - best)
 
 
+@pytest.mark.parametrize("trended", [0, 1])
+def test_a_fit_goes_on_from_what_few_rows_gave(trended):
+    X, y = evaluated(140, noise=0.02)
+    inputs, targets = features(TINY, X), (y[:, 0] - y[:, 0].mean()) / y[:, 0].std()
+    rows = spread(140, FEW)
+    few = most_probable(inputs[rows], targets[rows], trended)
+    again = most_probable(inputs, targets, trended, start=few)
+    afresh = most_probable(inputs, targets, trended)
+    assert np.log(again.lengths) == pytest.approx(np.log(afresh.lengths), rel=1e-4, abs=1e-4)
+    assert (again.signal, again.noise, again.trend) == pytest.approx(
+        (afresh.signal, afresh.noise, afresh.trend), rel=1e-3
+    )
+    assert again.lengths.tolist() != few.lengths.tolist()
+    assert most_probable(inputs[rows], targets[rows], trended, start=few) is few
+
+
 def test_a_feature_that_does_not_matter_gets_a_long_length():
     rng = np.random.default_rng(0)
     inputs = rng.uniform(-0.5, 0.5, size=(80, 3))
@@ -205,7 +221,7 @@ def test_noise_is_told_from_signal():
     X, y = evaluated(80)
     clean = AccuracySurrogate(TINY).fit(X, y[:, 0])
     noisy = AccuracySurrogate(TINY).fit(X, y[:, 0] + rng.normal(0, y[:, 0].std(), size=80))
-    assert noisy._regression.noise > 5 * clean._regression.noise
+    assert noisy._predictor.regression.noise > 5 * clean._predictor.regression.noise
     value, evaluation = (noisy.predict(X, True, include_noise=flag)[1] for flag in (False, True))
     assert (evaluation > value).all()
 
@@ -252,9 +268,9 @@ def test_an_update_takes_other_data_and_keeps_what_was_chosen(model):
     surrogate.update(X, y[:, 1])
     assert np.abs(np.log(surrogate.predict(U) / truth[:, 1])).mean() < before
     if model == "process":
-        hyperparameters = surrogate._regression.hyperparameters
+        hyperparameters = surrogate._predictor.regression.hyperparameters
         fresh = AccuracySurrogate(TINY, model=model).fit(X[:30], y[:30, 1])
-        assert np.array_equal(hyperparameters.lengths, fresh._regression.hyperparameters.lengths)
+        assert np.array_equal(hyperparameters.lengths, fresh._predictor.regression.hyperparameters.lengths)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +338,7 @@ def test_a_joint_prediction_is_the_prediction_and_expecting_is_learning():
     assert joint.moments()[0] == pytest.approx(mean)
     assert joint.moments()[1] == pytest.approx(std, rel=1e-4)
     joint.expect(3)
-    old, scale = surrogate._regression, surrogate._scale
+    old, scale = surrogate._predictor.regression, surrogate._predictor.scale
     inputs = np.vstack([old._inputs, features(TINY, U[3:4])])
     targets = np.append(old._targets, old.predict(inputs[-1:])[0])
     expected, doubt = Process(inputs, targets, old.hyperparameters).predict(features(TINY, U))

@@ -19,7 +19,7 @@ from aspk.space_file import space_from_dict
 from aspk.surrogate import AccuracySurrogate, Skill, learning_curve
 
 if TYPE_CHECKING:
-    from aspk.surrogate.estimator import Model
+    from aspk.surrogate.predictor import Model
 
 _SIZES = (10, 20, 40, 80, 160, 320, 640)
 _LEAST_LEFT_OUT = 0.2  # of the trials

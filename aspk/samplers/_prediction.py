@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtr
 
+from aspk.closed_cost import ClosedCost
 from aspk.config import SubnetConfig
 from aspk.errors import SamplerError
 from aspk.free_features import FreeFeatures
 from aspk.operators import Genome, Genotypes, keys
-from aspk.pareto import FloatArray
+from aspk.pareto import FloatArray, nondominated
 from aspk.samplers._history import History, IntArray
 from aspk.space import SearchSpace
 
 if TYPE_CHECKING:
-    from aspk.surrogate import AccuracySurrogate
-    from aspk.surrogate.estimator import JointPrediction, Model
+    from aspk.surrogate.predictor import JointPrediction, Logarithm, Model, Predictor
 
 Known = Mapping[int, Callable[[SubnetConfig], float]]  # number of an objective to its closed form
 _LARGEST_FIT = 600  # trials that are learnt from; a Gaussian process costs the cube of them
@@ -34,7 +32,7 @@ class Memory:
     """Fitted surrogates and closed forms, by what they were computed from: forgetting changes nothing."""
 
     def __init__(self) -> None:
-        self.surrogates: dict[int, tuple[bytes, AccuracySurrogate]] = {}
+        self.surrogates: dict[int, tuple[bytes, Predictor]] = {}
         self.exact: dict[tuple[int, bytes], float] = {}
 
 
@@ -65,24 +63,21 @@ class Prediction:
         first: int,
         memory: Memory,
     ) -> None:
-        from aspk.surrogate import AccuracySurrogate  # noqa: PLC0415 - scikit-learn is slow to import
-
         if (np.ptp(history.values, axis=0) == 0).all() and not (history.violation > 0).any():
             raise SamplerError("all trials have the same values")
         self._genome, self._memory, self._first = genome, memory, first
-        self._make = partial(AccuracySurrogate, genome, features=free, model=model)
+        self._free, self._model = free, model
         self._known = {k: (of, self._sign(k, of, history)) for k, of in known.items()}
         rows = np.sort(history.best(_LARGEST_FIT))
         self._objectives = [
-            None if k in known else self._objective(k, history.X, y, rows)
-            for k, y in enumerate(history.values.T)
+            None if k in known else self._objective(k, history, rows) for k in range(history.values.shape[1])
         ]
         self._feasibility = self._feasible_or_not(history)
 
     def mean(self, X: Genotypes) -> FloatArray:
         """Expected objective values, shape (m, k)."""
         columns = [
-            self._exact(k, X) if surrogate is None else surrogate.predict(X)
+            self._exact(k, X) if surrogate is None else surrogate.mean(X)
             for k, surrogate in enumerate(self._objectives)
         ]
         return np.column_stack(columns)
@@ -99,41 +94,49 @@ class Prediction:
         """Predicted probability to be feasible, shape (m,)."""
         if self._feasibility is None:
             return np.ones(len(X))
-        mean, std = self._feasibility.predict(X, return_std=True)
+        mean, std = self._feasibility.predict(X)
         return np.asarray(ndtr(-mean / np.maximum(std, 1e-9)))
 
     def least_violation(self, X: Genotypes, history: History) -> FloatArray:
         """Optimistic violation of the constraints: mean minus standard deviation, shape (m,)."""
         early = _spread(_milestone(len(history), self._first), _MOST_EARLY)
         rows = np.sort(history.best(_LARGEST_FIT))
-        surrogate = self._surrogate(-2, history.X, history.violation, rows, early)
-        mean, std = surrogate.predict(X, return_std=True)
+        surrogate = self._surrogate(-2, history.X, history.violation, rows, early, history.violation[early])
+        mean, std = surrogate.predict(X)
         return np.asarray(mean - std)
 
     # ------------------------------------------------------------------ learning
 
-    def _objective(self, k: int, X: Genotypes, y: FloatArray, rows: IntArray) -> AccuracySurrogate:
+    def _objective(self, k: int, history: History, rows: IntArray) -> Predictor:
         """A surrogate of one objective; its hyperparameters are fitted ``k`` trials after the first one's.
 
         No suggestion then waits for the fits of all objectives.
         """
-        count = _milestone(max(len(X) - k, min(self._first, len(X))), self._first)
-        return self._surrogate(k, X, _clipped(y, count), rows, _spread(count, _MOST_EARLY))
+        total = len(history)
+        count = _milestone(max(total - k, min(self._first, total)), self._first)
+        y, early = history.values[:, k], _spread(count, _MOST_EARLY)
+        then, now = (_clipped(y, count, _worst_on_front(history, n)[k]) for n in (count, total))
+        return self._surrogate(k, history.X, now, rows, early, then[early])
 
     def _surrogate(
-        self, name: int, X: Genotypes, y: FloatArray, rows: IntArray, early: IntArray
-    ) -> AccuracySurrogate:
+        self, name: int, X: Genotypes, y: FloatArray, rows: IntArray, early: IntArray, early_y: FloatArray
+    ) -> Predictor:
         """A surrogate of ``rows`` with hyperparameters of the ``early`` ones, known at the last milestone."""
-        early_X, early_y = X[early], y[early]
+        early_X = X[early]
         content = early_X.tobytes() + early_y.tobytes()
         if self._memory.surrogates.get(name, (b"",))[0] != content:
-            self._memory.surrogates[name] = (content, self._make().fit(early_X, early_y))
+            self._memory.surrogates[name] = (content, self._learnt(early_X, early_y))
         known = self._memory.surrogates[name][1]
-        if known.logarithm_ and not (y > 0).all():
-            known = self._make(logarithm=False).fit(X[rows], y[rows])
-        return copy.copy(known).update(X[rows], y[rows])
+        if known.scale.logarithm and not (y > 0).all():
+            known = self._learnt(X[rows], y[rows], logarithm=False)
+        return known.updated(X[rows], y[rows])
 
-    def _feasible_or_not(self, history: History) -> AccuracySurrogate | None:
+    def _learnt(self, X: Genotypes, y: FloatArray, logarithm: Logarithm = "auto") -> Predictor:
+        from aspk.surrogate.predictor import Encoder, learnt  # noqa: PLC0415 - scikit-learn is slow to import
+
+        return learnt(Encoder.of(self._genome, self._free, X), X, y, self._model, logarithm)
+
+    def _feasible_or_not(self, history: History) -> Predictor | None:
         """A surrogate of -1 for feasible and 1 for infeasible, failed and pruned; None if all are alike."""
         bad = history.violation > 0
         if (not bad.any() and not len(history.discarded)) or bad.all():
@@ -143,7 +146,7 @@ class Prediction:
         count = _milestone(len(history), self._first)
         at_milestone = np.concatenate([np.arange(count), np.arange(len(history), len(X))])
         early = at_milestone[_spread(len(at_milestone), _MOST_EARLY)]
-        return self._surrogate(-1, X, labels, _spread(len(X), _LARGEST_FIT), early)
+        return self._surrogate(-1, X, labels, _spread(len(X), _LARGEST_FIT), early, labels[early])
 
     # ------------------------------------------------------------------ closed forms
 
@@ -152,6 +155,8 @@ class Prediction:
         return sign * self._computed(k, of, X)
 
     def _computed(self, k: int, of: Callable[[SubnetConfig], float], X: Genotypes) -> FloatArray:
+        if isinstance(of, ClosedCost):
+            return of.of(X)
         assert isinstance(self._genome, SearchSpace)
         exact = self._memory.exact
         names = [(k, key) for key in keys(self._genome, X)]
@@ -208,13 +213,26 @@ def _milestone(count: int, first: int) -> int:
     return at
 
 
-def _clipped(y: FloatArray, early: int) -> FloatArray:
-    """``y`` with bad outliers brought nearer: a network that does not work says little about the others."""
+def _worst_on_front(history: History, count: int) -> FloatArray:
+    """Worst value of each objective among the first ``count`` trials that nothing dominates, shape (k,)."""
+    feasible = history.values[:count][history.violation[:count] <= 0]
+    if not len(feasible):
+        return np.full(history.values.shape[1], -np.inf)
+    worst: FloatArray = feasible[nondominated(feasible)].max(axis=0)
+    return worst
+
+
+def _clipped(y: FloatArray, early: int, wanted: float) -> FloatArray:
+    """``y`` with bad outliers brought nearer: a network that does not work says little about the others.
+
+    Values up to ``wanted``, the worst on the front, stay: brought nearer, they would promise an improvement
+    that no evaluation finds.
+    """
     if (y > 0).all():  # costs, whose ratios matter
-        return np.exp(_clipped_above(np.log(y), early))
-    return _clipped_above(y, early)
+        return np.exp(_clipped_above(np.log(y), early, np.log(max(wanted, y.min()))))
+    return _clipped_above(y, early, wanted)
 
 
-def _clipped_above(y: FloatArray, early: int) -> FloatArray:
+def _clipped_above(y: FloatArray, early: int, wanted: float) -> FloatArray:
     middle, best = np.median(y[:early]), y[:early].min()
-    return np.minimum(y, middle + _CLIP * (middle - best)) if middle > best else y
+    return np.minimum(y, max(middle + _CLIP * (middle - best), wanted)) if middle > best else y

@@ -22,7 +22,7 @@ from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
 
 if TYPE_CHECKING:
-    from aspk.surrogate.estimator import Model
+    from aspk.surrogate.predictor import Model
 
 _LOGGER = logging.getLogger(__name__)
 _MARGIN = 0.1  # of the front's range, by which the reference point lies behind it
@@ -32,8 +32,8 @@ class SurrogateSampler(GenotypeSampler):
     """Predicts each objective with a Gaussian process, and proposes what promises the most hypervolume.
 
     1. The first trials are a Latin hypercube over the genes, cheap and expensive networks among them.
-    2. Each objective is learnt by an :class:`~aspk.surrogate.AccuracySurrogate` from the genes and from free
-       ``features``, unless it is ``known``.
+    2. Each objective is learnt by an :class:`~aspk.surrogate.AccuracySurrogate` from the genes, and from
+       free ``features`` if there are any, unless it is ``known``.
     3. Candidates are evolved on the predicted values, from the best trials, their mutants and random
        networks.
     4. Of those not seen yet, the one with the largest expected improvement of the hypervolume is proposed.
@@ -70,9 +70,10 @@ class SurrogateSampler(GenotypeSampler):
                 need no evaluation, such as parameters or operations; needs ``space``.
             features: what is known of a network without evaluating it and helps to predict: functions of a
                 network to a few numbers, or ``"operations"``, see
-                :class:`~aspk.free_features.LogOperations`; needs ``space``. None takes the operations
-                where there is a space; ``()`` takes nothing. A function is called for hundreds of networks
-                before each trial, once for each.
+                :class:`~aspk.free_features.LogOperations`; needs ``space``. They choose the networks to
+                start with, and the surrogates learn from them. None chooses by the operations where there
+                is a space, and learns from the genes alone; ``()`` takes nothing. A function is called for
+                hundreds of networks before each trial, once for each.
             model: kind of the surrogates, see :class:`~aspk.surrogate.AccuracySurrogate`.
 
         Raises:
@@ -91,8 +92,9 @@ class SurrogateSampler(GenotypeSampler):
         self._pool_size = pool_size
         self._population_size = population_size
         self._known = dict(known or {})
-        self._free = (
-            None if space is None else FreeFeatures(space, ("operations",) if features is None else features)
+        self._free = None if space is None else FreeFeatures(space, features or ())
+        self._start_by = (
+            FreeFeatures(space, ("operations",)) if space is not None and features is None else self._free
         )
         self._model = model
         self._memory = Memory()
@@ -118,7 +120,7 @@ class SurrogateSampler(GenotypeSampler):
 
     def _start(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """The next points of a design, the same in every process; after it, random networks."""
-        design = start(genome, self._startup, np.random.default_rng(self._seed), self._free)
+        design = start(genome, self._startup, np.random.default_rng(self._seed), self._start_by)
 
         def candidates(number: int) -> Genotypes:
             return np.concatenate([design, sample(genome, number, rng)])

@@ -9,22 +9,20 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from aspk.checkpoint import LoadedSupernet, load_supernet
+from aspk.closed_cost import COSTS, ClosedCost
 from aspk.config import SubnetConfig
-from aspk.cost import layer_shapes, operations, parameters
 from aspk.data import load_data
 from aspk.device import resolve_device
 from aspk.errors import EvaluationError, StudyError
 from aspk.evaluation import CachedEvaluator, Evaluator, evaluate_all
 from aspk.evaluator import SupernetEvaluator
-from aspk.metrics import LayerShape, Metrics
+from aspk.metrics import Metrics
 from aspk.objectives import Constraint, Objective, budget, objective
 from aspk.scalarization import FAEB
 from aspk.space import SearchSpace
 from aspk.space_file import load_space
 from aspk.storage import verdict_of
 from aspk.study_file import StudySpec
-
-_COSTS = {"parameters": parameters, "operations": operations}
 
 
 @dataclass(frozen=True)
@@ -64,13 +62,14 @@ class Question:
     @property
     def known(self) -> dict[int, Callable[[SubnetConfig], float]]:
         """Number of each objective that needs no evaluation to its value as a function of the network."""
+        if self.shape is None:
+            return {}
         names = [item.name for item in self.objectives]
-        return {k: self._cost(_COSTS[name]) for k, name in enumerate(names) if self.shape and name in _COSTS}
-
-    def _cost(self, of: Callable[[tuple[LayerShape, ...]], int]) -> Callable[[SubnetConfig], float]:
-        settings, shape, classes = self.space.settings, self.shape, self.faeb.classes
-        assert shape is not None
-        return lambda config: float(of(layer_shapes(config, settings, shape, classes)))
+        return {
+            names.index(name): ClosedCost(name, self.space, self.shape, self.faeb.classes)
+            for name in COSTS
+            if name in names
+        }
 
 
 def supernet_of(spec: StudySpec, device: str = "auto") -> LoadedSupernet:

@@ -12,7 +12,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import PolynomialFeatures
 
 from aspk.pareto import FloatArray
-from aspk.surrogate.process import Process
+from aspk.surrogate.process import Hyperparameters, Process, most_probable
 
 _TREES = 100
 Prediction = tuple[FloatArray, FloatArray]
@@ -89,13 +89,29 @@ class TreesModel:
         return mean, np.full(len(mean), max(float((self._targets - mean).std()), 1e-6))
 
 
-def fitted(name: str, inputs: FloatArray, targets: FloatArray, seed: int, trended: int = 0) -> Regression:
-    """The regression of a name in :data:`MODELS`; the last ``trended`` features of a process have a trend."""
+def fitted(
+    name: str,
+    inputs: FloatArray,
+    targets: FloatArray,
+    seed: int,
+    trended: int = 0,
+    start: Hyperparameters | None = None,
+) -> Regression:
+    """The regression of a name in :data:`MODELS`.
+
+    Args:
+        name: the name.
+        inputs: features, shape (n, d).
+        targets: standardised values, shape (n,).
+        seed: of the trees.
+        trended: the last ``trended`` features of a process have a linear trend.
+        start: see :func:`~aspk.surrogate.process.most_probable`.
+    """
     if name == "linear":
         return LinearModel(inputs, targets)
     if name == "trees":
         return TreesModel(inputs, targets, seed)
-    return Process(inputs, targets, trended=trended)
+    return Process(inputs, targets, most_probable(inputs, targets, trended, start), trended=trended)
 
 
 MODELS = ("process", "linear", "trees")

@@ -11,7 +11,8 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from scipy.optimize import minimize
 
 from aspk.pareto import FloatArray
@@ -19,7 +20,8 @@ from aspk.pareto import FloatArray
 _JITTER = 1e-8
 # Rows that hyperparameters are fitted to, and steps of L-BFGS, each round from the end of the one before: a
 # step costs the cube of the rows.
-_ROUNDS = ((50, 30), (150, 6))
+FEW = 50
+_ROUNDS = ((FEW, 30), (150, 6))
 # Priors of the logarithms: mean, standard deviation, lower and upper bound. Features and targets have unit
 # scale: a length of 1.5 is a feature that matters moderately, 50 one that does not matter.
 _SIGNAL = (0.0, 2.0, -4.0, 5.0)
@@ -138,20 +140,27 @@ def priors_of(features: int) -> FloatArray:
     return np.array([_SIGNAL, _NOISE, _TREND, *[_LENGTH] * features])
 
 
-def most_probable(inputs: FloatArray, targets: FloatArray, trended: int = 0) -> Hyperparameters:
+def most_probable(
+    inputs: FloatArray, targets: FloatArray, trended: int = 0, start: Hyperparameters | None = None
+) -> Hyperparameters:
     """The hyperparameters of highest posterior probability, found by L-BFGS from the priors' means.
 
     Args:
         inputs: features, shape (n, d); of many rows, evenly spaced ones are taken.
         targets: standardised values, shape (n,).
         trended: number of features, the last ones, that have a linear trend.
+        start: what the first :data:`FEW` rows, evenly spaced, gave already.
     """
     priors = priors_of(inputs.shape[1])
-    point, bounds = priors[:, 0], list(map(tuple, priors[:, 2:]))
-    for most, steps in _ROUNDS:
+    point = priors[:, 0]
+    if start is not None:
+        point = np.log([start.signal, start.noise, start.trend if trended else 1.0, *start.lengths])
+    for most, steps in _ROUNDS[0 if start is None else 1 :]:
+        if start is not None and len(inputs) <= FEW:
+            return start
         rows = spread(len(inputs), most)
-        posterior = _Posterior(inputs[rows], targets[rows], priors, trended)
-        options = {"maxiter": steps}
+        posterior, options = _Posterior(inputs[rows], targets[rows], priors, trended), {"maxiter": steps}
+        bounds = priors[:, 2:].tolist()
         point = minimize(posterior, point, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
         if len(rows) == len(inputs):
             break
@@ -168,37 +177,40 @@ class _Posterior:
     """Minus the logarithm of likelihood times prior, and its gradient.
 
     Both are functions of the logarithms of signal, noise, trend and lengths, in this order, whose Gaussian
-    priors are rows of mean and standard deviation (and bounds, not used here).
+    priors are rows of mean and standard deviation (and bounds, not used here). Matrices are symmetric: only
+    their elements below the diagonal are computed.
     """
 
     def __init__(self, inputs: FloatArray, targets: FloatArray, priors: FloatArray, trended: int = 0) -> None:
         n, d = inputs.shape
-        differences = inputs[:, None, :] - inputs[None, :, :]
-        self._squares = np.ascontiguousarray(np.square(differences).reshape(n * n, d).T)  # (d, n n)
-        self._products = inputs[:, d - trended :] @ inputs[:, d - trended :].T
+        self._below = np.tril_indices(n, -1)
+        i, j = self._below
+        self._squares = np.ascontiguousarray(np.square(inputs[i] - inputs[j]).T)  # (d, n (n - 1) / 2)
+        products = inputs[:, d - trended :] @ inputs[:, d - trended :].T
+        self._products, self._own_products = products[i, j], np.diag(products)
         self._targets = targets
         self._mean, self._deviation = priors.T[:2]
 
     def __call__(self, logarithms: FloatArray) -> tuple[float, FloatArray]:
-        n = len(self._targets)
         signal, noise, trend = np.exp(logarithms[:3])
         inverse_squares = np.exp(-2 * logarithms[3:])
-        r = np.sqrt(5.0 * (inverse_squares @ self._squares)).reshape(n, n)
+        r = np.sqrt(5.0 * (inverse_squares @ self._squares))
         decay = np.exp(-r)
         matern = (1 + r + r * r / 3) * decay
-        covariance = signal * matern + trend * self._products
-        covariance[np.diag_indices(n)] += noise + _JITTER
-        try:
-            lower = cholesky(covariance, lower=True, check_finite=False)
-        except LinAlgError:  # L-BFGS then tries a shorter step
+        covariance = np.diag(signal + trend * self._own_products + noise + _JITTER)
+        covariance[self._below] = signal * matern + trend * self._products
+        lower, failed = dpotrf(covariance, lower=True, clean=False)
+        if failed:  # L-BFGS then tries a shorter step
             return 1e10, np.zeros_like(logarithms)
-        inverse = cho_solve((lower, True), np.eye(n), check_finite=False)
-        weights = inverse @ self._targets
+        weights = dpotrs(lower, self._targets, lower=True)[0]
+        inverse = dpotri(lower, lower=True)[0]
         z = (logarithms - self._mean) / self._deviation
         value = 0.5 * self._targets @ weights + np.log(np.diag(lower)).sum() + 0.5 * z @ z
         # d value / d K = (K⁻¹ - w wᵀ) / 2, and d matern / d ln l_j = 5/3 (1 + r) exp(-r) (x_j - x'_j)² / l_j²
-        slope = 0.5 * (inverse - np.outer(weights, weights))
-        by_length = self._squares @ (slope * (signal * 5 / 3 * (1 + r) * decay)).ravel() * inverse_squares
-        by_scale = [signal * (slope * matern).sum(), noise * np.trace(slope)]
-        gradient = np.array([*by_scale, trend * (slope * self._products).sum(), *by_length])
+        slope = inverse[self._below] - weights[self._below[0]] * weights[self._below[1]]  # counts twice
+        own = 0.5 * (np.diag(inverse) - np.square(weights))
+        by_length = self._squares @ (slope * (signal * 5 / 3 * (1 + r) * decay)) * inverse_squares
+        by_signal = signal * (slope @ matern + own.sum())
+        by_trend = trend * (slope @ self._products + own @ self._own_products)
+        gradient = np.array([by_signal, noise * own.sum(), by_trend, *by_length])
         return float(value), gradient + z / self._deviation

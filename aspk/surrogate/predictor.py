@@ -1,0 +1,247 @@
+"""The predictor behind :class:`~aspk.surrogate.AccuracySurrogate`; a search uses it as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+from aspk.free_features import FreeFeatures
+from aspk.operators import Genome
+from aspk.pareto import FloatArray
+from aspk.surrogate.features import features
+from aspk.surrogate.models import MODELS, Regression, fitted, rank_agreement
+from aspk.surrogate.process import FEW, Hyperparameters, Process, spread
+
+Model = Literal["auto", "process", "linear", "trees"]
+Logarithm = bool | Literal["auto"]
+_CONSTANT = 1e-9  # relative range below which a free feature says nothing
+# Looking through all libraries of the process takes milliseconds, which are better spent at import.
+_CONTROLLER = ThreadpoolController()
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Genotypes to what a regression sees: features of the genes, and behind them the free ones.
+
+    Attributes:
+        genome: the search space; None scales the columns of a genotype to those of the training set.
+        free: what is known of a network without evaluating it.
+        low: smallest value of each column in the training set.
+        range: largest minus smallest value, 1 where they are equal.
+        kept: the free features that differ within the training set; empty without any.
+        mean: their means.
+        span: their ranges.
+    """
+
+    genome: Genome | None
+    free: FreeFeatures | None
+    low: FloatArray
+    range: FloatArray
+    kept: npt.NDArray[np.int64]
+    mean: FloatArray
+    span: FloatArray
+
+    @staticmethod
+    def of(genome: Genome | None, free: FreeFeatures | None, rows: FloatArray) -> Encoder:
+        """The encoder of a training set, shape (n, G)."""
+        table = np.zeros((len(rows), 0)) if free is None else free.of(rows.astype(np.int64))
+        span, spread_of_genes = np.ptp(table, axis=0), np.ptp(rows, axis=0)
+        kept = np.flatnonzero(span > _CONSTANT * (1 + np.abs(table).max(axis=0, initial=0)))
+        own_range = np.where(spread_of_genes > 0, spread_of_genes, 1.0)
+        return Encoder(
+            genome, free, rows.min(axis=0), own_range, kept, table[:, kept].mean(axis=0), span[kept]
+        )
+
+    def __call__(self, rows: FloatArray) -> FloatArray:
+        """Features, shape (m, d); free ones to unit range, the training set's mean at 0."""
+        if self.genome is None:
+            return np.asarray((rows - self.low) / self.range - 0.5)
+        own = features(self.genome, rows)
+        if self.free is None or not len(self.kept):
+            return own
+        table = self.free.of(rows.astype(np.int64))
+        return np.hstack([own, (table[:, self.kept] - self.mean) / self.span])
+
+    @property
+    def trended(self) -> int:
+        """Number of features, the last ones, that have a linear trend."""
+        return len(self.kept)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Targets to unit scale and back."""
+
+    logarithm: bool
+    mean: float
+    deviation: float
+
+    @staticmethod
+    def of(targets: FloatArray, logarithm: bool) -> Scale:
+        """The scale of a training set, shape (n,)."""
+        values = np.log(targets) if logarithm else targets
+        deviation = float(values.std())
+        return Scale(logarithm, float(values.mean()), deviation if deviation > 0 else 1.0)
+
+    def standard(self, targets: FloatArray) -> FloatArray:
+        """Targets of mean 0 and deviation 1."""
+        values = np.log(targets) if self.logarithm else targets
+        return np.asarray((values - self.mean) / self.deviation)
+
+    def original(self, mean: FloatArray, std: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Centre and spread of the targets; of a log-normal one the median, and exp(m) sinh(s)."""
+        mean, std = self.mean + self.deviation * mean, self.deviation * std
+        if not self.logarithm:
+            return mean, std
+        median = np.exp(np.minimum(mean, 700.0))
+        return median, median * np.sinh(np.minimum(std, 50.0))
+
+    def log_density(self, targets: FloatArray) -> float:
+        """Logarithm of the derivative of :meth:`standard`, summed over the targets."""
+        jacobian = -np.log(targets).sum() if self.logarithm else 0.0
+        return float(jacobian - len(targets) * np.log(self.deviation))
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A regression with the scales around it.
+
+    Attributes:
+        name: kind of the regression.
+        encode: genotypes to inputs.
+        scale: targets to outputs.
+        regression: the regression.
+    """
+
+    name: str
+    encode: Encoder
+    scale: Scale
+    regression: Regression
+
+    def mean(self, rows: FloatArray) -> FloatArray:
+        """Predicted targets of genotypes, shape (m, G); shape (m,). The doubt is what costs."""
+        inputs = self.encode(rows)
+        with one_thread():
+            mean = (
+                self.regression.mean(inputs)
+                if isinstance(self.regression, Process)
+                else self.regression.predict(inputs)[0]
+            )
+        return self.scale.original(mean, np.zeros_like(mean))[0]
+
+    def predict(self, rows: FloatArray, *, include_noise: bool = False) -> tuple[FloatArray, FloatArray]:
+        """Predicted targets and their standard deviation, shape (m,) each."""
+        with one_thread():
+            mean, std = self.regression.predict(self.encode(rows))
+        if include_noise:
+            std = np.sqrt(np.square(std) + self.regression.noise)
+        return self.scale.original(mean, std)
+
+    def joint(self, rows: FloatArray) -> JointPrediction:
+        """A prediction of several networks that can be told of some of them."""
+        return JointPrediction(self.scale, self.regression, self.encode(rows))
+
+    @property
+    def left_out(self) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation, noise included, of each observation as the others predict it."""
+        return self.scale.original(*self.regression.left_out)
+
+    def updated(self, rows: FloatArray, targets: FloatArray, seed: int = 0) -> Predictor:
+        """Learnt from other data, with what was chosen for these; a process keeps its hyperparameters."""
+        inputs, scale = self.encode(rows), Scale.of(targets, self.scale.logarithm)
+        standard, old = scale.standard(targets), self.regression
+        with one_thread():
+            new: Regression = (
+                Process(inputs, standard, old.hyperparameters, trended=self.encode.trended)
+                if isinstance(old, Process)
+                else fitted(self.name, inputs, standard, seed)
+            )
+        return replace(self, scale=scale, regression=new)
+
+
+def candidates(
+    encode: Encoder, rows: FloatArray, targets: FloatArray, model: Model, logarithm: Logarithm, seed: int = 0
+) -> Mapping[str, Predictor]:
+    """A predictor of each kind that ``model`` allows, by name."""
+    inputs = encode(rows)
+    with one_thread():
+        scale, start = _best_scale(inputs, targets, logarithm, encode.trended)
+        standard = scale.standard(targets)
+        return {
+            name: Predictor(name, encode, scale, fitted(name, inputs, standard, seed, encode.trended, start))
+            for name in (MODELS if model == "auto" else (model,))
+        }
+
+
+def agreement(predictor: Predictor, targets: FloatArray) -> float:
+    """Kendall's tau between targets and their predictions when they are left out; -1 if undefined."""
+    return rank_agreement(predictor.regression, predictor.scale.standard(targets))
+
+
+def learnt(
+    encode: Encoder, rows: FloatArray, targets: FloatArray, model: Model, logarithm: Logarithm = "auto"
+) -> Predictor:
+    """The predictor that orders best what is left out."""
+    found = list(candidates(encode, rows, targets, model, logarithm).values())
+    return found[0] if len(found) == 1 else max(found, key=lambda predictor: agreement(predictor, targets))
+
+
+class JointPrediction:
+    """Predictions of several networks, which become surer as some of them are evaluated.
+
+    Made by :meth:`Predictor.joint`.
+    """
+
+    def __init__(self, scale: Scale, regression: Regression, inputs: FloatArray) -> None:
+        self._scale, self._regression, self._inputs = scale, regression, inputs
+        with one_thread():
+            self._mean, std = regression.predict(inputs)
+        self._variance = np.square(std)
+        self._covariance: FloatArray | None = None  # costly, and not needed for one network
+
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation, shape (m,) each, as :meth:`Predictor.predict` gives them."""
+        return self._scale.original(self._mean, np.sqrt(np.maximum(self._variance, 1e-12)))
+
+    def expect(self, row: int) -> None:
+        """Take the expected value of one network for its evaluation: means stay, doubts shrink."""
+        covariance = self._now() if self._covariance is None else self._covariance
+        column, noise = covariance[:, row], self._regression.noise
+        self._covariance = covariance - np.outer(column, column) / (column[row] + noise + 1e-12)
+        self._variance = np.diag(self._covariance)
+
+    def _now(self) -> FloatArray:
+        """The covariance while nothing is expected, shape (m, m)."""
+        if not isinstance(self._regression, Process):
+            return np.diag(self._variance)
+        with one_thread():
+            return self._regression.joint(self._inputs)[1]
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Linear algebra on one core: these matrices gain nothing from more, and waiting threads cost a lot."""
+    limits: AbstractContextManager[object] = _CONTROLLER.limit(limits=1, user_api="blas")
+    return limits
+
+
+def _best_scale(
+    inputs: FloatArray, targets: FloatArray, logarithm: Logarithm, trended: int
+) -> tuple[Scale, Hyperparameters | None]:
+    """The scale with the most evidence, and the hyperparameters of the rows that were asked: a few."""
+    if logarithm != "auto" or not (targets > 0).all() or np.ptp(targets) == 0:
+        return Scale.of(targets, logarithm is True), None
+    rows = spread(len(targets), FEW)
+    some, evidence, start = targets[rows], {}, {}
+    for choice in (False, True):
+        scale = Scale.of(some, choice)
+        process = Process(inputs[rows], scale.standard(some), trended=trended)
+        evidence[choice] = process.log_likelihood + scale.log_density(some)
+        start[choice] = process.hyperparameters
+    chosen = evidence[True] > evidence[False]
+    return Scale.of(targets, chosen), start[chosen]

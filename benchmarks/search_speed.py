@@ -1,0 +1,114 @@
+"""What one suggestion of aspk's surrogate costs, with and without an objective in closed form."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import optuna
+from optuna.study import Study
+from optuna.trial import Trial
+from search_problems import Problem, TableProblem
+
+import aspk.surrogate  # noqa: F401 - a fresh process loads scikit-learn here, not in its first suggestion
+from aspk.closed_cost import ClosedCost
+from aspk.config import SubnetConfig
+from aspk.data.generated import KINDS
+from aspk.pareto import FloatArray
+from aspk.samplers import RandomSampler, SurrogateSampler
+
+SIZES = (200, 1000)
+REPEATS = 3
+PROCESSES = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem, and what the sampler is told to know of it.
+
+    Attributes:
+        name: for the reader.
+        problem: the problem.
+        known: number of an objective to its value as a function of the network.
+    """
+
+    name: str
+    problem: Problem
+    known: Mapping[int, Callable[[SubnetConfig], float]]
+
+
+def speed(problem: Problem) -> None:
+    """Print milliseconds of processor time for suggestions asked for one at a time."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for case in _cases(problem):
+        for size in SIZES:
+            times = _in_a_row(case, size)
+            print(
+                f"{case.name}, {size} trials: mean {times.mean():.1f} ms, median {np.median(times):.1f} ms, "
+                f"longest {times.max():.1f} ms over {len(times)} suggestions"
+            )
+            first = _in_new_processes(case, size)
+            print(
+                f"{case.name}, {size} trials, first suggestion of a process: "
+                f"median {np.median(first):.1f} ms, longest {max(first):.1f} ms over {len(first)} processes",
+                flush=True,
+            )
+
+
+def _cases(problem: Problem) -> Iterator[Case]:
+    yield Case(problem.name, problem, {})
+    if isinstance(problem, TableProblem):
+        about = problem.search.table.about
+        shape = KINDS[about["study"]].shape  # shipped tables are of studies named like their data
+        operations = ClosedCost("operations", problem.space, shape, int(about["classes"]))
+        objectives = ("accuracy", "operations")
+        yield Case(
+            f"{problem.name}, known operations", replace(problem, objectives=objectives), {1: operations}
+        )
+
+
+def _in_a_row(case: Case, size: int) -> FloatArray:
+    """Times of as many suggestions behind ``size`` trials as bring a refit of the hyperparameters with them.
+
+    Other processes on the machine lengthen single ones: each suggestion is timed in several runs of the same
+    search, and the middle one counts.
+    """
+    runs = [list(_times(case, size, int(0.16 * size)))[1:] for _ in range(REPEATS)]
+    return np.asarray(np.median(runs, axis=0))
+
+
+def _in_new_processes(case: Case, size: int) -> list[float]:
+    """Time of the first suggestion in each of several new processes, which fits all objectives at once."""
+    context = multiprocessing.get_context("spawn")
+    times = []
+    for _ in range(PROCESSES):
+        with ProcessPoolExecutor(1, mp_context=context) as process:
+            times.append(process.submit(_first, case, size).result())
+    return times
+
+
+def _first(case: Case, size: int) -> float:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return next(_times(case, size, 1))
+
+
+def _times(case: Case, size: int, count: int) -> Iterator[float]:
+    """Milliseconds of the suggestions of a new sampler, the first one behind ``size`` random networks."""
+    sampler = SurrogateSampler(space=case.problem.space, seed=0, known=case.known)
+    study = optuna.create_study(sampler=sampler, directions=["minimize"] * case.problem.count)
+    trials = RandomSampler(space=case.problem.space, seed=0).ask_batch(study, size)
+    for _ in range(count + 1):
+        _tell(study, case.problem, trials)
+        start = time.process_time()
+        trials = sampler.ask_batch(study, 1)
+        yield 1e3 * (time.process_time() - start)
+
+
+def _tell(study: Study, problem: Problem, trials: list[Trial]) -> None:
+    X = np.array([problem.space.from_parameters(trial.params) for trial in trials])
+    for trial, row in zip(trials, problem.values(X), strict=True):
+        study.tell(trial, row.tolist())
