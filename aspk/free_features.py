@@ -75,7 +75,9 @@ class FreeFeatures:
             SamplerError: a function gave something else than finite numbers, as many for each network.
         """
         columns = [
-            part.of(X) if isinstance(part, LogOperations) else self._called(number, part, X)
+            part.of(X)  # whose index vectors mean the same networks
+            if isinstance(part, LogOperations) and part.space == self._space
+            else self._called(number, part, X)
             for number, part in enumerate(self._parts)
         ]
         return np.hstack([np.zeros((len(X), 0)), *columns])

@@ -240,8 +240,7 @@ class Bench:
             f"{sum(int((found[config] != exact[config]).sum()) for config in configs)} ({name})"
             for name, found in single.items()
         ]
-        total = len(configs) * len(self.images)
-        return f"of {total} predictions single precision moves {', '.join(moved)}"
+        return f"of {len(configs) * len(self.images)} predictions single precision moves {', '.join(moved)}"
 
     def firing_rates(self) -> str:
         """Mean values that the layers of the latest population read, by kind."""
@@ -385,7 +384,8 @@ def main() -> None:
         on = bench(name, setups[name], options.updates)
         print(
             f"{name}: {on.setup.images} images, statistics from {on.setup.calibration}, {options.threads} "
-            f"thread(s); the baseline's linear layers as {on.form}"
+            f"thread(s); the baseline runs on at most {on.setup.alone} networks of a population, scaled "
+            f"by dense operations, its linear layers as {on.form}"
         )
         on.together(on.random(2), NativeEngine())  # compiles
         if options.precision:

@@ -1,6 +1,7 @@
 """What is known of a network before it is evaluated."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,13 @@ def test_operations_are_those_that_the_evaluator_counted():
     assert found[:, 0] == pytest.approx(counted)
     other = LogOperations(table.space).of(table.networks[rows])[:, 0] - counted
     assert np.ptp(other) < 0.05 * np.ptp(counted)  # another image: nearly the same number more everywhere
+
+
+def test_operations_of_another_space_are_those_of_the_same_networks():
+    other = replace(TINY, network={**TINY.network, "embed_dim": tuple(reversed(TINY.network["embed_dim"]))})
+    X = TINY.sample_choices(20, np.random.default_rng(0))
+    own, elsewhere = (FreeFeatures(TINY, [LogOperations(space)]).of(X) for space in (TINY, other))
+    assert elsewhere == pytest.approx(own)
 
 
 def test_a_function_is_called_once_for_each_network():

@@ -188,7 +188,10 @@ def test_known_objectives_are_computed_not_predicted():
 def test_a_closed_cost_is_the_function_that_it_stands_for():
     cost = ClosedCost("operations", TINY, shape=(1, 8, 8), classes=10)
     found = []
-    for known in (cost, lambda config: float(cost(config))):
+    reversed_widths = tuple(reversed(TINY.network["embed_dim"]))
+    other = dataclasses.replace(TINY, network={**TINY.network, "embed_dim": reversed_widths})  # other indices
+    elsewhere = ClosedCost("operations", other, shape=(1, 8, 8), classes=10)
+    for known in (cost, elsewhere, lambda config: float(cost(config))):
         sampler = SurrogateSampler(space=TINY, seed=0, known={1: known})
         study = create(sampler)
         for _ in range(12):
@@ -196,7 +199,7 @@ def test_a_closed_cost_is_the_function_that_it_stands_for():
             config = TINY.suggest(trial)
             study.tell(trial, [FormulaEvaluator(TINY).evaluate([config])[0].accuracy, cost(config)])
         found.append([trial.params for trial in study.trials])
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_known_objective_helps_and_a_wrong_one_is_said(caplog):

@@ -155,7 +155,7 @@ class Prediction:
         return sign * self._computed(k, of, X)
 
     def _computed(self, k: int, of: Callable[[SubnetConfig], float], X: Genotypes) -> FloatArray:
-        if isinstance(of, ClosedCost):
+        if isinstance(of, ClosedCost) and of.space == self._genome:  # index vectors mean the same to both
             return of.of(X)
         assert isinstance(self._genome, SearchSpace)
         exact = self._memory.exact
