@@ -215,7 +215,7 @@ SLOW = ("Optuna GP",)
 OURS = "aspk surrogate"
 
 
-def patched(module: str, name: str, replacement: Callable[..., Any]) -> Method:
+def patched(module: str, name: str, replacement: Any) -> Method:  # noqa: ANN401
     """The surrogate of aspk with one of its parts replaced."""
 
     def method(ledger: Ledger, seed: int) -> None:
@@ -265,8 +265,11 @@ def _random_candidates(
     return X, predict(X)
 
 
+_SHORT_LENGTHS = (np.log(1.5), 0.8, -2.5, 4.5)  # the prior of the length scales until 2026-11-27
+
 ABLATION: dict[str, Method] = {
     OURS: ours(SurrogateSampler),
+    "shorter length scales": patched("aspk.surrogate.process", "_LENGTH", _SHORT_LENGTHS),
     "any hypercube to start with": patched("aspk.samplers.surrogate_assisted", "start", _any_hypercube),
     "operations as a feature too": ours(lambda **o: SurrogateSampler(features=("operations",), **o)),
     "without logarithms": patched("aspk.surrogate.predictor", "_best_scale", _never_a_logarithm),

@@ -20,6 +20,9 @@ from aspk.surrogate.process import FEW, Hyperparameters, Process, spread
 
 Model = Literal["auto", "process", "linear", "trees"]
 Logarithm = bool | Literal["auto"]
+# Prior odds that the logarithm of a positive target is easier to learn: most are costs. With six to nine
+# networks the evidence alone is now and then wrong about energies, and predicts negative ones.
+_LOGARITHM_ODDS = 10.0
 _CONSTANT = 1e-9  # relative range below which a free feature says nothing
 # Looking through all libraries of the process takes milliseconds, which are better spent at import.
 _CONTROLLER = ThreadpoolController()
@@ -233,7 +236,7 @@ def one_thread() -> AbstractContextManager[object]:
 def _best_scale(
     inputs: FloatArray, targets: FloatArray, logarithm: Logarithm, trended: int
 ) -> tuple[Scale, Hyperparameters | None]:
-    """The scale with the most evidence, and the hyperparameters of the rows that were asked: a few."""
+    """The more probable scale, and the hyperparameters of the rows that were asked: a few."""
     if logarithm != "auto" or not (targets > 0).all() or np.ptp(targets) == 0:
         return Scale.of(targets, logarithm is True), None
     rows = spread(len(targets), FEW)
@@ -243,5 +246,5 @@ def _best_scale(
         process = Process(inputs[rows], scale.standard(some), trended=trended)
         evidence[choice] = process.log_likelihood + scale.log_density(some)
         start[choice] = process.hyperparameters
-    chosen = evidence[True] > evidence[False]
+    chosen = evidence[True] + np.log(_LOGARITHM_ODDS) > evidence[False]
     return Scale.of(targets, chosen), start[chosen]
