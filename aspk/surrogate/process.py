@@ -24,8 +24,7 @@ FEW = 50
 _ROUNDS = ((FEW, 30), (150, 6))
 # Priors of the logarithms: mean, standard deviation, lower and upper bound. Features and targets have unit
 # scale: a length of 1.5 is a feature that matters moderately, 50 one that does not matter. Accuracies and
-# energies are nearly linear in the logarithms of the choices: shorter lengths than these spend a search's
-# first twenty evaluations on doubts (docs/search.md, "What each ingredient brings").
+# energies are nearly linear in the logarithms of the choices, hence long lengths.
 _SIGNAL = (0.0, 2.0, -4.0, 5.0)
 _NOISE = (np.log(0.02), 1.5, np.log(1e-5), 0.5)
 _TREND = (0.0, 2.0, -8.0, 5.0)
