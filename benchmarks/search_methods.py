@@ -215,7 +215,7 @@ SLOW = ("Optuna GP",)
 OURS = "aspk surrogate"
 
 
-def patched(module: str, name: str, replacement: Any) -> Method:  # noqa: ANN401
+def patched(module: str, name: str, replacement: Any) -> Method:  # noqa: ANN401  # a part of any type
     """The surrogate of aspk with one of its parts replaced."""
 
     def method(ledger: Ledger, seed: int) -> None:
