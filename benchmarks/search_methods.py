@@ -225,10 +225,10 @@ def patched(module: str, name: str, replacement: Any) -> Method:  # noqa: ANN401
     return method
 
 
-def _never_a_logarithm(inputs: FloatArray, targets: FloatArray, *_: object) -> Any:  # noqa: ANN401
+def _never_a_logarithm(encode: Any, inputs: FloatArray, targets: FloatArray, *_: object) -> Any:  # noqa: ANN401
     from aspk.surrogate.predictor import Scale
 
-    return Scale.of(targets, False), None
+    return Scale.of(targets, False), encode.beliefs(inputs.shape[1], logarithm=False)[0]
 
 
 def _any_hypercube(genome: Any, count: int, rng: np.random.Generator, _: object) -> IntArray:  # noqa: ANN401
@@ -239,11 +239,11 @@ def _any_hypercube(genome: Any, count: int, rng: np.random.Generator, _: object)
 
 def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0, _: object = None) -> Any:  # noqa: ANN401
     """What :func:`aspk.surrogate.process.most_probable` does, with equal length scales."""
-    from aspk.surrogate.process import Hyperparameters, _Posterior, priors_of
+    from aspk.surrogate.process import Hyperparameters, _Posterior, weak_priors
 
     d = inputs.shape[1]
-    posterior = _Posterior(inputs, targets, priors_of(d), trended)
-    start, _, low, high = priors_of(1).T
+    posterior = _Posterior(inputs, targets, weak_priors(d), trended)
+    start, _, low, high = weak_priors(1).T
 
     def tied(point: FloatArray) -> tuple[float, FloatArray]:
         value, gradient = posterior(np.concatenate([point[:3], np.full(d, point[3])]))
@@ -265,18 +265,23 @@ def _random_candidates(
     return X, predict(X)
 
 
-_SHORT_LENGTHS = (np.log(1.5), 0.8, -2.5, 4.5)  # the prior of the length scales until 2026-11-27
+def _no_experience(genome: object, features: int, *, logarithm: bool) -> Any:  # noqa: ANN401
+    from aspk.surrogate.process import weak_priors
+
+    return [weak_priors(features)]
+
 
 ABLATION: dict[str, Method] = {
     OURS: ours(SurrogateSampler),
-    "shorter length scales": patched("aspk.surrogate.process", "_LENGTH", _SHORT_LENGTHS),
+    "without experience": patched("aspk.surrogate.predictor", "beliefs", _no_experience),
     "any hypercube to start with": patched("aspk.samplers.surrogate_assisted", "start", _any_hypercube),
     "operations as a feature too": ours(lambda **o: SurrogateSampler(features=("operations",), **o)),
-    "without logarithms": patched("aspk.surrogate.predictor", "_best_scale", _never_a_logarithm),
+    "without logarithms": patched("aspk.surrogate.predictor", "_most_likely", _never_a_logarithm),
     "without means over blocks": patched("aspk.surrogate.features", "_groups", lambda genome: []),
     "one length scale for all features": patched("aspk.surrogate.process", "most_probable", _one_length),
     "random candidates": patched("aspk.samplers.surrogate_assisted", "evolve", _random_candidates),
     "Bayesian linear regression": ours(lambda **o: SurrogateSampler(model="linear", **o)),
+    "6 networks to start with": ours(lambda **o: SurrogateSampler(n_startup_trials=6, **o)),
     "12 networks to start with": ours(lambda **o: SurrogateSampler(n_startup_trials=12, **o)),
 }
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from aspk.surrogate.predictor import Model
 
 _LOGGER = logging.getLogger(__name__)
+_FIRST = 6  # networks that a search starts with
+_FIRST_OF_SPIKFORMERS = 4  # whose surrogates know something from the start
 _MARGIN = 0.1  # of the front's range, by which the reference point lies behind it
 
 
@@ -51,7 +53,7 @@ class SurrogateSampler(GenotypeSampler):
         *,
         space: SearchSpace | None = None,
         seed: int | None = None,
-        n_startup_trials: int = 6,
+        n_startup_trials: int | None = None,
         pool_size: int = 300,
         population_size: int = 20,
         known: Known | None = None,
@@ -63,7 +65,8 @@ class SurrogateSampler(GenotypeSampler):
         Args:
             space: see :class:`GenotypeSampler`.
             seed: see :class:`GenotypeSampler`.
-            n_startup_trials: networks that it starts with, at least 2.
+            n_startup_trials: networks that it starts with, at least 2. None is 4 with ``space``,
+                whose surrogates begin with what other spiking transformers taught, else 6.
             pool_size: candidates whose improvement is computed for one suggestion, at least 10.
             population_size: best trials that the candidates descend from, at least 2.
             known: number of an objective to its value as a function of the network, for objectives that
@@ -80,6 +83,8 @@ class SurrogateSampler(GenotypeSampler):
             SamplerError: a number is out of range, or ``known`` or ``features`` without ``space``.
         """
         super().__init__(space=space, seed=seed)
+        if n_startup_trials is None:
+            n_startup_trials = _FIRST if space is None else _FIRST_OF_SPIKFORMERS
         if n_startup_trials < 2 or pool_size < 10 or population_size < 2:
             raise SamplerError(
                 f"n_startup_trials={n_startup_trials}, pool_size={pool_size}, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,17 +22,39 @@ def features(genome: Genome, X: Genotypes) -> FloatArray:
     the blocks in use.
     """
     active = genome.active(X)
-    columns = {
+    own = {
         int(gene): np.where(active[:, gene, None], _column(genome, int(gene), np.asarray(X[:, gene])), 0.0)
         for gene in np.flatnonzero(genome.cardinalities != 1)
     }
     means = [
-        np.sum([columns[gene] for gene in group], axis=0)
+        np.sum([own[gene] for gene in group], axis=0)
         / np.maximum(active[:, group].sum(axis=1, keepdims=True), 1)
         for group in _groups(genome)
-        if len(group) > 1 and group[0] in columns
+        if len(group) > 1 and group[0] in own
     ]
-    return np.hstack([*columns.values(), *means]) if columns else np.zeros((len(X), 0))
+    return np.hstack([*own.values(), *means]) if own else np.zeros((len(X), 0))
+
+
+class Feature(NamedTuple):
+    """What a column of :func:`features` is of.
+
+    Attributes:
+        gene: name of the gene.
+        block: the block that it belongs to, None where all blocks share it.
+        mean: whether it is the gene's mean over the blocks.
+    """
+
+    gene: str
+    block: int | None = None
+    mean: bool = False
+
+
+def columns(space: SearchSpace) -> list[Feature]:
+    """The columns of :func:`features` for a search space, in order."""
+    free = [gene for gene, choices in zip(space.genes, space.cardinalities, strict=True) if choices != 1]
+    own = [Feature(gene.name, gene.block) for gene in free]
+    repeated = [name for name in space.block if sum(gene.name == name for gene in free) > 1]
+    return own + [Feature(name, mean=True) for name in repeated]
 
 
 def _column(genome: Genome, gene: int, x: npt.NDArray[np.float64]) -> FloatArray:

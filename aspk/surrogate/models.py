@@ -12,7 +12,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import PolynomialFeatures
 
 from aspk.pareto import FloatArray
-from aspk.surrogate.process import Hyperparameters, Process, most_probable
+from aspk.surrogate.process import Priors, Process, most_probable
 
 _TREES = 100
 Prediction = tuple[FloatArray, FloatArray]
@@ -95,7 +95,7 @@ def fitted(
     targets: FloatArray,
     seed: int,
     trended: int = 0,
-    start: Hyperparameters | None = None,
+    priors: Priors | None = None,
 ) -> Regression:
     """The regression of a name in :data:`MODELS`.
 
@@ -105,13 +105,13 @@ def fitted(
         targets: standardised values, shape (n,).
         seed: of the trees.
         trended: the last ``trended`` features of a process have a linear trend.
-        start: see :func:`~aspk.surrogate.process.most_probable`.
+        priors: of a process, see :func:`~aspk.surrogate.process.most_probable`.
     """
     if name == "linear":
         return LinearModel(inputs, targets)
     if name == "trees":
         return TreesModel(inputs, targets, seed)
-    return Process(inputs, targets, most_probable(inputs, targets, trended, start), trended=trended)
+    return Process(inputs, targets, most_probable(inputs, targets, trended, priors), trended=trended)
 
 
 MODELS = ("process", "linear", "trees")

@@ -14,9 +14,10 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from aspk.free_features import FreeFeatures
 from aspk.operators import Genome
 from aspk.pareto import FloatArray
+from aspk.surrogate.experience import beliefs
 from aspk.surrogate.features import features
 from aspk.surrogate.models import MODELS, Regression, fitted, rank_agreement
-from aspk.surrogate.process import FEW, Hyperparameters, Process, spread
+from aspk.surrogate.process import FEW, Priors, Process, medians, spread
 
 Model = Literal["auto", "process", "linear", "trees"]
 Logarithm = bool | Literal["auto"]
@@ -75,6 +76,10 @@ class Encoder:
     def trended(self) -> int:
         """Number of features, the last ones, that have a linear trend."""
         return len(self.kept)
+
+    def beliefs(self, columns: int, *, logarithm: bool) -> list[Priors]:
+        """Priors of a process of that many columns, of which the data choose one."""
+        return beliefs(self.genome, columns, logarithm=logarithm)
 
 
 @dataclass(frozen=True)
@@ -174,10 +179,10 @@ def candidates(
     """A predictor of each kind that ``model`` allows, by name."""
     inputs = encode(rows)
     with one_thread():
-        scale, start = _best_scale(inputs, targets, logarithm, encode.trended)
+        scale, priors = _most_likely(encode, inputs, targets, logarithm)
         standard = scale.standard(targets)
         return {
-            name: Predictor(name, encode, scale, fitted(name, inputs, standard, seed, encode.trended, start))
+            name: Predictor(name, encode, scale, fitted(name, inputs, standard, seed, encode.trended, priors))
             for name in (MODELS if model == "auto" else (model,))
         }
 
@@ -233,18 +238,25 @@ def one_thread() -> AbstractContextManager[object]:
     return limits
 
 
-def _best_scale(
-    inputs: FloatArray, targets: FloatArray, logarithm: Logarithm, trended: int
-) -> tuple[Scale, Hyperparameters | None]:
-    """The more probable scale, and the hyperparameters of the rows that were asked: a few."""
-    if logarithm != "auto" or not (targets > 0).all() or np.ptp(targets) == 0:
-        return Scale.of(targets, logarithm is True), None
+def _most_likely(
+    encode: Encoder, inputs: FloatArray, targets: FloatArray, logarithm: Logarithm
+) -> tuple[Scale, Priors]:
+    """The scale and the priors in whose middle a few of the targets are most probable."""
+    both = logarithm == "auto" and bool((targets > 0).all()) and np.ptp(targets) > 0
+    choices = [
+        (choice, priors)
+        for choice in ((False, True) if both else (logarithm is True,))
+        for priors in encode.beliefs(inputs.shape[1], logarithm=choice)
+    ]
+    if len(choices) == 1:
+        return Scale.of(targets, choices[0][0]), choices[0][1]
     rows = spread(len(targets), FEW)
-    some, evidence, start = targets[rows], {}, {}
-    for choice in (False, True):
-        scale = Scale.of(some, choice)
-        process = Process(inputs[rows], scale.standard(some), trended=trended)
-        evidence[choice] = process.log_likelihood + scale.log_density(some)
-        start[choice] = process.hyperparameters
-    chosen = evidence[True] + np.log(_LOGARITHM_ODDS) > evidence[False]
-    return Scale.of(targets, chosen), start[chosen]
+
+    def evidence(choice: bool, priors: Priors) -> float:
+        scale, middle = Scale.of(targets[rows], choice), medians(priors, encode.trended)
+        process = Process(inputs[rows], scale.standard(targets[rows]), middle, trended=encode.trended)
+        odds = np.log(_LOGARITHM_ODDS) if choice else 0.0
+        return float(process.log_likelihood + scale.log_density(targets[rows]) + odds)
+
+    choice, priors = max(choices, key=lambda one: evidence(*one))
+    return Scale.of(targets, choice), priors

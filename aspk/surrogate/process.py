@@ -22,9 +22,12 @@ _JITTER = 1e-8
 # step costs the cube of the rows.
 FEW = 50
 _ROUNDS = ((FEW, 30), (150, 6))
-# Priors of the logarithms: mean, standard deviation, lower and upper bound. Features and targets have unit
-# scale: a length of 1.5 is a feature that matters moderately, 50 one that does not matter. Accuracies and
-# energies are nearly linear in the logarithms of the choices, hence long lengths.
+# One row for signal, noise, trend and each length: mean, standard deviation, lower and upper bound of its
+# logarithm.
+Priors = FloatArray
+# Weak ones, for anything. Features and targets have unit scale: a length of 1.5 is a feature that matters
+# moderately, 50 one that does not matter. Many costs and qualities are nearly linear in the logarithms of
+# their choices, hence long lengths.
 _SIGNAL = (0.0, 2.0, -4.0, 5.0)
 _NOISE = (np.log(0.02), 1.5, np.log(1e-5), 0.5)
 _TREND = (0.0, 2.0, -8.0, 5.0)
@@ -136,29 +139,31 @@ class Process:
         return np.asarray(h.signal * (1 + r + r * r / 3) * np.exp(-r) + trend)
 
 
-def priors_of(features: int) -> FloatArray:
-    """Mean, standard deviation, lower and upper bound of each logarithm, shape (3 + features, 4)."""
+def weak_priors(features: int) -> Priors:
+    """Priors for features of which nothing is known, shape (3 + features, 4)."""
     return np.array([_SIGNAL, _NOISE, _TREND, *[_LENGTH] * features])
 
 
+def medians(priors: Priors, trended: int = 0) -> Hyperparameters:
+    """The middle of priors."""
+    signal, noise, trend, *lengths = np.exp(priors[:, 0])
+    return Hyperparameters(float(signal), float(noise), np.array(lengths), float(trend) if trended else 0.0)
+
+
 def most_probable(
-    inputs: FloatArray, targets: FloatArray, trended: int = 0, start: Hyperparameters | None = None
+    inputs: FloatArray, targets: FloatArray, trended: int = 0, priors: Priors | None = None
 ) -> Hyperparameters:
-    """The hyperparameters of highest posterior probability, found by L-BFGS from the priors' means.
+    """The hyperparameters of highest posterior probability, found by L-BFGS from the priors' medians.
 
     Args:
         inputs: features, shape (n, d); of many rows, evenly spaced ones are taken.
         targets: standardised values, shape (n,).
         trended: number of features, the last ones, that have a linear trend.
-        start: what the first :data:`FEW` rows, evenly spaced, gave already.
+        priors: None takes :func:`weak_priors`.
     """
-    priors = priors_of(inputs.shape[1])
+    priors = weak_priors(inputs.shape[1]) if priors is None else priors
     point = priors[:, 0]
-    if start is not None:
-        point = np.log([start.signal, start.noise, start.trend if trended else 1.0, *start.lengths])
-    for most, steps in _ROUNDS[0 if start is None else 1 :]:
-        if start is not None and len(inputs) <= FEW:
-            return start
+    for most, steps in _ROUNDS:
         rows = spread(len(inputs), most)
         posterior, options = _Posterior(inputs[rows], targets[rows], priors, trended), {"maxiter": steps}
         bounds = priors[:, 2:].tolist()
@@ -182,7 +187,7 @@ class _Posterior:
     their elements below the diagonal are computed.
     """
 
-    def __init__(self, inputs: FloatArray, targets: FloatArray, priors: FloatArray, trended: int = 0) -> None:
+    def __init__(self, inputs: FloatArray, targets: FloatArray, priors: Priors, trended: int = 0) -> None:
         n, d = inputs.shape
         self._below = np.tril_indices(n, -1)
         i, j = self._below

@@ -1,0 +1,120 @@
+"""What other spiking transformers teach before the first network of a search is evaluated.
+
+Gaussian processes were fitted to 300 networks of each table that comes with aspk, and to the formula
+(``python benchmarks/experience.py``, in ``docs/search.md``). Their hyperparameters resemble each other:
+
+- The logarithm of an energy is nearly a polynomial in the logarithms of the choices, without noise.
+- The accuracy of a supernet's networks changes fast with width and time steps, hardly with heads and MLP
+  ratios, and the first block's neurons matter more than those of later blocks.
+- A smooth accuracy, such as the formula's, is another case, with longer lengths and more signal.
+
+These are priors: a search starts with them, and its own networks move them. A process takes the case in whose
+middle its targets are most probable. Other spaces than a :class:`~aspk.space.SearchSpace` get weak priors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aspk.operators import Genome
+from aspk.space import SearchSpace
+from aspk.surrogate.features import Feature, columns
+from aspk.surrogate.process import Priors, weak_priors
+
+Guess = tuple[float, float]  # median, and standard deviation of the natural logarithm
+_SIGNAL_BOUNDS = (-4.0, 7.0)
+_NOISE_BOUNDS = (float(np.log(1e-6)), 0.5)
+_LENGTH_BOUNDS = (-2.5, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experience:
+    """Priors of a process's hyperparameters by what its features are of.
+
+    Attributes:
+        signal: variance of the process, in units of the targets' variance.
+        noise: variance of what the features do not explain, in the same units.
+        lengths: length scales of genes by their name; a feature's range is about 1.
+        others: length scales of all other genes.
+        mean: length scales of a gene's mean over the blocks.
+        later: by how much the logarithm of a length is larger in each next block.
+    """
+
+    signal: Guess
+    noise: Guess
+    lengths: Mapping[str, Guess] = field(default_factory=dict)
+    others: Guess
+    mean: Guess
+    later: float = 0.0
+
+    def of(self, feature: Feature) -> Guess:
+        """The length scale of one feature."""
+        if feature.mean:
+            return self.mean
+        median, deviation = self.lengths.get(feature.gene, self.others)
+        return median * float(np.exp(self.later * (feature.block or 0))), deviation
+
+
+# Medians are rounded, and deviations are wider than the tables' own: another supernet may be otherwise.
+COST = Experience(
+    signal=(30.0, 1.2),
+    noise=(1e-5, 2.0),
+    lengths={"num_heads": (60.0, 1.0), "mlp_ratio": (50.0, 1.0)},
+    others=(13.0, 0.8),
+    mean=(30.0, 1.3),
+)
+ROUGH_ACCURACY = Experience(
+    signal=(0.6, 0.4),
+    noise=(0.01, 1.5),
+    lengths={
+        "embed_dim": (0.5, 0.5),
+        "time_steps": (0.65, 0.5),
+        "depth": (12.0, 1.0),
+        "num_heads": (20.0, 1.2),
+        "mlp_ratio": (15.0, 1.2),
+    },
+    others=(1.5, 1.2),  # neurons
+    mean=(20.0, 1.0),
+    later=0.7,
+)
+SMOOTH_ACCURACY = Experience(
+    signal=(4.0, 1.0),
+    noise=(0.01, 1.5),
+    lengths={
+        "embed_dim": (5.0, 0.8),
+        "time_steps": (5.0, 0.8),
+        "depth": (3.0, 0.8),
+        "num_heads": (30.0, 1.0),
+        "mlp_ratio": (30.0, 1.0),
+    },
+    others=(2.0, 1.0),
+    mean=(2.0, 1.3),
+    later=0.2,
+)
+
+
+def beliefs(genome: Genome | None, features: int, *, logarithm: bool) -> list[Priors]:
+    """Priors that may suit a process, of which its data choose one.
+
+    Args:
+        genome: what the first features are of.
+        features: their number; what lies behind the genome's own gets weak priors.
+        logarithm: whether targets are logarithms, as of costs.
+    """
+    if not isinstance(genome, SearchSpace):
+        return [weak_priors(features)]
+    cases = (COST,) if logarithm else (ROUGH_ACCURACY, SMOOTH_ACCURACY)
+    return [_priors(case, columns(genome), features) for case in cases]
+
+
+def _priors(case: Experience, known: list[Feature], features: int) -> Priors:
+    priors = weak_priors(features)
+    rows = [(case.signal, _SIGNAL_BOUNDS), (case.noise, _NOISE_BOUNDS)]
+    lengths = [(case.of(feature), _LENGTH_BOUNDS) for feature in known]
+    places = [0, 1, *range(3, 3 + len(known))]  # 2 is the trend
+    for place, ((median, deviation), bounds) in zip(places, rows + lengths, strict=True):
+        priors[place] = np.log(median), deviation, *bounds
+    return priors
