@@ -1,0 +1,89 @@
+"""Hyperparameters of processes on whole tables: where the priors of aspk.surrogate.experience are from.
+
+A process is fitted under nearly flat priors to 300 networks, nine times for each objective: three draws near
+the front, three from further around it and three of all networks. Printed are medians, with the standard
+deviation of the nine logarithms in brackets.
+
+    python benchmarks/experience.py                       # all shipped tables and the formula
+    python benchmarks/experience.py --table fashion_sizes
+"""
+
+from __future__ import annotations
+
+import argparse
+from unittest import mock
+
+import numpy as np
+from search_problems import FormulaProblem, Problem, TableProblem
+
+from aspk.operators import sample_distinct
+from aspk.pareto import FloatArray, nondominated
+from aspk.samplers._pool import distance_to_front
+from aspk.surrogate.features import columns, features
+from aspk.surrogate.process import Priors, most_probable, weak_priors
+from aspk.testing import shipped_tables
+
+NETWORKS, DRAWS = 300, 3
+AROUND = (0.05, 0.2, None)  # of the front's range, how far networks lie from the front; None takes any
+OBJECTIVES = ("accuracy", "logarithm of energy")
+
+
+def main() -> None:
+    """Print the hyperparameters of each problem."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--table", action="append", metavar="NAME", help="a shipped table (default: all)")
+    names = parser.parse_args().table
+    problems: list[Problem] = [TableProblem(name) for name in names or shipped_tables()]
+    for problem in problems if names else [*problems, FormulaProblem()]:
+        report(problem)
+
+
+def report(problem: Problem) -> None:
+    """Print the hyperparameters of each objective of one problem."""
+    space, rng = problem.space, np.random.default_rng(0)
+    X = sample_distinct(space, min(space.size, 10_000), rng)
+    values = problem.values(X)
+    distance = distance_to_front(values, values[nondominated(values)])
+    labels = ["signal", "noise"]
+    for feature in columns(space):
+        where = ".mean" if feature.mean else "" if feature.block is None else f".{feature.block}"
+        labels.append(feature.gene + where)
+    for k, objective in enumerate(OBJECTIVES):
+        targets = np.log(values[:, k]) if k else values[:, k]
+        found = [
+            fitted(features(space, X[rows]), targets[rows])
+            for around in AROUND
+            for _ in range(DRAWS)
+            for rows in [drawn(distance, around, rng)]
+        ]
+        middle, spread = np.exp(np.median(found, axis=0)), np.std(found, axis=0)
+        parts = [f"{label} {m:.3g} ({s:.1f})" for label, m, s in zip(labels, middle, spread, strict=True)]
+        print(f"{problem.name}, {objective}: {', '.join(parts)}", flush=True)
+
+
+def drawn(distance: FloatArray, around: float | None, rng: np.random.Generator) -> FloatArray:
+    """Rows of :data:`NETWORKS` networks."""
+    jitter = rng.exponential(around, len(distance)) + distance if around else rng.random(len(distance))
+    return np.argsort(jitter)[:NETWORKS]
+
+
+def fitted(inputs: FloatArray, targets: FloatArray) -> FloatArray:
+    """Logarithms of signal, noise and lengths."""
+    with mock.patch("aspk.surrogate.process._ROUNDS", ((NETWORKS, 60),)):
+        h = most_probable(inputs, (targets - targets.mean()) / targets.std(), 0, flat_priors(inputs.shape[1]))
+    return np.log([h.signal, h.noise, *h.lengths])
+
+
+def flat_priors(count: int) -> Priors:
+    """Deviations of 3 and bounds that hardly bind."""
+    priors = weak_priors(count)
+    priors[:, 1] = 3.0
+    priors[0, 2:], priors[3:, 2:] = (-4.0, 8.0), (-2.5, 5.0)
+    priors[1] = np.log(0.003), 3.0, np.log(1e-6), 0.5
+    return priors
+
+
+if __name__ == "__main__":
+    main()
