@@ -59,6 +59,17 @@ def test_other_spaces_get_weak_priors():
         assert priors.tolist() == weak_priors(3).tolist()
 
 
+def test_data_overrule_experience():
+    """Heads and MLP ratios hardly matter to other supernets; here nothing else does."""
+    space = TabularEvaluator("fashion_sizes").space
+    X = sample_distinct(space, 240, np.random.default_rng(0))
+    known = [feature.gene in ("num_heads", "mlp_ratio") and feature.mean for feature in columns(space)]
+    targets = np.sin(4 * features(space, X)[:, known]).sum(axis=1)
+    surrogate = AccuracySurrogate(space, features=(), logarithm=False).fit(X[:40], targets[:40])
+    error = surrogate.predict(X[40:]) - targets[40:]
+    assert error.std() < 0.2 * targets.std()
+
+
 @pytest.mark.parametrize(("metric", "networks"), [("accuracy", 6), ("accuracy", 12), ("energy_mj", 30)])
 @pytest.mark.parametrize("name", ["fashion_blocks", "mnist_mixed"])
 def test_experience_predicts_better_from_few_evaluations(name, metric, networks, monkeypatch):

@@ -35,7 +35,8 @@ class SurrogateSampler(GenotypeSampler):
 
     1. The first trials are a Latin hypercube over the genes, cheap and expensive networks among them.
     2. Each objective is learnt by an :class:`~aspk.surrogate.AccuracySurrogate` from the genes, and from
-       free ``features`` if there are any, unless it is ``known``.
+       free ``features`` if there are any, unless it is ``known``. With ``space``, it begins with what other
+       spiking transformers taught, see :mod:`aspk.surrogate.experience`.
     3. Candidates are evolved on the predicted values, from the best trials, their mutants and random
        networks.
     4. Of those not seen yet, the one with the largest expected improvement of the hypervolume is proposed.

@@ -24,7 +24,9 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
 
     Args:
         genome: the search space, which turns genotypes into features and knows which genes are in use; None
-            takes the columns of ``X`` as they are, scaled to unit range.
+            takes the columns of ``X`` as they are, scaled to unit range. With a
+            :class:`~aspk.space.SearchSpace`, a process begins with what other spiking transformers taught,
+            see :mod:`aspk.surrogate.experience`.
         features: what else is known of a network without evaluating it: functions of a
             :class:`~aspk.config.SubnetConfig` to a few numbers, or ``"operations"``, see
             :class:`~aspk.free_features.LogOperations`. None takes the operations where ``genome`` is a
