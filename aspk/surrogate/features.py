@@ -51,10 +51,10 @@ class Feature(NamedTuple):
 
 def columns(space: SearchSpace) -> list[Feature]:
     """The columns of :func:`features` for a search space, in order."""
-    free = [gene for gene, choices in zip(space.genes, space.cardinalities, strict=True) if choices != 1]
-    own = [Feature(gene.name, gene.block) for gene in free]
-    repeated = [name for name in space.block if sum(gene.name == name for gene in free) > 1]
-    return own + [Feature(name, mean=True) for name in repeated]
+    free = np.flatnonzero(space.cardinalities != 1).tolist()
+    own = [Feature(space.genes[gene].name, space.genes[gene].block) for gene in free]
+    repeated = [group[0] for group in _groups(space) if len(group) > 1 and group[0] in free]
+    return own + [Feature(space.genes[gene].name, mean=True) for gene in repeated]
 
 
 def _column(genome: Genome, gene: int, x: npt.NDArray[np.float64]) -> FloatArray:
