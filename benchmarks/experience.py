@@ -29,38 +29,48 @@ OBJECTIVES = ("accuracy", "logarithm of energy")
 
 
 def main() -> None:
-    """Print the hyperparameters of each problem."""
+    """Print the hyperparameters of each problem, one table for each objective."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", action="append", metavar="NAME", help="a shipped table (default: all)")
     names = parser.parse_args().table
     problems: list[Problem] = [TableProblem(name) for name in names or shipped_tables()]
-    for problem in problems if names else [*problems, FormulaProblem()]:
-        report(problem)
+    for k, objective in enumerate(OBJECTIVES):
+        found = {
+            p.name.split()[0]: measured(p, k) for p in (problems if names else [*problems, FormulaProblem()])
+        }
+        labels = sorted({label for column in found.values() for label in column}, key=_place)
+        print(f"{objective:20}" + "".join(f"{name:>16}" for name in found))
+        for label in labels:
+            print(f"{label:20}" + "".join(f"{column.get(label, '-'):>16}" for column in found.values()))
+        print(flush=True)
 
 
-def report(problem: Problem) -> None:
-    """Print the hyperparameters of each objective of one problem."""
-    space, rng = problem.space, np.random.default_rng(0)
+def measured(problem: Problem, k: int) -> dict[str, str]:
+    """Label of each hyperparameter of one objective to its median and deviation."""
+    space, rng = problem.space, np.random.default_rng(k)
     X = sample_distinct(space, min(space.size, 10_000), rng)
     values = problem.values(X)
     distance = distance_to_front(values, values[nondominated(values)])
+    targets = np.log(values[:, k]) if k else values[:, k]
+    fits = [
+        fitted(features(space, X[rows]), targets[rows])
+        for around in AROUND
+        for _ in range(DRAWS)
+        for rows in [drawn(distance, around, rng)]
+    ]
     labels = ["signal", "noise"]
     for feature in columns(space):
         where = ".mean" if feature.mean else "" if feature.block is None else f".{feature.block}"
         labels.append(feature.gene + where)
-    for k, objective in enumerate(OBJECTIVES):
-        targets = np.log(values[:, k]) if k else values[:, k]
-        found = [
-            fitted(features(space, X[rows]), targets[rows])
-            for around in AROUND
-            for _ in range(DRAWS)
-            for rows in [drawn(distance, around, rng)]
-        ]
-        middle, spread = np.exp(np.median(found, axis=0)), np.std(found, axis=0)
-        parts = [f"{label} {m:.3g} ({s:.1f})" for label, m, s in zip(labels, middle, spread, strict=True)]
-        print(f"{problem.name}, {objective}: {', '.join(parts)}", flush=True)
+    middle, spread = np.exp(np.median(fits, axis=0)), np.std(fits, axis=0)
+    return {label: f"{m:.2g} ({s:.1f})" for label, m, s in zip(labels, middle, spread, strict=True)}
+
+
+def _place(label: str) -> tuple[int, str]:
+    """Signal and noise first, then genes by name."""
+    return ({"signal": 0, "noise": 1}.get(label, 2), label)
 
 
 def drawn(distance: FloatArray, around: float | None, rng: np.random.Generator) -> FloatArray:

@@ -278,7 +278,7 @@ ABLATION: dict[str, Method] = {
     "operations as a feature too": ours(lambda **o: SurrogateSampler(features=("operations",), **o)),
     "without logarithms": patched("aspk.surrogate.predictor", "_most_likely", _never_a_logarithm),
     "without means over blocks": patched("aspk.surrogate.features", "_groups", lambda genome: []),
-    "one length scale for all features": patched("aspk.surrogate.process", "most_probable", _one_length),
+    "one length scale for all features": patched("aspk.surrogate.models", "most_probable", _one_length),
     "random candidates": patched("aspk.samplers.surrogate_assisted", "evolve", _random_candidates),
     "Bayesian linear regression": ours(lambda **o: SurrogateSampler(model="linear", **o)),
     "6 networks to start with": ours(lambda **o: SurrogateSampler(n_startup_trials=6, **o)),

@@ -1,0 +1,34 @@
+"""The ablations of ``benchmarks/search.py`` replace what they say: none searches as the whole does."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """Networks that an ablation evaluates, in order."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    methods = importlib.import_module("search_methods")
+    problem = importlib.import_module("search_problems").TableProblem("fashion_shared")
+
+    def networks(name):
+        return methods.run(methods.ABLATION[name], problem, 20, 1).arrays()[0]
+
+    networks.names = [name for name in methods.ABLATION if name != methods.OURS]
+    networks.ours = methods.OURS
+    return networks
+
+
+def test_no_ablation_searches_as_the_whole_does(searched):
+    whole = searched(searched.ours)
+    assert np.array_equal(whole, searched(searched.ours))
+    assert len(searched.names) == 10
+    for name in searched.names:
+        assert not np.array_equal(whole, searched(name)), name
