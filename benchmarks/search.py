@@ -187,7 +187,7 @@ def parsed() -> argparse.Namespace:
     add("--ablation", action="store_true", help="compare aspk's surrogate with itself, one part replaced")
     add("--methods", nargs="+", metavar="NAME", help="only methods whose name contains one of these")
     add("--seeds", type=int, default=15)
-    add("--first-seed", type=int, default=1000, help="tuning used 0 to 99")
+    add("--first-seed", type=int, default=1000, help="tuning used 0 to 149")
     add("--budget", type=int, default=400, help="unique evaluations (default: 400)")
     add("--slow-seeds", type=int, default=5, help="seeds of Optuna's GPSampler (default: 5)")
     add("--slow-budget", type=int, default=100, help="its budget (default: 100)")

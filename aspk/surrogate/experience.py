@@ -1,6 +1,6 @@
 """What other spiking transformers teach before the first network of a search is evaluated.
 
-Gaussian processes were fitted to 300 networks of each table that comes with aspk, and to the formula
+Gaussian processes were fitted to 300 networks of five tables that come with aspk, and of the formula
 (``python benchmarks/experience.py``, in ``docs/search.md``). Their hyperparameters resemble each other:
 
 - The logarithm of an energy is nearly a polynomial in the logarithms of the choices, without noise.
@@ -58,7 +58,8 @@ class Experience:
         return median * float(np.exp(self.later * (feature.block or 0))), deviation
 
 
-# Medians are rounded, and deviations are wider than the tables' own: another supernet may be otherwise.
+# Medians are rounded, and deviations are wider than the tables' own: another supernet may be otherwise. The
+# noise of accuracies is larger than the tables', since many evaluations are of fewer images.
 COST = Experience(
     signal=(30.0, 1.2),
     noise=(1e-5, 2.0),
