@@ -156,10 +156,12 @@ def test_eight_workers_evaluate_no_network_twice_and_lose_none(tmp_path, address
     assert len({network for _, network in evaluated}) == len(evaluated) == 96
     assert [folder for folder in folders if any(folder.iterdir())] == []
     volumes = []
-    for seed in range(5):  # a single worker's quality, and how far chance moves it
+    for seed in range(
+        20
+    ):  # a single worker's quality, and how far chance moves it; five runs know that badly
         spec = spec_in(tmp_path, seed=seed, evaluations=96, batch=3, storage=str(tmp_path / f"{seed}.log"))
         volumes.append(summarise(run_study(spec, asked_for(spec), progress=False).study).hypervolume)
-    assert summarise(study).hypervolume > np.mean(volumes) - 3 * np.std(volumes, ddof=1)
+    assert summarise(study).hypervolume > np.mean(volumes) - 3.5 * np.std(volumes, ddof=1)
 
 
 def proxy_of_the_documentation(address, port):
