@@ -22,7 +22,7 @@ from optuna.samplers import BaseSampler
 from scipy.optimize import minimize
 from search_problems import Problem
 
-from aspk.operators import keys, sample
+from aspk.operators import Genome, keys, sample
 from aspk.pareto import FloatArray
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.space import Gene, IntArray, SearchSpace
@@ -164,7 +164,7 @@ def pymoos(population_size: int, *, with_our_operators: bool) -> Method:
 
         space = ledger.problem.space
 
-        class Wrapped(PymooProblem):  # type: ignore[misc]
+        class Wrapped(PymooProblem):  # type: ignore[misc]  # pymoo has no types
             def __init__(self) -> None:
                 self.space = space
                 top = space.cardinalities - 1
@@ -225,19 +225,13 @@ def patched(module: str, name: str, replacement: Any) -> Method:  # noqa: ANN401
     return method
 
 
-def _never_a_logarithm(encode: Any, inputs: FloatArray, targets: FloatArray, *_: object) -> Any:  # noqa: ANN401
-    from aspk.surrogate.predictor import Scale
-
-    return Scale.of(targets, False), encode.beliefs(inputs.shape[1], logarithm=False)[0]
-
-
-def _any_hypercube(genome: Any, count: int, rng: np.random.Generator, _: object) -> IntArray:  # noqa: ANN401
+def _any_hypercube(genome: Genome, count: int, rng: np.random.Generator, _: object) -> IntArray:
     from aspk.samplers._start import hypercube
 
     return hypercube(genome, count, rng)
 
 
-def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0, _: object = None) -> Any:  # noqa: ANN401
+def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0, _: object = None) -> object:
     """What :func:`aspk.surrogate.process.most_probable` does, with equal length scales."""
     from aspk.surrogate.process import Hyperparameters, _Posterior, weak_priors
 
@@ -255,7 +249,7 @@ def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0, _: ob
 
 
 def _random_candidates(
-    genome: Any,  # noqa: ANN401
+    genome: Genome,
     history: object,
     predict: Callable[[IntArray], FloatArray],
     size: int,
@@ -265,7 +259,7 @@ def _random_candidates(
     return X, predict(X)
 
 
-def _no_experience(genome: object, features: int, *, logarithm: bool) -> Any:  # noqa: ANN401
+def _no_experience(genome: object, features: int, *, logarithm: bool) -> list[FloatArray]:
     from aspk.surrogate.process import weak_priors
 
     return [weak_priors(features)]
@@ -276,7 +270,7 @@ ABLATION: dict[str, Method] = {
     "without experience": patched("aspk.surrogate.predictor", "beliefs", _no_experience),
     "any hypercube to start with": patched("aspk.samplers.surrogate_assisted", "start", _any_hypercube),
     "operations as a feature too": ours(lambda **o: SurrogateSampler(features=("operations",), **o)),
-    "without logarithms": patched("aspk.surrogate.predictor", "_most_likely", _never_a_logarithm),
+    "without logarithms": patched("aspk.surrogate.predictor", "_LOGARITHM_ODDS", 1e-300),
     "without means over blocks": patched("aspk.surrogate.features", "_groups", lambda genome: []),
     "one length scale for all features": patched("aspk.surrogate.models", "most_probable", _one_length),
     "random candidates": patched("aspk.samplers.surrogate_assisted", "evolve", _random_candidates),
