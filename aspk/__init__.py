@@ -23,6 +23,7 @@ _HOME = {
     "energy_table": "aspk.energy",
     "load_energy_model": "aspk.energy",
     "profile_energy": "aspk.profiling",
+    "Composite": "aspk.composite",
     "Constraint": "aspk.objectives",
     "Objective": "aspk.objectives",
     "FAEB": "aspk.scalarization",

@@ -5,6 +5,8 @@ forms below are ours. In all of them, with accuracy a, C classes, energy E and t
 
     A = max(0, (a - 1/C) / (1 - 1/C))       accuracy above chance, 0 to 1
     e = max(E, floor * E_ref) / E_ref       relative energy, floored above 0
+
+The functions take one network's numbers, or arrays of many networks'.
 """
 
 from __future__ import annotations
@@ -14,9 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from aspk.composite import Composite
 from aspk.errors import ObjectiveError
 from aspk.metrics import Metrics
 from aspk.objectives import Objective
+from aspk.pareto import FloatArray
 
 Form = Literal["product", "linear", "chebyshev"]
 
@@ -26,43 +33,44 @@ DEFAULT_WEIGHTS: dict[Form, float] = {"product": 0.07, "linear": 0.1, "chebyshev
 _AUGMENTATION = 0.05
 
 
-def accuracy_above_chance(accuracy: float, classes: int) -> float:
+def accuracy_above_chance(accuracy: npt.ArrayLike, classes: int) -> FloatArray:
     """A = max(0, (a - 1/C) / (1 - 1/C)): 0 at or below chance, 1 when every answer is right."""
     chance = 1.0 / classes
-    return max(0.0, (accuracy - chance) / (1.0 - chance))
+    return np.maximum(0.0, (np.asarray(accuracy) - chance) / (1.0 - chance))
 
 
-def product(above_chance: float, relative_energy: float, weight: float) -> float:
+def product(above_chance: FloatArray, relative_energy: FloatArray, weight: float) -> FloatArray:
     """A * e ** -w.
 
     Increases with A and decreases with e (for A > 0). Level lines are A = c * e ** w, concave in e for
     w < 1, so it reaches the points of a front that such a curve touches: convex parts, and mildly concave
     ones. At chance it is 0 whatever the energy.
     """
-    return above_chance * math.pow(relative_energy, -weight)
+    return np.asarray(above_chance * np.power(relative_energy, -weight))
 
 
-def linear(above_chance: float, relative_energy: float, weight: float) -> float:
+def linear(above_chance: FloatArray, relative_energy: FloatArray, weight: float) -> FloatArray:
     """A - w * e, and 1 less at chance.
 
     Strictly monotone in both. It reaches only the convex hull of a front. The step at A = 0 keeps a dead,
     cheap network below every working one with w * e < 1.
     """
-    return above_chance - weight * relative_energy - (1.0 if above_chance == 0.0 else 0.0)
+    return np.asarray(above_chance - weight * relative_energy - (above_chance == 0.0))
 
 
-def chebyshev(above_chance: float, relative_energy: float, weight: float) -> float:
+def chebyshev(above_chance: FloatArray, relative_energy: FloatArray, weight: float) -> FloatArray:
     """-(max(d) + rho * sum(d)) with d = ((1 - w) * (1 - A), w * e), rho = 0.05; 1 less at chance.
 
     Augmented Chebyshev distance to the fixed anchors A = 1 and e = 0, in units of the reference's energy.
     Strictly monotone in both. With a suitable w it reaches every point of a front, concave parts included,
     whose trade-offs are not steeper than rho allows.
     """
-    distances = ((1.0 - weight) * (1.0 - above_chance), weight * relative_energy)
-    return -(max(distances) + _AUGMENTATION * sum(distances)) - (1.0 if above_chance == 0.0 else 0.0)
+    of_accuracy, of_energy = (1.0 - weight) * (1.0 - above_chance), weight * relative_energy
+    distance = np.maximum(of_accuracy, of_energy) + _AUGMENTATION * (of_accuracy + of_energy)
+    return np.asarray(-distance - (above_chance == 0.0))
 
 
-_FORMS: dict[Form, Callable[[float, float, float], float]] = {
+_FORMS: dict[Form, Callable[[FloatArray, FloatArray, float], FloatArray]] = {
     "product": product,
     "linear": linear,
     "chebyshev": chebyshev,
@@ -113,13 +121,21 @@ class FAEB:
         """
         if not (math.isfinite(metrics.accuracy) and math.isfinite(metrics.energy_mj)):
             raise ObjectiveError(f"F_AEB of accuracy {metrics.accuracy} and energy {metrics.energy_mj} mJ")
-        above = accuracy_above_chance(metrics.accuracy, self.classes)
-        relative = max(metrics.energy_mj / self.reference_energy_mj, self.floor)
+        return float(self.of(metrics.accuracy, metrics.energy_mj))
+
+    def of(self, accuracy: npt.ArrayLike, energy_mj: npt.ArrayLike) -> FloatArray:
+        """F_AEB of many networks: arrays of one shape, accuracies in 0..1 and energies in mJ."""
+        above = accuracy_above_chance(accuracy, self.classes)
+        relative = np.maximum(np.asarray(energy_mj) / self.reference_energy_mj, self.floor)
         return _FORMS[self.form](above, relative, self.energy_weight)
 
     def objective(self) -> Objective:
         """F_AEB as an objective to maximise."""
         return Objective("f_aeb", "maximize", self)
+
+    def composite(self) -> Composite:
+        """F_AEB as what it is made of, for a sampler that learns accuracy and energy apart."""
+        return Composite(parts={"accuracy": "maximize", "energy_mj": "minimize"}, of=self.of)
 
     def trade(self) -> str:
         """What one halving of energy is worth, in words."""

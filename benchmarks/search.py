@@ -28,7 +28,18 @@ from typing import Any
 import numpy as np
 import optuna
 from scipy.stats import wilcoxon
-from search_methods import ABLATION, ENCODINGS, METHODS, OURS, PATIENCE, SHORT_PATIENCE, SLOW, Method, run
+from search_methods import (
+    ABLATION,
+    ENCODINGS,
+    FAEB_ABLATION,
+    METHODS,
+    OURS,
+    PATIENCE,
+    SHORT_PATIENCE,
+    SLOW,
+    Method,
+    run,
+)
 from search_problems import FaebProblem, FormulaProblem, Problem, TableProblem
 from search_speed import speed
 
@@ -208,7 +219,8 @@ def main() -> int:
         for problem in chosen_problems(options):
             speed(problem)
         return 0
-    methods = ABLATION if options.ablation else ENCODINGS if options.encodings else METHODS
+    ablation = {**ABLATION, **(FAEB_ABLATION if options.faeb else {})}
+    methods = ablation if options.ablation else ENCODINGS if options.encodings else METHODS
     if options.methods:
         methods = {k: m for k, m in methods.items() if any(part in k for part in options.methods)}
     start, load = time.time(), os.getloadavg()[0]

@@ -96,9 +96,21 @@ def ours(make: Callable[..., GenotypeSampler], batch: int = 1) -> Method:
         study = optuna.create_study(sampler=sampler, directions=["minimize"] * ledger.problem.count)
         while True:
             trials = sampler.ask_batch(study, batch)
-            values = ledger(np.array([space.from_parameters(trial.params) for trial in trials]))
-            for trial, row in zip(trials, values, strict=True):
+            X = np.array([space.from_parameters(trial.params) for trial in trials])
+            for trial, row, carried in zip(trials, ledger(X), ledger.problem.attributes(X), strict=True):
+                for name, value in carried.items():
+                    trial.set_user_attr(name, value)
                 study.tell(trial, row.tolist())
+
+    return method
+
+
+def surrogate(batch: int = 1, *, whole: bool = False, **options: Any) -> Method:  # noqa: ANN401  # the sampler's
+    """The surrogate of aspk, told what the objectives are composed of, or, with ``whole``, not."""
+
+    def method(ledger: Ledger, seed: int) -> None:
+        composites = {} if whole else ledger.problem.composites
+        ours(lambda **o: SurrogateSampler(composites=composites, **options, **o), batch)(ledger, seed)
 
     return method
 
@@ -208,8 +220,8 @@ METHODS: dict[str, Method] = {
     "Optuna GP": optunas(_gp, "index"),
     "aspk NSGA2 (20)": ours(lambda **o: NSGA2Sampler(population_size=20, **o), batch=20),
     "aspk NSGA2 (50)": ours(lambda **o: NSGA2Sampler(population_size=50, **o), batch=50),
-    "aspk surrogate": ours(SurrogateSampler),
-    "aspk surrogate, 10 at once": ours(SurrogateSampler, batch=10),
+    "aspk surrogate": surrogate(),
+    "aspk surrogate, 10 at once": surrogate(batch=10),
 }
 SLOW = ("Optuna GP",)
 OURS = "aspk surrogate"
@@ -220,7 +232,7 @@ def patched(module: str, name: str, replacement: Any) -> Method:  # noqa: ANN401
 
     def method(ledger: Ledger, seed: int) -> None:
         with mock.patch.object(importlib.import_module(module), name, replacement):
-            ours(SurrogateSampler)(ledger, seed)
+            surrogate()(ledger, seed)
 
     return method
 
@@ -266,18 +278,20 @@ def _no_experience(genome: object, features: int, *, logarithm: bool) -> list[Fl
 
 
 ABLATION: dict[str, Method] = {
-    OURS: ours(SurrogateSampler),
+    OURS: surrogate(),
     "without experience": patched("aspk.surrogate.predictor", "beliefs", _no_experience),
     "any hypercube to start with": patched("aspk.samplers.surrogate_assisted", "start", _any_hypercube),
-    "operations as a feature too": ours(lambda **o: SurrogateSampler(features=("operations",), **o)),
+    "operations as a feature too": surrogate(features=("operations",)),
     "without logarithms": patched("aspk.surrogate.predictor", "_LOGARITHM_ODDS", 1e-300),
     "without means over blocks": patched("aspk.surrogate.features", "_groups", lambda genome: []),
     "one length scale for all features": patched("aspk.surrogate.models", "most_probable", _one_length),
     "random candidates": patched("aspk.samplers.surrogate_assisted", "evolve", _random_candidates),
-    "Bayesian linear regression": ours(lambda **o: SurrogateSampler(model="linear", **o)),
-    "6 networks to start with": ours(lambda **o: SurrogateSampler(n_startup_trials=6, **o)),
-    "12 networks to start with": ours(lambda **o: SurrogateSampler(n_startup_trials=12, **o)),
+    "Bayesian linear regression": surrogate(model="linear"),
+    "6 networks to start with": surrogate(n_startup_trials=6),
+    "12 networks to start with": surrogate(n_startup_trials=12),
 }
+
+FAEB_ABLATION: dict[str, Method] = {"F_AEB as a whole": surrogate(whole=True)}  # of composite objectives only
 
 ENCODINGS: dict[str, Method] = {
     "pymoo NSGA2 (20), our operators": pymoos(20, with_our_operators=True),

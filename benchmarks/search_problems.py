@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
+from aspk.composite import Composite
 from aspk.config import SubnetConfig
 from aspk.objectives import Objective
 from aspk.pareto import FloatArray, hypervolume, nondominated
@@ -27,10 +29,15 @@ class Problem:
     name: str
     space: SearchSpace
     count: int  # of objectives
+    composites: Mapping[int, Composite] = MappingProxyType({})  # what objectives are known functions of
 
     def values(self, X: IntArray) -> FloatArray:
         """What a sampler is told, shape (m, k)."""
         raise NotImplementedError
+
+    def attributes(self, X: IntArray) -> list[dict[str, float]]:
+        """What the trials carry beside it: the parts of the composites."""
+        return [{} for _ in X]
 
     def quality(self, X: IntArray, F: FloatArray, at: Sequence[int]) -> list[float]:
         """Of the first n evaluations for each n of ``at``, as a share of what is possible."""
@@ -87,7 +94,7 @@ class FaebProblem(Problem):
         self.search = TabularEvaluator(self.table)
         self.test = TabularEvaluator(self.search.table, split="test")
         self.space = self.search.space
-        scores = []
+        scores, composites = [], []
         for split in (self.search, self.test):
             reference = split.evaluate([self.space.reference])[0]
             faeb = FAEB(
@@ -96,10 +103,16 @@ class FaebProblem(Problem):
                 form=self.form,
             )
             scores.append(split.values([faeb.objective()]))
+            composites.append(faeb.composite())
         self._values, self._test_values = scores
+        self.composites = {0: composites[0]}
 
     def values(self, X: IntArray) -> FloatArray:
         return self._values[self.search.rows(X)]
+
+    def attributes(self, X: IntArray) -> list[dict[str, float]]:
+        metrics = (self.search.metrics[row] for row in self.search.rows(X))
+        return [{"accuracy": m.accuracy, "energy_mj": m.energy_mj} for m in metrics]
 
     def quality(self, X: IntArray, F: FloatArray, at: Sequence[int]) -> list[float]:
         mean, best = self._values.mean(), self._values.min()

@@ -20,6 +20,7 @@ FLOORS = [
         "energy",
         "cost",
         "objectives",
+        "composite",
         "scalarization",
         "operators",
         "closed_cost",

@@ -16,14 +16,21 @@ def searched(monkeypatch):
     """Networks that an ablation evaluates, in order."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     methods = importlib.import_module("search_methods")
-    problem = importlib.import_module("search_problems").TableProblem("fashion_shared")
+    problems = importlib.import_module("search_problems")
+    table, faeb = problems.TableProblem("fashion_shared"), problems.FaebProblem("fashion_shared", "linear")
 
-    def networks(name):
-        return methods.run(methods.ABLATION[name], problem, 20, 1).arrays()[0]
+    def networks(name, *, of_faeb=False):
+        method = (methods.ABLATION | methods.FAEB_ABLATION)[name]
+        return methods.run(method, faeb if of_faeb else table, 20, 1).arrays()[0]
 
     networks.names = [name for name in methods.ABLATION if name != methods.OURS]
     networks.ours = methods.OURS
     return networks
+
+
+def test_f_aeb_as_a_whole_is_searched_otherwise(searched):
+    apart, whole = (searched(name, of_faeb=True) for name in (searched.ours, "F_AEB as a whole"))
+    assert not np.array_equal(apart, whole)
 
 
 def test_no_ablation_searches_as_the_whole_does(searched):

@@ -91,7 +91,9 @@ def history(count=40, seed=0, violation=None, discarded=None):
 
 
 def prediction(of, known=None, first=12):
-    return Prediction(TINY, of, known or {}, "process", None, first, Memory())
+    return Prediction(
+        TINY, of, known=known or {}, composites={}, model="process", free=None, first=first, memory=Memory()
+    )
 
 
 def truth(X):
@@ -151,12 +153,12 @@ def test_what_is_on_the_front_is_no_outlier():
     values = np.array([[-0.98, 9.0], [-0.97, 8.0], [-0.96, 7.0], [-0.95, 9.5], [-0.5, 1.0]])
     X = TINY.sample_choices(5, np.random.default_rng(0))
     found = dataclasses.replace(history(), X=X, values=values, violation=np.zeros(5))
-    assert _worst_on_front(found, 5).tolist() == [-0.5, 9.0]
-    assert _worst_on_front(found, 4).tolist() == [-0.96, 9.0]
+    assert _worst_on_front(found.values, found.violation).tolist() == [-0.5, 9.0]
+    assert _worst_on_front(found.values[:4], found.violation[:4]).tolist() == [-0.96, 9.0]
     assert _clipped(values[:, 0], 5, -0.5) == pytest.approx(values[:, 0])
     assert _clipped(values[:, 0], 5, -0.95)[4] < -0.8
     broken = dataclasses.replace(found, violation=np.ones(5))
-    assert (_worst_on_front(broken, 5) == -np.inf).all()
+    assert (_worst_on_front(broken.values, broken.violation) == -np.inf).all()
 
 
 def test_memory_changes_nothing():

@@ -25,10 +25,13 @@ class Archive:
     It is a memory only: a new archive gives the same history.
     """
 
-    def __init__(self, codec: Codec, seed: int, fitness: Fitness | None) -> None:
+    def __init__(
+        self, codec: Codec, seed: int, fitness: Fitness | None, attributes: Sequence[str] = ()
+    ) -> None:
         self.codec = codec
         self._seed = seed
         self._fitness = fitness
+        self._names = tuple(attributes)
         self._clear()
 
     def _clear(self) -> None:
@@ -37,6 +40,7 @@ class Archive:
         self._designs: set[bytes] = set()
         self._X, self._discarded = _Table(genes, kind), _Table(genes, kind)
         self._numbers, self._violation, self._scores = (_Table(1, np.float64) for _ in range(3))
+        self._attributes = _Table(len(self._names), np.float64)
         self._values: _Table | None = None
 
     def history(self, study: Study, trials: Sequence[FrozenTrial]) -> History:
@@ -77,6 +81,7 @@ class Archive:
         if self._values is None:
             self._values = _Table(len(trial.values), np.float64)
         self._values.append(trial.values)
+        self._attributes.append([_number(trial.user_attrs.get(name)) for name in self._names])
         score = 0.0 if self._fitness is None else float(self._fitness(trial))
         self._scores.append(math.inf if math.isnan(score) else -score)
 
@@ -97,6 +102,7 @@ class Archive:
             discarded=self._discarded.rows,
             fitness=None if self._fitness is None else -finite(self._scores.rows[order])[:, 0],
             designs=self._designs.union(keys(self.codec.genome, pending)),
+            attributes=dict(zip(self._names, self._attributes.rows[order].T, strict=True)),
         )
 
     def _genotype(self, trial: FrozenTrial) -> Genotypes | None:
@@ -129,6 +135,11 @@ class _Table:
 
 def _has_values(values: Sequence[float] | None) -> bool:
     return values is not None and not any(map(math.isnan, values))
+
+
+def _number(value: object) -> float:
+    """A finite number, else NaN."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
 
 
 def _dtype(genome: Genome) -> type[np.int64] | type[np.float64]:

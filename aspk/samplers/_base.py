@@ -45,7 +45,12 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     """
 
     def __init__(
-        self, *, space: SearchSpace | None = None, seed: int | None = None, fitness: Fitness | None = None
+        self,
+        *,
+        space: SearchSpace | None = None,
+        seed: int | None = None,
+        fitness: Fitness | None = None,
+        attributes: Sequence[str] = (),
     ) -> None:
         """Make a sampler.
 
@@ -53,6 +58,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             space: the search space; None infers the parameters from the study's complete trials.
             seed: at least 0; None draws one.
             fitness: ranks complete trials, larger is better, NaN is last; None ranks by the objectives.
+            attributes: names of the trials' user attributes that the search reads.
 
         Raises:
             SamplerError: the seed is negative.
@@ -62,6 +68,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
         self._space = None if space is None else SpaceCodec(space)
         self._fitness = fitness
+        self._attributes = tuple(attributes)
         self._archive: Archive | None = None
 
     @abc.abstractmethod
@@ -191,7 +198,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     ) -> Genotypes:
         """The search's proposals for trial ``number`` and those behind it, given the other ``trials``."""
         if self._archive is None or self._archive.codec != codec:
-            self._archive = Archive(codec, self._seed, self._fitness)
+            self._archive = Archive(codec, self._seed, self._fitness, self._attributes)
         history = self._archive.history(study, trials)
         rng = np.random.default_rng([self._seed, number, *stream])
         return self.propose(codec.genome, history, count, rng)

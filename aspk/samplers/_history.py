@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +27,8 @@ class History:
         discarded: genotypes of failed and pruned trials, shape (d, G); not to be proposed again.
         fitness: a number to maximise that ranks the evaluated trials, shape (n,), or None.
         designs: keys (see :func:`aspk.operators.keys`) of all these genotypes.
+        attributes: name of a user attribute to its number in each evaluated trial, shape (n,), NaN where
+            there is none; those that the sampler asked for.
     """
 
     X: Genotypes
@@ -36,6 +38,7 @@ class History:
     discarded: Genotypes
     fitness: FloatArray | None = None
     designs: Set[bytes] = frozenset()
+    attributes: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of evaluated trials."""

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import ndtr
 
 from aspk.closed_cost import ClosedCost
+from aspk.composite import Composite
 from aspk.config import SubnetConfig
 from aspk.errors import SamplerError
 from aspk.free_features import FreeFeatures
 from aspk.operators import Genome, Genotypes, keys
 from aspk.pareto import FloatArray, nondominated
+from aspk.samplers._foreseen import Composed, Computed, Foreseen, Joint, applied, sign_of
 from aspk.samplers._history import History, IntArray
 from aspk.space import SearchSpace
 
 if TYPE_CHECKING:
-    from aspk.surrogate.predictor import JointPrediction, Logarithm, Model, Predictor
+    from aspk.surrogate.predictor import Logarithm, Model, Predictor
 
+_LOGGER = logging.getLogger(__name__)
 Known = Mapping[int, Callable[[SubnetConfig], float]]  # number of an objective to its closed form
+Composites = Mapping[int, Composite]  # number of an objective to what it is composed of
+Column = tuple[int, str]  # what is learnt: number of an objective, and its part; "" is the whole
 _LARGEST_FIT = 600  # trials that are learnt from; a Gaussian process costs the cube of them
 _MOST_EARLY = 150  # trials that hyperparameters are fitted to
 _GROWTH = 1.15  # hyperparameters are fitted again when the study has grown by as much
-_TOLERANCE = 1e-6
 _CLIP = 3.0
 
 
@@ -32,7 +37,7 @@ class Memory:
     """Fitted surrogates and closed forms, by what they were computed from: forgetting changes nothing."""
 
     def __init__(self) -> None:
-        self.surrogates: dict[int, tuple[bytes, Predictor]] = {}
+        self.surrogates: dict[Hashable, tuple[bytes, Predictor]] = {}
         self.exact: dict[tuple[int, bytes], float] = {}
 
 
@@ -43,13 +48,14 @@ class Prediction:
         genome: the search space.
         history: the study, with at least two evaluated trials.
         known: objectives that need no prediction.
+        composites: objectives whose parts are predicted.
         model: kind of the surrogates.
         free: what is known of a network without evaluating it; None without a search space.
         first: number of trials after which hyperparameters are fitted for the first time.
         memory: of earlier predictions of this study.
 
     Raises:
-        SamplerError: nothing can be learnt, or a closed form contradicts a trial.
+        SamplerError: nothing can be learnt, or a closed form or a composite contradicts a trial.
         ValueError: too few trials.
     """
 
@@ -57,7 +63,9 @@ class Prediction:
         self,
         genome: Genome,
         history: History,
+        *,
         known: Known,
+        composites: Composites,
         model: Model,
         free: FreeFeatures | None,
         first: int,
@@ -67,28 +75,26 @@ class Prediction:
             raise SamplerError("all trials have the same values")
         self._genome, self._memory, self._first = genome, memory, first
         self._free, self._model = free, model
-        self._known = {k: (of, self._sign(k, of, history)) for k, of in known.items()}
-        rows = np.sort(history.best(_LARGEST_FIT))
-        self._objectives = [
-            None if k in known else self._objective(k, history, rows) for k in range(history.values.shape[1])
-        ]
+        self._known = known
+        self._composites = {
+            k: composite
+            for k, composite in composites.items()
+            if k not in known and _is_measured(k, composite, history)
+        }
+        self._columns: dict[Column, FloatArray] = {}
+        for k, values in enumerate(history.values.T):
+            parts = _parts(self._composites[k], history) if k in self._composites else {"": values}
+            self._columns |= {(k, part): told for part, told in parts.items()}
+        self._objectives = [self._objective(k, history) for k in range(history.values.shape[1])]
         self._feasibility = self._feasible_or_not(history)
 
     def mean(self, X: Genotypes) -> FloatArray:
         """Expected objective values, shape (m, k)."""
-        columns = [
-            self._exact(k, X) if surrogate is None else surrogate.mean(X)
-            for k, surrogate in enumerate(self._objectives)
-        ]
-        return np.column_stack(columns)
+        return np.column_stack([objective.mean(X) for objective in self._objectives])
 
     def joint(self, X: Genotypes) -> Joint:
         """Predictions of several candidates that can be told of some of them."""
-        parts = [
-            self._exact(k, X) if surrogate is None else surrogate.joint(X)
-            for k, surrogate in enumerate(self._objectives)
-        ]
-        return Joint(parts)
+        return Joint([objective.joint(X) for objective in self._objectives])
 
     def feasibility(self, X: Genotypes) -> FloatArray:
         """Predicted probability to be feasible, shape (m,)."""
@@ -107,19 +113,42 @@ class Prediction:
 
     # ------------------------------------------------------------------ learning
 
-    def _objective(self, k: int, history: History, rows: IntArray) -> Predictor:
-        """A surrogate of one objective; its hyperparameters are fitted ``k`` trials after the first one's.
+    def _objective(self, k: int, history: History) -> Foreseen:
+        """One objective: computed, composed, or learnt as a whole."""
+        told = history.values[:, k]
+        if k in self._known:
+            of = self._known[k]
+            sign = sign_of(f"known[{k}]", self._exact(k, of, history.X), told)
+            return Computed(lambda X: sign * self._exact(k, of, X))
+        if k in self._composites:
+            composite, own = self._composites[k], [name for name in self._columns if name[0] == k]
+            computed = applied(composite, [self._columns[name] for name in own])
+            sign = sign_of(f"composites[{k}]", computed, told)
+            return Composed(composite, sign, [self._column(name, history) for name in own])
+        return self._column((k, ""), history)
 
-        No suggestion then waits for the fits of all objectives.
+    def _column(self, name: Column, history: History) -> Predictor:
+        """A surrogate of one column; its hyperparameters are fitted later by a trial than those before it.
+
+        No suggestion then waits for the fits of all columns.
         """
-        total = len(history)
-        count = _milestone(max(total - k, min(self._first, total)), self._first)
-        y, early = history.values[:, k], _spread(count, _MOST_EARLY)
-        then, now = (_clipped(y, count, _worst_on_front(history, n)[k]) for n in (count, total))
-        return self._surrogate(k, history.X, now, rows, early, then[early])
+        place, total = list(self._columns).index(name), len(history)
+        count = _milestone(max(total - place, min(self._first, total)), self._first)
+        y, early = self._columns[name], _spread(count, _MOST_EARLY)
+        table = np.column_stack(list(self._columns.values()))
+        worst = (_worst_on_front(table[:n], history.violation[:n])[place] for n in (count, total))
+        then, now = (_clipped(y, count, wanted) for wanted in worst)
+        rows = np.sort(history.best(_LARGEST_FIT))
+        return self._surrogate(name, history.X, now, rows, early, then[early])
 
     def _surrogate(
-        self, name: int, X: Genotypes, y: FloatArray, rows: IntArray, early: IntArray, early_y: FloatArray
+        self,
+        name: Hashable,
+        X: Genotypes,
+        y: FloatArray,
+        rows: IntArray,
+        early: IntArray,
+        early_y: FloatArray,
     ) -> Predictor:
         """A surrogate of ``rows`` with hyperparameters of the ``early`` ones, known at the last milestone."""
         early_X = X[early]
@@ -150,11 +179,7 @@ class Prediction:
 
     # ------------------------------------------------------------------ closed forms
 
-    def _exact(self, k: int, X: Genotypes) -> FloatArray:
-        of, sign = self._known[k]
-        return sign * self._computed(k, of, X)
-
-    def _computed(self, k: int, of: Callable[[SubnetConfig], float], X: Genotypes) -> FloatArray:
+    def _exact(self, k: int, of: Callable[[SubnetConfig], float], X: Genotypes) -> FloatArray:
         if isinstance(of, ClosedCost) and of.space == self._genome:  # index vectors mean the same to both
             return of.of(X)
         assert isinstance(self._genome, SearchSpace)
@@ -165,39 +190,21 @@ class Prediction:
                 exact[name] = float(of(self._genome.decode(x)))
         return np.array([exact[name] for name in names])
 
-    def _sign(self, k: int, of: Callable[[SubnetConfig], float], history: History) -> float:
-        """1 where the objective is minimised, -1 where it is maximised: the trials tell."""
-        told, computed = history.values[:, k], self._computed(k, of, history.X)
-        for sign in (1.0, -1.0):
-            if np.allclose(sign * computed, told, rtol=_TOLERANCE, atol=1e-12):
-                return sign
-        row = int(np.abs(np.abs(computed) - np.abs(told)).argmax())
-        raise SamplerError(
-            f"known[{k}] gives {computed[row]:g} for a network whose trial says {abs(told[row]):g}: "
-            "expected the objective's own value"
-        )
+
+def _is_measured(k: int, composite: Composite, history: History) -> bool:
+    """Whether all trials carry the parts of a composite."""
+    missing = [name for name in composite.parts if not np.isfinite(history.attributes[name]).all()]
+    if missing:
+        _LOGGER.info("objective %d is learnt as a whole: trials without %s", k, ", ".join(missing))
+    return not missing
 
 
-class Joint:
-    """Objective values of several candidates, which become surer as some of them are chosen."""
-
-    def __init__(self, parts: list[FloatArray | JointPrediction]) -> None:
-        self._parts = parts
-
-    def moments(self) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation of the noise-free values, shape (m, k) each; above 0."""
-        columns = [
-            (part, np.zeros(len(part))) if isinstance(part, np.ndarray) else part.moments()
-            for part in self._parts
-        ]
-        mean, std = (np.column_stack(column) for column in zip(*columns, strict=True))
-        return mean, np.maximum(std, 1e-12 * (1 + np.abs(mean)))
-
-    def expect(self, row: int) -> None:
-        """Take the expected values of one candidate for its evaluation."""
-        for part in self._parts:
-            if not isinstance(part, np.ndarray):
-                part.expect(row)
+def _parts(composite: Composite, history: History) -> dict[str, FloatArray]:
+    """Name of each part to the trials' values, minimised."""
+    return {
+        name: -history.attributes[name] if direction == "maximize" else history.attributes[name]
+        for name, direction in composite.parts.items()
+    }
 
 
 def _spread(count: int, most: int) -> IntArray:
@@ -213,11 +220,11 @@ def _milestone(count: int, first: int) -> int:
     return at
 
 
-def _worst_on_front(history: History, count: int) -> FloatArray:
-    """Worst value of each objective among the first ``count`` trials that nothing dominates, shape (k,)."""
-    feasible = history.values[:count][history.violation[:count] <= 0]
+def _worst_on_front(values: FloatArray, violation: FloatArray) -> FloatArray:
+    """Worst value of each column among the feasible rows that nothing dominates, shape (k,)."""
+    feasible = values[violation <= 0]
     if not len(feasible):
-        return np.full(history.values.shape[1], -np.inf)
+        return np.full(values.shape[1], -np.inf)
     worst: FloatArray = feasible[nondominated(feasible)].max(axis=0)
     return worst
 

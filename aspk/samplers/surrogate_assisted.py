@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from aspk.composite import Composite
 from aspk.errors import SamplerError
 from aspk.free_features import FreeFeature, FreeFeatures
 from aspk.operators import Genome, Genotypes, fill, sample, sample_distinct
 from aspk.pareto import FloatArray, nondominated
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._base import GenotypeSampler
+from aspk.samplers._foreseen import Joint
 from aspk.samplers._history import History
 from aspk.samplers._pool import distance_to_front, evolve, unseen
-from aspk.samplers._prediction import Joint, Known, Memory, Prediction
+from aspk.samplers._prediction import Known, Memory, Prediction
 from aspk.samplers._start import start
 from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
@@ -35,8 +37,9 @@ class SurrogateSampler(GenotypeSampler):
 
     1. The first trials are a Latin hypercube over the genes, cheap and expensive networks among them.
     2. Each objective is learnt by an :class:`~aspk.surrogate.AccuracySurrogate` from the genes, and from
-       free ``features`` if there are any, unless it is ``known``. With ``space``, it begins with what other
-       spiking transformers taught, see :mod:`aspk.surrogate.experience`.
+       free ``features`` if there are any, unless it is ``known``; of ``composites``, the parts are learnt.
+       With ``space``, it begins with what other spiking transformers taught, see
+       :mod:`aspk.surrogate.experience`.
     3. Candidates are evolved on the predicted values, from the best trials, their mutants and random
        networks.
     4. Of those not seen yet, the one with the largest expected improvement of the hypervolume is proposed.
@@ -58,6 +61,7 @@ class SurrogateSampler(GenotypeSampler):
         pool_size: int = 300,
         population_size: int = 20,
         known: Known | None = None,
+        composites: Mapping[int, Composite] | None = None,
         features: Sequence[FreeFeature | Literal["operations"]] | None = None,
         model: Model = "process",
     ) -> None:
@@ -72,6 +76,9 @@ class SurrogateSampler(GenotypeSampler):
             population_size: best trials that the candidates descend from, at least 2.
             known: number of an objective to its value as a function of the network, for objectives that
                 need no evaluation, such as parameters or operations; needs ``space``.
+            composites: number of an objective to the known function that it is of numbers which the trials
+                carry as user attributes; these are learnt, and the function is applied. While a trial
+                lacks one of them, the objective is learnt as a whole, which the log says.
             features: what is known of a network without evaluating it and helps to predict: functions of a
                 network to a few numbers, or ``"operations"``, see
                 :class:`~aspk.free_features.LogOperations`; needs ``space``. They choose the networks to
@@ -83,7 +90,9 @@ class SurrogateSampler(GenotypeSampler):
         Raises:
             SamplerError: a number is out of range, or ``known`` or ``features`` without ``space``.
         """
-        super().__init__(space=space, seed=seed)
+        self._composites = dict(composites or {})
+        read = dict.fromkeys(name for composite in self._composites.values() for name in composite.parts)
+        super().__init__(space=space, seed=seed, attributes=list(read))
         if n_startup_trials is None:
             n_startup_trials = _FIRST if space is None else _FIRST_OF_SPIKFORMERS
         if n_startup_trials < 2 or pool_size < 10 or population_size < 2:
@@ -112,7 +121,14 @@ class SurrogateSampler(GenotypeSampler):
             return self._start(genome, history, count, rng)
         try:
             predicted = Prediction(
-                genome, history, self._known, self._model, self._free, self._startup, self._memory
+                genome,
+                history,
+                known=self._known,
+                composites=self._composites,
+                model=self._model,
+                free=self._free,
+                first=self._startup,
+                memory=self._memory,
             )
         except (SamplerError, ValueError, np.linalg.LinAlgError) as error:
             _LOGGER.info("no surrogate, NSGA-II instead: %s", error)

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from aspk.checkpoint import LoadedSupernet, load_supernet
 from aspk.closed_cost import COSTS, ClosedCost
+from aspk.composite import Composite
 from aspk.config import SubnetConfig
 from aspk.data import load_data
 from aspk.device import resolve_device
@@ -70,6 +71,12 @@ class Question:
             for name in COSTS
             if name in names
         }
+
+    @property
+    def composites(self) -> dict[int, Composite]:
+        """Number of each objective that is a known function of metrics to that function."""
+        names = [item.name for item in self.objectives]
+        return {names.index("f_aeb"): self.faeb.composite()} if "f_aeb" in names else {}
 
 
 def supernet_of(spec: StudySpec, device: str = "auto") -> LoadedSupernet:

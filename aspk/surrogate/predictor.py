@@ -217,6 +217,12 @@ class JointPrediction:
         """Mean and standard deviation, shape (m,) each, as :meth:`Predictor.predict` gives them."""
         return self._scale.original(self._mean, np.sqrt(np.maximum(self._variance, 1e-12)))
 
+    def at(self, scores: FloatArray) -> FloatArray:
+        """Values that lie so many standard deviations from the middle, shape (m, q), of scores (q,)."""
+        std = np.sqrt(np.maximum(self._variance, 1e-12))
+        standard = self._mean[:, None] + std[:, None] * scores
+        return self._scale.original(standard, np.zeros_like(standard))[0]
+
     def expect(self, row: int) -> None:
         """Take the expected value of one network for its evaluation: means stay, doubts shrink."""
         covariance = self._now() if self._covariance is None else self._covariance

@@ -1,0 +1,185 @@
+"""How the values of an objective are foreseen: computed, learnt, or composed of learnt parts.
+
+Each kind has ``mean(X)``, cheap, for thousands of candidates, and ``joint(X)``, with doubts, for the few that
+may be chosen. All values are minimised.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.polynomial.hermite_e import hermegauss
+
+from aspk.composite import Composite
+from aspk.errors import SamplerError
+from aspk.operators import Genotypes
+from aspk.pareto import FloatArray
+
+if TYPE_CHECKING:
+    from aspk.surrogate.predictor import JointPrediction, Predictor
+
+_TOLERANCE = 1e-6  # relative, between what a formula gives and what a trial says
+
+
+class Values(Protocol):
+    """Values of several candidates, which become surer as some of them are chosen."""
+
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation of the noise-free values, shape (m,) each."""
+
+    def expect(self, row: int) -> None:
+        """Take the expected value of one candidate for its evaluation."""
+
+
+class Foreseen(Protocol):
+    """An objective whose values can be foreseen."""
+
+    def mean(self, X: Genotypes) -> FloatArray:
+        """Expected values, shape (m,)."""
+
+    def joint(self, X: Genotypes) -> Values:
+        """Values of several candidates."""
+
+
+class Joint:
+    """All objectives of several candidates."""
+
+    def __init__(self, objectives: Sequence[Values]) -> None:
+        self._objectives = objectives
+
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation of the noise-free values, shape (m, k) each; above 0."""
+        columns = [values.moments() for values in self._objectives]
+        mean, std = (np.column_stack(column) for column in zip(*columns, strict=True))
+        return mean, np.maximum(std, 1e-12 * (1 + np.abs(mean)))
+
+    def expect(self, row: int) -> None:
+        """Take the expected values of one candidate for its evaluation."""
+        for values in self._objectives:
+            values.expect(row)
+
+
+# ---------------------------------------------------------------------- computed
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An objective that needs no evaluation.
+
+    Attributes:
+        mean: its values.
+    """
+
+    mean: Callable[[Genotypes], FloatArray]
+
+    def joint(self, X: Genotypes) -> Values:
+        """See :class:`Foreseen`."""
+        return _Certain(self.mean(X))
+
+
+@dataclass(frozen=True)
+class _Certain:
+    values: FloatArray
+
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        return self.values, np.zeros(len(self.values))
+
+    def expect(self, row: int) -> None:
+        """Nothing becomes surer."""
+
+
+def sign_of(name: str, computed: FloatArray, told: FloatArray) -> float:
+    """1 where an objective is minimised, -1 where it is maximised: the trials tell.
+
+    Args:
+        name: of the formula, for the message.
+        computed: the formula's values, shape (n,).
+        told: the trials' values, minimised, shape (n,).
+
+    Raises:
+        SamplerError: they differ.
+    """
+    if computed.shape != told.shape:
+        raise SamplerError(f"{name} gives an array of shape {computed.shape}: expected {told.shape}")
+    for sign in (1.0, -1.0):
+        if np.allclose(sign * computed, told, rtol=_TOLERANCE, atol=1e-12):
+            return sign
+    row = int(np.abs(np.abs(computed) - np.abs(told)).argmax())
+    raise SamplerError(
+        f"{name} gives {computed[row]:g} for a network whose trial says {abs(told[row]):g}: "
+        "expected the objective's own value"
+    )
+
+
+# ---------------------------------------------------------------------- composed
+
+
+@dataclass(frozen=True)
+class Composed:
+    """An objective that is a known function of learnt parts.
+
+    Attributes:
+        composite: the function and its parts.
+        sign: 1 where the objective is minimised, -1 where it is maximised.
+        parts: a surrogate of each part, minimised.
+    """
+
+    composite: Composite
+    sign: float
+    parts: Sequence[Predictor]
+
+    def mean(self, X: Genotypes) -> FloatArray:
+        """The function of the expected parts, shape (m,)."""
+        return self.of([part.mean(X) for part in self.parts])
+
+    def joint(self, X: Genotypes) -> Values:
+        """See :class:`Foreseen`."""
+        return _ComposedValues(self, [part.joint(X) for part in self.parts])
+
+    def of(self, parts: Sequence[FloatArray]) -> FloatArray:
+        """The objective, minimised, as a function of minimised parts."""
+        return self.sign * applied(self.composite, parts)
+
+
+class _ComposedValues:
+    """Moments by Gauss-Hermite quadrature over the parts, which are independent."""
+
+    def __init__(self, composed: Composed, parts: Sequence[JointPrediction]) -> None:
+        self._composed, self._parts = composed, parts
+
+    def moments(self) -> tuple[FloatArray, FloatArray]:
+        scores, weights = _quadrature(len(self._parts))
+        values = self._composed.of([part.at(z) for part, z in zip(self._parts, scores, strict=True)])
+        known = np.isfinite(values)
+        worst = values[known].max() if known.any() else 0.0
+        values = np.where(known, values, worst)  # where the function is not defined, nothing is promised
+        mean = values @ weights
+        return mean, np.sqrt(np.square(values - mean[:, None]) @ weights)
+
+    def expect(self, row: int) -> None:
+        for part in self._parts:
+            part.expect(row)
+
+
+def applied(composite: Composite, minimised: Sequence[FloatArray]) -> FloatArray:
+    """The objective's own values of parts that are all minimised."""
+    own = [
+        -values if direction == "maximize" else values
+        for values, direction in zip(minimised, composite.parts.values(), strict=True)
+    ]
+    with np.errstate(all="ignore"):
+        return np.asarray(composite.of(*own), dtype=float)
+
+
+@cache
+def _quadrature(parts: int) -> tuple[FloatArray, FloatArray]:
+    """Standard normal scores of each part, shape (parts, q), and the weights of their combinations, (q,)."""
+    nodes, weights = hermegauss(5 if parts <= 3 else 3)
+    weights = weights / weights.sum()
+    scores = np.array(list(itertools.product(nodes, repeat=parts)))
+    return scores.T, np.prod(list(itertools.product(weights, repeat=parts)), axis=1)
