@@ -172,7 +172,7 @@ def test_by_default_the_start_is_chosen_by_the_operations():
 def test_surrogates_learn_from_the_features_that_are_given(features, trended):
     sampler = SurrogateSampler(space=TINY, seed=0, features=features)
     search(create(sampler), sampler, 7, batch=1)
-    assert sampler._memory.surrogates[0][1].encode.trended == trended
+    assert sampler._memory.surrogates[0, ""][1].encode.trended == trended
 
 
 def test_a_search_with_own_features_and_without_any():

@@ -12,7 +12,7 @@ from aspk.errors import SamplerError
 from aspk.surrogate import AccuracySurrogate, features, learning_curve, rank_correlation
 from aspk.surrogate.models import MODELS, LinearModel, TreesModel
 from aspk.surrogate.process import Process, _Posterior, most_probable, weak_priors
-from aspk.testing import FormulaEvaluator, tiny_space
+from aspk.testing import FormulaEvaluator, TabularEvaluator, tiny_space
 
 TINY = tiny_space()
 
@@ -170,7 +170,9 @@ def test_a_feature_that_does_not_matter_gets_a_long_length():
 def test_it_keeps_the_conventions_of_scikit_learn(model):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = check_estimator(AccuracySurrogate(model=model), on_fail=None)
+        results = check_estimator(
+            AccuracySurrogate(model=model, folds=5 if model == "process" else 2), on_fail=None
+        )
     failed = {r["check_name"]: r["exception"] for r in results if r["status"] not in ("passed", "skipped")}
     assert failed == {}
     assert sum(r["status"] == "passed" for r in results) > 40
@@ -313,6 +315,45 @@ def test_impossible_training_sets_are_refused(options):
         rank_correlation(AccuracySurrogate(TINY), X[:5], y[:5, 0], np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("column", [0, 1], ids=["accuracy", "energy"])
+def test_doubts_are_calibrated_by_what_is_left_out(column):
+    """Tables of real supernets; fitted to few networks, a process believes in it too much."""
+    within = {0: [], 5: []}
+    for name in ("mnist_mixed", "fashion_blocks", "digits_heads"):
+        table = TabularEvaluator(name)
+        y, order = table.values()[:, column], np.random.default_rng(0).permutation(len(table.networks))[:400]
+        for folds, shares in within.items():
+            surrogate = AccuracySurrogate(table.space, folds=folds)
+            (skill,) = learning_curve(
+                surrogate, table.networks[order], y[order], np.random.default_rng(1), sizes=[25], draws=8
+            )
+            shares.append(skill.within_2)
+    assert np.mean(within[5]) == pytest.approx(0.95, abs=0.07)
+    assert np.mean(within[0]) < np.mean(within[5]) - 0.04
+
+
+def test_doubts_of_few_networks_are_left_alone():
+    X, y = evaluated(40, noise=0.02)
+    few, none, some = (
+        AccuracySurrogate(TINY, folds=folds).fit(X[:count], y[:count, 0])
+        for folds, count in ((5, 9), (0, 40), (5, 40))
+    )
+    assert few.doubt_ == none.doubt_ == 1.0
+    assert some.doubt_ > 1.0
+    U, _ = evaluated(20, seed=1)
+    (mean, std), (same, smaller) = (one.predict(U, return_std=True) for one in (some, none))
+    assert mean == pytest.approx(same)
+    assert std == pytest.approx(some.doubt_ * smaller)
+    doubt = some.doubt_
+    some.update(X[:20], y[:20, 0])
+    assert some.predict(U, return_std=True)[1] == pytest.approx(
+        doubt * none.update(X[:20], y[:20, 0]).predict(U, return_std=True)[1]
+    )
+    for folds in (1, -1):
+        with pytest.raises(ValueError, match=f"folds={folds}: expected 0, or at least 2"):
+            AccuracySurrogate(TINY, folds=folds).fit(X, y[:, 0])
+
+
 def test_a_joint_prediction_is_the_prediction_and_expecting_is_learning():
     X, y = evaluated(50, noise=0.02)
     U, _ = evaluated(20, seed=1)
@@ -327,7 +368,12 @@ def test_a_joint_prediction_is_the_prediction_and_expecting_is_learning():
     targets = np.append(old._targets, old.predict(inputs[-1:])[0])
     expected, doubt = Process(inputs, targets, old.hyperparameters).predict(features(TINY, U))
     assert joint.moments()[0] == pytest.approx(scale.original(expected, doubt)[0])
-    assert joint.moments()[1] == pytest.approx(scale.original(expected, doubt)[1], rel=1e-3)
+    assert joint.moments()[1] == pytest.approx(
+        scale.original(expected, surrogate.doubt_ * doubt)[1], rel=1e-3
+    )
+    lower, middle, upper = joint.at(np.array([-1.0, 0.0, 1.0])).T
+    assert middle == pytest.approx(joint.moments()[0])
+    assert (upper - lower) / 2 == pytest.approx(joint.moments()[1])
     trees = AccuracySurrogate(TINY, model="trees").fit(X, y[:, 0]).joint(U)
     before = trees.moments()[1]
     trees.expect(3)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -16,7 +17,15 @@ from aspk.operators import Genome
 from aspk.pareto import FloatArray
 from aspk.space import SearchSpace
 from aspk.surrogate.models import MODELS
-from aspk.surrogate.predictor import Encoder, JointPrediction, Logarithm, Model, agreement, candidates
+from aspk.surrogate.predictor import (
+    Encoder,
+    JointPrediction,
+    Logarithm,
+    Model,
+    Predictor,
+    agreement,
+    candidates,
+)
 
 
 class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -38,11 +47,15 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         logarithm: whether the logarithm of the targets is learnt; ``auto`` asks the evidence where all
             targets are above 0.
         random_state: seed of the trees.
+        folds: parts of the training set that are left out in turn to find out by how much the doubts are
+            too small: what is fitted to few networks believes in it too much. That costs as many fits more;
+            0, or fewer than two networks in each part, leaves them as the model says. A search does without.
 
     Attributes:
         model_: the model in use.
         logarithm_: whether the logarithm is learnt.
         tau_: name of each model that was tried to its Kendall's tau on observations left out.
+        doubt_: by what the model's standard deviations are multiplied, at least 1.
         n_features_in_: number of genes.
     """
 
@@ -54,12 +67,14 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         model: Model = "process",
         logarithm: Logarithm = "auto",
         random_state: int = 0,
+        folds: int = 5,
     ) -> None:
         self.genome = genome
         self.features = features
         self.model = model
         self.logarithm = logarithm
         self.random_state = random_state
+        self.folds = folds
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Learn from evaluated networks.
@@ -75,18 +90,20 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         rows, targets = self._validated(X, y)
         if self.model not in ("auto", *MODELS):
             raise ValueError(f"model={self.model!r}: expected auto, {', '.join(MODELS)}")
-        encode = Encoder.of(self.genome, _free_features(self.genome, self.features), rows)
-        found = candidates(encode, rows, targets, self.model, self.logarithm, self.random_state)
+        if self.folds < 0 or self.folds == 1:
+            raise ValueError(f"folds={self.folds!r}: expected 0, or at least 2")
+        found = self._candidates(rows, targets, self.model)
         self.tau_ = {name: agreement(predictor, targets) for name, predictor in found.items()}
-        self.model_ = max(self.tau_, key=lambda name: self.tau_[name])
-        self._predictor = found[self.model_]
+        self.model_: Model = max(found, key=lambda name: self.tau_[name])
+        self.doubt_ = self._found_doubt(rows, targets)
+        self._predictor = replace(found[self.model_], doubt=self.doubt_)
         self.logarithm_ = self._predictor.scale.logarithm
         return self
 
     def update(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
         """Learn from other data, with the model, the scale's kind and the hyperparameters found by ``fit``.
 
-        It costs a tenth of ``fit``.
+        It costs a small part of ``fit``.
 
         Args:
             X: genotypes, shape (n, G), n >= 2.
@@ -128,6 +145,21 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         """Mean and standard deviation, noise included, of each observation as the others predict it."""
         check_is_fitted(self)
         return self._predictor.left_out
+
+    def _candidates(self, rows: FloatArray, targets: FloatArray, model: Model) -> Mapping[Model, Predictor]:
+        encode = Encoder.of(self.genome, _free_features(self.genome, self.features), rows)
+        return candidates(encode, rows, targets, model, self.logarithm, self.random_state)
+
+    def _found_doubt(self, rows: FloatArray, targets: FloatArray) -> float:
+        """Root mean square of the errors in parts left out, in predicted standard deviations; at least 1."""
+        if self.folds == 0 or len(rows) < 2 * self.folds:
+            return 1.0
+        fold, squares = np.arange(len(rows)) % self.folds, np.zeros(len(rows))
+        for out in (fold == index for index in range(self.folds)):
+            (predictor,) = self._candidates(rows[~out], targets[~out], self.model_).values()
+            if not predictor.scale.logarithm or (targets[out] > 0).all():
+                squares[out] = np.square(predictor.scores(rows[out], targets[out]))
+        return max(1.0, float(np.sqrt(squares.mean())))
 
     def _validated(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         rows, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -114,7 +114,7 @@ def fitted(
     return Process(inputs, targets, most_probable(inputs, targets, trended, priors), trended=trended)
 
 
-MODELS = ("process", "linear", "trees")
+MODELS: tuple[Literal["process", "linear", "trees"], ...] = ("process", "linear", "trees")
 
 
 def rank_agreement(model: Regression, targets: FloatArray) -> float:

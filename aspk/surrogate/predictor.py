@@ -125,12 +125,14 @@ class Predictor:
         encode: genotypes to inputs.
         scale: targets to outputs.
         regression: the regression.
+        doubt: by what its standard deviations are multiplied.
     """
 
     name: str
     encode: Encoder
     scale: Scale
     regression: Regression
+    doubt: float = 1.0
 
     def mean(self, rows: FloatArray) -> FloatArray:
         """Predicted targets of genotypes, shape (m, G); shape (m,). The doubt is what costs."""
@@ -149,11 +151,18 @@ class Predictor:
             mean, std = self.regression.predict(self.encode(rows))
         if include_noise:
             std = np.sqrt(np.square(std) + self.regression.noise)
-        return self.scale.original(mean, std)
+        return self.scale.original(mean, self.doubt * std)
+
+    def scores(self, rows: FloatArray, targets: FloatArray) -> FloatArray:
+        """Errors in predicted standard deviations, noise included, shape (m,)."""
+        with one_thread():
+            mean, std = self.regression.predict(self.encode(rows))
+        std = self.doubt * np.sqrt(np.square(std) + self.regression.noise)
+        return np.asarray((self.scale.standard(targets) - mean) / np.maximum(std, 1e-12))
 
     def joint(self, rows: FloatArray) -> JointPrediction:
         """A prediction of several networks that can be told of some of them."""
-        return JointPrediction(self.scale, self.regression, self.encode(rows))
+        return JointPrediction(self, rows)
 
     @property
     def left_out(self) -> tuple[FloatArray, FloatArray]:
@@ -175,7 +184,7 @@ class Predictor:
 
 def candidates(
     encode: Encoder, rows: FloatArray, targets: FloatArray, model: Model, logarithm: Logarithm, seed: int = 0
-) -> Mapping[str, Predictor]:
+) -> Mapping[Model, Predictor]:
     """A predictor of each kind that ``model`` allows, by name."""
     inputs = encode(rows)
     with one_thread():
@@ -206,21 +215,21 @@ class JointPrediction:
     Made by :meth:`Predictor.joint`.
     """
 
-    def __init__(self, scale: Scale, regression: Regression, inputs: FloatArray) -> None:
-        self._scale, self._regression, self._inputs = scale, regression, inputs
+    def __init__(self, predictor: Predictor, rows: FloatArray) -> None:
+        self._scale, self._regression, self._doubt = predictor.scale, predictor.regression, predictor.doubt
+        self._inputs = predictor.encode(rows)
         with one_thread():
-            self._mean, std = regression.predict(inputs)
+            self._mean, std = self._regression.predict(self._inputs)
         self._variance = np.square(std)
         self._covariance: FloatArray | None = None  # costly, and not needed for one network
 
     def moments(self) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation, shape (m,) each, as :meth:`Predictor.predict` gives them."""
-        return self._scale.original(self._mean, np.sqrt(np.maximum(self._variance, 1e-12)))
+        return self._scale.original(self._mean, self._std)
 
     def at(self, scores: FloatArray) -> FloatArray:
         """Values that lie so many standard deviations from the middle, shape (m, q), of scores (q,)."""
-        std = np.sqrt(np.maximum(self._variance, 1e-12))
-        standard = self._mean[:, None] + std[:, None] * scores
+        standard = self._mean[:, None] + self._std[:, None] * scores
         return self._scale.original(standard, np.zeros_like(standard))[0]
 
     def expect(self, row: int) -> None:
@@ -229,6 +238,10 @@ class JointPrediction:
         column, noise = covariance[:, row], self._regression.noise
         self._covariance = covariance - np.outer(column, column) / (column[row] + noise + 1e-12)
         self._variance = np.diag(self._covariance)
+
+    @property
+    def _std(self) -> FloatArray:
+        return self._doubt * np.sqrt(np.maximum(self._variance, 1e-12))
 
     def _now(self) -> FloatArray:
         """The covariance while nothing is expected, shape (m, m)."""
