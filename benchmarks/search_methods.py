@@ -266,6 +266,7 @@ def _random_candidates(
     predict: Callable[[IntArray], FloatArray],
     size: int,
     rng: np.random.Generator,
+    violation: object = None,
 ) -> tuple[IntArray, FloatArray]:
     X = sample(genome, 720, rng)  # as many as evolution looks at
     return X, predict(X)

@@ -19,7 +19,7 @@ from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._history import History
 from aspk.samplers._pool import distance_to_front, evolve, unseen
 from aspk.samplers._prediction import Memory, Prediction, _clipped, _milestone, _worst_on_front
-from aspk.testing import FormulaEvaluator
+from aspk.testing import FormulaEvaluator, TabularEvaluator
 
 # ------------------------------------------------------------------ hypervolume improvement
 
@@ -76,14 +76,14 @@ def test_many_objectives_keep_the_number_of_boxes_affordable():
 # ------------------------------------------------------------------ candidates
 
 
-def history(count=40, seed=0, violation=None, discarded=None):
+def history(count=40, seed=0, discarded=None):
     X = TINY.sample_choices(count, np.random.default_rng(seed))
     metrics = FormulaEvaluator(TINY).evaluate([TINY.decode(x) for x in X])
     F = np.array([[-m.accuracy, m.energy_mj] for m in metrics])
     return History(
         X=X,
         values=F,
-        violation=np.zeros(count) if violation is None else violation(F),
+        violation=np.zeros(count),
         pending=X[:0],
         discarded=X[:0] if discarded is None else discarded,
         designs=frozenset(keys(TINY, X)),
@@ -231,16 +231,67 @@ def test_failed_networks_are_avoided():
         discarded=everything.X[deep],
     )
     U = TINY.sample_choices(100, np.random.default_rng(1))
-    probability = prediction(start).feasibility(U)
+    probability = np.exp(prediction(start).log_feasibility(U))
     assert probability[U[:, 1] == 1].max() < 0.3 < 0.7 < probability[U[:, 1] == 0].min()
-    assert prediction(history()).feasibility(U).tolist() == [1.0] * 100
+    assert prediction(history()).log_feasibility(U).tolist() == [0.0] * 100
 
 
-def test_while_nothing_is_feasible_the_least_violation_is_sought():
-    start = history(count=60, violation=lambda F: F[:, 1] * 1e4)
+def bounded(bound, count=60):
+    """A study whose energies are bounded."""
+    start = history(count=count)
+    excess = start.values[:, 1] / bound - 1
+    return dataclasses.replace(
+        start, violation=np.maximum(excess, 0), constraints={"energy": excess, "none": np.full(count, np.nan)}
+    )
+
+
+def test_constraints_are_learnt_from_their_values():
+    U = TINY.sample_choices(300, np.random.default_rng(1))
+    energies = truth(U)[:, 1]
+    bound = float(np.quantile(energies, 0.3))
+    found = prediction(bounded(bound))
+    likely = found.log_feasibility(U) > np.log(0.5)
+    assert (likely == (energies <= bound)).mean() > 0.97
+    assert found.violation(U) == pytest.approx(np.maximum(energies / bound - 1, 0), rel=0.1, abs=0.1)
+    assert prediction(history()).violation is None
+
+
+def test_a_constraint_that_some_trials_lack_is_learnt_from_the_others():
+    start = bounded(float(np.quantile(history().values[:, 1], 0.3)))
+    some = np.where(np.arange(len(start)) % 3, start.constraints["energy"], np.nan)
+    U = TINY.sample_choices(300, np.random.default_rng(1))
+    all_of_them, part = (
+        prediction(dataclasses.replace(start, constraints=constraints)).log_feasibility(U) > np.log(0.5)
+        for constraints in ({"energy": start.constraints["energy"]}, {"energy": some})
+    )
+    assert (all_of_them == part).mean() > 0.9
+
+
+def test_while_nothing_is_feasible_what_may_be_is_sought():
     U = TINY.sample_choices(200, np.random.default_rng(1))
-    chosen = U[np.argsort(prediction(start).least_violation(U, start))[:5]]
-    assert truth(chosen)[:, 1].mean() < np.quantile(truth(U)[:, 1], 0.2)
+    start = bounded(history(count=60).values[:, 1].min() * 0.9)
+    assert (start.violation > 0).all()
+    chosen = U[np.argsort(-prediction(start).log_feasibility(U))[:5]]
+    assert truth(chosen)[:, 1].mean() < np.quantile(truth(U)[:, 1], 0.1)
+
+
+@pytest.mark.parametrize("name", ["fashion_blocks", "mnist_mixed"])
+def test_a_search_under_a_budget_evaluates_what_keeps_it(name):
+    """A tenth of the networks keeps it; with feasible or not as all that was learnt, fewer trials did."""
+    table = TabularEvaluator(name)
+    F = table.values()
+    bound, shares = np.quantile(F[:, 1], 0.1), []
+    for seed in range(2):
+        sampler = SurrogateSampler(space=table.space, seed=seed)
+        study = optuna.create_study(sampler=sampler)
+        for _ in range(40):
+            (trial,) = sampler.ask_batch(study, 1)
+            accuracy, energy = F[table.rows(table.space.from_parameters(trial.params)[None])[0]]
+            trial.set_constraint("energy", energy / bound - 1)
+            study.tell(trial, accuracy)
+        kept = [trial.constraints["energy"] <= 0 for trial in study.trials]
+        shares.append(np.mean(kept[20:]))
+    assert np.mean(shares) > 0.4
 
 
 # ------------------------------------------------------------------ the sampler

@@ -41,6 +41,7 @@ class Archive:
         self._X, self._discarded = _Table(genes, kind), _Table(genes, kind)
         self._numbers, self._violation, self._scores = (_Table(1, np.float64) for _ in range(3))
         self._attributes = _Table(len(self._names), np.float64)
+        self._constraints: list[dict[str, float]] = []
         self._values: _Table | None = None
 
     def history(self, study: Study, trials: Sequence[FrozenTrial]) -> History:
@@ -78,6 +79,7 @@ class Archive:
         self._numbers.append(trial.number)
         self._X.append(x)
         self._violation.append(float(sum(max(0.0, value) for value in trial.constraints.values())))
+        self._constraints.append({name: _number(value) for name, value in trial.constraints.items()})
         if self._values is None:
             self._values = _Table(len(trial.values), np.float64)
         self._values.append(trial.values)
@@ -93,6 +95,10 @@ class Archive:
         values = np.empty((0, len(directions))) if self._values is None else self._values.rows
         # Workers finish in any order, and a search must not depend on who read what when.
         order = np.argsort(self._numbers.rows[:, 0], kind="stable")
+        constraints = {
+            name: np.array([values.get(name, math.nan) for values in self._constraints])[order]
+            for name in sorted(set().union(*self._constraints))
+        }
         pending = pending.reshape(len(pending), self._X.rows.shape[1]).astype(self._X.rows.dtype)
         return History(
             X=self._X.rows[order],
@@ -102,6 +108,7 @@ class Archive:
             discarded=self._discarded.rows,
             fitness=None if self._fitness is None else -finite(self._scores.rows[order])[:, 0],
             designs=self._designs.union(keys(self.codec.genome, pending)),
+            constraints=constraints,
             attributes=dict(zip(self._names, self._attributes.rows[order].T, strict=True)),
         )
 

@@ -27,6 +27,8 @@ class History:
         discarded: genotypes of failed and pruned trials, shape (d, G); not to be proposed again.
         fitness: a number to maximise that ranks the evaluated trials, shape (n,), or None.
         designs: keys (see :func:`aspk.operators.keys`) of all these genotypes.
+        constraints: name of a constraint to its value in each evaluated trial, shape (n,), NaN where there is
+            none; up to 0 is feasible.
         attributes: name of a user attribute to its number in each evaluated trial, shape (n,), NaN where
             there is none; those that the sampler asked for.
     """
@@ -38,6 +40,7 @@ class History:
     discarded: Genotypes
     fitness: FloatArray | None = None
     designs: Set[bytes] = frozenset()
+    constraints: Mapping[str, FloatArray] = field(default_factory=dict)
     attributes: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __len__(self) -> int:

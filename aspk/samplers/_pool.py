@@ -7,8 +7,8 @@ from collections.abc import Callable, Set
 import numpy as np
 
 from aspk.operators import Genome, Genotypes, crossover, keys, mutate, sample
-from aspk.pareto import FloatArray, ranks
-from aspk.samplers._history import History
+from aspk.pareto import FloatArray
+from aspk.samplers._history import History, constrained_ranks
 
 Predict = Callable[[Genotypes], FloatArray]
 _GENERATIONS = 6
@@ -18,7 +18,12 @@ _CROSSED = 0.7  # share of the children with two parents
 
 
 def evolve(
-    genome: Genome, history: History, predict: Predict, population_size: int, rng: np.random.Generator
+    genome: Genome,
+    history: History,
+    predict: Predict,
+    population_size: int,
+    rng: np.random.Generator,
+    violation: Predict | None = None,
 ) -> tuple[Genotypes, FloatArray]:
     """Evolve candidates by their predicted values.
 
@@ -30,6 +35,7 @@ def evolve(
         predict: objective values, minimised, shape (m, k), of genotypes of shape (m, G).
         population_size: number of best trials to start from.
         rng: source of randomness.
+        violation: of the constraints, shape (m,), 0 is feasible; None without constraints.
 
     Returns:
         Every genotype that was looked at, shape (m, G), and its predicted values, shape (m, k).
@@ -37,18 +43,24 @@ def evolve(
     best = history.X[history.best(population_size)]
     near = mutate(genome, best[rng.integers(len(best), size=2 * population_size)], rng)
     X = np.concatenate([best, near, sample(genome, 3 * population_size, rng)])
-    seen, values = [X], [predict(X)]
-    parents, scores = X, values[0]
+    seen, values, broken = [X], [predict(X)], [_broken(violation, X)]
+    parents, scores, excess = X, values[0], broken[0]
     for _ in range(_GENERATIONS):
-        order = np.argsort(ranks(scores), kind="stable")[:_SURVIVORS]
-        parents, scores = parents[order], scores[order]
+        order = np.argsort(constrained_ranks(scores, excess), kind="stable")[:_SURVIVORS]
+        parents, scores, excess = parents[order], scores[order], excess[order]
         a, b = rng.integers(len(parents), size=(2, _CHILDREN))
         crossed = rng.random((_CHILDREN, 1)) < _CROSSED
         children = np.where(crossed, crossover(genome, parents[a], parents[b], rng), parents[a])
         seen.append(mutate(genome, children, rng))
         values.append(predict(seen[-1]))
+        broken.append(_broken(violation, seen[-1]))
         parents, scores = np.concatenate([parents, seen[-1]]), np.concatenate([scores, values[-1]])
+        excess = np.concatenate([excess, broken[-1]])
     return np.concatenate(seen), np.concatenate(values)
+
+
+def _broken(violation: Predict | None, X: Genotypes) -> FloatArray:
+    return np.zeros(len(X)) if violation is None else violation(X)
 
 
 def unseen(genome: Genome, X: Genotypes, known: Set[bytes]) -> list[int]:

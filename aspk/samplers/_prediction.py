@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import log_ndtr
 
 from aspk.closed_cost import ClosedCost
 from aspk.composite import Composite
@@ -31,6 +31,7 @@ _LARGEST_FIT = 600  # trials that are learnt from; a Gaussian process costs the 
 _MOST_EARLY = 150  # trials that hyperparameters are fitted to
 _GROWTH = 1.15  # hyperparameters are fitted again when the study has grown by as much
 _CLIP = 3.0
+_BOUND = 1.0  # of a constraint's value as it is learnt
 
 
 class Memory:
@@ -86,7 +87,12 @@ class Prediction:
             parts = _parts(self._composites[k], history) if k in self._composites else {"": values}
             self._columns |= {(k, part): told for part, told in parts.items()}
         self._objectives = [self._objective(k, history) for k in range(history.values.shape[1])]
-        self._feasibility = self._feasible_or_not(history)
+        self._constraints = [
+            self._constraint(len(self._columns) + place, name, values, history)
+            for place, (name, values) in enumerate(history.constraints.items())
+            if len(np.unique(values[np.isfinite(values)])) > 1
+        ]
+        self._failure = self._failed_or_not(history)
 
     def mean(self, X: Genotypes) -> FloatArray:
         """Expected objective values, shape (m, k)."""
@@ -96,20 +102,26 @@ class Prediction:
         """Predictions of several candidates that can be told of some of them."""
         return Joint([objective.joint(X) for objective in self._objectives])
 
-    def feasibility(self, X: Genotypes) -> FloatArray:
-        """Predicted probability to be feasible, shape (m,)."""
-        if self._feasibility is None:
-            return np.ones(len(X))
-        mean, std = self._feasibility.predict(X)
-        return np.asarray(ndtr(-mean / np.maximum(std, 1e-9)))
+    @property
+    def violation(self) -> Callable[[Genotypes], FloatArray] | None:
+        """Expected violation of the constraints as a function of genotypes, shape (m,); None without any."""
+        return self._violation if self._constraints else None
 
-    def least_violation(self, X: Genotypes, history: History) -> FloatArray:
-        """Optimistic violation of the constraints: mean minus standard deviation, shape (m,)."""
-        early = _spread(_milestone(len(history), self._first), _MOST_EARLY)
-        rows = np.sort(history.best(_LARGEST_FIT))
-        surrogate = self._surrogate(-2, history.X, history.violation, rows, early, history.violation[early])
-        mean, std = surrogate.predict(X)
-        return np.asarray(mean - std)
+    def _violation(self, X: Genotypes) -> FloatArray:
+        result = np.zeros(len(X))
+        for constraint in self._constraints:
+            result += np.maximum(constraint.mean(X) - _BOUND, 0.0)
+        return result
+
+    def log_feasibility(self, X: Genotypes) -> FloatArray:
+        """Logarithm of the predicted probability that all constraints are kept and nothing fails, (m,)."""
+        result = np.zeros(len(X))
+        for constraint in self._constraints:
+            result += log_ndtr(constraint.scores(X, _BOUND))
+        if self._failure is not None:
+            mean, std = self._failure.predict(X)
+            result += log_ndtr(-mean / np.maximum(std, 1e-9))
+        return result
 
     # ------------------------------------------------------------------ learning
 
@@ -165,17 +177,28 @@ class Prediction:
 
         return learnt(Encoder.of(self._genome, self._free, X), X, y, self._model, logarithm)
 
-    def _feasible_or_not(self, history: History) -> Predictor | None:
-        """A surrogate of -1 for feasible and 1 for infeasible, failed and pruned; None if all are alike."""
-        bad = history.violation > 0
-        if (not bad.any() and not len(history.discarded)) or bad.all():
+    def _constraint(self, place: int, name: str, values: FloatArray, history: History) -> Predictor:
+        """A surrogate of one constraint's values, 1 added: relative excesses are then shares of a bound.
+
+        These are positive, and their logarithm is easier to learn, as that of other costs.
+        """
+        known = np.flatnonzero(np.isfinite(values))
+        X, y, total = history.X[known], values[known] + _BOUND, len(known)
+        count = _milestone(max(total - place, min(self._first, total)), self._first)
+        early, rows = _spread(count, _MOST_EARLY), _spread(total, _LARGEST_FIT)
+        then, now = (_clipped(y, n, _BOUND) for n in (count, total))
+        return self._surrogate(("constraint", name), X, now, rows, early, then[early])
+
+    def _failed_or_not(self, history: History) -> Predictor | None:
+        """A surrogate of 1 for failed and pruned trials and -1 for others; None without any."""
+        if not len(history.discarded):
             return None
         X = np.concatenate([history.X, history.discarded])
-        labels = np.concatenate([np.where(bad, 1.0, -1.0), np.ones(len(history.discarded))])
+        labels = np.repeat([-1.0, 1.0], [len(history), len(history.discarded)])
         count = _milestone(len(history), self._first)
         at_milestone = np.concatenate([np.arange(count), np.arange(len(history), len(X))])
         early = at_milestone[_spread(len(at_milestone), _MOST_EARLY)]
-        return self._surrogate(-1, X, labels, _spread(len(X), _LARGEST_FIT), early, labels[early])
+        return self._surrogate("failure", X, labels, _spread(len(X), _LARGEST_FIT), early, labels[early])
 
     # ------------------------------------------------------------------ closed forms
 

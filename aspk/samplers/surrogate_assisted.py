@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 _FIRST = 6  # networks that a search starts with
 _FIRST_OF_SPIKFORMERS = 4  # whose surrogates know something from the start
+_LIKELY, _UNLIKELY = np.log(0.5), np.log(0.01)  # logarithms of the probability to be feasible
 _MARGIN = 0.1  # of the front's range, by which the reference point lies behind it
 
 
@@ -47,9 +48,10 @@ class SurrogateSampler(GenotypeSampler):
        values to come.
 
     The hypervolume's reference point lies a tenth behind the worst values of the front, observed or
-    predicted. Under constraints, and where trials fail, the improvement is multiplied by the predicted
-    probability that a candidate is feasible; while nothing is, the least violation is sought. Where nothing
-    can be learnt, it is NSGA-II, which the log says.
+    predicted. Constraints are learnt from their values, as objectives are, and from failed trials what fails;
+    the improvement is multiplied by the predicted probability that a candidate is feasible. While nothing is,
+    the candidate most likely to be is proposed. Where nothing can be learnt, it is NSGA-II, which the log
+    says.
     """
 
     def __init__(
@@ -134,7 +136,9 @@ class SurrogateSampler(GenotypeSampler):
             _LOGGER.info("no surrogate, NSGA-II instead: %s", error)
             breed = Breeder(genome, history, self._population_size, 0.9)
             return fill(genome, count, lambda number: breed(number, rng), rng, seen=history.designs)
-        X, values = evolve(genome, history, predicted.mean, self._population_size, rng)
+        X, values = evolve(
+            genome, history, predicted.mean, self._population_size, rng, violation=predicted.violation
+        )
         rows = unseen(genome, X, history.designs)
         if len(rows) < count:
             return sample_distinct(genome, count, rng, seen=history.designs)
@@ -157,17 +161,18 @@ def _chosen(
     pool: Genotypes, expected: FloatArray, history: History, predicted: Prediction, size: int, count: int
 ) -> Genotypes:
     """The ``count`` candidates of largest expected improvement, each given those before it."""
+    usable = predicted.log_feasibility(pool)
     feasible = history.values[history.violation <= 0]
     if not len(feasible):
-        return pool[np.argsort(predicted.least_violation(pool, history), kind="stable")[:count]]
+        return pool[np.argsort(-usable, kind="stable")[:count]]
     front = feasible[nondominated(feasible)]
-    both = np.concatenate([front, expected])
+    both = np.concatenate([front, expected[usable > _LIKELY]])
     best = both[nondominated(both)]
     reference = best.max(axis=0) + _MARGIN * np.ptp(best, axis=0)
     gaps = distance_to_front(expected, best)
-    near = np.argsort(gaps, kind="stable")[:size]
+    near = np.lexsort([gaps, usable < _UNLIKELY])[:size]
     candidates = np.concatenate([pool[near], history.pending])
-    usable = predicted.feasibility(candidates)
+    usable = np.exp(predicted.log_feasibility(candidates))
     gaps = np.concatenate([gaps[near], np.zeros(len(history.pending))])
     on_the_way = range(len(near), len(candidates))
     return candidates[_greedy(predicted.joint(candidates), usable, front, reference, gaps, on_the_way, count)]

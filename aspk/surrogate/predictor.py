@@ -153,12 +153,13 @@ class Predictor:
             std = np.sqrt(np.square(std) + self.regression.noise)
         return self.scale.original(mean, self.doubt * std)
 
-    def scores(self, rows: FloatArray, targets: FloatArray) -> FloatArray:
-        """Errors in predicted standard deviations, noise included, shape (m,)."""
+    def scores(self, rows: FloatArray, targets: FloatArray | float) -> FloatArray:
+        """By how many predicted standard deviations, noise included, targets lie above the middle, (m,)."""
         with one_thread():
             mean, std = self.regression.predict(self.encode(rows))
         std = self.doubt * np.sqrt(np.square(std) + self.regression.noise)
-        return np.asarray((self.scale.standard(targets) - mean) / np.maximum(std, 1e-12))
+        standard = self.scale.standard(np.asarray(targets))
+        return np.asarray((standard - mean) / np.maximum(std, 1e-12))
 
     def joint(self, rows: FloatArray) -> JointPrediction:
         """A prediction of several networks that can be told of some of them."""
