@@ -36,7 +36,11 @@ def counted_reads(ask):
 def assert_equal(one, two):
     for field in dataclasses.fields(one):
         a, b = getattr(one, field.name), getattr(two, field.name)
-        assert np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b, field.name
+        if isinstance(a, dict):
+            assert a.keys() == b.keys(), field.name
+            assert all(np.array_equal(a[name], b[name], equal_nan=True) for name in a), field.name
+        else:
+            assert np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b, field.name
 
 
 @every_sampler

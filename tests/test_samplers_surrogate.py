@@ -3,11 +3,12 @@
 import copy
 import dataclasses
 import logging
+import math
 
 import numpy as np
 import optuna
 import pytest
-from sampler_cases import PAPER, TINY, create, networks, search, values
+from sampler_cases import PAPER, TINY, Recording, create, networks, search, values
 from scipy.stats import norm
 
 from aspk.closed_cost import ClosedCost
@@ -273,6 +274,22 @@ def test_while_nothing_is_feasible_what_may_be_is_sought():
     assert (start.violation > 0).all()
     chosen = U[np.argsort(-prediction(start).log_feasibility(U))[:5]]
     assert truth(chosen)[:, 1].mean() < np.quantile(truth(U)[:, 1], 0.1)
+
+
+def test_infinite_and_missing_constraints_reach_the_search():
+    given = [{"a": 2.0}, {"a": -1.0, "b": 0.5}, {"a": math.inf}, {}]
+    sampler = Recording(space=TINY, seed=0, population_size=4)
+    study = create(sampler)
+    for constraints in given:
+        (trial,) = sampler.ask_batch(study, 1)
+        for name, value in constraints.items():
+            trial.set_constraint(name, value)
+        study.tell(trial, [0.5, 1.0])
+    sampler.ask_batch(study, 1)
+    found = {name: column.tolist() for name, column in sampler.history.constraints.items()}
+    assert found["a"] == pytest.approx([2.0, -1.0, 5.0, math.nan], nan_ok=True)  # one range beyond
+    assert found["b"] == pytest.approx([math.nan, 0.5, math.nan, math.nan], nan_ok=True)
+    assert sampler.history.violation.tolist() == [2.0, 0.5, math.inf, 0.0]
 
 
 @pytest.mark.parametrize("name", ["fashion_blocks", "mnist_mixed"])

@@ -79,7 +79,7 @@ class Archive:
         self._numbers.append(trial.number)
         self._X.append(x)
         self._violation.append(float(sum(max(0.0, value) for value in trial.constraints.values())))
-        self._constraints.append({name: _number(value) for name, value in trial.constraints.items()})
+        self._constraints.append(dict(trial.constraints))
         if self._values is None:
             self._values = _Table(len(trial.values), np.float64)
         self._values.append(trial.values)
@@ -96,7 +96,7 @@ class Archive:
         # Workers finish in any order, and a search must not depend on who read what when.
         order = np.argsort(self._numbers.rows[:, 0], kind="stable")
         constraints = {
-            name: np.array([values.get(name, math.nan) for values in self._constraints])[order]
+            name: finite(np.array([[values.get(name, math.nan)] for values in self._constraints]))[order, 0]
             for name in sorted(set().union(*self._constraints))
         }
         pending = pending.reshape(len(pending), self._X.rows.shape[1]).astype(self._X.rows.dtype)

@@ -98,7 +98,7 @@ def crowding(values: FloatArray, rank: IntArray) -> FloatArray:
 
 
 def finite(values: FloatArray) -> FloatArray:
-    """``values`` with infinities one range beyond the finite values of their column, shape (n, k)."""
+    """``values``, shape (n, k), with infinities one range beyond the finite ones of a column; NaN stays."""
     result = np.array(values, dtype=float)
     for column in result.T:
         known = column[np.isfinite(column)]

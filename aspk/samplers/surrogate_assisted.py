@@ -172,7 +172,7 @@ def _chosen(
     gaps = distance_to_front(expected, best)
     near = np.lexsort([gaps, usable < _UNLIKELY])[:size]
     candidates = np.concatenate([pool[near], history.pending])
-    usable = np.exp(predicted.log_feasibility(candidates))
+    usable = np.exp(np.concatenate([usable[near], predicted.log_feasibility(history.pending)]))
     gaps = np.concatenate([gaps[near], np.zeros(len(history.pending))])
     on_the_way = range(len(near), len(candidates))
     return candidates[_greedy(predicted.joint(candidates), usable, front, reference, gaps, on_the_way, count)]
