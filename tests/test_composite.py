@@ -195,7 +195,10 @@ def test_where_the_function_is_not_defined_nothing_is_promised():
         violation=np.zeros(kept.sum()),
         attributes={name: column[kept] for name, column in found.attributes.items()},
     )
-    mean, std = prediction(found, risky).joint(TINY.sample_choices(100, np.random.default_rng(5))).moments()
+    U = TINY.sample_choices(100, np.random.default_rng(5))
+    predicted = prediction(found, risky)
+    mean, std = predicted.joint(U).moments()
+    assert np.isfinite(predicted.mean(U)).all()
     assert np.isfinite(mean).all()
     assert np.isfinite(std).all()
 

@@ -142,8 +142,10 @@ class Composed:
         return _ComposedValues(self, [part.joint(X) for part in self.parts])
 
     def of(self, parts: Sequence[FloatArray]) -> FloatArray:
-        """The objective, minimised, as a function of minimised parts."""
-        return self.sign * applied(self.composite, parts)
+        """The objective, minimised, of minimised parts; where it is not defined, nothing is promised."""
+        values = self.sign * applied(self.composite, parts)
+        known = np.isfinite(values)
+        return np.where(known, values, values[known].max() if known.any() else 0.0)
 
 
 class _ComposedValues:
@@ -155,9 +157,6 @@ class _ComposedValues:
     def moments(self) -> tuple[FloatArray, FloatArray]:
         scores, weights = _quadrature(len(self._parts))
         values = self._composed.of([part.at(z) for part, z in zip(self._parts, scores, strict=True)])
-        known = np.isfinite(values)
-        worst = values[known].max() if known.any() else 0.0
-        values = np.where(known, values, worst)  # where the function is not defined, nothing is promised
         mean = values @ weights
         return mean, np.sqrt(np.square(values - mean[:, None]) @ weights)
 
