@@ -7,6 +7,9 @@ HEADLINE := fashion_mnist
 
 .PHONY: demo test lint headline bench clean
 
+# One thread: two train these small networks little faster, and 20 to 50 times slower where something else runs
+# on one of two cores (docs/training.md, Speed). The same figures on every number of cores, too.
+demo: export OMP_NUM_THREADS := 1
 demo: .venv/.demo-installed
 	$(BIN)/aspk train $(STUDY) --check 32
 	$(BIN)/aspk search $(STUDY) --sampler nsga2
