@@ -37,6 +37,7 @@ _HOME = {
     "train_supernet": "aspk.training",
     "SupernetEvaluator": "aspk.evaluator",
     "AccuracySurrogate": "aspk.surrogate",
+    "ClosedBudget": "aspk.closed_cost",
     "ClosedCost": "aspk.closed_cost",
     "LogOperations": "aspk.free_features",
     "SpikformerProblem": "aspk.problem",

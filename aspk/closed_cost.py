@@ -1,8 +1,12 @@
-"""Parameters and dense operations of many networks at once: a search asks for hundreds before each trial."""
+"""Parameters and dense operations of many networks at once: a search asks for hundreds before each trial.
+
+And budgets on them, which a search keeps without an evaluation.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +17,7 @@ import numpy.typing as npt
 
 from aspk.config import BlockConfig, SubnetConfig
 from aspk.cost import layer_shapes, operations, parameters
+from aspk.errors import ObjectiveError
 from aspk.metrics import LayerShape
 from aspk.pareto import FloatArray
 from aspk.space import IntArray, SearchSpace
@@ -96,3 +101,35 @@ class ClosedCost:
         return COSTS[self.name](
             tuple(layer for layer in layers if layer.name.startswith("blocks.") == inside)
         )
+
+
+@dataclass(frozen=True)
+class ClosedBudget:
+    """An upper bound on a cost that needs no evaluation.
+
+    Attributes:
+        cost: what is bounded.
+        at_most: the bound, above 0.
+    """
+
+    cost: ClosedCost
+    at_most: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.at_most < math.inf:
+            raise ObjectiveError(
+                f"budget on {self.cost.name}: at_most {self.at_most!r}: expected a number above 0"
+            )
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        return self.cost.space
+
+    def __call__(self, config: SubnetConfig) -> float:
+        """Relative excess of one network over the bound, as :class:`~aspk.objectives.Constraint` gives it."""
+        return self.cost(config) / self.at_most - 1.0
+
+    def of(self, X: npt.ArrayLike) -> FloatArray:
+        """The same for index vectors of the space, shape (n, G); shape (n,)."""
+        return self.cost.of(X) / self.at_most - 1.0

@@ -10,10 +10,10 @@ from pathlib import Path
 def test_under_a_budget_the_surrogate_keeps_it_more_often_than_chance(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
     benchmark = importlib.import_module("constraints")
-    monkeypatch.setattr(benchmark, "BUDGETS", {"energy": {"energy": 0.1}})
+    monkeypatch.setattr(benchmark, "BUDGETS", {"energy and operations": {"energy": 0.2, "operations": 0.1}})
     monkeypatch.setattr(sys, "argv", ["constraints.py", "--table", "mnist_mixed", "--seeds", "2"])
     assert benchmark.main() == 0
     lines = [line.rsplit(maxsplit=6) for line in capsys.readouterr().out.splitlines()[1:]]
-    last = {line[0].split("energy")[1].strip(): float(line[3]) for line in lines}
-    assert list(last) == list(benchmark.SAMPLERS)
+    last = {line[0].split("operations")[1].strip(): float(line[3]) for line in lines}
+    assert list(last) == [*benchmark.SAMPLERS, benchmark.KNOWN]
     assert last["aspk surrogate"] > last["random"] + 0.2

@@ -85,7 +85,10 @@ def skill_figure(skills: Mapping[str, Sequence[Skill]]) -> Figure:
     """Rank correlation and calibration over the number of trials learnt from."""
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for ax, title in ((left, "Kendall's tau, quartiles shaded"), (right, "share within 1 and 2 std")):
+    for ax, title in (
+        (left, "Kendall's tau, quartiles shaded"),
+        (right, "share within 1 std (dashed) and 2 std"),
+    ):
         style_axes(ax, "#1f2328")
         ax.set_xscale("log")
         ax.set_xlabel("trials learnt from")

@@ -9,22 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import log_ndtr
 
-from aspk.closed_cost import ClosedCost
 from aspk.composite import Composite
-from aspk.config import SubnetConfig
 from aspk.errors import SamplerError
 from aspk.free_features import FreeFeatures
-from aspk.operators import Genome, Genotypes, keys
+from aspk.operators import Genome, Genotypes
 from aspk.pareto import FloatArray, nondominated
+from aspk.samplers._closed import ClosedForm, ClosedForms
 from aspk.samplers._foreseen import Composed, Computed, Foreseen, Joint, applied, sign_of
 from aspk.samplers._history import History, IntArray
-from aspk.space import SearchSpace
 
 if TYPE_CHECKING:
     from aspk.surrogate.predictor import Logarithm, Model, Predictor
 
 _LOGGER = logging.getLogger(__name__)
-Known = Mapping[int, Callable[[SubnetConfig], float]]  # number of an objective to its closed form
+Known = Mapping[int, ClosedForm]  # number of an objective to its closed form
 Composites = Mapping[int, Composite]  # number of an objective to what it is composed of
 Column = tuple[int, str]  # what is learnt: number of an objective, and its part; "" is the whole
 _LARGEST_FIT = 600  # trials that are learnt from; a Gaussian process costs the cube of them
@@ -39,7 +37,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.surrogates: dict[Hashable, tuple[bytes, Predictor]] = {}
-        self.exact: dict[tuple[int, bytes], float] = {}
+        self.closed = ClosedForms()
 
 
 class Prediction:
@@ -129,9 +127,9 @@ class Prediction:
         """One objective: computed, composed, or learnt as a whole."""
         told = history.values[:, k]
         if k in self._known:
-            of = self._known[k]
-            sign = sign_of(f"known[{k}]", self._exact(k, of, history.X), told)
-            return Computed(lambda X: sign * self._exact(k, of, X))
+            form, closed = self._known[k], self._memory.closed
+            sign = sign_of(f"known[{k}]", closed.of(self._genome, k, form, history.X), told)
+            return Computed(lambda X: sign * closed.of(self._genome, k, form, X))
         if k in self._composites:
             composite, own = self._composites[k], [name for name in self._columns if name[0] == k]
             computed = applied(composite, [self._columns[name] for name in own])
@@ -199,19 +197,6 @@ class Prediction:
         at_milestone = np.concatenate([np.arange(count), np.arange(len(history), len(X))])
         early = at_milestone[_spread(len(at_milestone), _MOST_EARLY)]
         return self._surrogate("failure", X, labels, _spread(len(X), _LARGEST_FIT), early, labels[early])
-
-    # ------------------------------------------------------------------ closed forms
-
-    def _exact(self, k: int, of: Callable[[SubnetConfig], float], X: Genotypes) -> FloatArray:
-        if isinstance(of, ClosedCost) and of.space == self._genome:  # index vectors mean the same to both
-            return of.of(X)
-        assert isinstance(self._genome, SearchSpace)
-        exact = self._memory.exact
-        names = [(k, key) for key in keys(self._genome, X)]
-        for name, x in zip(names, X, strict=True):
-            if name not in exact:
-                exact[name] = float(of(self._genome.decode(x)))
-        return np.array([exact[name] for name in names])
 
 
 def _is_measured(k: int, composite: Composite, history: History) -> bool:

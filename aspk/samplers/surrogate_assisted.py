@@ -12,12 +12,13 @@ from aspk.composite import Composite
 from aspk.errors import SamplerError
 from aspk.free_features import FreeFeature, FreeFeatures
 from aspk.operators import Genome, Genotypes, fill, sample, sample_distinct
-from aspk.pareto import FloatArray, nondominated
+from aspk.pareto import FloatArray, nondominated, ranks
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._base import GenotypeSampler
+from aspk.samplers._closed import Bounds, ClosedForm
 from aspk.samplers._foreseen import Joint
 from aspk.samplers._history import History
-from aspk.samplers._pool import distance_to_front, evolve, unseen
+from aspk.samplers._pool import Predict, distance_to_front, evolve, unseen
 from aspk.samplers._prediction import Known, Memory, Prediction
 from aspk.samplers._start import start
 from aspk.samplers.nsga2 import Breeder
@@ -50,8 +51,8 @@ class SurrogateSampler(GenotypeSampler):
     The hypervolume's reference point lies a tenth behind the worst values of the front, observed or
     predicted. Constraints are learnt from their values, as objectives are, and from failed trials what fails;
     the improvement is multiplied by the predicted probability that a candidate is feasible. While nothing is,
-    the candidate most likely to be is proposed. Where nothing can be learnt, it is NSGA-II, which the log
-    says.
+    the candidate most likely to be is proposed. Constraints that need no evaluation are kept from the start.
+    Where nothing can be learnt, it is NSGA-II, which the log says.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SurrogateSampler(GenotypeSampler):
         pool_size: int = 300,
         population_size: int = 20,
         known: Known | None = None,
+        known_constraints: Mapping[str, ClosedForm] | None = None,
         composites: Mapping[int, Composite] | None = None,
         features: Sequence[FreeFeature | Literal["operations"]] | None = None,
         model: Model = "process",
@@ -78,6 +80,9 @@ class SurrogateSampler(GenotypeSampler):
             population_size: best trials that the candidates descend from, at least 2.
             known: number of an objective to its value as a function of the network, for objectives that
                 need no evaluation, such as parameters or operations; needs ``space``.
+            known_constraints: name of a constraint, as trials carry it, to its value as a function of the
+                network, such as :class:`~aspk.closed_cost.ClosedBudget`; up to 0 is feasible. No network that
+                breaks one is proposed while others are found; needs ``space``.
             composites: number of an objective to the known function that it is of numbers which the trials
                 carry as user attributes; these are learnt, and the function is applied. While a trial
                 lacks one of them, the objective is learnt as a whole, which the log says.
@@ -90,7 +95,7 @@ class SurrogateSampler(GenotypeSampler):
             model: kind of the surrogates, see :class:`~aspk.surrogate.AccuracySurrogate`.
 
         Raises:
-            SamplerError: a number is out of range, or ``known`` or ``features`` without ``space``.
+            SamplerError: a number is out of range, or functions of a network without ``space``.
         """
         self._composites = dict(composites or {})
         read = dict.fromkeys(name for composite in self._composites.values() for name in composite.parts)
@@ -102,13 +107,15 @@ class SurrogateSampler(GenotypeSampler):
                 f"n_startup_trials={n_startup_trials}, pool_size={pool_size}, "
                 f"population_size={population_size}: expected at least 2, 10 and 2"
             )
-        if (known or features) and space is None:
-            name = "known" if known else "features"
-            raise SamplerError(f"{name}= are functions of a network: expected space= beside them")
+        functions = {"known": known, "known_constraints": known_constraints, "features": features}
+        for name, given in functions.items():
+            if given and space is None:
+                raise SamplerError(f"{name}= are functions of a network: expected space= beside them")
         self._startup = n_startup_trials
         self._pool_size = pool_size
         self._population_size = population_size
         self._known = dict(known or {})
+        self._known_constraints = dict(known_constraints or {})
         self._free = None if space is None else FreeFeatures(space, features or ())
         self._start_by = (
             FreeFeatures(space, ("operations",)) if space is not None and features is None else self._free
@@ -121,6 +128,8 @@ class SurrogateSampler(GenotypeSampler):
         missing = self._startup - len(history) - len(history.pending)
         if missing > 0 or len(history) == 0:
             return self._start(genome, history, count, rng)
+        bounds = self._bounds(genome).trusted(history)
+        history = bounds.applied(history)
         try:
             predicted = Prediction(
                 genome,
@@ -135,26 +144,45 @@ class SurrogateSampler(GenotypeSampler):
         except (SamplerError, ValueError, np.linalg.LinAlgError) as error:
             _LOGGER.info("no surrogate, NSGA-II instead: %s", error)
             breed = Breeder(genome, history, self._population_size, 0.9)
-            return fill(genome, count, lambda number: breed(number, rng), rng, seen=history.designs)
+
+            def children(number: int) -> Genotypes:
+                return bounds.kept_by(breed(number, rng), rng)
+
+            return fill(genome, count, children, rng, seen=history.designs)
         X, values = evolve(
-            genome, history, predicted.mean, self._population_size, rng, violation=predicted.violation
+            genome,
+            history,
+            predicted.mean,
+            self._population_size,
+            rng,
+            violation=_sum([predicted.violation, bounds.excess if bounds.forms else None]),
         )
-        rows = unseen(genome, X, history.designs)
+        rows = bounds.candidates(X, unseen(genome, X, history.designs), count)
         if len(rows) < count:
             return sample_distinct(genome, count, rng, seen=history.designs)
         return _chosen(X[rows], values[rows], history, predicted, max(self._pool_size, count), count)
 
     def _start(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """The next points of a design, the same in every process; after it, random networks."""
-        design = start(genome, self._startup, np.random.default_rng(self._seed), self._start_by)
+        first, bounds = np.random.default_rng(self._seed), self._bounds(genome)
+        design = bounds.kept_by(start(genome, self._startup, first, self._start_by), first)
 
         def candidates(number: int) -> Genotypes:
-            return np.concatenate([design, sample(genome, number, rng)])
+            return np.concatenate([design, bounds.kept_by(sample(genome, number, rng), rng)])
 
         return fill(genome, count, candidates, rng, seen=history.designs)
 
+    def _bounds(self, genome: Genome) -> Bounds:
+        return Bounds(genome, self._known_constraints, self._memory.closed)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_memory": Memory()}
+
+
+def _sum(terms: Sequence[Predict | None]) -> Predict | None:
+    """The sum of functions of genotypes; None without any."""
+    given = [term for term in terms if term is not None]
+    return (lambda X: np.sum([term(X) for term in given], axis=0)) if given else None
 
 
 def _chosen(
@@ -164,7 +192,7 @@ def _chosen(
     usable = predicted.log_feasibility(pool)
     feasible = history.values[history.violation <= 0]
     if not len(feasible):
-        return pool[np.argsort(-usable, kind="stable")[:count]]
+        return pool[np.lexsort([ranks(expected), -usable])[:count]]
     front = feasible[nondominated(feasible)]
     both = np.concatenate([front, expected[usable > _LIKELY]])
     best = both[nondominated(both)]

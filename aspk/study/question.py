@@ -9,7 +9,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from aspk.checkpoint import LoadedSupernet, load_supernet
-from aspk.closed_cost import COSTS, ClosedCost
+from aspk.closed_cost import COSTS, ClosedBudget, ClosedCost
 from aspk.composite import Composite
 from aspk.config import SubnetConfig
 from aspk.data import load_data
@@ -63,14 +63,23 @@ class Question:
     @property
     def known(self) -> dict[int, Callable[[SubnetConfig], float]]:
         """Number of each objective that needs no evaluation to its value as a function of the network."""
+        names = [item.name for item in self.objectives]
+        return {names.index(name): cost for name, cost in self._costs.items() if name in names}
+
+    @property
+    def known_constraints(self) -> dict[str, Callable[[SubnetConfig], float]]:
+        """Name of each constraint that needs no evaluation to its value as a function of the network."""
+        bounds = {item.name: item.at_most for item in self.constraints}
+        return {
+            name: ClosedBudget(cost, bounds[name]) for name, cost in self._costs.items() if name in bounds
+        }
+
+    @property
+    def _costs(self) -> dict[str, ClosedCost]:
+        """Name of each objective of the package that follows from a network's shapes to its closed form."""
         if self.shape is None:
             return {}
-        names = [item.name for item in self.objectives]
-        return {
-            names.index(name): ClosedCost(name, self.space, self.shape, self.faeb.classes)
-            for name in COSTS
-            if name in names
-        }
+        return {name: ClosedCost(name, self.space, self.shape, self.faeb.classes) for name in COSTS}
 
     @property
     def composites(self) -> dict[int, Composite]:

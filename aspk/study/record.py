@@ -179,6 +179,7 @@ def make_sampler(spec: StudySpec, asked: Question) -> GenotypeSampler:
     }
     if spec.sampler == "surrogate":
         options.setdefault("known", asked.known)
+        options.setdefault("known_constraints", asked.known_constraints)
         options.setdefault("composites", asked.composites)
     if spec.sampler == "evolutionary":
         options.setdefault("fitness", lambda trial: f_aeb_of(trial, asked.faeb))

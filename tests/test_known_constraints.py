@@ -1,0 +1,201 @@
+"""Constraints that follow from a network itself are kept without an evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pickle
+
+import numpy as np
+import optuna
+import pytest
+from sampler_cases import PAPER, TINY, create, networks, search, values
+
+import aspk
+from aspk.closed_cost import ClosedBudget, ClosedCost
+from aspk.cost import layer_shapes, parameters
+from aspk.errors import ObjectiveError, SamplerError
+from aspk.samplers import SurrogateSampler
+from aspk.storage import open_study
+from aspk.study import ask_question, make_sampler, question, run_study
+from aspk.testing import FormulaEvaluator
+
+SHAPE, CLASSES = (3, 32, 32), 10
+
+
+def counted(space, config):
+    """Parameters of a network, counted layer by layer."""
+    return parameters(layer_shapes(config, space.settings, SHAPE, CLASSES))
+
+
+def tight(space, share):
+    """A bound on the parameters that about ``share`` of a space keeps."""
+    sample = space.sample_choices(500, np.random.default_rng(1))
+    return float(np.quantile([counted(space, space.decode(x)) for x in sample], share))
+
+
+def budget(space, share=0.05):
+    return ClosedBudget(ClosedCost("parameters", space, SHAPE, CLASSES), tight(space, share))
+
+
+def run(sampler, count, *, space=TINY, batch=1, excess=None, directions=("maximize", "minimize")):
+    """Trials on the formula, which carry what ``excess`` says of a network as constraint 'parameters'."""
+    study, evaluator = create(sampler, directions), FormulaEvaluator(space)
+    while len(study.trials) < count:
+        for trial in sampler.ask_batch(study, batch):
+            config = space.suggest(trial)
+            if excess is not None:
+                trial.set_constraint("parameters", excess(config))
+            study.tell(trial, values(*evaluator.evaluate([config]))[: len(directions)])
+    return study
+
+
+@pytest.mark.parametrize("space", [TINY, PAPER], ids=["tiny", "paper"])
+def test_a_closed_budget_is_the_excess_of_counted_parameters(space):
+    known = budget(space, 0.3)
+    X = space.sample_choices(50, np.random.default_rng(0))
+    expected = [counted(space, space.decode(x)) / known.at_most - 1 for x in X]
+    assert known.of(X) == pytest.approx(expected)
+    assert [known(space.decode(x)) for x in X] == pytest.approx(expected)
+    assert min(expected) <= 0 < max(expected)
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_bound_is_a_number_above_0(bound):
+    with pytest.raises(ObjectiveError, match="expected a number above 0"):
+        ClosedBudget(ClosedCost("parameters", TINY, SHAPE, CLASSES), bound)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("directions", [("maximize", "minimize"), ("maximize",)], ids=["two", "one"])
+@pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
+def test_no_network_breaks_a_known_constraint_not_even_the_first(batch, directions, told):
+    known = budget(PAPER)
+    sampler = SurrogateSampler(space=PAPER, seed=0, known_constraints={"parameters": known})
+    study = run(sampler, 28, space=PAPER, batch=batch, excess=known if told else None, directions=directions)
+    found = networks(study, PAPER)
+    assert max(counted(PAPER, config) for config in found) <= known.at_most
+    assert len(set(found)) == len(found)
+
+
+def test_without_knowing_it_most_networks_break_it_at_first():
+    known = budget(PAPER)
+    study = run(SurrogateSampler(space=PAPER, seed=0), 10, space=PAPER, excess=known)
+    assert sum(known(config) > 0 for config in networks(study, PAPER)) >= 4
+
+
+def test_any_function_will_do_and_is_asked_once_for_each_network():
+    known, calls = budget(TINY), []
+
+    def excess(config):
+        calls.append(config)
+        return known(config)
+
+    sampler = SurrogateSampler(space=TINY, seed=0, known_constraints={"parameters": excess})
+    study = run(sampler, 15)
+    assert len(calls) == len(set(calls))
+    quick = run(SurrogateSampler(space=TINY, seed=0, known_constraints={"parameters": known}), 15)
+    assert [t.params for t in study.trials] == [t.params for t in quick.trials]
+
+
+def test_another_constraint_is_learnt_beside_it():
+    known = budget(TINY, 0.5)
+    energies = [
+        m.energy_mj
+        for m in FormulaEvaluator(TINY).evaluate(
+            [TINY.decode(x) for x in TINY.sample_choices(200, np.random.default_rng(2))]
+        )
+    ]
+    bound = aspk.Constraint("energy", lambda metrics: metrics.energy_mj, float(np.quantile(energies, 0.2)))
+    sampler = SurrogateSampler(space=TINY, seed=0, known_constraints={"parameters": known})
+    study = search(create(sampler), sampler, 40, batch=1, constraint=bound)
+    assert max(known(config) for config in networks(study)) <= 0
+    kept = [t.constraints["energy"] <= 0 for t in study.trials[20:]]
+    assert np.mean(kept) > 0.5
+
+
+def test_a_function_that_contradicts_a_trial_is_left_out_and_the_constraint_learnt(caplog):
+    known = budget(TINY, 0.3)
+    opposite = {"parameters": lambda config: -known(config)}
+    sampler = SurrogateSampler(space=TINY, seed=0, known_constraints=opposite)
+    with caplog.at_level(logging.INFO, logger="aspk"):
+        study = run(sampler, 40, excess=known)
+    assert "constraint 'parameters' is learnt: known_constraints gives" in caplog.text
+    assert np.mean([known(config) <= 0 for config in networks(study)[20:]]) > 0.5
+
+
+def test_where_nothing_keeps_it_the_networks_that_come_nearest_are_tried():
+    known = dataclasses.replace(budget(TINY), at_most=1.0)
+    sampler = SurrogateSampler(space=TINY, seed=0, known_constraints={"parameters": known})
+    study = run(sampler, 20, excess=known)
+    excesses = np.array([known(config) for config in networks(study)])
+    assert len(set(networks(study))) == 20
+    assert np.median(excesses[-10:]) < np.median(excesses[:4])
+
+
+def test_where_nothing_can_be_learnt_children_keep_it_too():
+    known = budget(PAPER)
+    sampler = SurrogateSampler(space=PAPER, seed=0, known_constraints={"parameters": known})
+    study = create(sampler)
+    for _ in range(15):
+        (trial,) = sampler.ask_batch(study, 1)
+        study.tell(trial, [0.5, 1.0])
+    assert max(known(config) for config in networks(study, PAPER)) <= 0
+
+
+def test_trials_of_others_that_break_it_are_no_part_of_the_front():
+    known = budget(TINY, 0.3)
+    sampler = SurrogateSampler(space=TINY, seed=0, known_constraints={"parameters": known})
+    study = create(sampler)
+    study.enqueue_trial(TINY.parameters(TINY.encode(TINY.largest)))
+    evaluator = FormulaEvaluator(TINY)
+    for _ in range(20):
+        (trial,) = sampler.ask_batch(study, 1)
+        study.tell(trial, values(*evaluator.evaluate([TINY.suggest(trial)])))
+    first, *others = networks(study)
+    assert known(first) > 0
+    assert max(known(config) for config in others) <= 0
+
+
+def test_it_follows_from_study_and_seed_in_another_process_too():
+    known = budget(TINY, 0.2)
+    sampler = SurrogateSampler(space=TINY, seed=3, known_constraints={"parameters": known})
+    study = run(sampler, 9, excess=known)
+    fresh = SurrogateSampler(space=TINY, seed=3, known_constraints={"parameters": known})
+    again = pickle.loads(pickle.dumps(sampler))
+    asked = []
+    for other in (sampler, fresh, again):
+        copy = optuna.create_study(sampler=other, directions=["maximize", "minimize"])
+        copy.add_trials(study.trials)
+        asked.append(other.ask_batch(copy, 2))
+    assert [t.params for t in asked[0]] == [t.params for t in asked[1]] == [t.params for t in asked[2]]
+
+
+def test_it_needs_the_space():
+    with pytest.raises(SamplerError, match="known_constraints= are functions of a network"):
+        SurrogateSampler(known_constraints={"parameters": lambda config: 0.0})
+
+
+def test_a_search_keeps_budgets_on_parameters_and_operations(study_file):
+    known = budget(TINY, 0.2)
+    digits = dataclasses.replace(known, cost=dataclasses.replace(known.cost, shape=(1, 8, 8)))
+    spec = dataclasses.replace(
+        aspk.load_study_file(str(study_file)),
+        sampler="surrogate",
+        constraints={"parameters": known.at_most, "operations": 1e7, "energy": 1.0},
+    )
+    asked = ask_question(spec)
+    assert set(asked.known_constraints) == {"parameters", "operations"}
+    assert make_sampler(spec, asked)._known_constraints == asked.known_constraints
+    run_study(spec, asked, progress=False)
+    trials = open_study(spec).trials
+    assert len(trials) == spec.evaluations
+    for trial in trials:
+        config = TINY.decode(TINY.from_parameters(trial.params))
+        assert trial.constraints["parameters"] == pytest.approx(digits(config))
+        assert max(trial.constraints["parameters"], trial.constraints["operations"]) <= 0
+
+
+def test_of_an_evaluator_of_somebody_else_nothing_is_known(study_file):
+    spec = dataclasses.replace(aspk.load_study_file(str(study_file)), constraints={"parameters": 20_000.0})
+    assert question(spec, FormulaEvaluator(TINY), classes=10).known_constraints == {}
