@@ -278,6 +278,10 @@ def _no_experience(genome: object, features: int, *, logarithm: bool) -> list[Fl
     return [weak_priors(features)]
 
 
+def _without_space(seed: int) -> BaseSampler:
+    return SurrogateSampler(seed=seed)
+
+
 ABLATION: dict[str, Method] = {
     OURS: surrogate(),
     "without experience": patched("aspk.surrogate.predictor", "beliefs", _no_experience),
@@ -290,6 +294,8 @@ ABLATION: dict[str, Method] = {
     "Bayesian linear regression": surrogate(model="linear"),
     "6 networks to start with": surrogate(n_startup_trials=6),
     "12 networks to start with": surrogate(n_startup_trials=12),
+    "no space, all genes": optunas(_without_space, "value"),
+    "no space, genes in use": optunas(_without_space, "value", conditional=True),
 }
 
 FAEB_ABLATION: dict[str, Method] = {"F_AEB as a whole": surrogate(whole=True)}  # of composite objectives only

@@ -36,6 +36,6 @@ def test_f_aeb_as_a_whole_is_searched_otherwise(searched):
 def test_no_ablation_searches_as_the_whole_does(searched):
     whole = searched(searched.ours)
     assert np.array_equal(whole, searched(searched.ours))
-    assert len(searched.names) == 10
+    assert len(searched.names) == 12
     for name in searched.names:
         assert not np.array_equal(whole, searched(name)), name
