@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 
 from aspk import cost
+from aspk.headline.record import hardware
 from aspk.space_file import load_space
 from aspk.supernet.counting import Counter
 from aspk.supernet.random_weights import calibrated_random_network
@@ -52,7 +52,7 @@ def main() -> int:
             "benchmark": "counting",
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+            "device": hardware(device.type),
             "results": results,
         }
         options.json.write_text(json.dumps(record, indent=2) + "\n")

@@ -22,7 +22,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import platform
 import socket
 import statistics
 import sys
@@ -42,6 +41,7 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage, run_grpc_proxy
 from optuna.trial import Trial, TrialState, create_trial
 
 from aspk.attributes import genotype_to_attributes, metrics_to_attributes
+from aspk.headline.record import hardware
 from aspk.metrics import Metrics
 from aspk.objectives import objective
 from aspk.report import summarise
@@ -324,7 +324,7 @@ def main() -> int:
     for row in rows:
         print(", ".join(f"{key} {value}" for key, value in row.items()))
     if options.json:
-        record = {"benchmark": "overhead", "optuna": optuna.__version__, "processor": platform.processor()}
+        record = {"benchmark": "overhead", "optuna": optuna.__version__, "processor": hardware("cpu")}
         options.json.write_text(json.dumps({**record, "results": rows}, indent=2) + "\n")
     return 0
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +42,7 @@ from search_methods import (
 from search_problems import FaebProblem, FormulaProblem, Problem, TableProblem
 from search_speed import speed
 
+from aspk.headline.record import hardware
 from aspk.testing import shipped_tables
 
 AT = (25, 50, 100, 200, 400, 800)
@@ -228,7 +228,7 @@ def main() -> int:
     printed(result)
     print(f"\n{time.time() - start:.0f} s; load average at the start {load:.1f} on {os.cpu_count()} cores")
     if options.json:
-        record = {"benchmark": "search", "processor": platform.processor(), "optuna": optuna.__version__}
+        record = {"benchmark": "search", "processor": hardware("cpu"), "optuna": optuna.__version__}
         options.json.write_text(json.dumps({**record, "results": result}, indent=2) + "\n")
     return 0
 
