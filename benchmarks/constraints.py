@@ -16,8 +16,9 @@ from functools import partial
 
 import numpy as np
 import optuna
+from search_problems import closed_cost
 
-from aspk.closed_cost import COSTS, ClosedBudget, ClosedCost
+from aspk.closed_cost import COSTS, ClosedBudget
 from aspk.pareto import FloatArray
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.testing import TabularEvaluator
@@ -28,11 +29,6 @@ SAMPLERS: dict[str, Callable[..., GenotypeSampler]] = {
     "aspk surrogate": SurrogateSampler,
 }
 KNOWN = "... with known bounds"
-SHAPES = {  # of the images behind the tables; those of mnist_mixed were read from files, in colour
-    "fashion": (1, 28, 28),
-    "mnist": (3, 28, 28),
-    "digits": (1, 8, 8),
-}
 BUDGETS: dict[str, dict[str, float]] = {  # the bound as a quantile of all networks
     "energy, 10 %": {"energy": 0.1},
     "energy, 2 %": {"energy": 0.02},
@@ -63,21 +59,8 @@ def searched(
 def samplers(
     table: TabularEvaluator, bounds: Mapping[str, float]
 ) -> dict[str, Callable[..., GenotypeSampler]]:
-    """The samplers, and one that computes the bounds that can be computed.
-
-    Raises:
-        ValueError: the table says otherwise than what is computed.
-    """
-    shape, classes = SHAPES[table.space.name.partition("_")[0]], int(table.table.about["classes"])
-    known = {
-        name: ClosedBudget(ClosedCost(name, table.space, shape, classes), bounds[name])
-        for name in COSTS
-        if name in bounds
-    }
-    X = table.space.sample_choices(100, np.random.default_rng(0))
-    for name, budget in known.items():
-        if not np.allclose(budget.cost.of(X), table.values([name])[table.rows(X), 0]):
-            raise ValueError(f"{name} of {table.space.name} are not those of images of shape {shape}")
+    """The samplers, and one that computes the bounds that can be computed."""
+    known = {name: ClosedBudget(closed_cost(name, table), bounds[name]) for name in COSTS if name in bounds}
     return SAMPLERS | ({KNOWN: partial(SurrogateSampler, known_constraints=known)} if known else {})
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from aspk.closed_cost import ClosedCost, CostName
 from aspk.composite import Composite
 from aspk.config import SubnetConfig
 from aspk.objectives import Objective
@@ -21,6 +22,25 @@ from aspk.testing import FormulaEvaluator, TabularEvaluator
 from aspk.testing.table import MARGIN
 
 OBJECTIVES: tuple[Objective | str, ...] = ("accuracy", "energy")
+_SHAPES = {  # of the images behind the tables; those of mnist_mixed were read from files, in colour
+    "fashion": (1, 28, 28),
+    "mnist": (3, 28, 28),
+    "digits": (1, 8, 8),
+}
+
+
+def closed_cost(name: CostName, table: TabularEvaluator) -> ClosedCost:
+    """Parameters or operations of a table's networks as a function.
+
+    Raises:
+        ValueError: the table says otherwise.
+    """
+    shape = _SHAPES[table.space.name.partition("_")[0]]
+    cost = ClosedCost(name, table.space, shape, int(table.table.about["classes"]))
+    X = table.space.sample_choices(100, np.random.default_rng(0))
+    if not np.allclose(cost.of(X), table.values([name])[table.rows(X), 0]):
+        raise ValueError(f"{name} of {table.space.name} are not those of images of shape {shape}")
+    return cost
 
 
 class Problem:

@@ -1,4 +1,4 @@
-"""What one suggestion of aspk's surrogate costs, with and without an objective in closed form."""
+"""What one suggestion of aspk's surrogate costs: two objectives, one of them known, a budget, F_AEB."""
 
 from __future__ import annotations
 
@@ -6,24 +6,36 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import optuna
 from optuna.study import Study
 from optuna.trial import Trial
-from search_problems import Problem, TableProblem
+from search_problems import FaebProblem, Problem, TableProblem, closed_cost
 
 import aspk.surrogate  # noqa: F401 - a fresh process loads scikit-learn here, not in its first suggestion
-from aspk.closed_cost import ClosedCost
 from aspk.config import SubnetConfig
-from aspk.data.generated import KINDS
 from aspk.pareto import FloatArray
 from aspk.samplers import RandomSampler, SurrogateSampler
+from aspk.space import IntArray
+from aspk.testing import TabularEvaluator
 
 SIZES = (200, 1000)
 REPEATS = 3
 PROCESSES = 5
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Excess over a bound on energy that a tenth of a table's networks keep, a function of index vectors."""
+
+    table: TabularEvaluator
+
+    def __call__(self, X: IntArray) -> FloatArray:
+        """Shape (n,); up to 0 is feasible."""
+        energies = self.table.values(["energy"])[:, 0]
+        return np.asarray(energies[self.table.rows(X)] / np.quantile(energies, 0.1) - 1)
 
 
 @dataclass(frozen=True)
@@ -34,11 +46,13 @@ class Case:
         name: for the reader.
         problem: the problem.
         known: number of an objective to its value as a function of the network.
+        excess: of a constraint, for index vectors; None without one.
     """
 
     name: str
     problem: Problem
-    known: Mapping[int, Callable[[SubnetConfig], float]]
+    known: Mapping[int, Callable[[SubnetConfig], float]] = field(default_factory=dict)
+    excess: Callable[[IntArray], FloatArray] | None = None
 
 
 def speed(problem: Problem) -> None:
@@ -60,14 +74,15 @@ def speed(problem: Problem) -> None:
 
 
 def _cases(problem: Problem) -> Iterator[Case]:
-    yield Case(problem.name, problem, {})
+    yield Case(problem.name, problem)
     if isinstance(problem, TableProblem):
-        about = problem.search.table.about
-        shape = KINDS[about["study"]].shape  # shipped tables are of studies named like their data
-        operations = ClosedCost("operations", problem.space, shape, int(about["classes"]))
-        objectives = ("accuracy", "operations")
+        table = problem.search
+        known = replace(problem, objectives=("accuracy", "operations"))
+        yield Case(f"{problem.name}, known operations", known, {1: closed_cost("operations", table)})
+        budget = Budget(table)
+        yield Case(f"{problem.name}, energy bounded", problem, excess=budget)
         yield Case(
-            f"{problem.name}, known operations", replace(problem, objectives=objectives), {1: operations}
+            f"{problem.name}, F_AEB, energy bounded", FaebProblem(problem.name, "product"), excess=budget
         )
 
 
@@ -98,17 +113,26 @@ def _first(case: Case, size: int) -> float:
 
 def _times(case: Case, size: int, count: int) -> Iterator[float]:
     """Milliseconds of the suggestions of a new sampler, the first one behind ``size`` random networks."""
-    sampler = SurrogateSampler(space=case.problem.space, seed=0, known=case.known)
+    sampler = SurrogateSampler(
+        space=case.problem.space, seed=0, known=case.known, composites=case.problem.composites
+    )
     study = optuna.create_study(sampler=sampler, directions=["minimize"] * case.problem.count)
     trials = RandomSampler(space=case.problem.space, seed=0).ask_batch(study, size)
     for _ in range(count + 1):
-        _tell(study, case.problem, trials)
+        _tell(study, case, trials)
         start = time.process_time()
         trials = sampler.ask_batch(study, 1)
         yield 1e3 * (time.process_time() - start)
 
 
-def _tell(study: Study, problem: Problem, trials: list[Trial]) -> None:
+def _tell(study: Study, case: Case, trials: list[Trial]) -> None:
+    problem = case.problem
     X = np.array([problem.space.from_parameters(trial.params) for trial in trials])
-    for trial, row in zip(trials, problem.values(X), strict=True):
+    excess = np.zeros(len(X)) if case.excess is None else case.excess(X)
+    carried = problem.attributes(X)
+    for trial, row, attributes, over in zip(trials, problem.values(X), carried, excess, strict=True):
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
+        if case.excess is not None:
+            trial.set_constraint("energy", float(over))
         study.tell(trial, row.tolist())
