@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import pickle
 
 import numpy as np
@@ -122,6 +123,31 @@ def test_a_function_that_contradicts_a_trial_is_left_out_and_the_constraint_lear
         study = run(sampler, 40, excess=known)
     assert "constraint 'parameters' is learnt: known_constraints gives" in caplog.text
     assert np.mean([known(config) <= 0 for config in networks(study)[20:]]) > 0.5
+
+
+@pytest.mark.parametrize("broken", [math.inf, math.nan])
+def test_a_function_may_say_no_more_of_broken_networks_than_that(broken, caplog):
+    known = budget(TINY, 0.3)
+
+    def excess(config):
+        value = known(config)
+        return value if value <= 0 else broken
+
+    sampler = SurrogateSampler(space=TINY, seed=0, known_constraints={"parameters": excess})
+    study = create(sampler)
+    study.enqueue_trial(TINY.parameters(TINY.encode(TINY.largest)))
+    evaluator = FormulaEvaluator(TINY)
+    with caplog.at_level(logging.INFO, logger="aspk"):
+        for _ in range(15):
+            (trial,) = sampler.ask_batch(study, 1)
+            config = TINY.suggest(trial)
+            if not math.isnan(excess(config)):  # Optuna refuses NaN
+                trial.set_constraint("parameters", excess(config))
+            study.tell(trial, values(*evaluator.evaluate([config])))
+    first, *others = networks(study)
+    assert known(first) > 0
+    assert max(known(config) for config in others) <= 0
+    assert "is learnt" not in caplog.text
 
 
 def test_where_nothing_keeps_it_the_networks_that_come_nearest_are_tried():

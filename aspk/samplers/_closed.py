@@ -12,7 +12,7 @@ from aspk.closed_cost import ClosedBudget, ClosedCost
 from aspk.config import SubnetConfig
 from aspk.operators import Genome, Genotypes, keys, sample
 from aspk.pareto import FloatArray
-from aspk.samplers._history import History
+from aspk.samplers._history import History, finite
 from aspk.space import SearchSpace
 
 _LOGGER = logging.getLogger(__name__)
@@ -29,10 +29,8 @@ class ClosedForms:
 
     def of(self, genome: Genome, name: Hashable, form: ClosedForm, X: Genotypes) -> FloatArray:
         """Values of a closed form, shape (m,), of genotypes of shape (m, G)."""
-        if (
-            isinstance(form, ClosedCost | ClosedBudget) and form.space == genome
-        ):  # index vectors mean the same
-            return form.of(X)
+        if isinstance(form, ClosedCost | ClosedBudget) and form.space == genome:
+            return form.of(X)  # index vectors mean the same to both
         assert isinstance(genome, SearchSpace)
         names = [(name, key) for key in keys(genome, X)]
         for at, x in zip(names, X, strict=True):
@@ -68,7 +66,7 @@ class Bounds:
 
         Where none of these keeps them, ``X`` stays as it is.
         """
-        broken = self.excess(X) > 0
+        broken = ~(self.excess(X) <= 0)  # not a number is not kept
         if not broken.any():
             return X
         others = sample(self.genome, _SAMPLES, rng)
@@ -104,7 +102,10 @@ class Bounds:
         return replace(history, violation=violation, constraints=learnt)
 
     def _agrees(self, name: str, history: History) -> bool:
-        own, told = self._value(name, history.X), _told(history, name)
+        told = _told(history, name)
+        carried = ~np.isnan(told)
+        own, told = self._value(name, history.X[carried]), told[carried]
+        own = finite(own[:, None])[:, 0]  # as the history's are
         wrong = np.abs(own - told) > _TOLERANCE * (1 + np.abs(own))
         if wrong.any():
             row = int(wrong.argmax())
