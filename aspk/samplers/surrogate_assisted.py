@@ -82,7 +82,8 @@ class SurrogateSampler(GenotypeSampler):
                 need no evaluation, such as parameters or operations; needs ``space``.
             known_constraints: name of a constraint, as trials carry it, to its value as a function of the
                 network, such as :class:`~aspk.closed_cost.ClosedBudget`; up to 0 is feasible. No network that
-                breaks one is proposed while others are found; needs ``space``.
+                breaks one is proposed while others are found; needs ``space``. A function is called for
+                hundreds of networks before each trial, for a thousand at the start, once for each.
             composites: number of an objective to the known function that it is of numbers which the trials
                 carry as user attributes; these are learnt, and the function is applied. While a trial
                 lacks one of them, the objective is learnt as a whole, which the log says.
