@@ -80,6 +80,9 @@ class Prediction:
             for k, composite in composites.items()
             if k not in known and _is_measured(k, composite, history)
         }
+        self._rows = np.arange(len(history))
+        if len(history) > _LARGEST_FIT:
+            self._rows = np.sort(history.best(_LARGEST_FIT))
         self._columns: dict[Column, FloatArray] = {}
         for k, values in enumerate(history.values.T):
             parts = _parts(self._composites[k], history) if k in self._composites else {"": values}
@@ -148,8 +151,7 @@ class Prediction:
         table = np.column_stack(list(self._columns.values()))
         worst = (_worst_on_front(table[:n], history.violation[:n])[place] for n in (count, total))
         then, now = (_clipped(y, count, wanted) for wanted in worst)
-        rows = np.sort(history.best(_LARGEST_FIT))
-        return self._surrogate(name, history.X, now, rows, early, then[early])
+        return self._surrogate(name, history.X, now, self._rows, early, then[early])
 
     def _surrogate(
         self,

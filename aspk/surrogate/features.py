@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from aspk.operators import Genome, Genotypes
 from aspk.pareto import FloatArray
@@ -21,18 +20,38 @@ def features(genome: Genome, X: Genotypes) -> FloatArray:
     is 0 in all its columns. Genes that every block has are summed up by one more column each: their mean over
     the blocks in use.
     """
-    active = genome.active(X)
-    own = {
-        int(gene): np.where(active[:, gene, None], _column(genome, int(gene), np.asarray(X[:, gene])), 0.0)
-        for gene in np.flatnonzero(genome.cardinalities != 1)
-    }
-    means = [
-        np.sum([own[gene] for gene in group], axis=0)
-        / np.maximum(active[:, group].sum(axis=1, keepdims=True), 1)
-        for group in _groups(genome)
-        if len(group) > 1 and group[0] in own
-    ]
-    return np.hstack([*own.values(), *means]) if own else np.zeros((len(X), 0))
+    return Features(genome)(X)
+
+
+class Features:
+    """:func:`features` of one genome, whose tables are made once for many calls."""
+
+    def __init__(self, genome: Genome) -> None:
+        self._genome = genome
+        own = [(int(gene), _places(genome, int(gene))) for gene in np.flatnonzero(genome.cardinalities != 1)]
+        columns = [(gene, row) for gene, rows in own for row in rows]
+        self._gene = np.array([gene for gene, _ in columns], dtype=np.int64)  # of each column
+        self._row = np.arange(len(columns))[:, None]
+        self._real = (genome.cardinalities[self._gene] == 0)[:, None]
+        self._places = np.zeros((len(columns), max((len(row) for _, row in columns), default=0)))
+        for table, (_, row) in zip(self._places, columns, strict=True):
+            table[: len(row)] = row
+        self._means = [
+            np.flatnonzero(np.isin(self._gene, group))
+            for group in _groups(genome)
+            if len(group) > 1 and group[0] in self._gene
+        ]
+
+    def __call__(self, X: Genotypes) -> FloatArray:
+        """See :func:`features`."""
+        if not len(self._gene):
+            return np.zeros((len(X), 0))
+        active = self._genome.active(X).T[self._gene]  # (d, n), as all below
+        chosen = np.asarray(X).T[self._gene]
+        own = self._places[self._row, np.where(self._real, 0, chosen).astype(np.int64)]
+        own = np.where(active, np.where(self._real, chosen - 0.5, own), 0.0)
+        means = [own[group].sum(axis=0) / np.maximum(active[group].sum(axis=0), 1) for group in self._means]
+        return np.ascontiguousarray(np.vstack([own, *means]).T)
 
 
 class Feature(NamedTuple):
@@ -57,16 +76,16 @@ def columns(space: SearchSpace) -> list[Feature]:
     return own + [Feature(space.genes[gene].name, mean=True) for gene in repeated]
 
 
-def _column(genome: Genome, gene: int, x: npt.NDArray[np.float64]) -> FloatArray:
+def _places(genome: Genome, gene: int) -> FloatArray:
+    """Where each choice of a gene stands in each of its columns, shape (columns, choices); 0 if real."""
     cardinality = int(genome.cardinalities[gene])
     if isinstance(genome, SearchSpace):
         places = np.log(np.array(genome.genes[gene].choices, dtype=float))
-        places = (places - places.mean()) / (places[-1] - places[0])
-        return np.asarray(places[x.astype(np.int64)])[:, None]
+        return np.asarray((places - places.mean()) / (places[-1] - places[0]))[None, :]
     if genome.ordered[gene]:
-        return np.asarray(x / max(cardinality - 1, 1) - 0.5)[:, None]
+        return np.asarray(np.arange(max(cardinality, 1)) / max(cardinality - 1, 1) - 0.5)[None, :]
     # Two different choices are at distance 1, as the ends of an ordered gene.
-    return np.asarray((x[:, None] == np.arange(cardinality)) / np.sqrt(2.0))
+    return np.asarray(np.eye(cardinality) / np.sqrt(2.0))
 
 
 def _groups(genome: Genome) -> list[list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from aspk.free_features import FreeFeatures
 from aspk.operators import Genome
 from aspk.pareto import FloatArray
 from aspk.surrogate.experience import beliefs
-from aspk.surrogate.features import features
+from aspk.surrogate.features import Features
 from aspk.surrogate.models import MODELS, Regression, fitted, rank_agreement
 from aspk.surrogate.process import FEW, Priors, Process, medians, spread
 
@@ -66,11 +67,16 @@ class Encoder:
         """Features, shape (m, d); free ones to unit range, the training set's mean at 0."""
         if self.genome is None:
             return np.asarray((rows - self.low) / self.range - 0.5)
-        own = features(self.genome, rows)
+        own = self._own(rows)
         if self.free is None or not len(self.kept):
             return own
         table = self.free.of(rows.astype(np.int64))
         return np.hstack([own, (table[:, self.kept] - self.mean) / self.span])
+
+    @cached_property
+    def _own(self) -> Features:
+        assert self.genome is not None
+        return Features(self.genome)
 
     @property
     def trended(self) -> int:

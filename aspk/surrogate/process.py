@@ -191,6 +191,7 @@ class _Posterior:
         n, d = inputs.shape
         self._below = np.tril_indices(n, -1)
         i, j = self._below
+        self._flat = i + n * j  # their places in LAPACK's order, by columns
         self._squares = np.ascontiguousarray(np.square(inputs[i] - inputs[j]).T)  # (d, n (n - 1) / 2)
         products = inputs[:, d - trended :] @ inputs[:, d - trended :].T
         self._products, self._own_products = products[i, j], np.diag(products)
@@ -204,16 +205,18 @@ class _Posterior:
         decay = np.exp(-r)
         matern = (1 + r + r * r / 3) * decay
         covariance = np.diag(signal + trend * self._own_products + noise + _JITTER)
-        covariance[self._below] = signal * matern + trend * self._products
-        lower, failed = dpotrf(covariance, lower=True, clean=False)
+        covariance.reshape(-1)[self._flat] = signal * matern + trend * self._products
+        lower, failed = dpotrf(covariance.T, lower=True, clean=False, overwrite_a=True)
         if failed:  # L-BFGS then tries a shorter step
             return 1e10, np.zeros_like(logarithms)
         weights = dpotrs(lower, self._targets, lower=True)[0]
-        inverse = dpotri(lower, lower=True)[0]
+        half_log_determinant = np.log(np.diag(lower)).sum()
+        inverse = dpotri(lower, lower=True, overwrite_c=True)[0]
         z = (logarithms - self._mean) / self._deviation
-        value = 0.5 * self._targets @ weights + np.log(np.diag(lower)).sum() + 0.5 * z @ z
+        value = 0.5 * self._targets @ weights + half_log_determinant + 0.5 * z @ z
         # d value / d K = (K⁻¹ - w wᵀ) / 2, and d matern / d ln l_j = 5/3 (1 + r) exp(-r) (x_j - x'_j)² / l_j²
-        slope = inverse[self._below] - weights[self._below[0]] * weights[self._below[1]]  # counts twice
+        i, j = self._below
+        slope = inverse.T.reshape(-1)[self._flat] - weights[i] * weights[j]  # counts twice
         own = 0.5 * (np.diag(inverse) - np.square(weights))
         by_length = self._squares @ (slope * (signal * 5 / 3 * (1 + r) * decay)) * inverse_squares
         by_signal = signal * (slope @ matern + own.sum())
