@@ -238,11 +238,14 @@ def test_failed_networks_are_avoided():
 
 
 def bounded(bound, count=60):
-    """A study whose energies are bounded."""
+    """A study of accuracies whose energies are bounded; see test_shared_constraints.py for objectives."""
     start = history(count=count)
     excess = start.values[:, 1] / bound - 1
     return dataclasses.replace(
-        start, violation=np.maximum(excess, 0), constraints={"energy": excess, "none": np.full(count, np.nan)}
+        start,
+        values=start.values[:, :1],
+        violation=np.maximum(excess, 0),
+        constraints={"energy": excess, "none": np.full(count, np.nan)},
     )
 
 
@@ -253,7 +256,7 @@ def test_constraints_are_learnt_from_their_values():
     found = prediction(bounded(bound))
     likely = found.log_feasibility(U) > np.log(0.5)
     assert (likely == (energies <= bound)).mean() > 0.97
-    assert found.violation(U) == pytest.approx(np.maximum(energies / bound - 1, 0), rel=0.1, abs=0.1)
+    assert found.violation(U) == pytest.approx(np.maximum(energies / bound - 1, 0), rel=0.2, abs=0.2)
     assert prediction(history()).violation is None
 
 

@@ -1,7 +1,7 @@
-"""How the values of an objective are foreseen: computed, learnt, or composed of learnt parts.
+"""How objectives and constraints are foreseen: computed, learnt, or composed of learnt parts.
 
-Each kind has ``mean(X)``, cheap, for thousands of candidates, and ``joint(X)``, with doubts, for the few that
-may be chosen. All values are minimised.
+Each kind of objective has ``mean(X)``, cheap, for thousands of candidates, and ``joint(X)``, with doubts, for
+the few that may be chosen. All values are minimised.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
+from scipy.special import log_ndtr
 
 from aspk.composite import Composite
 from aspk.errors import SamplerError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from aspk.surrogate.predictor import JointPrediction, Predictor
 
 _TOLERANCE = 1e-6  # relative, between what a formula gives and what a trial says
+_FEWEST_ON_A_LINE = 3  # different points, of which two always are
 
 
 class Values(Protocol):
@@ -182,3 +184,53 @@ def _quadrature(parts: int) -> tuple[FloatArray, FloatArray]:
     weights = weights / weights.sum()
     scores = np.array(list(itertools.product(nodes, repeat=parts)))
     return scores.T, np.prod(list(itertools.product(weights, repeat=parts)), axis=1)
+
+
+# ---------------------------------------------------------------------- bounded
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A constraint as a learnt number and its bound.
+
+    Attributes:
+        surrogate: of the number.
+        bound: its largest value that is feasible.
+        weight: what the constraint's value grows by where the number grows by 1.
+    """
+
+    surrogate: Predictor
+    bound: float
+    weight: float = 1.0
+
+    def violation(self, X: Genotypes) -> FloatArray:
+        """Expected violation, shape (m,)."""
+        return self.weight * np.maximum(self.surrogate.mean(X) - self.bound, 0.0)
+
+    def log_feasibility(self, X: Genotypes) -> FloatArray:
+        """Logarithm of the probability that it is kept, shape (m,)."""
+        return np.asarray(log_ndtr(self.surrogate.scores(X, self.bound)))
+
+
+def bound_on(column: FloatArray, values: FloatArray) -> tuple[float, float] | None:
+    """The bound and the weight with which ``values = weight * (column - bound)``; None if there are none.
+
+    Args:
+        column: of an objective or a part of one, shape (n,).
+        values: of a constraint in the same trials, shape (n,); NaN where there is none.
+    """
+    told = np.isfinite(values)
+    column, values = column[told], values[told]
+    if len(np.unique(column)) < _FEWEST_ON_A_LINE:
+        return None
+    low, high = column.argmin(), column.argmax()
+    span = column[high] - column[low]
+    weight = (values[high] - values[low]) / span
+    if (
+        weight <= 0
+        or (np.abs(values - values[low] - weight * (column - column[low])) > _TOLERANCE * weight * span).any()
+    ):
+        return None
+    # Rounded: the last digits, which differ from trial to trial, would have hyperparameters fitted each time.
+    bound = float(f"{column[low] - values[low] / weight:.9g}")
+    return None if bound <= 0 < column[low] else (bound, float(weight))

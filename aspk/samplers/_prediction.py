@@ -15,7 +15,7 @@ from aspk.free_features import FreeFeatures
 from aspk.operators import Genome, Genotypes
 from aspk.pareto import FloatArray, nondominated
 from aspk.samplers._closed import ClosedForm, ClosedForms
-from aspk.samplers._foreseen import Composed, Computed, Foreseen, Joint, applied, sign_of
+from aspk.samplers._foreseen import Bounded, Composed, Computed, Foreseen, Joint, applied, bound_on, sign_of
 from aspk.samplers._history import History, IntArray
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class Prediction:
         for k, values in enumerate(history.values.T):
             parts = _parts(self._composites[k], history) if k in self._composites else {"": values}
             self._columns |= {(k, part): told for part, told in parts.items()}
+        self._surrogates: dict[Column, Predictor] = {}
+        self._bounds = self._found(history.constraints)
         self._objectives = [self._objective(k, history) for k in range(history.values.shape[1])]
         self._constraints = [
             self._constraint(len(self._columns) + place, name, values, history)
@@ -111,20 +113,33 @@ class Prediction:
     def _violation(self, X: Genotypes) -> FloatArray:
         result = np.zeros(len(X))
         for constraint in self._constraints:
-            result += np.maximum(constraint.mean(X) - _BOUND, 0.0)
+            result += constraint.violation(X)
         return result
 
     def log_feasibility(self, X: Genotypes) -> FloatArray:
         """Logarithm of the predicted probability that all constraints are kept and nothing fails, (m,)."""
         result = np.zeros(len(X))
         for constraint in self._constraints:
-            result += log_ndtr(constraint.scores(X, _BOUND))
+            result += constraint.log_feasibility(X)
         if self._failure is not None:
             mean, std = self._failure.predict(X)
             result += log_ndtr(-mean / np.maximum(std, 1e-9))
         return result
 
     # ------------------------------------------------------------------ learning
+
+    def _found(self, constraints: Mapping[str, FloatArray]) -> dict[str, tuple[Column, float, float]]:
+        """Constraints that are bounds on a learnt column: the column, the bound and the constraint's weight.
+
+        One surrogate then serves both, and knows of a constraint what it knows of the objective.
+        """
+        learnt = {name: values for name, values in self._columns.items() if name[0] not in self._known}
+        return {
+            name: (column, *found)
+            for name, values in constraints.items()
+            for column, told in learnt.items()
+            if (found := bound_on(told, values)) is not None
+        }
 
     def _objective(self, k: int, history: History) -> Foreseen:
         """One objective: computed, composed, or learnt as a whole."""
@@ -141,6 +156,12 @@ class Prediction:
         return self._column((k, ""), history)
 
     def _column(self, name: Column, history: History) -> Predictor:
+        """The surrogate of one column, which objectives and constraints may share."""
+        if name not in self._surrogates:
+            self._surrogates[name] = self._column_learnt(name, history)
+        return self._surrogates[name]
+
+    def _column_learnt(self, name: Column, history: History) -> Predictor:
         """A surrogate of one column; its hyperparameters are fitted later by a trial than those before it.
 
         No suggestion then waits for the fits of all columns.
@@ -149,8 +170,9 @@ class Prediction:
         count = _milestone(max(total - place, min(self._first, total)), self._first)
         y, early = self._columns[name], _spread(count, _MOST_EARLY)
         table = np.column_stack(list(self._columns.values()))
+        bounds = [bound for column, bound, _ in self._bounds.values() if column == name]
         worst = (_worst_on_front(table[:n], history.violation[:n])[place] for n in (count, total))
-        then, now = (_clipped(y, count, wanted) for wanted in worst)
+        then, now = (_clipped(y, count, max([wanted, *bounds])) for wanted in worst)
         return self._surrogate(name, history.X, now, self._rows, early, then[early])
 
     def _surrogate(
@@ -177,17 +199,21 @@ class Prediction:
 
         return learnt(Encoder.of(self._genome, self._free, X), X, y, self._model, logarithm)
 
-    def _constraint(self, place: int, name: str, values: FloatArray, history: History) -> Predictor:
-        """A surrogate of one constraint's values, 1 added: relative excesses are then shares of a bound.
+    def _constraint(self, place: int, name: str, values: FloatArray, history: History) -> Bounded:
+        """One constraint: a bound on what is learnt for an objective, or learnt itself.
 
-        These are positive, and their logarithm is easier to learn, as that of other costs.
+        What is learnt are its values, 1 added: relative excesses are then shares of a bound. These are
+        positive, and their logarithm is easier to learn, as that of other costs.
         """
+        if name in self._bounds:
+            column, bound, weight = self._bounds[name]
+            return Bounded(self._column(column, history), bound, weight)
         known = np.flatnonzero(np.isfinite(values))
         X, y, total = history.X[known], values[known] + _BOUND, len(known)
         count = _milestone(max(total - place, min(self._first, total)), self._first)
         early, rows = _spread(count, _MOST_EARLY), _spread(total, _LARGEST_FIT)
         then, now = (_clipped(y, n, _BOUND) for n in (count, total))
-        return self._surrogate(("constraint", name), X, now, rows, early, then[early])
+        return Bounded(self._surrogate(("constraint", name), X, now, rows, early, then[early]), _BOUND)
 
     def _failed_or_not(self, history: History) -> Predictor | None:
         """A surrogate of 1 for failed and pruned trials and -1 for others; None without any."""
