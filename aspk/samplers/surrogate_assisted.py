@@ -49,10 +49,11 @@ class SurrogateSampler(GenotypeSampler):
        values to come.
 
     The hypervolume's reference point lies a tenth behind the worst values of the front, observed or
-    predicted. Constraints are learnt from their values, as objectives are, and from failed trials what fails;
-    the improvement is multiplied by the predicted probability that a candidate is feasible. While nothing is,
-    the candidate most likely to be is proposed. Constraints that need no evaluation are kept from the start.
-    Where nothing can be learnt, it is NSGA-II, which the log says.
+    predicted. Constraints are learnt from their values, as objectives are, unless they are a bound on what is
+    learnt anyway, and from failed trials what fails; the improvement is multiplied by the predicted
+    probability that a candidate is feasible. While nothing is, the candidate most likely to be is proposed.
+    Constraints that need no evaluation are kept from the start. Where nothing can be learnt, it is NSGA-II,
+    which the log says.
     """
 
     def __init__(
