@@ -17,7 +17,7 @@ from spaces import SWITCHES
 
 from aspk.attributes import GENOTYPE
 from aspk.errors import SamplerError
-from aspk.samplers import NSGA2Sampler
+from aspk.samplers import NSGA2Sampler, SurrogateSampler
 from aspk.samplers._codec import Coordinate, SpaceCodec
 from aspk.testing import FormulaEvaluator
 
@@ -239,6 +239,36 @@ def test_real_integer_and_log_parameters_are_optimised(make):
         best.append(study.best_value)
     assert best[0] < best[1]
     assert best[0] < 1.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log"), [(-5.0, 5.0, False), (1e-6, 1.0, True), (1e3, 1e3 + 0.1, False)]
+)
+def test_a_search_over_real_numbers_starts_with_a_latin_hypercube(low, high, log):
+    """A trial gives back a parameter, whose coordinate has other last digits than the design's."""
+
+    def objective(trial):
+        x, y = (trial.suggest_float(name, low, high, log=log) for name in "xy")
+        return x - y, y
+
+    study = create(SurrogateSampler(seed=0, n_startup_trials=9))
+    study.optimize(objective, n_trials=9)
+    of = FloatDistribution(low, high, log=log)
+    for name in "xy":  # the first trial is random: nothing is known of the parameters yet
+        places = [Coordinate(of).encode(trial.params[name]) for trial in study.trials[1:]]
+        assert len({int(9 * place) for place in places}) == 8
+
+
+@every_sampler
+@pytest.mark.parametrize("log", [True, False])
+def test_no_real_numbers_are_proposed_twice(make, log):
+    def objective(trial):
+        x, n = trial.suggest_float("x", 1e-5, 1.0, log=log), trial.suggest_int("n", 1, 2000, log=log)
+        return x, -n * x
+
+    study = create(make(seed=1))
+    study.optimize(objective, n_trials=40)
+    assert len({(t.params["x"], t.params["n"]) for t in study.trials}) == 40
 
 
 @pytest.mark.parametrize(

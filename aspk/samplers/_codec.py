@@ -23,6 +23,7 @@ from aspk.operators import Genome, Genotypes
 from aspk.space import Gene, SearchSpace
 
 ParameterValue = Any  # what a categorical parameter may hold
+_DIGITS = 9  # of a real coordinate in [0, 1] that tell two designs apart
 _MOST_CHOICES = 64  # a numeric grid with more points becomes a real coordinate
 
 
@@ -246,13 +247,19 @@ class ParameterCodec:
         return np.ones(np.shape(X), dtype=bool)
 
     def canonical(self, X: npt.ArrayLike) -> Genotypes:
-        """See :class:`~aspk.operators.Genome`: real coordinates of a grid moved onto it."""
+        """See :class:`~aspk.operators.Genome`: real coordinates of a grid moved onto it.
+
+        Real coordinates are rounded: a trial gives back a parameter, and the coordinate that is computed from
+        it has other last digits.
+        """
         result = np.array(X, dtype=float)
         for column, coordinate in enumerate(self._coordinates.values()):
-            if not coordinate.cardinality and coordinate.stepped:
+            if not coordinate.cardinality:
                 values = result[..., column]
-                snapped = [coordinate.encode(coordinate.decode(u)) for u in values.ravel()]
-                result[..., column] = np.round(np.reshape(snapped, values.shape), 12)
+                if coordinate.stepped:
+                    snapped = [coordinate.encode(coordinate.decode(u)) for u in values.ravel()]
+                    values = np.reshape(snapped, values.shape)
+                result[..., column] = np.round(values, _DIGITS)
         return result
 
     def read(
