@@ -272,7 +272,7 @@ def _random_candidates(
     return X, predict(X)
 
 
-def _no_experience(genome: object, features: int, *, logarithm: bool) -> list[FloatArray]:
+def _no_experience(genome: object, features: int, **options: object) -> list[FloatArray]:
     from aspk.surrogate.process import weak_priors
 
     return [weak_priors(features)]

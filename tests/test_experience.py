@@ -90,6 +90,6 @@ def test_experience_predicts_better_from_few_evaluations(name, metric, networks,
 
     experienced = mean_error()
     monkeypatch.setattr(
-        "aspk.surrogate.predictor.beliefs", lambda genome, features, *, logarithm: [weak_priors(features)]
+        "aspk.surrogate.predictor.beliefs", lambda genome, features, **options: [weak_priors(features)]
     )
     assert experienced < mean_error()

@@ -55,7 +55,7 @@ class Archive:
         if len(fresh) + len(self._known) != len(trials):  # another study, or a storage that copies
             self._clear()
             fresh = list(trials)
-        pending = []
+        pending, finished = [], []
         for trial in fresh:
             x = self._genotype(trial)
             if trial.state.is_finished():
@@ -65,11 +65,13 @@ class Archive:
             if trial.state in (TrialState.RUNNING, TrialState.WAITING):
                 pending.append(x)
             else:
+                finished.append(x)
                 self._take(trial, x)
+        if finished:
+            self._designs.update(keys(self.codec.genome, np.array(finished)))
         return self._history(study, np.array(pending))
 
     def _take(self, trial: FrozenTrial, x: Genotypes) -> None:
-        self._designs.update(keys(self.codec.genome, x[None]))
         if trial.state == TrialState.COMPLETE and _has_values(trial.values):
             self._add(trial, x)
         else:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.search_space import intersection_search_space
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -29,6 +28,7 @@ from aspk.operators import Genome, Genotypes, sample
 from aspk.samplers._archive import Archive, Fitness
 from aspk.samplers._codec import Codec, ParameterCodec, ParameterValue, SpaceCodec
 from aspk.samplers._history import History
+from aspk.samplers._inferred import Inference
 from aspk.space import SearchSpace
 from aspk.trials import create_running, note_system_attributes
 
@@ -70,6 +70,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         self._fitness = fitness
         self._attributes = tuple(attributes)
         self._archive: Archive | None = None
+        self._inference = Inference()
 
     @abc.abstractmethod
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
@@ -78,11 +79,15 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     # ------------------------------------------------------------------ Optuna's interface
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All genes of the search space; without one, what all complete trials have in common."""
+        """All genes of the search space; without one, the parameters of the complete trials.
+
+        These are the ones which all of them have, and those that are suggested with certain values of another
+        one.
+        """
         if self._space is not None:
             return dict(self._space.distributions)
-        common = intersection_search_space(study.get_trials(deepcopy=False))
-        return {name: distribution for name, distribution in common.items() if not distribution.single()}
+        with _PROPOSING:
+            return dict(self._inference.codec(study.get_trials(deepcopy=False)).distributions)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -90,9 +95,10 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         """Values for the parameters of ``search_space``, the active ones of a :class:`SearchSpace` only."""
         if not search_space:
             return {}
-        codec: Codec = self._space or ParameterCodec(search_space)
         with _PROPOSING:
-            others = _without(study.get_trials(deepcopy=False), trial.number)
+            trials = study.get_trials(deepcopy=False)
+            codec: Codec = self._space or self._inference.codec(trials).of(search_space)
+            others = _without(trials, trial.number)
             x = self._propose(study, codec, others, 1, trial.number)[0]
             x = codec.pin(x, trial.system_attrs.get("fixed_params", {}))
             if self._space is not None:
@@ -204,7 +210,8 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         return self.propose(codec.genome, history, count, rng)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_archive": None}  # a memory only, and as large as the study
+        # Memories only, and as large as the study.
+        return {**self.__dict__, "_archive": None, "_inference": Inference()}
 
 
 def _without(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from optuna.distributions import (
 
 from aspk.attributes import genotype_from_attributes
 from aspk.errors import GenotypeError
-from aspk.operators import Genome, Genotypes
+from aspk.operators import Genome, Genotypes, sample
 from aspk.space import Gene, SearchSpace
 
 ParameterValue = Any  # what a categorical parameter may hold
@@ -155,6 +155,11 @@ class Coordinate:
         return count if count <= _MOST_CHOICES else 0
 
     @property
+    def ordered(self) -> bool:
+        """Whether its values have an order."""
+        return not isinstance(self.distribution, CategoricalDistribution)
+
+    @property
     def _range(self) -> tuple[float, float]:
         d = self.distribution
         assert isinstance(d, IntDistribution | FloatDistribution)
@@ -217,10 +222,40 @@ class Coordinate:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """When a parameter is suggested.
+
+    Attributes:
+        parent: name of the parameter that it depends on, which has few values.
+        present: whether it is suggested with each of them.
+    """
+
+    parent: str
+    present: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
 class ParameterCodec:
-    """Trials of any study, as far as they have these parameters; it is its own genome."""
+    """Trials of any study, as far as they have these parameters; it is its own genome.
+
+    Attributes:
+        distributions: of each parameter, by name.
+        conditions: of those that are not always suggested, parents before their children.
+    """
 
     distributions: Mapping[str, BaseDistribution]
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+    def of(self, distributions: Mapping[str, BaseDistribution]) -> ParameterCodec:
+        """The codec of these parameters, with the conditions that are known of them."""
+        if distributions == self.distributions:
+            return self
+        known = {
+            name: condition
+            for name, condition in self.conditions.items()
+            if name in distributions and condition.parent in distributions
+        }
+        return ParameterCodec(distributions, known)
 
     @cached_property
     def _coordinates(self) -> dict[str, Coordinate]:
@@ -239,12 +274,24 @@ class ParameterCodec:
     @cached_property
     def ordered(self) -> npt.NDArray[np.bool_]:
         """See :class:`~aspk.operators.Genome`."""
-        kinds = [isinstance(d, CategoricalDistribution) for d in self.distributions.values()]
-        return ~np.array(kinds, dtype=bool)
+        return np.array([c.ordered for c in self._coordinates.values()], dtype=bool)
 
     def active(self, X: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """See :class:`~aspk.operators.Genome`: all of them."""
-        return np.ones(np.shape(X), dtype=bool)
+        """See :class:`~aspk.operators.Genome`."""
+        X = np.asarray(X)
+        result = np.ones(X.shape, dtype=bool)
+        for column, parent, present in self._gates:
+            result[..., column] = result[..., parent] & present[X[..., parent].astype(np.int64)]
+        return result
+
+    @cached_property
+    def _gates(self) -> list[tuple[int, int, npt.NDArray[np.bool_]]]:
+        """Columns of each conditional parameter and of its parent, and its presence by the parent's value."""
+        column = {name: place for place, name in enumerate(self.distributions)}
+        return [
+            (column[name], column[condition.parent], np.array(condition.present))
+            for name, condition in self.conditions.items()
+        ]
 
     def canonical(self, X: npt.ArrayLike) -> Genotypes:
         """See :class:`~aspk.operators.Genome`: real coordinates of a grid moved onto it.
@@ -260,26 +307,34 @@ class ParameterCodec:
                     snapped = [coordinate.encode(coordinate.decode(u)) for u in values.ravel()]
                     values = np.reshape(snapped, values.shape)
                 result[..., column] = np.round(values, _DIGITS)
-        return result
+        return np.where(self.active(X), result, 0.0) if self.conditions else result
 
     def read(
         self, parameters: Mapping[str, Any], attributes: Mapping[str, Any], seed: Sequence[int]
     ) -> Genotypes | None:
         """See :class:`Codec`."""
-        if not parameters.keys() >= self.distributions.keys():
+        given = np.array([name in parameters for name in self.distributions])
+        if not given.all() and not self.conditions:
             return None
+        x = np.zeros(len(given)) if given.all() else self._random(np.random.default_rng(seed))
         try:
-            genes = [c.encode(parameters[name]) for name, c in self._coordinates.items()]
+            for column, (name, coordinate) in enumerate(self._coordinates.items()):
+                if name in parameters:
+                    x[column] = coordinate.encode(parameters[name])
         except (ValueError, TypeError):  # an enqueued value that is no choice
             return None
-        x = np.array(genes)
         top = np.where(self.cardinalities == 0, 1, self.cardinalities - 1)
-        return x if ((x >= 0) & (x <= top)).all() else None
+        inside = ((x >= 0) & (x <= top)).all()
+        return x if inside and (given.all() or given[self.active(x)].all()) else None
+
+    def _random(self, rng: np.random.Generator) -> Genotypes:
+        """Any genotype, shape (G,)."""
+        return np.asarray(sample(self, 1, rng)[0], dtype=float)
 
     def parameters(self, x: Genotypes) -> dict[str, Any]:
         """See :class:`Codec`."""
         return {name: c.decode(gene) for (name, c), gene in zip(self._coordinates.items(), x, strict=True)}
 
     def pin(self, x: Genotypes, fixed: Mapping[str, Any]) -> Genotypes:
-        """See :class:`Codec`. Nothing depends on a parameter here, and Optuna itself keeps fixed ones."""
+        """See :class:`Codec`. All genes are given as parameters here, and Optuna itself keeps fixed ones."""
         return x

@@ -36,7 +36,7 @@ class Memory:
     """Fitted surrogates and closed forms, by what they were computed from: forgetting changes nothing."""
 
     def __init__(self) -> None:
-        self.surrogates: dict[Hashable, tuple[bytes, Predictor]] = {}
+        self.surrogates: dict[Hashable, tuple[tuple[Genome, bytes], Predictor]] = {}
         self.closed = ClosedForms()
 
 
@@ -186,8 +186,8 @@ class Prediction:
     ) -> Predictor:
         """A surrogate of ``rows`` with hyperparameters of the ``early`` ones, known at the last milestone."""
         early_X = X[early]
-        content = early_X.tobytes() + early_y.tobytes()
-        if self._memory.surrogates.get(name, (b"",))[0] != content:
+        content = (self._genome, early_X.tobytes() + early_y.tobytes())
+        if name not in self._memory.surrogates or self._memory.surrogates[name][0] != content:
             self._memory.surrogates[name] = (content, self._learnt(early_X, early_y))
         known = self._memory.surrogates[name][1]
         if known.scale.logarithm and not (y > 0).all():

@@ -14,7 +14,7 @@ middle its targets are most probable. Other spaces than a :class:`~aspk.space.Se
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,16 +97,19 @@ SMOOTH_ACCURACY = Experience(
 )
 
 
-def beliefs(genome: Genome | None, features: int, *, logarithm: bool) -> list[Priors]:
+def beliefs(
+    genome: Genome | None, features: int, *, logarithm: bool, conditional: Collection[int] = ()
+) -> list[Priors]:
     """Priors that may suit a process, of which its data choose one.
 
     Args:
         genome: what the first features are of.
         features: their number; what lies behind the genome's own gets weak priors.
         logarithm: whether targets are logarithms, as of costs.
+        conditional: features that only some designs have; of a search space more is known.
     """
     if not isinstance(genome, SearchSpace):
-        return [weak_priors(features)]
+        return [weak_priors(features, conditional)]
     cases = (COST,) if logarithm else (ROUGH_ACCURACY, SMOOTH_ACCURACY)
     return [_priors(case, columns(genome), features) for case in cases]
 

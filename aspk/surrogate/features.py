@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,10 @@ class Features:
             for group in _groups(genome)
             if len(group) > 1 and group[0] in self._gene
         ]
+
+    def columns_of(self, genes: Collection[int]) -> list[int]:
+        """The columns of some genes, without the means over blocks."""
+        return np.flatnonzero(np.isin(self._gene, list(genes))).tolist()
 
     def __call__(self, X: Genotypes) -> FloatArray:
         """See :func:`features`."""

@@ -42,6 +42,7 @@ class Encoder:
         kept: the free features that differ within the training set; empty without any.
         mean: their means.
         span: their ranges.
+        conditional: genes that some design of the training set does not use.
     """
 
     genome: Genome | None
@@ -51,6 +52,7 @@ class Encoder:
     kept: npt.NDArray[np.int64]
     mean: FloatArray
     span: FloatArray
+    conditional: frozenset[int] = frozenset()
 
     @staticmethod
     def of(genome: Genome | None, free: FreeFeatures | None, rows: FloatArray) -> Encoder:
@@ -59,8 +61,16 @@ class Encoder:
         span, spread_of_genes = np.ptp(table, axis=0), np.ptp(rows, axis=0)
         kept = np.flatnonzero(span > _CONSTANT * (1 + np.abs(table).max(axis=0, initial=0)))
         own_range = np.where(spread_of_genes > 0, spread_of_genes, 1.0)
+        used = np.ones(rows.shape, dtype=bool) if genome is None else genome.active(rows)
         return Encoder(
-            genome, free, rows.min(axis=0), own_range, kept, table[:, kept].mean(axis=0), span[kept]
+            genome,
+            free,
+            rows.min(axis=0),
+            own_range,
+            kept,
+            table[:, kept].mean(axis=0),
+            span[kept],
+            frozenset(np.flatnonzero(~used.all(axis=0)).tolist()),
         )
 
     def __call__(self, rows: FloatArray) -> FloatArray:
@@ -85,7 +95,8 @@ class Encoder:
 
     def beliefs(self, columns: int, *, logarithm: bool) -> list[Priors]:
         """Priors of a process of that many columns, of which the data choose one."""
-        return beliefs(self.genome, columns, logarithm=logarithm)
+        conditional = [] if self.genome is None else self._own.columns_of(self.conditional)
+        return beliefs(self.genome, columns, logarithm=logarithm, conditional=conditional)
 
 
 @dataclass(frozen=True)

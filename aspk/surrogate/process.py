@@ -6,6 +6,7 @@ gradient below, one step of the likelihood's maximisation costs about a matrix i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,6 +33,7 @@ _SIGNAL = (0.0, 2.0, -4.0, 5.0)
 _NOISE = (np.log(0.02), 1.5, np.log(1e-5), 0.5)
 _TREND = (0.0, 2.0, -8.0, 5.0)
 _LENGTH = (np.log(3.0), 1.2, -2.5, 4.5)
+_LENGTH_IF_CONDITIONAL = (np.log(10.0), 1.2, -2.5, 4.5)  # what only some designs have explains less
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,15 @@ class Process:
         return np.asarray(result)
 
 
-def weak_priors(features: int) -> Priors:
-    """Priors for features of which nothing is known, shape (3 + features, 4)."""
-    return np.array([_SIGNAL, _NOISE, _TREND, *[_LENGTH] * features])
+def weak_priors(features: int, conditional: Collection[int] = ()) -> Priors:
+    """Priors for features of which nothing is known, shape (3 + features, 4).
+
+    Args:
+        features: their number.
+        conditional: those that only some designs have.
+    """
+    lengths = [_LENGTH_IF_CONDITIONAL if i in conditional else _LENGTH for i in range(features)]
+    return np.array([_SIGNAL, _NOISE, _TREND, *lengths])
 
 
 def medians(priors: Priors, trended: int = 0) -> Hyperparameters:
