@@ -199,6 +199,8 @@ def _chosen(
     both = np.concatenate([front, expected[usable > _LIKELY]])
     best = both[nondominated(both)]
     reference = best.max(axis=0) + _MARGIN * np.ptp(best, axis=0)
+    if front.shape[1] == 1:  # an improvement is one on what was observed, not on what is promised
+        reference = front[0]
     gaps = distance_to_front(expected, best)
     near = np.lexsort([gaps, usable < _UNLIKELY])[:size]
     candidates = np.concatenate([pool[near], history.pending])

@@ -98,7 +98,12 @@ SMOOTH_ACCURACY = Experience(
 
 
 def beliefs(
-    genome: Genome | None, features: int, *, logarithm: bool, conditional: Collection[int] = ()
+    genome: Genome | None,
+    features: int,
+    *,
+    logarithm: bool,
+    conditional: Collection[int] = (),
+    fine: Collection[int] = (),
 ) -> list[Priors]:
     """Priors that may suit a process, of which its data choose one.
 
@@ -106,10 +111,11 @@ def beliefs(
         genome: what the first features are of.
         features: their number; what lies behind the genome's own gets weak priors.
         logarithm: whether targets are logarithms, as of costs.
-        conditional: features that only some designs have; of a search space more is known.
+        conditional: features that only some designs have.
+        fine: features with many values. Of a :class:`~aspk.space.SearchSpace` more is known than these two.
     """
     if not isinstance(genome, SearchSpace):
-        return [weak_priors(features, conditional)]
+        return [weak_priors(features, conditional=conditional, fine=fine)]
     cases = (COST,) if logarithm else (ROUGH_ACCURACY, SMOOTH_ACCURACY)
     return [_priors(case, columns(genome), features) for case in cases]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +43,7 @@ class Features:
             if len(group) > 1 and group[0] in self._gene
         ]
 
-    def columns_of(self, genes: Collection[int]) -> list[int]:
+    def columns_of(self, genes: Iterable[int]) -> list[int]:
         """The columns of some genes, without the means over blocks."""
         return np.flatnonzero(np.isin(self._gene, list(genes))).tolist()
 

@@ -25,6 +25,7 @@ Logarithm = bool | Literal["auto"]
 # Prior odds that the logarithm of a positive target is easier to learn: most are costs. With six to nine
 # networks the evidence alone is now and then wrong about energies, and predicts negative ones.
 _LOGARITHM_ODDS = 10.0
+_FEW_CHOICES = 8  # of an ordered gene; more are nearly a continuum
 _CONSTANT = 1e-9  # relative range below which a free feature says nothing
 # Looking through all libraries of the process takes milliseconds, which are better spent at import.
 _CONTROLLER = ThreadpoolController()
@@ -95,8 +96,18 @@ class Encoder:
 
     def beliefs(self, columns: int, *, logarithm: bool) -> list[Priors]:
         """Priors of a process of that many columns, of which the data choose one."""
-        conditional = [] if self.genome is None else self._own.columns_of(self.conditional)
-        return beliefs(self.genome, columns, logarithm=logarithm, conditional=conditional)
+        if self.genome is None:
+            return beliefs(None, columns, logarithm=logarithm)
+        choices = self.genome.cardinalities
+        return beliefs(
+            self.genome,
+            columns,
+            logarithm=logarithm,
+            conditional=self._own.columns_of(self.conditional),
+            fine=self._own.columns_of(
+                np.flatnonzero(self.genome.ordered & ((choices == 0) | (choices > _FEW_CHOICES)))
+            ),
+        )
 
 
 @dataclass(frozen=True)

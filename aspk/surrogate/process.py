@@ -34,6 +34,7 @@ _NOISE = (np.log(0.02), 1.5, np.log(1e-5), 0.5)
 _TREND = (0.0, 2.0, -8.0, 5.0)
 _LENGTH = (np.log(3.0), 1.2, -2.5, 4.5)
 _LENGTH_IF_CONDITIONAL = (np.log(10.0), 1.2, -2.5, 4.5)  # what only some designs have explains less
+_LENGTH_IF_FINE = (np.log(1.0), 1.2, -2.5, 4.5)  # a few choices are nearly on a line, a continuum is not
 
 
 @dataclass(frozen=True)
@@ -151,14 +152,18 @@ class Process:
         return np.asarray(result)
 
 
-def weak_priors(features: int, conditional: Collection[int] = ()) -> Priors:
+def weak_priors(features: int, *, conditional: Collection[int] = (), fine: Collection[int] = ()) -> Priors:
     """Priors for features of which nothing is known, shape (3 + features, 4).
 
     Args:
         features: their number.
         conditional: those that only some designs have.
+        fine: those with many values.
     """
-    lengths = [_LENGTH_IF_CONDITIONAL if i in conditional else _LENGTH for i in range(features)]
+    lengths = [
+        _LENGTH_IF_FINE if i in fine else _LENGTH_IF_CONDITIONAL if i in conditional else _LENGTH
+        for i in range(features)
+    ]
     return np.array([_SIGNAL, _NOISE, _TREND, *lengths])
 
 
