@@ -51,10 +51,10 @@ def test_a_function_of_real_numbers_is_minimised():
 
 
 class Certain:
-    """Predicts given means and standard deviations."""
+    """Predicts given means and standard deviations, shape (m, k)."""
 
     def __init__(self, mean, std):
-        self.mean, self.std = np.array(mean), np.array(std)
+        self.mean, self.std = mean, std
 
     def log_feasibility(self, X):
         return np.zeros(len(X))
@@ -63,7 +63,7 @@ class Certain:
         return self
 
     def moments(self):
-        return self.mean[:, None], self.std[:, None]
+        return self.mean, self.std
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,19 @@ def test_an_improvement_is_one_on_what_was_observed(mean, std):
     )
     z = (1.0 - np.array(mean)) / std
     gain = np.array(std) * (z * norm.cdf(z) + norm.pdf(z))
-    chosen = _chosen(X[2:], np.array(mean)[:, None], observed, Certain(mean, std), 10, 1)
+    predicted = Certain(np.array(mean)[:, None], np.array(std)[:, None])
+    chosen = _chosen(X[2:], predicted.mean, observed, predicted, 10, 1)
     assert chosen.tolist() == [X[2 + int(gain.argmax())].tolist()]
+
+
+def test_objectives_that_agree_are_improved_on_what_was_observed_too():
+    """The first candidate is better than all trials in both, and more is not hoped for from it."""
+    X = TINY.sample_choices(4, np.random.default_rng(0))
+    values = np.array([[1.0, 1.0], [2.0, 2.0]])
+    observed = History(X=X[:2], values=values, violation=np.zeros(2), pending=X[:0], discarded=X[:0])
+    mean = np.array([[0.5, 0.5], [0.6, 0.6]])
+    predicted = Certain(mean, np.array([[0.01, 0.01], [0.1, 0.1]]))
+    assert _chosen(X[2:], mean, observed, predicted, 10, 1).tolist() == [X[2].tolist()]
 
 
 def test_what_has_many_values_may_change_fast():

@@ -49,11 +49,11 @@ class SurrogateSampler(GenotypeSampler):
        values to come.
 
     The hypervolume's reference point lies a tenth behind the worst values of the front, observed or
-    predicted. Constraints are learnt from their values, as objectives are, unless they are a bound on what is
-    learnt anyway, and from failed trials what fails; the improvement is multiplied by the predicted
-    probability that a candidate is feasible. While nothing is, the candidate most likely to be is proposed.
-    Constraints that need no evaluation are kept from the start. Where nothing can be learnt, it is NSGA-II,
-    which the log says.
+    predicted; a single objective is improved on the best trial. Constraints are learnt from their values, as
+    objectives are, unless they are a bound on what is learnt anyway, and from failed trials what fails; the
+    improvement is multiplied by the predicted probability that a candidate is feasible. While nothing is, the
+    candidate most likely to be is proposed. Constraints that need no evaluation are kept from the start.
+    Where nothing can be learnt, it is NSGA-II, which the log says.
     """
 
     def __init__(
@@ -199,8 +199,8 @@ def _chosen(
     both = np.concatenate([front, expected[usable > _LIKELY]])
     best = both[nondominated(both)]
     reference = best.max(axis=0) + _MARGIN * np.ptp(best, axis=0)
-    if front.shape[1] == 1:  # an improvement is one on what was observed, not on what is promised
-        reference = front[0]
+    # Where one candidate promises the best of everything, improvement is still over what was observed.
+    reference = np.maximum(reference, front.min(axis=0))
     gaps = distance_to_front(expected, best)
     near = np.lexsort([gaps, usable < _UNLIKELY])[:size]
     candidates = np.concatenate([pool[near], history.pending])
