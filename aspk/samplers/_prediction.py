@@ -26,7 +26,9 @@ Known = Mapping[int, ClosedForm]  # number of an objective to its closed form
 Composites = Mapping[int, Composite]  # number of an objective to what it is composed of
 Column = tuple[int, str]  # what is learnt: number of an objective, and its part; "" is the whole
 _LARGEST_FIT = 600  # trials that are learnt from; a Gaussian process costs the cube of them
-_MOST_EARLY = 150  # trials that hyperparameters are fitted to
+# Trials that hyperparameters are fitted to; fewer for more than two surrogates: a new process fits them all
+# before its first suggestion.
+_MOST_EARLY, _MOST_EARLY_OF_MANY = 150, 90
 _GROWTH = 1.15  # hyperparameters are fitted again when the study has grown by as much
 _CLIP = 3.0
 _BOUND = 1.0  # of a constraint's value as it is learnt
@@ -89,11 +91,12 @@ class Prediction:
             self._columns |= {(k, part): told for part, told in parts.items()}
         self._surrogates: dict[Column, Predictor] = {}
         self._bounds = self._found(history.constraints)
+        self._most_early = self._rows_to_fit(history)
         self._objectives = [self._objective(k, history) for k in range(history.values.shape[1])]
         self._constraints = [
             self._constraint(len(self._columns) + place, name, values, history)
             for place, (name, values) in enumerate(history.constraints.items())
-            if len(np.unique(values[np.isfinite(values)])) > 1
+            if _differ(values)
         ]
         self._failure = self._failed_or_not(history)
 
@@ -141,6 +144,15 @@ class Prediction:
             if (found := bound_on(told, values)) is not None
         }
 
+    def _rows_to_fit(self, history: History) -> int:
+        """How many trials hyperparameters are fitted to, at most."""
+        columns = sum(k not in self._known for k, _ in self._columns)
+        constraints = sum(
+            name not in self._bounds and _differ(values) for name, values in history.constraints.items()
+        )
+        surrogates = columns + constraints + (len(history.discarded) > 0)
+        return _MOST_EARLY if surrogates <= 2 else _MOST_EARLY_OF_MANY
+
     def _objective(self, k: int, history: History) -> Foreseen:
         """One objective: computed, composed, or learnt as a whole."""
         told = history.values[:, k]
@@ -168,7 +180,7 @@ class Prediction:
         """
         place, total = list(self._columns).index(name), len(history)
         count = _milestone(max(total - place, min(self._first, total)), self._first)
-        y, early = self._columns[name], _spread(count, _MOST_EARLY)
+        y, early = self._columns[name], _spread(count, self._most_early)
         table = np.column_stack(list(self._columns.values()))
         bounds = [bound for column, bound, _ in self._bounds.values() if column == name]
         worst = (_worst_on_front(table[:n], history.violation[:n])[place] for n in (count, total))
@@ -211,7 +223,7 @@ class Prediction:
         known = np.flatnonzero(np.isfinite(values))
         X, y, total = history.X[known], values[known] + _BOUND, len(known)
         count = _milestone(max(total - place, min(self._first, total)), self._first)
-        early, rows = _spread(count, _MOST_EARLY), _spread(total, _LARGEST_FIT)
+        early, rows = _spread(count, self._most_early), _spread(total, _LARGEST_FIT)
         then, now = (_clipped(y, n, _BOUND) for n in (count, total))
         return Bounded(self._surrogate(("constraint", name), X, now, rows, early, then[early]), _BOUND)
 
@@ -223,7 +235,7 @@ class Prediction:
         labels = np.repeat([-1.0, 1.0], [len(history), len(history.discarded)])
         count = _milestone(len(history), self._first)
         at_milestone = np.concatenate([np.arange(count), np.arange(len(history), len(X))])
-        early = at_milestone[_spread(len(at_milestone), _MOST_EARLY)]
+        early = at_milestone[_spread(len(at_milestone), self._most_early)]
         return self._surrogate("failure", X, labels, _spread(len(X), _LARGEST_FIT), early, labels[early])
 
 
@@ -241,6 +253,11 @@ def _parts(composite: Composite, history: History) -> dict[str, FloatArray]:
         name: -history.attributes[name] if direction == "maximize" else history.attributes[name]
         for name, direction in composite.parts.items()
     }
+
+
+def _differ(values: FloatArray) -> bool:
+    """Whether there are different values of a constraint; NaN is none."""
+    return len(np.unique(values[np.isfinite(values)])) > 1
 
 
 def _spread(count: int, most: int) -> IntArray:
