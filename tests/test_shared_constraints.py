@@ -34,7 +34,7 @@ def history(excess, count=40):
     return History(
         X=X,
         values=np.column_stack([-accuracy, energy]),
-        violation=np.sum([np.maximum(values, 0.0) for values in constraints.values()], axis=0),
+        violation=sum((np.maximum(values, 0.0) for values in constraints.values()), np.zeros(count)),
         pending=X[:0],
         discarded=X[:0],
         constraints=constraints,
@@ -165,6 +165,28 @@ def test_it_predicts_which_unseen_networks_keep_it_and_by_how_much_others_do_not
     near = truth < weight  # those far behind the bound were brought nearer before they were learnt
     assert np.corrcoef(excess[near], np.maximum(truth, 0.0)[near])[0, 1] > 0.9
     assert np.median(excess[truth > 0.2 * weight] / truth[truth > 0.2 * weight]) == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("excess", "options", "failed", "rows"),
+    [
+        ({}, {}, 0, 150),
+        ({"energy": lambda accuracy, energy: energy / BOUND - 1}, {}, 0, 150),
+        ({"other": lambda accuracy, energy: energy**2 - accuracy}, {}, 0, 90),
+        ({"same": lambda accuracy, energy: 0 * energy}, {}, 0, 150),  # nothing to learn
+        ({}, {}, 1, 90),
+        (
+            {"other": lambda accuracy, energy: energy**2 - accuracy},
+            {"known": {1: lambda config: FormulaEvaluator(TINY).evaluate([config])[0].energy_mj}},
+            0,
+            150,
+        ),
+    ],
+)
+def test_with_more_than_two_surrogates_each_is_fitted_to_fewer_trials(excess, options, failed, rows):
+    found = history(excess, count=20)
+    found = dataclasses.replace(found, discarded=TINY.sample_choices(failed, np.random.default_rng(9)))
+    assert prediction(found, **options)[0]._most_early == rows
 
 
 def test_values_up_to_the_bound_are_learnt_as_they_are():
