@@ -13,12 +13,12 @@ import numpy.typing as npt
 from optuna.trial import FrozenTrial, TrialState
 
 from aspk.samplers._codec import Condition, Coordinate, ParameterCodec
+from aspk.samplers._history import IntArray
 
 _ABSENT = -1
 # Complete trials that conditions are inferred from. Fewer are often explained by chance, and too few to learn
 # from more parameters than the common ones.
 _FEWEST = 12
-IntArray = npt.NDArray[np.int64]
 
 
 class Inference:
@@ -51,9 +51,8 @@ class Inference:
             for trial in fresh:
                 self._take(trial)
             found = self._inferred()
-            self._codec = (
-                found if found != self._codec else self._codec
-            )  # the same object while nothing changes
+            if self._codec is None or found != self._codec:  # the same object while nothing changes
+                self._codec = found
         return self._codec
 
     def _take(self, trial: FrozenTrial) -> None:
