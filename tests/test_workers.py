@@ -86,6 +86,8 @@ def kill_again_and_again(spec, kills, seconds, rng):
     known = {}
     for number in range(kills):
         time.sleep(rng.uniform(0.1, 0.4))
+        if number == kills // 2:  # once for certain while a network is evaluated, not between two batches
+            wait_for(spec, TrialState.RUNNING)
         victims = workers if number == kills // 2 else [rng.choice(workers)]
         for victim in victims:
             victim.kill()
