@@ -140,12 +140,14 @@ def fill(
     rng: np.random.Generator,
     *,
     seen: Collection[bytes] = (),
+    keeps: Callable[[Genotypes], npt.NDArray[np.bool_]] | None = None,
     attempts: int = 16,
 ) -> Genotypes:
     """``count`` genotypes of new designs, different from each other.
 
     Proposals that are known are replaced by further proposals, ``attempts`` times; then by random designs;
     then, in a space small enough to list, by whichever are left. Only when none is left do proposals repeat.
+    Designs that ``keeps`` refuses stand behind all others that are found.
 
     Args:
         genome: the search space.
@@ -153,19 +155,25 @@ def fill(
         propose: gives as many candidates as it is asked for, shape (number, G).
         rng: source of randomness.
         seen: keys (see :func:`keys`) of designs that are not wanted again.
+        keeps: which rows of genotypes, shape (n, G), are wanted, shape (n,); None wants all.
         attempts: how often to ask ``propose``.
 
     Returns:
         Genotypes, shape (count, G).
     """
-    taken, chosen = set(seen), []
-    for X in _candidates(genome, count, propose, rng, attempts):
-        for row, key in zip(X, keys(genome, X), strict=True):
-            if key not in taken:
-                taken.add(key)
-                chosen.append(row)
-        if len(chosen) >= count:
+    taken, chosen, refused = set(seen), list[Genotypes](), list[Genotypes]()
+    for source in (_candidates(genome, count, propose, rng, attempts), _all(genome, rng)):
+        for X in source:
+            wanted = np.ones(len(X), dtype=bool) if keeps is None else keeps(X)
+            for row, key, good in zip(X, keys(genome, X), wanted, strict=True):
+                if key not in taken:
+                    taken.add(key)
+                    (chosen if good else refused).append(row)
+            if len(chosen) >= count:
+                break
+        if len(chosen) + len(refused) >= count:  # a space is listed for new designs only, which takes long
             break
+    chosen += refused
     if len(chosen) < count:  # every design was seen: repeating is all that remains
         chosen.extend(propose(count - len(chosen)))
     return np.array(chosen[:count]).reshape(count, len(genome.cardinalities))
@@ -182,7 +190,6 @@ def _candidates(
         yield propose(count)
     for _ in range(attempts):
         yield sample(genome, max(count, 64), rng)
-    yield from _all(genome, rng)
 
 
 def _all(genome: Genome, rng: np.random.Generator) -> Iterator[Genotypes]:

@@ -8,7 +8,7 @@ pymoo hands its algorithm's generator to every operator, so that ``seed`` decide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,10 @@ from pymoo.core.duplicate import DuplicateElimination
 from pymoo.core.mutation import Mutation as PymooMutation
 from pymoo.core.population import Population
 from pymoo.core.problem import Problem
+from pymoo.core.repair import Repair as PymooRepair
 from pymoo.core.sampling import Sampling as PymooSampling
 
+from aspk.closed_forms import Bounds, ClosedForm, ClosedForms
 from aspk.errors import ObjectiveError
 from aspk.evaluation import CachedEvaluator, Evaluator, Result
 from aspk.metrics import Metrics
@@ -161,6 +163,24 @@ class Mutation(PymooMutation):  # type: ignore[misc]  # pymoo has no types
         return mutate(problem.space, X, random_state, changes=self.changes, creep=self.creep)
 
 
+class Repair(PymooRepair):  # type: ignore[misc]  # pymoo has no types
+    """Replaces networks that break known constraints by similar random ones that keep them."""
+
+    def __init__(self, space: SearchSpace, known_constraints: Mapping[str, ClosedForm]) -> None:
+        super().__init__()
+        self.bounds = Bounds(space, dict(known_constraints), ClosedForms())
+
+    def _do(
+        self,
+        problem: SpikformerProblem,
+        X: Genotypes,
+        *args: object,
+        random_state: np.random.Generator,
+        **kwargs: object,
+    ) -> Genotypes:
+        return self.bounds.kept_by(X.astype(np.int64), random_state)
+
+
 class Duplicates(DuplicateElimination):  # type: ignore[misc]  # pymoo has no types
     """Equal networks, whatever their inactive genes, are duplicates; the first one stays."""
 
@@ -182,9 +202,19 @@ class Duplicates(DuplicateElimination):  # type: ignore[misc]  # pymoo has no ty
         return keys(self.space, np.array([individual.X for individual in population], dtype=np.int64))
 
 
-def operators(space: SearchSpace) -> dict[str, Any]:
-    """Keyword arguments for pymoo's genetic algorithms: ``NSGA2(pop_size=50, **operators(space))``."""
-    return {
+def operators(
+    space: SearchSpace, *, known_constraints: Mapping[str, ClosedForm] | None = None
+) -> dict[str, Any]:
+    """Keyword arguments for pymoo's genetic algorithms: ``NSGA2(pop_size=50, **operators(space))``.
+
+    Args:
+        space: the networks.
+        known_constraints: name of a constraint to its value as a function of a network, such as
+            :class:`~aspk.closed_cost.ClosedBudget`; up to 0 is feasible. Networks that break one are repaired
+            before they are evaluated.
+    """
+    repair = {"repair": Repair(space, known_constraints)} if known_constraints else {}
+    return repair | {
         "sampling": Sampling(),
         "crossover": Crossover(),
         "mutation": Mutation(),

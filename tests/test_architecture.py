@@ -24,6 +24,7 @@ FLOORS = [
         "scalarization",
         "operators",
         "closed_cost",
+        "closed_forms",
         "free_features",
         "evaluation",
         "result_cache",

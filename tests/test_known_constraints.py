@@ -10,18 +10,19 @@ import pickle
 import numpy as np
 import optuna
 import pytest
-from sampler_cases import PAPER, TINY, create, networks, search, values
+from sampler_cases import MAKERS, PAPER, TINY, create, networks, search, values
 
 import aspk
 from aspk.closed_cost import ClosedBudget, ClosedCost
 from aspk.cost import layer_shapes, parameters
 from aspk.errors import ObjectiveError, SamplerError
-from aspk.samplers import SurrogateSampler
+from aspk.samplers import EvolutionarySampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.storage import open_study
 from aspk.study import ask_question, make_sampler, question, run_study
 from aspk.testing import FormulaEvaluator
 
 SHAPE, CLASSES = (3, 32, 32), 10
+every_sampler = pytest.mark.parametrize("make", [*MAKERS.values(), RandomSampler], ids=[*MAKERS, "random"])
 
 
 def counted(space, config):
@@ -67,35 +68,64 @@ def test_a_bound_is_a_number_above_0(bound):
         ClosedBudget(ClosedCost("parameters", TINY, SHAPE, CLASSES), bound)
 
 
+@every_sampler
 @pytest.mark.parametrize("batch", [1, 7])
 @pytest.mark.parametrize("directions", [("maximize", "minimize"), ("maximize",)], ids=["two", "one"])
 @pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
-def test_no_network_breaks_a_known_constraint_not_even_the_first(batch, directions, told):
+def test_no_network_breaks_a_known_constraint_not_even_the_first(make, batch, directions, told):
     known = budget(PAPER)
-    sampler = SurrogateSampler(space=PAPER, seed=0, known_constraints={"parameters": known})
+    sampler = make(space=PAPER, seed=0, known_constraints={"parameters": known})
     study = run(sampler, 28, space=PAPER, batch=batch, excess=known if told else None, directions=directions)
     found = networks(study, PAPER)
     assert max(counted(PAPER, config) for config in found) <= known.at_most
     assert len(set(found)) == len(found)
 
 
-def test_without_knowing_it_most_networks_break_it_at_first():
+@every_sampler
+def test_without_knowing_it_most_networks_break_it_at_first(make):
     known = budget(PAPER)
-    study = run(SurrogateSampler(space=PAPER, seed=0), 10, space=PAPER, excess=known)
+    study = run(make(space=PAPER, seed=0), 10, space=PAPER, excess=known)
     assert sum(known(config) > 0 for config in networks(study, PAPER)) >= 4
 
 
-def test_any_function_will_do_and_is_asked_once_for_each_network():
+def test_random_networks_that_keep_it_are_equally_frequent():
+    known = budget(TINY, 0.3)
+    every = np.array(list(TINY.networks()))
+    keeping = {TINY.decode(x) for x in every[known.of(every) <= 0]}
+    firsts = []
+    for seed in range(200):
+        sampler = RandomSampler(space=TINY, seed=seed, known_constraints={"parameters": known})
+        firsts += networks(run(sampler, 1))
+    # The genes, not the networks, are uniform: of a shallow network each has as many index vectors.
+    shallow = [config for config in firsts if len(config.blocks) == 1]
+    kinds = {config for config in keeping if len(config.blocks) == 1}
+    counts = np.array([shallow.count(config) for config in kinds])
+    assert set(firsts) <= keeping
+    assert counts.var() < 2 * counts.mean() + 1  # a Poisson distribution's variance is its mean
+
+
+@every_sampler
+def test_when_all_that_keep_it_were_seen_others_follow_and_none_comes_twice(make):
+    known = budget(TINY, 0.02)
+    count = int((known.of(np.array(list(TINY.networks()))) <= 0).sum())
+    study = run(make(space=TINY, seed=0, known_constraints={"parameters": known}), count + 5)
+    kept = [known(config) <= 0 for config in networks(study)]
+    assert len(set(networks(study))) == count + 5
+    assert np.mean(kept[: count // 2]) == 1
+    assert not all(kept)
+
+
+@every_sampler
+def test_any_function_will_do_and_is_asked_once_for_each_network(make):
     known, calls = budget(TINY), []
 
     def excess(config):
         calls.append(config)
         return known(config)
 
-    sampler = SurrogateSampler(space=TINY, seed=0, known_constraints={"parameters": excess})
-    study = run(sampler, 15)
-    assert len(calls) == len(set(calls))
-    quick = run(SurrogateSampler(space=TINY, seed=0, known_constraints={"parameters": known}), 15)
+    study = run(make(space=TINY, seed=0, known_constraints={"parameters": excess}), 15)
+    assert 15 <= len(calls) == len(set(calls))
+    quick = run(make(space=TINY, seed=0, known_constraints={"parameters": known}), 15)
     assert [t.params for t in study.trials] == [t.params for t in quick.trials]
 
 
@@ -115,25 +145,28 @@ def test_another_constraint_is_learnt_beside_it():
     assert np.mean(kept) > 0.5
 
 
-def test_a_function_that_contradicts_a_trial_is_left_out_and_the_constraint_learnt(caplog):
+@every_sampler
+def test_a_function_that_contradicts_a_trial_is_left_out_and_the_trials_believed(make, caplog):
     known = budget(TINY, 0.3)
     opposite = {"parameters": lambda config: -known(config)}
-    sampler = SurrogateSampler(space=TINY, seed=0, known_constraints=opposite)
+    sampler = make(space=TINY, seed=0, known_constraints=opposite)
     with caplog.at_level(logging.INFO, logger="aspk"):
         study = run(sampler, 40, excess=known)
-    assert "constraint 'parameters' is learnt: known_constraints gives" in caplog.text
-    assert np.mean([known(config) <= 0 for config in networks(study)[20:]]) > 0.5
+    assert "constraint 'parameters' is not known: known_constraints gives" in caplog.text
+    later = np.mean([known(config) <= 0 for config in networks(study)[20:]])
+    assert later > (0.0 if make is RandomSampler else 0.5)
 
 
+@every_sampler
 @pytest.mark.parametrize("broken", [math.inf, math.nan])
-def test_a_function_may_say_no_more_of_broken_networks_than_that(broken, caplog):
+def test_a_function_may_say_no_more_of_broken_networks_than_that(make, broken, caplog):
     known = budget(TINY, 0.3)
 
     def excess(config):
         value = known(config)
         return value if value <= 0 else broken
 
-    sampler = SurrogateSampler(space=TINY, seed=0, known_constraints={"parameters": excess})
+    sampler = make(space=TINY, seed=0, known_constraints={"parameters": excess})
     study = create(sampler)
     study.enqueue_trial(TINY.parameters(TINY.encode(TINY.largest)))
     evaluator = FormulaEvaluator(TINY)
@@ -147,7 +180,7 @@ def test_a_function_may_say_no_more_of_broken_networks_than_that(broken, caplog)
     first, *others = networks(study)
     assert known(first) > 0
     assert max(known(config) for config in others) <= 0
-    assert "is learnt" not in caplog.text
+    assert "is not known" not in caplog.text
 
 
 def test_where_nothing_keeps_it_the_networks_that_come_nearest_are_tried():
@@ -169,9 +202,10 @@ def test_where_nothing_can_be_learnt_children_keep_it_too():
     assert max(known(config) for config in networks(study, PAPER)) <= 0
 
 
-def test_trials_of_others_that_break_it_are_no_part_of_the_front():
+@every_sampler
+def test_trials_of_others_that_break_it_are_no_part_of_the_front(make):
     known = budget(TINY, 0.3)
-    sampler = SurrogateSampler(space=TINY, seed=0, known_constraints={"parameters": known})
+    sampler = make(space=TINY, seed=0, known_constraints={"parameters": known})
     study = create(sampler)
     study.enqueue_trial(TINY.parameters(TINY.encode(TINY.largest)))
     evaluator = FormulaEvaluator(TINY)
@@ -183,11 +217,12 @@ def test_trials_of_others_that_break_it_are_no_part_of_the_front():
     assert max(known(config) for config in others) <= 0
 
 
-def test_it_follows_from_study_and_seed_in_another_process_too():
+@every_sampler
+def test_it_follows_from_study_and_seed_in_another_process_too(make):
     known = budget(TINY, 0.2)
-    sampler = SurrogateSampler(space=TINY, seed=3, known_constraints={"parameters": known})
+    sampler = make(space=TINY, seed=3, known_constraints={"parameters": known})
     study = run(sampler, 9, excess=known)
-    fresh = SurrogateSampler(space=TINY, seed=3, known_constraints={"parameters": known})
+    fresh = make(space=TINY, seed=3, known_constraints={"parameters": known})
     again = pickle.loads(pickle.dumps(sampler))
     asked = []
     for other in (sampler, fresh, again):
@@ -197,17 +232,19 @@ def test_it_follows_from_study_and_seed_in_another_process_too():
     assert [t.params for t in asked[0]] == [t.params for t in asked[1]] == [t.params for t in asked[2]]
 
 
-def test_it_needs_the_space():
+@pytest.mark.parametrize("kind", [EvolutionarySampler, NSGA2Sampler, RandomSampler, SurrogateSampler])
+def test_it_needs_the_space(kind):
     with pytest.raises(SamplerError, match="known_constraints= are functions of a network"):
-        SurrogateSampler(known_constraints={"parameters": lambda config: 0.0})
+        kind(known_constraints={"parameters": lambda config: 0.0})
 
 
-def test_a_search_keeps_budgets_on_parameters_and_operations(study_file):
+@pytest.mark.parametrize("name", ["surrogate", "nsga2", "evolutionary", "random"])
+def test_a_search_keeps_budgets_on_parameters_and_operations(study_file, name):
     known = budget(TINY, 0.2)
     digits = dataclasses.replace(known, cost=dataclasses.replace(known.cost, shape=(1, 8, 8)))
     spec = dataclasses.replace(
         aspk.load_study_file(str(study_file)),
-        sampler="surrogate",
+        sampler=name,
         constraints={"parameters": known.at_most, "operations": 1e7, "energy": 1.0},
     )
     asked = ask_question(spec)

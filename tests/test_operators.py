@@ -182,5 +182,34 @@ def test_fill_keeps_the_order_of_new_proposals_and_replaces_known_ones():
     assert tuple(Toy().canonical(chosen)[2]) not in {(0, 0, 0), (0, 1, 0), (1, 2, 3)}
 
 
+def test_fill_prefers_what_is_wanted_and_takes_the_rest_in_the_order_found():
+    rng = np.random.default_rng(0)
+    some = operators.sample_distinct(TINY, 8, rng)
+
+    def proposed(count):
+        return some
+
+    def even(X):
+        return X.sum(axis=1) % 2 == 0
+
+    wanted = operators.fill(TINY, 8, proposed, rng, keeps=even)
+    assert even(wanted).all()
+    assert wanted[: even(some).sum()].tolist() == some[even(some)].tolist()
+    nothing = operators.fill(TINY, 8, proposed, rng, keeps=lambda X: np.zeros(len(X), dtype=bool))
+    assert nothing.tolist() == some.tolist()
+
+
+def test_fill_does_not_list_a_space_for_designs_that_are_not_wanted():
+    looked_at = []
+
+    def none(X):
+        looked_at.append(len(X))
+        return np.zeros(len(X), dtype=bool)
+
+    rng = np.random.default_rng(0)
+    operators.fill(TINY, 1, lambda n: operators.sample(TINY, n, rng), rng, keeps=none)
+    assert sum(looked_at) <= 16 * (1 + 64)
+
+
 def test_no_rows_asked_no_rows_given():
     assert operators.sample_distinct(TINY, 0, np.random.default_rng(0)).shape == (0, len(TINY.genes))

@@ -9,6 +9,8 @@ from pymoo.core.population import Population
 from pymoo.optimize import minimize
 from pymoo.util.ref_dirs import get_reference_directions
 
+from aspk.closed_cost import ClosedBudget, ClosedCost
+from aspk.cost import layer_shapes, parameters
 from aspk.errors import EvaluationError, ObjectiveError
 from aspk.metrics import Metrics
 from aspk.objectives import Constraint, Objective, budget
@@ -118,6 +120,19 @@ def test_constraints_bound_the_front():
     (g,) = problem.evaluate(SPACE.encode(SPACE.reference)[None], return_values_of=["G"])
     (metrics,) = FormulaEvaluator(SPACE).evaluate([SPACE.reference])
     assert g == pytest.approx([metrics.energy_mj / 2e-4 - 1, -1])
+
+
+def test_known_constraints_are_kept_without_an_evaluation():
+    some = map(SPACE.decode, SPACE.sample_choices(200, np.random.default_rng(1)))
+    bound = np.quantile([parameters(layer_shapes(c, SPACE.settings, (3, 32, 32), 10)) for c in some], 0.1)
+    known = ClosedBudget(ClosedCost("parameters", SPACE, (3, 32, 32), 10), at_most=float(bound))
+    for form in (known, known.__call__):
+        evaluator = Recording()
+        algorithm = NSGA2(pop_size=20, **operators(SPACE, known_constraints={"parameters": form}))
+        minimize(SpikformerProblem(SPACE, evaluator), algorithm, ("n_gen", 6), seed=1)
+        seen = [config for call in evaluator.calls for config in call]
+        assert len(seen) > 60
+        assert max(map(known, seen)) <= 0
 
 
 def test_a_users_objective_and_one_and_three_objectives():

@@ -23,9 +23,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from aspk.attributes import GENOTYPE, genotype_to_attributes
+from aspk.closed_forms import Bounds, ClosedForm, ClosedForms
 from aspk.errors import AspkError, SamplerError
 from aspk.operators import Genome, Genotypes, sample
 from aspk.samplers._archive import Archive, Fitness
+from aspk.samplers._closed import applied, trusted
 from aspk.samplers._codec import Codec, ParameterCodec, ParameterValue, SpaceCodec
 from aspk.samplers._history import History
 from aspk.samplers._inferred import Inference
@@ -49,6 +51,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         *,
         space: SearchSpace | None = None,
         seed: int | None = None,
+        known_constraints: Mapping[str, ClosedForm] | None = None,
         fitness: Fitness | None = None,
         attributes: Sequence[str] = (),
     ) -> None:
@@ -57,16 +60,23 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         Args:
             space: the search space; None infers the parameters from the study's complete trials.
             seed: at least 0; None draws one.
+            known_constraints: name of a constraint, as trials carry it, to its value as a function of the
+                network, such as :class:`~aspk.closed_cost.ClosedBudget`; up to 0 is feasible. No network that
+                breaks one is proposed while others are found; needs ``space``. A function is called for each
+                network that is looked at, which are up to some thousands before a trial, once for each.
             fitness: ranks complete trials, larger is better, NaN is last; None ranks by the objectives.
             attributes: names of the trials' user attributes that the search reads.
 
         Raises:
-            SamplerError: the seed is negative.
+            SamplerError: the seed is negative, or known constraints without ``space``.
         """
+        needs_space(space, known_constraints=known_constraints)
         if seed is not None and seed < 0:
             raise SamplerError(f"seed={seed}: expected at least 0, or None")
         self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
         self._space = None if space is None else SpaceCodec(space)
+        self._known_constraints = dict(known_constraints or {})
+        self._closed_forms = ClosedForms()
         self._fitness = fitness
         self._attributes = tuple(attributes)
         self._archive: Archive | None = None
@@ -209,9 +219,22 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         rng = np.random.default_rng([self._seed, number, *stream])
         return self.propose(codec.genome, history, count, rng)
 
+    def bounded(self, genome: Genome, history: History) -> tuple[Bounds, History]:
+        """The known constraints that no trial contradicts, and the history with what they say of it."""
+        bounds = trusted(Bounds(genome, self._known_constraints, self._closed_forms), history)
+        return bounds, applied(bounds, history)
+
     def __getstate__(self) -> dict[str, Any]:
         # Memories only, and as large as the study.
-        return {**self.__dict__, "_archive": None, "_inference": Inference()}
+        memories = {"_archive": None, "_inference": Inference(), "_closed_forms": ClosedForms()}
+        return {**self.__dict__, **memories}
+
+
+def needs_space(space: SearchSpace | None, **functions: object) -> None:
+    """Raise :class:`SamplerError` for functions of a network that come without a space."""
+    for name, given in functions.items():
+        if given and space is None:
+            raise SamplerError(f"{name}= are functions of a network: expected space= beside them")
 
 
 def _without(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:

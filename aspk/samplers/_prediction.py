@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import log_ndtr
 
+from aspk.closed_forms import ClosedForm, ClosedForms
 from aspk.composite import Composite
 from aspk.errors import SamplerError
 from aspk.free_features import FreeFeatures
 from aspk.operators import Genome, Genotypes
 from aspk.pareto import FloatArray, nondominated
-from aspk.samplers._closed import ClosedForm, ClosedForms
 from aspk.samplers._foreseen import Bounded, Composed, Computed, Foreseen, Joint, applied, bound_on, sign_of
 from aspk.samplers._history import History, IntArray
 

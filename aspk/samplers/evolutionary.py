@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from aspk.closed_forms import ClosedForm
 from aspk.errors import SamplerError
-from aspk.operators import Genome, Genotypes, crossover, fill, mutate, sample, sample_distinct
+from aspk.operators import Genome, Genotypes, crossover, mutate, sample
 from aspk.samplers._archive import Fitness
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
@@ -26,6 +29,7 @@ class EvolutionarySampler(GenotypeSampler):
         *,
         space: SearchSpace | None = None,
         seed: int | None = None,
+        known_constraints: Mapping[str, ClosedForm] | None = None,
         fitness: Fitness | None = None,
         population_size: int = 20,
         top_k: int = 10,
@@ -38,6 +42,7 @@ class EvolutionarySampler(GenotypeSampler):
         Args:
             space: see :class:`GenotypeSampler`.
             seed: see :class:`GenotypeSampler`.
+            known_constraints: see :class:`GenotypeSampler`.
             fitness: what a trial is worth, to be maximised.
             population_size: number of random networks that it starts with, at least 2; 20 suits budgets of
                 hundreds of trials.
@@ -47,9 +52,9 @@ class EvolutionarySampler(GenotypeSampler):
             random_share: part of the candidates that are new.
 
         Raises:
-            SamplerError: a number is out of range.
+            SamplerError: a number is out of range, or known constraints without ``space``.
         """
-        super().__init__(space=space, seed=seed, fitness=fitness)
+        super().__init__(space=space, seed=seed, known_constraints=known_constraints, fitness=fitness)
         shares = np.array([crossover_share, mutation_share, random_share], dtype=float)
         if not (shares >= 0).all() or not 0 < shares.sum() < np.inf:
             raise SamplerError(f"shares {shares.tolist()}: expected three numbers >= 0, not all 0")
@@ -61,14 +66,13 @@ class EvolutionarySampler(GenotypeSampler):
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
+        bounds, history = self.bounded(genome, history)
         seen = history.designs
         missing = self._population_size - len(history) - len(history.pending)
         if missing > 0 or len(history) == 0:
-            return sample_distinct(genome, count, rng, seen=seen)
+            return bounds.fill(count, lambda number: sample(genome, number, rng), rng, seen=seen)
         parents = history.X[history.best(self._top_k)]
-        return fill(
-            genome, count, lambda number: self._children(genome, parents, number, rng), rng, seen=seen
-        )
+        return bounds.fill(count, lambda number: self._children(genome, parents, number, rng), rng, seen=seen)
 
     def _children(
         self, genome: Genome, parents: Genotypes, count: int, rng: np.random.Generator

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
+from aspk.closed_forms import ClosedForm
 from aspk.errors import SamplerError
-from aspk.operators import Genome, Genotypes, crossover, fill, mutate, sample_distinct
+from aspk.operators import Genome, Genotypes, crossover, mutate, sample
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
 from aspk.space import SearchSpace
@@ -25,6 +28,7 @@ class NSGA2Sampler(GenotypeSampler):
         *,
         space: SearchSpace | None = None,
         seed: int | None = None,
+        known_constraints: Mapping[str, ClosedForm] | None = None,
         population_size: int = 20,
         crossover_probability: float = 0.9,
     ) -> None:
@@ -33,14 +37,15 @@ class NSGA2Sampler(GenotypeSampler):
         Args:
             space: see :class:`GenotypeSampler`.
             seed: see :class:`GenotypeSampler`.
+            known_constraints: see :class:`GenotypeSampler`.
             population_size: trials that survive, and random networks that it starts with; at least 2.
                 20 suits budgets of hundreds of trials.
             crossover_probability: of a child to have two parents before it is mutated, 0 to 1.
 
         Raises:
-            SamplerError: a number is out of range.
+            SamplerError: a number is out of range, or known constraints without ``space``.
         """
-        super().__init__(space=space, seed=seed)
+        super().__init__(space=space, seed=seed, known_constraints=known_constraints)
         if population_size < 2:
             raise SamplerError(f"population_size={population_size}: expected at least 2")
         if not 0 <= crossover_probability <= 1:
@@ -50,12 +55,13 @@ class NSGA2Sampler(GenotypeSampler):
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
+        bounds, history = self.bounded(genome, history)
         seen = history.designs
         missing = self._population_size - len(history) - len(history.pending)
         if missing > 0 or len(history) == 0:
-            return sample_distinct(genome, count, rng, seen=seen)
+            return bounds.fill(count, lambda number: sample(genome, number, rng), rng, seen=seen)
         breed = Breeder(genome, history, self._population_size, self._crossover_probability)
-        return fill(genome, count, lambda number: breed(number, rng), rng, seen=seen)
+        return bounds.fill(count, lambda number: breed(number, rng), rng, seen=seen)
 
 
 class Breeder:

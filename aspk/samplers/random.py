@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aspk.operators import Genome, Genotypes, sample_distinct
+from aspk.operators import Genome, Genotypes, sample
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
 
@@ -14,4 +14,5 @@ class RandomSampler(GenotypeSampler):
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
-        return sample_distinct(genome, count, rng, seen=history.designs)
+        bounds, _ = self.bounded(genome, history)
+        return bounds.fill(count, lambda number: sample(genome, number, rng), rng, seen=history.designs)

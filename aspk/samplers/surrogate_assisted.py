@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from aspk.closed_forms import ClosedForm
 from aspk.composite import Composite
 from aspk.errors import SamplerError
 from aspk.free_features import FreeFeature, FreeFeatures
-from aspk.operators import Genome, Genotypes, fill, sample, sample_distinct
+from aspk.operators import Genome, Genotypes, sample, sample_distinct
 from aspk.pareto import FloatArray, nondominated, ranks
 from aspk.samplers._acquisition import boxes, expected_improvement
-from aspk.samplers._base import GenotypeSampler
-from aspk.samplers._closed import Bounds, ClosedForm
+from aspk.samplers._base import GenotypeSampler, needs_space
 from aspk.samplers._foreseen import Joint
 from aspk.samplers._history import History
 from aspk.samplers._pool import Predict, distance_to_front, evolve, unseen
@@ -81,10 +81,7 @@ class SurrogateSampler(GenotypeSampler):
             population_size: best trials that the candidates descend from, at least 2.
             known: number of an objective to its value as a function of the network, for objectives that
                 need no evaluation, such as parameters or operations; needs ``space``.
-            known_constraints: name of a constraint, as trials carry it, to its value as a function of the
-                network, such as :class:`~aspk.closed_cost.ClosedBudget`; up to 0 is feasible. No network that
-                breaks one is proposed while others are found; needs ``space``. A function is called for
-                hundreds of networks before each trial, for a thousand at the start, once for each.
+            known_constraints: see :class:`GenotypeSampler`.
             composites: number of an objective to the known function that it is of numbers which the trials
                 carry as user attributes; these are learnt, and the function is applied. While a trial
                 lacks one of them, the objective is learnt as a whole, which the log says.
@@ -101,7 +98,7 @@ class SurrogateSampler(GenotypeSampler):
         """
         self._composites = dict(composites or {})
         read = dict.fromkeys(name for composite in self._composites.values() for name in composite.parts)
-        super().__init__(space=space, seed=seed, attributes=list(read))
+        super().__init__(space=space, seed=seed, known_constraints=known_constraints, attributes=list(read))
         if n_startup_trials is None:
             n_startup_trials = _FIRST if space is None else _FIRST_OF_SPIKFORMERS
         if n_startup_trials < 2 or pool_size < 10 or population_size < 2:
@@ -109,15 +106,11 @@ class SurrogateSampler(GenotypeSampler):
                 f"n_startup_trials={n_startup_trials}, pool_size={pool_size}, "
                 f"population_size={population_size}: expected at least 2, 10 and 2"
             )
-        functions = {"known": known, "known_constraints": known_constraints, "features": features}
-        for name, given in functions.items():
-            if given and space is None:
-                raise SamplerError(f"{name}= are functions of a network: expected space= beside them")
+        needs_space(space, known=known, features=features)
         self._startup = n_startup_trials
         self._pool_size = pool_size
         self._population_size = population_size
         self._known = dict(known or {})
-        self._known_constraints = dict(known_constraints or {})
         self._free = None if space is None else FreeFeatures(space, features or ())
         self._start_by = (
             FreeFeatures(space, ("operations",)) if space is not None and features is None else self._free
@@ -130,8 +123,7 @@ class SurrogateSampler(GenotypeSampler):
         missing = self._startup - len(history) - len(history.pending)
         if missing > 0 or len(history) == 0:
             return self._start(genome, history, count, rng)
-        bounds = self._bounds(genome).trusted(history)
-        history = bounds.applied(history)
+        bounds, history = self.bounded(genome, history)
         try:
             predicted = Prediction(
                 genome,
@@ -150,7 +142,7 @@ class SurrogateSampler(GenotypeSampler):
             def children(number: int) -> Genotypes:
                 return bounds.kept_by(breed(number, rng), rng)
 
-            return fill(genome, count, children, rng, seen=history.designs)
+            return bounds.fill(count, children, rng, seen=history.designs)
         X, values = evolve(
             genome,
             history,
@@ -166,16 +158,13 @@ class SurrogateSampler(GenotypeSampler):
 
     def _start(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """The next points of a design, the same in every process; after it, random networks."""
-        first, bounds = np.random.default_rng(self._seed), self._bounds(genome)
+        first, (bounds, _) = np.random.default_rng(self._seed), self.bounded(genome, history)
         design = bounds.kept_by(start(genome, self._startup, first, self._start_by), first)
 
         def candidates(number: int) -> Genotypes:
             return np.concatenate([design, bounds.kept_by(sample(genome, number, rng), rng)])
 
-        return fill(genome, count, candidates, rng, seen=history.designs)
-
-    def _bounds(self, genome: Genome) -> Bounds:
-        return Bounds(genome, self._known_constraints, self._memory.closed)
+        return bounds.fill(count, candidates, rng, seen=history.designs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_memory": Memory()}

@@ -170,7 +170,12 @@ def make_sampler(spec: StudySpec, asked: Question) -> GenotypeSampler:
     Raises:
         StudyError: an option is unknown to it.
     """
-    options: dict[str, Any] = {"space": asked.space, "seed": spec.seed, **spec.sampler_options}
+    options: dict[str, Any] = {
+        "space": asked.space,
+        "seed": spec.seed,
+        "known_constraints": asked.known_constraints,
+        **spec.sampler_options,
+    }
     kinds: dict[str, type[GenotypeSampler]] = {
         "surrogate": SurrogateSampler,
         "nsga2": NSGA2Sampler,
@@ -179,7 +184,6 @@ def make_sampler(spec: StudySpec, asked: Question) -> GenotypeSampler:
     }
     if spec.sampler == "surrogate":
         options.setdefault("known", asked.known)
-        options.setdefault("known_constraints", asked.known_constraints)
         options.setdefault("composites", asked.composites)
     if spec.sampler == "evolutionary":
         options.setdefault("fitness", lambda trial: f_aeb_of(trial, asked.faeb))
