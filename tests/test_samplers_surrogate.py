@@ -213,9 +213,10 @@ def test_a_known_objective_helps_and_a_wrong_one_is_said(caplog):
     study = search(create(sampler), sampler, 30)
     assert len(set(networks(study))) == 30
     sampler = SurrogateSampler(space=TINY, seed=0, known={1: lambda config: 1.0})
-    with caplog.at_level(logging.INFO, logger="aspk"):
-        search(create(sampler), sampler, 20)
-    assert "NSGA-II instead: known[1] gives 1" in caplog.text
+    search(create(sampler), sampler, 20, batch=1)
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "NSGA-II instead: known[1] gives 1" in warnings[0]
     with pytest.raises(SamplerError, match="space="):
         SurrogateSampler(known={0: log_energy})
 
@@ -400,6 +401,19 @@ def test_without_a_surrogate_it_is_nsga2_and_says_so(caplog):
     study = optuna.create_study(sampler=sampler)
     for trial in sampler.ask_batch(study, 4):
         study.tell(trial, 1.0)
+    for _ in range(3):  # said once
+        assert len(sampler.ask_batch(study, 3)) == 3
+    (said,) = [record for record in caplog.records if "NSGA-II instead" in record.message]
+    assert said.levelname == "WARNING"
+    assert "all trials have the same values" in said.message
+
+
+def test_that_a_study_has_only_just_begun_is_no_warning(caplog):
+    sampler = SurrogateSampler(space=TINY, seed=0, n_startup_trials=8)
+    study = optuna.create_study(sampler=sampler)
+    first, *_ = sampler.ask_batch(study, 8)
+    study.tell(first, 1.0)
     with caplog.at_level(logging.INFO, logger="aspk"):
         assert len(sampler.ask_batch(study, 3)) == 3
-    assert "NSGA-II instead: all trials have the same values" in caplog.text
+    assert "NSGA-II instead" in caplog.text
+    assert {record.levelname for record in caplog.records} == {"INFO"}

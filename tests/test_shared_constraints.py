@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sampler_cases import TINY
@@ -68,6 +68,7 @@ BOUND = float(np.quantile(measured(TINY.sample_choices(400, np.random.default_rn
     weight=st.floats(1e-3, 1e3),
     missing=st.integers(0, 5),
 )
+@example(column=np.array([0, 1, 2, 3, 4, 5, 6, 4.562]), bound=0.0, weight=3.0, missing=5)  # found 4e-16
 def test_a_bound_is_found_behind_its_values(column, bound, weight, missing):
     values = weight * (column - bound)
     values[:missing] = np.nan

@@ -31,6 +31,7 @@ from aspk.samplers._closed import applied, trusted
 from aspk.samplers._codec import Codec, ParameterCodec, ParameterValue, SpaceCodec
 from aspk.samplers._history import History
 from aspk.samplers._inferred import Inference
+from aspk.samplers._notices import Notices
 from aspk.space import SearchSpace
 from aspk.trials import create_running, note_system_attributes
 
@@ -77,6 +78,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         self._space = None if space is None else SpaceCodec(space)
         self._known_constraints = dict(known_constraints or {})
         self._closed_forms = ClosedForms()
+        self._notices = Notices()
         self._fitness = fitness
         self._attributes = tuple(attributes)
         self._archive: Archive | None = None
@@ -221,7 +223,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
 
     def bounded(self, genome: Genome, history: History) -> tuple[Bounds, History]:
         """The known constraints that no trial contradicts, and the history with what they say of it."""
-        bounds = trusted(Bounds(genome, self._known_constraints, self._closed_forms), history)
+        bounds = trusted(Bounds(genome, self._known_constraints, self._closed_forms), history, self._notices)
         return bounds, applied(bounds, history)
 
     def __getstate__(self) -> dict[str, Any]:

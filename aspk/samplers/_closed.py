@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -10,14 +9,14 @@ import numpy as np
 from aspk.closed_forms import Bounds
 from aspk.pareto import FloatArray
 from aspk.samplers._history import History, finite
+from aspk.samplers._notices import Notices
 
-_LOGGER = logging.getLogger(__name__)
 _TOLERANCE = 1e-6  # absolute: constraints are shares of their bounds
 
 
-def trusted(bounds: Bounds, history: History) -> Bounds:
+def trusted(bounds: Bounds, history: History, notices: Notices) -> Bounds:
     """The bounds that no trial contradicts; the log says which are left out, and why."""
-    forms = {name: form for name, form in bounds.forms.items() if _agrees(bounds, name, history)}
+    forms = {name: form for name, form in bounds.forms.items() if _agrees(bounds, name, history, notices)}
     return replace(bounds, forms=forms)
 
 
@@ -33,7 +32,7 @@ def applied(bounds: Bounds, history: History) -> History:
     return replace(history, violation=violation, constraints=learnt)
 
 
-def _agrees(bounds: Bounds, name: str, history: History) -> bool:
+def _agrees(bounds: Bounds, name: str, history: History, notices: Notices) -> bool:
     told = _told(history, name)
     carried = ~np.isnan(told)
     own, told = bounds.value(name, history.X[carried]), told[carried]
@@ -41,11 +40,9 @@ def _agrees(bounds: Bounds, name: str, history: History) -> bool:
     wrong = np.abs(own - told) > _TOLERANCE * (1 + np.abs(own))
     if wrong.any():
         row = int(wrong.argmax())
-        _LOGGER.info(
-            "constraint %r is not known: known_constraints gives %g for a network whose trial says %g",
-            name,
-            own[row],
-            told[row],
+        notices.warn(
+            f"constraint {name!r} is not known",
+            f"known_constraints gives {own[row]:g} for a network whose trial says {told[row]:g}",
         )
     return not wrong.any()
 

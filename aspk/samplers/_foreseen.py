@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aspk.surrogate.predictor import JointPrediction, Predictor
 
 _TOLERANCE = 1e-6  # relative, between what a formula gives and what a trial says
+_ROUNDING = 1e-12  # relative, of a difference of numbers
 _FEWEST_ON_A_LINE = 3  # different points, of which two always are
 
 
@@ -233,4 +234,5 @@ def bound_on(column: FloatArray, values: FloatArray) -> tuple[float, float] | No
         return None
     # Rounded: the last digits, which differ from trial to trial, would have hyperparameters fitted each time.
     bound = float(f"{column[low] - values[low] / weight:.9g}")
-    return None if bound <= 0 < column[low] else (bound, float(weight))
+    nothing = _ROUNDING * np.abs(column).max()
+    return None if bound <= nothing and column[low] > 0 else (bound, float(weight))

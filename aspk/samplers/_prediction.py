@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ from aspk.samplers._history import History, IntArray
 if TYPE_CHECKING:
     from aspk.surrogate.predictor import Logarithm, Model, Predictor
 
-_LOGGER = logging.getLogger(__name__)
 Known = Mapping[int, ClosedForm]  # number of an objective to its closed form
 Composites = Mapping[int, Composite]  # number of an objective to what it is composed of
 Column = tuple[int, str]  # what is learnt: number of an objective, and its part; "" is the whole
@@ -49,7 +47,7 @@ class Prediction:
         genome: the search space.
         history: the study, with at least two evaluated trials.
         known: objectives that need no prediction.
-        composites: objectives whose parts are predicted.
+        composites: objectives whose parts are predicted; all trials carry these.
         model: kind of the surrogates.
         free: what is known of a network without evaluating it; None without a search space.
         first: number of trials after which hyperparameters are fitted for the first time.
@@ -77,11 +75,7 @@ class Prediction:
         self._genome, self._memory, self._first = genome, memory, first
         self._free, self._model = free, model
         self._known = known
-        self._composites = {
-            k: composite
-            for k, composite in composites.items()
-            if k not in known and _is_measured(k, composite, history)
-        }
+        self._composites = {k: composite for k, composite in composites.items() if k not in known}
         self._rows = np.arange(len(history))
         if len(history) > _LARGEST_FIT:
             self._rows = np.sort(history.best(_LARGEST_FIT))
@@ -237,14 +231,6 @@ class Prediction:
         at_milestone = np.concatenate([np.arange(count), np.arange(len(history), len(X))])
         early = at_milestone[_spread(len(at_milestone), self._most_early)]
         return self._surrogate("failure", X, labels, _spread(len(X), _LARGEST_FIT), early, labels[early])
-
-
-def _is_measured(k: int, composite: Composite, history: History) -> bool:
-    """Whether all trials carry the parts of a composite."""
-    missing = [name for name in composite.parts if not np.isfinite(history.attributes[name]).all()]
-    if missing:
-        _LOGGER.info("objective %d is learnt as a whole: trials without %s", k, ", ".join(missing))
-    return not missing
 
 
 def _parts(composite: Composite, history: History) -> dict[str, FloatArray]:

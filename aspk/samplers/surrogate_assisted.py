@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +26,6 @@ from aspk.space import SearchSpace
 if TYPE_CHECKING:
     from aspk.surrogate.predictor import Model
 
-_LOGGER = logging.getLogger(__name__)
 _FIRST = 6  # networks that a search starts with
 _FIRST_OF_SPIKFORMERS = 4  # whose surrogates know something from the start
 _LIKELY, _UNLIKELY = np.log(0.5), np.log(0.01)  # logarithms of the probability to be feasible
@@ -129,14 +127,15 @@ class SurrogateSampler(GenotypeSampler):
                 genome,
                 history,
                 known=self._known,
-                composites=self._composites,
+                composites=self._measured(history),
                 model=self._model,
                 free=self._free,
                 first=self._startup,
                 memory=self._memory,
             )
         except (SamplerError, ValueError, np.linalg.LinAlgError) as error:
-            _LOGGER.info("no surrogate, NSGA-II instead: %s", error)
+            say = self._notices.warn if len(history) >= self._startup else self._notices.mention
+            say("no surrogate, NSGA-II instead", str(error))
             breed = Breeder(genome, history, self._population_size, 0.9)
 
             def children(number: int) -> Genotypes:
@@ -155,6 +154,19 @@ class SurrogateSampler(GenotypeSampler):
         if len(rows) < count:
             return sample_distinct(genome, count, rng, seen=history.designs)
         return _chosen(X[rows], values[rows], history, predicted, max(self._pool_size, count), count)
+
+    def _measured(self, history: History) -> dict[int, Composite]:
+        """The composites whose parts all trials carry."""
+        lacking = {
+            k: [name for name in composite.parts if not np.isfinite(history.attributes[name]).all()]
+            for k, composite in self._composites.items()
+        }
+        for k, missing in lacking.items():
+            if missing:
+                self._notices.warn(
+                    f"objective {k} is learnt as a whole", f"trials without {', '.join(missing)}"
+                )
+        return {k: composite for k, composite in self._composites.items() if not lacking[k]}
 
     def _start(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """The next points of a design, the same in every process; after it, random networks."""
