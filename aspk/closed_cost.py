@@ -64,6 +64,11 @@ class ClosedCost:
         per_step, once = costs.T
         return np.asarray(steps * per_step + once)
 
+    @property
+    def least(self) -> float:
+        """The smallest cost in the space: no gene makes a network cheaper than its smallest choice."""
+        return float(self.of([[int(np.argmin(gene.choices)) for gene in self.space.genes]])[0])
+
     def _values(self, name: str) -> FloatArray:
         return np.array(self.space.network.get(name) or self.space.block[name], dtype=float)
 

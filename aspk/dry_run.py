@@ -20,6 +20,7 @@ from aspk.metrics import Metrics
 from aspk.settings import Recipe
 from aspk.space import SearchSpace
 from aspk.space_file import load_space
+from aspk.study import check_bounds
 from aspk.study_file import StudySpec
 from aspk.supernet import Supernet
 from aspk.training import SupernetRun
@@ -103,13 +104,14 @@ def dry_run(spec: StudySpec, *, batch: int | None = None, device: str = "auto") 
         device: where to run.
 
     Raises:
-        AspkError: whatever would stop the real run: space, recipe, device, augmentation.
+        AspkError: whatever would stop the real run: space, constraints, recipe, device, augmentation.
     """
     place, space = resolve_device(device), load_space(spec.space)
     on_gpu = place.type == "cuda"
     count = batch or (spec.train.batch_size // spec.train.accumulate if on_gpu else 2)
     frames = int(max(space.network["time_steps"]))
     data = generated_data(spec.data, count, frames=frames, seed=spec.seed).to(place)
+    check_bounds(spec, space, data.shape, data.classes)
     recipe = replace(spec.train, batch_size=count, accumulate=1)
     run = SupernetRun(space, data, recipe, spec.seed)
     if on_gpu:

@@ -6,6 +6,8 @@ import dataclasses
 import logging
 import math
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -13,6 +15,7 @@ import pytest
 from sampler_cases import MAKERS, PAPER, TINY, create, networks, search, values
 
 import aspk
+from aspk.cli import main
 from aspk.closed_cost import ClosedBudget, ClosedCost
 from aspk.cost import layer_shapes, parameters
 from aspk.errors import ObjectiveError, SamplerError
@@ -257,6 +260,41 @@ def test_a_search_keeps_budgets_on_parameters_and_operations(study_file, name):
         config = TINY.decode(TINY.from_parameters(trial.params))
         assert trial.constraints["parameters"] == pytest.approx(digits(config))
         assert max(trial.constraints["parameters"], trial.constraints["operations"]) <= 0
+
+
+REVERSED = dataclasses.replace(
+    TINY, network={**TINY.network, "embed_dim": tuple(reversed(TINY.network["embed_dim"]))}
+)
+
+
+@pytest.mark.parametrize("space", [TINY, REVERSED], ids=["ascending", "descending"])
+@pytest.mark.parametrize("name", ["parameters", "operations"])
+def test_the_least_cost_is_that_of_the_cheapest_network(space, name):
+    cost = ClosedCost(name, space, SHAPE, CLASSES)
+    assert cost.least == cost.of(np.array(list(space.networks()))).min()
+
+
+@pytest.mark.parametrize("name", ["parameters", "operations"])
+def test_a_bound_that_no_network_keeps_stops_a_search_before_it_starts(study_file, name, capsys):
+    least = ClosedCost(name, TINY, (1, 8, 8), 10).least
+    written = study_file.read_text()
+    for command in ("check", "search"):
+        study_file.write_text(f"{written}\n[constraints]\n{name} = {least - 1:.0f}")
+        assert main([command, str(study_file)]) == 1
+        assert f"the smallest network of 'tiny' has {least:,.0f} {name}" in capsys.readouterr().err
+        assert not (study_file.parent / "run" / "study.db").exists()
+        study_file.write_text(f"{written}\n[constraints]\n{name} = {least:.0f}")
+        assert main([command, str(study_file)]) == 0
+
+
+def test_budgets_are_written_as_the_page_on_studies_says(study_file):
+    page = (Path(__file__).parent.parent / "docs" / "studies.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"```toml\n(\[constraints\].*?)```", page, re.DOTALL)
+    study_file.write_text(f"{study_file.read_text()}\n{table}")
+    assert main(["search", str(study_file)]) == 0
+    for trial in open_study(aspk.load_study_file(str(study_file))).trials:
+        assert trial.constraints["parameters"] <= 0
+        assert trial.constraints["energy"] == pytest.approx(trial.user_attrs["energy_mj"] / 0.05 - 1)
 
 
 def test_of_an_evaluator_of_somebody_else_nothing_is_known(study_file):

@@ -4,6 +4,7 @@ from aspk.study.loop import SearchResult, evaluate_trial, run_study
 from aspk.study.question import (
     Question,
     ask_question,
+    check_bounds,
     evaluator_of,
     inherited_accuracies,
     question,
@@ -17,6 +18,7 @@ __all__ = [
     "Reproduction",
     "SearchResult",
     "ask_question",
+    "check_bounds",
     "create_or_resume",
     "evaluate_trial",
     "evaluator_of",

@@ -109,11 +109,28 @@ def ask_question(spec: StudySpec, device: str = "auto") -> Question:
 
     Raises:
         CheckpointError: there is no supernet, or it is damaged.
-        StudyError: the supernet was trained for another search space.
+        StudyError: the supernet was trained for another search space, or no network can keep a constraint.
     """
     evaluator, fingerprints = evaluator_of(spec, device)
-    asked = question(spec, evaluator, classes=evaluator.supernet.classes, fingerprints=fingerprints)
-    return replace(asked, verdict=verdict_of(spec), shape=evaluator.supernet.shape)
+    classes, shape = evaluator.supernet.classes, evaluator.supernet.shape
+    check_bounds(spec, evaluator.supernet.space, shape, classes)
+    asked = question(spec, evaluator, classes=classes, fingerprints=fingerprints)
+    return replace(asked, verdict=verdict_of(spec), shape=shape)
+
+
+def check_bounds(spec: StudySpec, space: SearchSpace, shape: tuple[int, int, int], classes: int) -> None:
+    """Refuse bounds on parameters and operations that no network of the space keeps.
+
+    Raises:
+        StudyError: a bound is below the smallest network's cost.
+    """
+    for name in COSTS:
+        least, bound = ClosedCost(name, space, shape, classes).least, spec.constraints.get(name)
+        if bound is not None and least > bound:
+            raise StudyError(
+                f"constraints.{name} = {bound:g}: the smallest network of {space.name!r} has {least:,.0f} "
+                f"{name}; expected a bound that it keeps"
+            )
 
 
 def evaluator_of(spec: StudySpec, device: str = "auto") -> tuple[SupernetEvaluator, dict[str, str]]:
