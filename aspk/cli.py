@@ -249,12 +249,13 @@ def _export(options: argparse.Namespace) -> int:
     spec = _spec(options)
 
     from aspk.export import export_trial
-    from aspk.report import summarise
+    from aspk.report import no_front_text, summarise
     from aspk.storage import open_study
 
-    number = summarise(open_study(spec)).knee if options.trial is None else options.trial
+    summary = summarise(open_study(spec))
+    number = summary.knee if options.trial is None else options.trial
     if number is None:
-        raise StudyError(f"study {spec.name!r} has no feasible network to export")
+        raise StudyError(f"nothing to export from study {spec.name!r}: {no_front_text(summary)}")
     folder = options.output or spec.folder / safe_name(f"export-{spec.name}")
     export_trial(spec, folder, number=number, device=options.device)
     print(f"exported trial {number} of {spec.name}: {folder}")

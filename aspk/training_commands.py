@@ -68,7 +68,7 @@ def _with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:
 
 def _retrain(options: argparse.Namespace, again: Callable[[], str]) -> int:
     from aspk.errors import StudyError, TrainingError
-    from aspk.report import summarise
+    from aspk.report import no_front_text, summarise
     from aspk.retraining import retrain
     from aspk.storage import open_study
 
@@ -78,7 +78,7 @@ def _retrain(options: argparse.Namespace, again: Callable[[], str]) -> int:
     summary = summarise(open_study(spec))
     trials = options.trial or ([row.number for row in summary.front] if options.front else [summary.knee])
     if None in trials or not trials:
-        raise StudyError(f"study {spec.name!r} has no feasible network to train")
+        raise StudyError(f"nothing to train in study {spec.name!r}: {no_front_text(summary)}")
     results = retrain(
         spec,
         trials,

@@ -8,6 +8,7 @@ import math
 import re
 from pathlib import Path
 
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,6 +123,23 @@ def test_infeasible_trials_are_never_on_the_front() -> None:
     assert summary.best_f_aeb is not None
     assert summary.best_f_aeb[1] in feasible
     assert len(summary.curve) == 30  # they were evaluated all the same
+
+
+def test_without_a_front_the_trial_that_comes_nearest_is_named() -> None:
+    study = made_study(30, budget_mj=1e-9)
+    energies = [trial.values[1] for trial in study.trials]
+    least = energies.index(min(energies))
+    excess = f"{energies[least] / 1e-9 - 1:.3g}"
+    said = f"trial {least} comes nearest and exceeds energy by {excess} of its bound"
+    assert said in pareto_text(summarise(study))
+    stranger = optuna.create_study()
+    for number, values in enumerate([(3.0, 1.0), (-1.0, 2.5), (0.0, 7.0)]):
+        trial = stranger.ask()
+        for name, value in zip(("a", "b"), values, strict=True):
+            trial.set_constraint(name, value)
+        stranger.tell(trial, float(number))
+    assert pareto_text(summarise(stranger)).endswith("trial 1 comes nearest and exceeds b by 2.5")
+    assert "comes nearest" not in pareto_text(summarise(optuna.create_study()))
 
 
 def test_a_strangers_study_is_scaled_by_its_range() -> None:

@@ -2,13 +2,14 @@
 
 from aspk.report.page import write_report
 from aspk.report.summary import Row, StudySummary, evaluations_to_reach, summarise
-from aspk.report.tables import compare_text, pareto_text, write_csv
+from aspk.report.tables import compare_text, no_front_text, pareto_text, write_csv
 
 __all__ = [
     "Row",
     "StudySummary",
     "compare_text",
     "evaluations_to_reach",
+    "no_front_text",
     "pareto_text",
     "summarise",
     "write_csv",

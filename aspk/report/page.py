@@ -21,6 +21,7 @@ from aspk.report.tables import (
     columns,
     compare_rows,
     csv_text,
+    no_front_text,
     number,
     printable,
     progress_rows,
@@ -171,7 +172,8 @@ def _head(summary: StudySummary) -> str:
 
 def _front(summary: StudySummary) -> str:
     if not summary.front:
-        return "<p>No feasible trial is complete, so there is no front.</p>\n"
+        said = no_front_text(summary)
+        return f"<p>{_text(said[0].upper() + said[1:])}.</p>\n"
     shown = columns(summary)
     rows = [
         [*(escape(number(column.of(row))) for column in shown), _parameters(row)] for row in summary.front

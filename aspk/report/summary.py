@@ -28,7 +28,7 @@ class Row:
     Attributes:
         number: the trial's number.
         values: its objectives, in the study's order.
-        feasible: whether it keeps every constraint.
+        constraints: name of each constraint to its value; up to 0 it is kept. aspk's are relative excesses.
         metrics: what the evaluator told, None for a stranger's trial.
         f_aeb: its F_AEB, None where the study does not define one.
         parameters: Optuna's parameters.
@@ -38,12 +38,22 @@ class Row:
 
     number: int
     values: tuple[float, ...]
-    feasible: bool
+    constraints: Mapping[str, float]
     metrics: Metrics | None
     f_aeb: float | None
     parameters: Mapping[str, Any]
     paper_mj: float | None
     strict_mj: float | None
+
+    @property
+    def broken(self) -> dict[str, float]:
+        """The constraints that it breaks."""
+        return {name: excess for name, excess in self.constraints.items() if not excess <= 0}
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it keeps every constraint."""
+        return not self.broken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +108,12 @@ class StudySummary:
     def evaluations(self) -> int:
         """Complete trials."""
         return self.states.get("complete", 0)
+
+    @property
+    def nearest(self) -> Row | None:
+        """The trial that breaks the constraints least, None without one that breaks any."""
+        broken = [row for row in self.trials if not row.feasible]
+        return min(broken, key=lambda row: (sum(row.broken.values()), row.number), default=None)
 
     @property
     def reference_values(self) -> tuple[float, ...] | None:
@@ -206,7 +222,7 @@ def _row(trial: FrozenTrial, faeb: FAEB | None, notes: list[str]) -> Row:
     return Row(
         number=trial.number,
         values=tuple(trial.values),
-        feasible=all(excess <= 0 for excess in trial.constraints.values()),
+        constraints=trial.constraints,
         metrics=metrics,
         f_aeb=faeb(metrics) if faeb and metrics else None,
         parameters=trial.params,

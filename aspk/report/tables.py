@@ -81,10 +81,20 @@ def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([text(table[0]), "  ".join("-" * width for width in widths), *map(text, table[1:])])
 
 
+def no_front_text(summary: StudySummary) -> str:
+    """Why there is no front, and what comes nearest to the constraints."""
+    said = "no feasible trial is complete, so there is no front"
+    if (row := summary.nearest) is None:
+        return said
+    told = "{} by {:.3g} of its bound" if summary.spec else "{} by {:.3g}"
+    broken = " and ".join(told.format(printable(name), excess) for name, excess in row.broken.items())
+    return f"{said}; trial {row.number} comes nearest and exceeds {broken}"
+
+
 def pareto_text(summary: StudySummary) -> str:
     """The front as a table; the knee carries a star."""
     if not summary.front:
-        return f"{printable(summary.name)}: no feasible trial is complete, so there is no front"
+        return f"{printable(summary.name)}: {no_front_text(summary)}"
     shown = columns(summary)
     rows = []
     for row in summary.front:
