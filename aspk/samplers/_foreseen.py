@@ -96,26 +96,43 @@ class _Certain:
         """Nothing becomes surer."""
 
 
-def sign_of(name: str, computed: FloatArray, told: FloatArray) -> float:
+class ContradictionError(SamplerError):
+    """A formula for an objective says something else than a trial.
+
+    Attributes:
+        objective: its number.
+    """
+
+    def __init__(self, objective: int, message: str) -> None:
+        super().__init__(message)
+        self.objective = objective
+
+
+def sign_of(kind: str, objective: int, computed: FloatArray, told: FloatArray) -> float:
     """1 where an objective is minimised, -1 where it is maximised: the trials tell.
 
     Args:
-        name: of the formula, for the message.
+        kind: of the formula, for the message.
+        objective: its number.
         computed: the formula's values, shape (n,).
         told: the trials' values, minimised, shape (n,).
 
     Raises:
-        SamplerError: they differ.
+        ContradictionError: they differ.
     """
+    name = f"{kind}[{objective}]"
     if computed.shape != told.shape:
-        raise SamplerError(f"{name} gives an array of shape {computed.shape}: expected {told.shape}")
+        raise ContradictionError(
+            objective, f"{name} gives an array of shape {computed.shape}: expected {told.shape}"
+        )
     for sign in (1.0, -1.0):
         if np.allclose(sign * computed, told, rtol=_TOLERANCE, atol=1e-12):
             return sign
     row = int(np.abs(np.abs(computed) - np.abs(told)).argmax())
-    raise SamplerError(
+    raise ContradictionError(
+        objective,
         f"{name} gives {computed[row]:g} for a network whose trial says {abs(told[row]):g}: "
-        "expected the objective's own value"
+        "expected the objective's own value",
     )
 
 

@@ -54,7 +54,8 @@ class Prediction:
         memory: of earlier predictions of this study.
 
     Raises:
-        SamplerError: nothing can be learnt, or a closed form or a composite contradicts a trial.
+        SamplerError: nothing can be learnt.
+        ContradictionError: a closed form or a composite contradicts a trial.
         ValueError: too few trials.
     """
 
@@ -152,12 +153,12 @@ class Prediction:
         told = history.values[:, k]
         if k in self._known:
             form, closed = self._known[k], self._memory.closed
-            sign = sign_of(f"known[{k}]", closed.of(self._genome, k, form, history.X), told)
+            sign = sign_of("known", k, closed.of(self._genome, k, form, history.X), told)
             return Computed(lambda X: sign * closed.of(self._genome, k, form, X))
         if k in self._composites:
             composite, own = self._composites[k], [name for name in self._columns if name[0] == k]
             computed = applied(composite, [self._columns[name] for name in own])
-            sign = sign_of(f"composites[{k}]", computed, told)
+            sign = sign_of("composites", k, computed, told)
             return Composed(composite, sign, [self._column(name, history) for name in own])
         return self._column((k, ""), history)
 

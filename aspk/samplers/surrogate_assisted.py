@@ -15,7 +15,7 @@ from aspk.operators import Genome, Genotypes, sample, sample_distinct
 from aspk.pareto import FloatArray, nondominated, ranks
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._base import GenotypeSampler, needs_space
-from aspk.samplers._foreseen import Joint
+from aspk.samplers._foreseen import ContradictionError, Joint
 from aspk.samplers._history import History
 from aspk.samplers._pool import Predict, distance_to_front, evolve, unseen
 from aspk.samplers._prediction import Known, Memory, Prediction
@@ -51,7 +51,7 @@ class SurrogateSampler(GenotypeSampler):
     objectives are, unless they are a bound on what is learnt anyway, and from failed trials what fails; the
     improvement is multiplied by the predicted probability that a candidate is feasible. While nothing is, the
     candidate most likely to be is proposed. Constraints that need no evaluation are kept from the start.
-    Where nothing can be learnt, it is NSGA-II, which the log says.
+    Where nothing can be learnt, it is NSGA-II, which a warning says.
     """
 
     def __init__(
@@ -78,11 +78,13 @@ class SurrogateSampler(GenotypeSampler):
             pool_size: candidates whose improvement is computed for one suggestion, at least 10.
             population_size: best trials that the candidates descend from, at least 2.
             known: number of an objective to its value as a function of the network, for objectives that
-                need no evaluation, such as parameters or operations; needs ``space``.
+                need no evaluation, such as parameters or operations; needs ``space``. One that contradicts
+                a trial is learnt instead, which a warning says.
             known_constraints: see :class:`GenotypeSampler`.
             composites: number of an objective to the known function that it is of numbers which the trials
                 carry as user attributes; these are learnt, and the function is applied. While a trial
-                lacks one of them, the objective is learnt as a whole, which the log says.
+                lacks one of them, or where the function contradicts a trial, the objective is learnt as a
+                whole, which a warning says.
             features: what is known of a network without evaluating it and helps to predict: functions of a
                 network to a few numbers, or ``"operations"``, see
                 :class:`~aspk.free_features.LogOperations`; needs ``space``. They choose the networks to
@@ -123,16 +125,7 @@ class SurrogateSampler(GenotypeSampler):
             return self._start(genome, history, count, rng)
         bounds, history = self.bounded(genome, history)
         try:
-            predicted = Prediction(
-                genome,
-                history,
-                known=self._known,
-                composites=self._measured(history),
-                model=self._model,
-                free=self._free,
-                first=self._startup,
-                memory=self._memory,
-            )
+            predicted = self._predicted(genome, history)
         except (SamplerError, ValueError, np.linalg.LinAlgError) as error:
             say = self._notices.warn if len(history) >= self._startup else self._notices.mention
             say("no surrogate, NSGA-II instead", str(error))
@@ -154,6 +147,28 @@ class SurrogateSampler(GenotypeSampler):
         if len(rows) < count:
             return sample_distinct(genome, count, rng, seen=history.designs)
         return _chosen(X[rows], values[rows], history, predicted, max(self._pool_size, count), count)
+
+    def _predicted(self, genome: Genome, history: History) -> Prediction:
+        """What is predicted; objectives whose formula contradicts a trial are learnt."""
+        known, composites = dict(self._known), self._measured(history)
+        while True:
+            try:
+                return Prediction(
+                    genome,
+                    history,
+                    known=known,
+                    composites=composites,
+                    model=self._model,
+                    free=self._free,
+                    first=self._startup,
+                    memory=self._memory,
+                )
+            except ContradictionError as error:
+                self._notices.warn(f"objective {error.objective} is learnt", str(error))
+                if error.objective in known:
+                    del known[error.objective]
+                else:
+                    del composites[error.objective]
 
     def _measured(self, history: History) -> dict[int, Composite]:
         """The composites whose parts all trials carry."""
