@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,9 +96,10 @@ class Bounds:
         """:func:`aspk.operators.fill` with designs that keep the bounds, while such are found."""
         return fill(self.genome, count, propose, rng, seen=seen, keeps=self.keeps if self.forms else None)
 
-    def candidates(self, X: Genotypes, rows: Sequence[int], count: int) -> list[int]:
-        """Those of ``rows`` that keep the bounds; if these are too few, the ``count`` that come nearest."""
-        excess = self.excess(X[rows])
-        kept = int((excess <= 0).sum())
-        order = np.argsort(excess, kind="stable")[: max(kept, count)]
-        return [rows[place] for place in np.sort(order)]
+    def sample_distinct(self, count: int, rng: np.random.Generator, *, seen: Collection[bytes]) -> Genotypes:
+        """:func:`aspk.operators.sample_distinct` of designs that keep the bounds, while such are found."""
+        return self.fill(count, lambda number: sample(self.genome, number, rng), rng, seen=seen)
+
+    def nearest_first(self, X: Genotypes) -> Genotypes:
+        """``X`` by how much networks break the bounds; those that keep them come first, as they stood."""
+        return X[np.argsort(self.excess(X), kind="stable")]

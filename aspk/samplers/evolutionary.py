@@ -70,7 +70,7 @@ class EvolutionarySampler(GenotypeSampler):
         seen = history.designs
         missing = self._population_size - len(history) - len(history.pending)
         if missing > 0 or len(history) == 0:
-            return bounds.fill(count, lambda number: sample(genome, number, rng), rng, seen=seen)
+            return bounds.sample_distinct(count, rng, seen=seen)
         parents = history.X[history.best(self._top_k)]
         return bounds.fill(count, lambda number: self._children(genome, parents, number, rng), rng, seen=seen)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from aspk.closed_forms import ClosedForm
 from aspk.errors import SamplerError
-from aspk.operators import Genome, Genotypes, crossover, mutate, sample
+from aspk.operators import Genome, Genotypes, crossover, mutate
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
 from aspk.space import SearchSpace
@@ -59,7 +59,7 @@ class NSGA2Sampler(GenotypeSampler):
         seen = history.designs
         missing = self._population_size - len(history) - len(history.pending)
         if missing > 0 or len(history) == 0:
-            return bounds.fill(count, lambda number: sample(genome, number, rng), rng, seen=seen)
+            return bounds.sample_distinct(count, rng, seen=seen)
         breed = Breeder(genome, history, self._population_size, self._crossover_probability)
         return bounds.fill(count, lambda number: breed(number, rng), rng, seen=seen)
 

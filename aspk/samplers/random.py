@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aspk.operators import Genome, Genotypes, sample
+from aspk.operators import Genome, Genotypes
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
 
@@ -15,4 +15,4 @@ class RandomSampler(GenotypeSampler):
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
         bounds, _ = self.bounded(genome, history)
-        return bounds.fill(count, lambda number: sample(genome, number, rng), rng, seen=history.designs)
+        return bounds.sample_distinct(count, rng, seen=history.designs)

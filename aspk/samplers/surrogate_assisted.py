@@ -11,7 +11,7 @@ from aspk.closed_forms import ClosedForm
 from aspk.composite import Composite
 from aspk.errors import SamplerError
 from aspk.free_features import FreeFeature, FreeFeatures
-from aspk.operators import Genome, Genotypes, sample, sample_distinct
+from aspk.operators import Genome, Genotypes, sample
 from aspk.pareto import FloatArray, nondominated, ranks
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._base import GenotypeSampler, needs_space
@@ -143,9 +143,11 @@ class SurrogateSampler(GenotypeSampler):
             rng,
             violation=_sum([predicted.violation, bounds.excess if bounds.forms else None]),
         )
-        rows = bounds.candidates(X, unseen(genome, X, history.designs), count)
+        new, kept = unseen(genome, X, history.designs), bounds.keeps(X)
+        rows = [row for row in new if kept[row]]
         if len(rows) < count:
-            return sample_distinct(genome, count, rng, seen=history.designs)
+            nearest = bounds.nearest_first(X)
+            return bounds.fill(count, lambda _: nearest, rng, seen=history.designs)
         return _chosen(X[rows], values[rows], history, predicted, max(self._pool_size, count), count)
 
     def _predicted(self, genome: Genome, history: History) -> Prediction:
