@@ -221,6 +221,24 @@ def test_trials_of_others_that_break_it_are_no_part_of_the_front(make):
     assert max(known(config) for config in others) <= 0
 
 
+def test_trials_that_carry_no_value_have_the_excess_that_is_known():
+    class Watching(NSGA2Sampler):
+        def bounded(self, genome, history):
+            self.before, (bounds, self.after) = history, super().bounded(genome, history)
+            return bounds, self.after
+
+    known = budget(TINY, 0.5)
+    sampler = Watching(space=TINY, seed=0, population_size=4, known_constraints={"parameters": known})
+    others = run(RandomSampler(space=TINY, seed=0), 12)
+    study = optuna.create_study(sampler=sampler, directions=others.directions)
+    study.add_trials(others.trials)
+    sampler.ask_batch(study, 1)
+    excess = [known(config) for config in networks(others)]
+    assert min(excess) <= 0 < max(excess)
+    assert (sampler.before.violation == 0).all()
+    assert sampler.after.violation == pytest.approx(np.maximum(excess, 0))
+
+
 @every_sampler
 def test_it_follows_from_study_and_seed_in_another_process_too(make):
     known = budget(TINY, 0.2)
