@@ -130,11 +130,7 @@ class SurrogateSampler(GenotypeSampler):
             say = self._notices.warn if len(history) >= self._startup else self._notices.mention
             say("no surrogate, NSGA-II instead", str(error))
             breed = Breeder(genome, history, self._population_size, 0.9)
-
-            def children(number: int) -> Genotypes:
-                return bounds.kept_by(breed(number, rng), rng)
-
-            return bounds.fill(count, children, rng, seen=history.designs)
+            return bounds.fill(count, lambda number: breed(number, rng), rng, seen=history.designs)
         X, values = evolve(
             genome,
             history,
