@@ -29,8 +29,8 @@ class Composite:
 
     Attributes:
         parts: name of a trial's user attribute to the direction in which it is better, all else equal.
-        of: the objective, as the trials' values say it, from one array of each part, in order; it works
-            element by element, as numpy's functions do.
+        of: the objective's own value, as trials are told it whether it is minimised or maximised, from
+            one array of each part, in order; it works element by element, as numpy's functions do.
     """
 
     parts: Mapping[str, Direction]

@@ -48,6 +48,7 @@ def history(composite, *, sign=-1.0, count=30):
     return History(
         X=X,
         values=sign * composite.of(accuracy, energy)[:, None],
+        directions=("maximize" if sign < 0 else "minimize",),
         violation=np.zeros(count),
         pending=X[:0],
         discarded=X[:0],

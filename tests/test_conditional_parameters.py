@@ -236,7 +236,12 @@ def test_surrogates_of_other_conditions_are_forgotten():
     plain = ParameterCodec(conditional.distributions)
     X = sample(conditional, 20, np.random.default_rng(0))
     history = History(
-        X=X, values=X.sum(axis=1)[:, None], violation=np.zeros(20), pending=X[:0], discarded=X[:0]
+        X=X,
+        values=X.sum(axis=1)[:, None],
+        directions=("minimize",),
+        violation=np.zeros(20),
+        pending=X[:0],
+        discarded=X[:0],
     )
 
     def predicted(genome, memory):

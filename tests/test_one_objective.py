@@ -54,7 +54,12 @@ def test_an_improvement_is_one_on_what_was_observed(mean, std):
     """Not on what is promised: else a sure good candidate would count nothing beside an unsure worse one."""
     X = TINY.sample_choices(4, np.random.default_rng(0))
     observed = History(
-        X=X[:2], values=np.array([[1.0], [2.0]]), violation=np.zeros(2), pending=X[:0], discarded=X[:0]
+        X=X[:2],
+        values=np.array([[1.0], [2.0]]),
+        directions=("minimize",),
+        violation=np.zeros(2),
+        pending=X[:0],
+        discarded=X[:0],
     )
     z = (1.0 - np.array(mean)) / std
     gain = np.array(std) * (z * norm.cdf(z) + norm.pdf(z))
@@ -67,7 +72,14 @@ def test_objectives_that_agree_are_improved_on_what_was_observed_too():
     """The first candidate is better than all trials in both, and more is not hoped for from it."""
     X = TINY.sample_choices(4, np.random.default_rng(0))
     values = np.array([[1.0, 1.0], [2.0, 2.0]])
-    observed = History(X=X[:2], values=values, violation=np.zeros(2), pending=X[:0], discarded=X[:0])
+    observed = History(
+        X=X[:2],
+        values=values,
+        directions=("minimize", "minimize"),
+        violation=np.zeros(2),
+        pending=X[:0],
+        discarded=X[:0],
+    )
     mean = np.array([[0.5, 0.5], [0.6, 0.6]])
     predicted = Certain(mean, np.array([[0.01, 0.01], [0.1, 0.1]]))
     assert _chosen(X[2:], mean, observed, predicted, 10, 1).tolist() == [X[2].tolist()]

@@ -139,6 +139,7 @@ def test_fitness_ranks_before_the_values_but_behind_feasibility():
     history = History(
         X=np.arange(4)[:, None],
         values=np.array([[0.0], [1.0], [2.0], [3.0]]),
+        directions=("minimize",),
         violation=np.array([0.0, 0.0, 0.0, 1.0]),
         pending=np.zeros((0, 1)),
         discarded=np.zeros((0, 1)),

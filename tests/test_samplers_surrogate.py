@@ -84,6 +84,7 @@ def history(count=40, seed=0, discarded=None):
     return History(
         X=X,
         values=F,
+        directions=("maximize", "minimize"),
         violation=np.zeros(count),
         pending=X[:0],
         discarded=X[:0] if discarded is None else discarded,
@@ -203,6 +204,38 @@ def test_a_closed_cost_is_the_function_that_it_stands_for():
             study.tell(trial, [FormulaEvaluator(TINY).evaluate([config])[0].accuracy, cost(config)])
         found.append([trial.params for trial in study.trials])
     assert found[0] == found[1] == found[2]
+
+
+def test_the_direction_of_a_known_objective_is_the_studys():
+    """All trials so far tell 0, which looks the same whether it is minimised or maximised."""
+    deepest = max(TINY.network["depth"])
+
+    def deep(config):
+        return float(config.depth == deepest)
+
+    def values(trial):
+        config = TINY.suggest(trial)
+        return -FormulaEvaluator(TINY).evaluate([config])[0].energy_mj, deep(config)
+
+    for direction, least, most in (("maximize", 8, 10), ("minimize", 0, 2)):
+        sampler = SurrogateSampler(space=TINY, seed=0, known={1: deep})
+        study = create(sampler, directions=("maximize", direction))
+        shallow = [x for x in TINY.sample_choices(100, np.random.default_rng(0)) if not deep(TINY.decode(x))]
+        for x in shallow[:8]:
+            study.enqueue_trial(TINY.parameters(x))
+        study.optimize(values, n_trials=18)
+        assert least <= sum(trial.values[1] for trial in study.trials[8:]) <= most
+
+
+def test_a_formula_of_the_wrong_sign_is_said():
+    found = history()
+    for direction in ("maximize", "minimize"):
+        zero = dataclasses.replace(
+            found, values=np.zeros((40, 1)), directions=(direction,), violation=np.arange(40.0)
+        )
+        assert prediction(zero, known={0: lambda config: 0.0}).mean(found.X).tolist() == [[0.0]] * 40
+    with pytest.raises(SamplerError, match=r"gives -.* whose trial says \d.*minimised or maximised"):
+        prediction(found, known={0: lambda config: -FormulaEvaluator(TINY).evaluate([config])[0].accuracy})
 
 
 def test_a_known_objective_helps_and_a_wrong_one_is_said(caplog):

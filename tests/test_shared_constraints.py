@@ -34,6 +34,7 @@ def history(excess, count=40):
     return History(
         X=X,
         values=np.column_stack([-accuracy, energy]),
+        directions=("maximize", "minimize"),
         violation=sum((np.maximum(values, 0.0) for values in constraints.values()), np.zeros(count)),
         pending=X[:0],
         discarded=X[:0],

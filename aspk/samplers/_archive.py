@@ -90,10 +90,10 @@ class Archive:
         self._scores.append(math.inf if math.isnan(score) else -score)
 
     def _history(self, study: Study, pending: Genotypes) -> History:
-        directions: list[Direction] = [
+        directions: tuple[Direction, ...] = tuple(
             "maximize" if direction == StudyDirection.MAXIMIZE else "minimize"
             for direction in study.directions
-        ]
+        )
         values = np.empty((0, len(directions))) if self._values is None else self._values.rows
         # Workers finish in any order, and a search must not depend on who read what when.
         order = np.argsort(self._numbers.rows[:, 0], kind="stable")
@@ -105,6 +105,7 @@ class Archive:
         return History(
             X=self._X.rows[order],
             values=finite(minimised(values[order], directions)),
+            directions=directions,
             violation=self._violation.rows[order, 0],
             pending=pending,
             discarded=self._discarded.rows,

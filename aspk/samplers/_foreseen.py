@@ -108,14 +108,14 @@ class ContradictionError(SamplerError):
         self.objective = objective
 
 
-def sign_of(kind: str, objective: int, computed: FloatArray, told: FloatArray) -> float:
-    """1 where an objective is minimised, -1 where it is maximised: the trials tell.
+def check_agreement(kind: str, objective: int, computed: FloatArray, told: FloatArray) -> None:
+    """Refuse a formula that contradicts the trials.
 
     Args:
         kind: of the formula, for the message.
         objective: its number.
         computed: the formula's values, shape (n,).
-        told: the trials' values, minimised, shape (n,).
+        told: the objective's own values in the trials, shape (n,).
 
     Raises:
         ContradictionError: they differ.
@@ -125,15 +125,14 @@ def sign_of(kind: str, objective: int, computed: FloatArray, told: FloatArray) -
         raise ContradictionError(
             objective, f"{name} gives an array of shape {computed.shape}: expected {told.shape}"
         )
-    for sign in (1.0, -1.0):
-        if np.allclose(sign * computed, told, rtol=_TOLERANCE, atol=1e-12):
-            return sign
-    row = int(np.abs(np.abs(computed) - np.abs(told)).argmax())
-    raise ContradictionError(
-        objective,
-        f"{name} gives {computed[row]:g} for a network whose trial says {abs(told[row]):g}: "
-        "expected the objective's own value",
-    )
+    wrong = ~np.isclose(computed, told, rtol=_TOLERANCE, atol=1e-12)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ContradictionError(
+            objective,
+            f"{name} gives {computed[row]:g} for a network whose trial says {told[row]:g}: "
+            "expected the objective's own value, whether it is minimised or maximised",
+        )
 
 
 # ---------------------------------------------------------------------- composed

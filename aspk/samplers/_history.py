@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from aspk.objectives import Direction, minimised
 from aspk.operators import Genotypes
 from aspk.pareto import FloatArray, ranks
 
@@ -22,6 +23,7 @@ class History:
     Attributes:
         X: genotypes of the evaluated trials, shape (n, G).
         values: their objective values, minimised and finite, shape (n, k).
+        directions: what the study does with each objective, k of them.
         violation: sum of their positive constraint values, shape (n,); 0 is feasible.
         pending: genotypes of running and enqueued trials, shape (m, G).
         discarded: genotypes of failed and pruned trials, shape (d, G); not to be proposed again.
@@ -35,6 +37,7 @@ class History:
 
     X: Genotypes
     values: FloatArray
+    directions: tuple[Direction, ...]
     violation: FloatArray
     pending: Genotypes
     discarded: Genotypes
@@ -46,6 +49,12 @@ class History:
     def __len__(self) -> int:
         """Number of evaluated trials."""
         return len(self.X)
+
+    @property
+    def signs(self) -> FloatArray:
+        """Factors between the objectives' own values and ``values``: -1 where maximised, else 1; (k,)."""
+        signs: FloatArray = minimised(np.ones(len(self.directions)), self.directions)[0]
+        return signs
 
     @cached_property
     def ranks(self) -> IntArray:

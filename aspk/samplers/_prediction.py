@@ -14,7 +14,16 @@ from aspk.errors import SamplerError
 from aspk.free_features import FreeFeatures
 from aspk.operators import Genome, Genotypes
 from aspk.pareto import FloatArray, nondominated
-from aspk.samplers._foreseen import Bounded, Composed, Computed, Foreseen, Joint, applied, bound_on, sign_of
+from aspk.samplers._foreseen import (
+    Bounded,
+    Composed,
+    Computed,
+    Foreseen,
+    Joint,
+    applied,
+    bound_on,
+    check_agreement,
+)
 from aspk.samplers._history import History, IntArray
 
 if TYPE_CHECKING:
@@ -150,15 +159,15 @@ class Prediction:
 
     def _objective(self, k: int, history: History) -> Foreseen:
         """One objective: computed, composed, or learnt as a whole."""
-        told = history.values[:, k]
+        told, sign = history.values[:, k], float(history.signs[k])
         if k in self._known:
             form, closed = self._known[k], self._memory.closed
-            sign = sign_of("known", k, closed.of(self._genome, k, form, history.X), told)
+            check_agreement("known", k, closed.of(self._genome, k, form, history.X), sign * told)
             return Computed(lambda X: sign * closed.of(self._genome, k, form, X))
         if k in self._composites:
             composite, own = self._composites[k], [name for name in self._columns if name[0] == k]
             computed = applied(composite, [self._columns[name] for name in own])
-            sign = sign_of("composites", k, computed, told)
+            check_agreement("composites", k, computed, sign * told)
             return Composed(composite, sign, [self._column(name, history) for name in own])
         return self._column((k, ""), history)
 

@@ -77,9 +77,9 @@ class SurrogateSampler(GenotypeSampler):
                 whose surrogates begin with what other spiking transformers taught, else 6.
             pool_size: candidates whose improvement is computed for one suggestion, at least 10.
             population_size: best trials that the candidates descend from, at least 2.
-            known: number of an objective to its value as a function of the network, for objectives that
-                need no evaluation, such as parameters or operations; needs ``space``. One that contradicts
-                a trial is learnt instead, which a warning says.
+            known: number of an objective to its own value, as trials are told it, as a function of the
+                network, for objectives that need no evaluation, such as parameters or operations; needs
+                ``space``. One that contradicts a trial is learnt instead, which a warning says.
             known_constraints: see :class:`GenotypeSampler`.
             composites: number of an objective to the known function that it is of numbers which the trials
                 carry as user attributes; these are learnt, and the function is applied. While a trial
