@@ -22,10 +22,11 @@ from aspk.result_cache import ResultCache
 from aspk.settings import EngineSettings, EvaluationSettings
 from aspk.supernet import Spikformer, Supernet, calibrate
 from aspk.supernet.counting import Counter
+from aspk.supernet.mode import evaluation_mode
 
 
 class SupernetEvaluator:
-    """An :class:`~aspk.evaluation.Evaluator` on a supernet. The supernet is never changed.
+    """An :class:`~aspk.evaluation.Evaluator` on a supernet. The supernet is never changed, nor its mode.
 
     Args:
         supernet: the trained weights.
@@ -56,7 +57,7 @@ class SupernetEvaluator:
                 f"{data.name} has {data.shape} and {data.classes}"
             )
         self.settings, self._machine = settings or EvaluationSettings(), machine or EngineSettings()
-        self.supernet = supernet.eval()
+        self.supernet = supernet
         self.energy_model = energy_model
         weights = next(supernet.parameters())
         self.engine = choose_engine(
@@ -167,17 +168,17 @@ def measure(
     """Accuracy, counts and energy of a stand-alone network on a split.
 
     Args:
-        network: in evaluation mode, on the split's device.
+        network: on the split's device; runs in evaluation mode and keeps the mode that it has.
         split: images and labels.
         batch_size: images run at once.
         energy_model: the account of ``Metrics.energy_mj``.
     """
     shapes = cost.layer_shapes(network.config, network.settings, network.shape, network.classes)
     counter, hits = Counter(shapes), 0
-    for start in range(0, len(split), batch_size):
-        chunk = slice(start, start + batch_size)
-        images = network_input(split.images[chunk], network.config.time_steps)
-        hits += int((network(images, counter).argmax(1) == split.labels[chunk]).sum())
+    with evaluation_mode(network):
+        for part in split.batches(batch_size):
+            images = network_input(part.images, network.config.time_steps)
+            hits += int((network(images, counter).argmax(1) == part.labels).sum())
     return metrics_of(shapes, counter.counts(), hits / len(split), energy_model)
 
 

@@ -14,8 +14,10 @@ from aspk.energy import PAPER, STRICT, EnergyModel, energy_mj, energy_text
 from aspk.errors import ProfilingError
 from aspk.metrics import Kind, LayerCount, Source
 from aspk.profiling.recorder import Neurons, Operation, Recorder, is_neuron
+from aspk.profiling.snapshot import untouched
 from aspk.supernet import Spikformer
 from aspk.supernet.counting import Counter as SpikformerCounter
+from aspk.supernet.mode import evaluation_mode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,8 @@ def profile_energy(
     spikes), anything else ``analog``, billed as MACs; the first product reads the ``image`` unless its input
     is 0/1. Element-wise operations (masks, Hadamard products, residual additions) are not billed.
 
-    The module runs once in evaluation mode without gradients; its membranes are reset before and after.
+    The module runs once in evaluation mode without gradients, with membranes that are reset before; then its
+    parameters, buffers, modes, hooks and membranes are what they were.
 
     Args:
         module: a trained or calibrated module.
@@ -142,7 +145,7 @@ def _spikformer(network: Spikformer, x: Tensor, images: int) -> Profile:
     """Networks of aspk tell their layers themselves."""
     shapes = cost.layer_shapes(network.config, network.settings, network.shape, network.classes)
     counter = SpikformerCounter(shapes)
-    with torch.no_grad():
+    with torch.no_grad(), evaluation_mode(network):
         network(x, counter)
     steps = network.config.time_steps
     layers = counter.counts()
@@ -156,16 +159,11 @@ def _spikformer(network: Spikformer, x: Tensor, images: int) -> Profile:
 
 
 def _run(module: nn.Module, x: Tensor, recorder: Recorder, neurons: tuple[type[nn.Module], ...]) -> None:
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    _reset(module, neurons)
-    try:
+    with untouched(module):
+        module.eval()
+        _reset(module, neurons)
         with torch.inference_mode(mode=False), torch.no_grad(), recorder.watching():
             module(x)
-    finally:
-        _reset(module, neurons)
-        for part, training in modes:
-            part.training = training
 
 
 def _reset(module: nn.Module, neurons: tuple[type[nn.Module], ...]) -> None:

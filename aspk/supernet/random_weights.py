@@ -7,6 +7,7 @@ from torch import Tensor
 
 from aspk.config import NetworkSettings, SubnetConfig
 from aspk.errors import EvaluationError
+from aspk.supernet.mode import evaluation_mode
 from aspk.supernet.spikformer import Spikformer, calibrate, initialise
 
 _LOWEST_RATE = 0.01
@@ -48,7 +49,7 @@ def calibrated_random_network(
     x = torch.randn(images, *shape, generator=torch.Generator().manual_seed(seed))
     for _ in range(_ROUNDS):
         # In training mode each pass normalises with the statistics of the batch, as after calibration.
-        rates = firing_rates(network.train(), x)
+        rates = _rates(network.train(), x)
         silent = [site for site, rate in rates.items() if rate < _LOWEST_RATE]
         if not silent:
             break
@@ -65,7 +66,12 @@ def calibrated_random_network(
 
 @torch.no_grad()
 def firing_rates(network: Spikformer, x: Tensor) -> dict[str, float]:
-    """Mean firing rate of every neuron site, by the name of the layer in front of it."""
+    """Mean firing rate of every neuron site in evaluation mode, by the name of the layer in front of it."""
+    with evaluation_mode(network):
+        return _rates(network, x)
+
+
+def _rates(network: Spikformer, x: Tensor) -> dict[str, float]:
     rates: dict[str, float] = {}
 
     def note(layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:

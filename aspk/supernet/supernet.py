@@ -118,12 +118,12 @@ class Supernet(nn.Module):
             config: the network.
             statistics: its batch-normalisation statistics; None takes the running ones.
         """
-        network = Spikformer(config, self.space.settings, shape=self.shape, classes=self.classes)
+        with torch.device("meta"):  # no weights are drawn that the next lines would overwrite
+            network = Spikformer(config, self.space.settings, shape=self.shape, classes=self.classes)
         parameters, buffers = self._slices(config)
-        values = {**parameters, **(statistics or buffers)}
         first = self.network.head.weight
-        network.to(device=first.device, dtype=first.dtype)
-        network.load_state_dict(values)
+        network.to(dtype=first.dtype).to_empty(device=first.device)
+        network.load_state_dict({**parameters, **(statistics or buffers)})
         return network.eval()
 
     def _skeleton(self, config: SubnetConfig) -> Spikformer:

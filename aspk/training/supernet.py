@@ -18,6 +18,7 @@ from aspk.data import DataSet, network_input
 from aspk.settings import Recipe
 from aspk.space import SearchSpace
 from aspk.supernet import Supernet
+from aspk.supernet.mode import evaluation_mode
 from aspk.supernet.random_weights import firing_rates
 from aspk.training.loop import MONITOR_IMAGES, Batch, Run, train
 
@@ -161,11 +162,11 @@ class SupernetRun(Run):
         calibration = self.data.train.images[:MONITOR_IMAGES]
         images, labels = self.data.search.images[:MONITOR_IMAGES], self.data.search.labels[:MONITOR_IMAGES]
         accuracies = {}
-        self.model.eval()
         for name, config in (("largest", self.space.largest), ("smallest", self.space.smallest)):
             steps = config.time_steps
             statistics = self.model.calibrate(network_input(calibration, steps), config)
-            logits = self.model(network_input(images, steps), config, statistics=statistics)
+            with evaluation_mode(self.model):
+                logits = self.model(network_input(images, steps), config, statistics=statistics)
             hits = logits.argmax(1) == labels
             accuracies[name] = hits.float().mean().item()
         reference = self.space.reference
