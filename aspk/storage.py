@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import random
 import re
 import time
+import uuid
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,9 +27,12 @@ from aspk.errors import StudyError
 from aspk.ranking.statistics import UNKNOWN, read_verdict
 from aspk.study_file import StudySpec
 
+_LOGGER = logging.getLogger(__name__)
+_Held = tuple[int, int]  # a lock's inode and the nanosecond it was made
 _BLOCK = 1 << 16  # bytes read at once in search of a journal's last whole line
 _PATIENCE_S = 60  # how long SQLite waits for another process's transaction
 _PROXY_WAIT_S = 10
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.5  # between two looks at a lock
 _GRACE_S = 10  # after which a lock on a journal is broken: its holder, who needs milliseconds, was killed
 # SQLite: a commit then needs no fsync, and survives a killed process all the same.
 _WRITE_AHEAD = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
@@ -58,8 +63,9 @@ def open_storage(url: str) -> BaseStorage:
 
 
 def _open_journal(path: Path) -> JournalStorage:
+    path = path.resolve()  # also the same file and lock after the process has changed its folder
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _MendingLock(path)
+    lock = _JournalLock(path)
     if _is_torn(path):
         lock.acquire()
         lock.release()
@@ -129,31 +135,68 @@ def _flush_together(storage: RDBStorage) -> None:
     storage.scoped_session.configure(autoflush=False)
 
 
-class _MendingLock(JournalFileSymlinkLock):
-    """Optuna's lock on a journal; whoever takes it first drops a last line that nobody finished.
+class _JournalLock(JournalFileSymlinkLock):
+    """Optuna's lock on a journal, a symbolic link beside it, with two differences.
 
-    A full disk or a crash can leave such a line. Appended to, it would spoil the journal for good.
+    - Its age is that of the link. Optuna's own class asks for the file that the link leads to and waits for
+      ever where it leads nowhere: a relative path seen from the journal's folder, a folder that was moved.
+    - Whoever takes it first drops a last line that nobody finished. A full disk or a crash can leave such a
+      line; appended to, it would spoil the journal for good.
+
+    Processes that use Optuna's own class exclude these and are excluded by them.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path), grace_period=_GRACE_S)
-        self._journal = path
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._journal, self._link = journal, journal.with_name(f"{journal.name}.lock")
 
     def acquire(self) -> bool:
         """Wait for the lock, take it, and mend the file."""
-        taken = super().acquire()
+        held: _Held | None = None
+        since, pause = time.monotonic(), _FIRST_PAUSE_S
+        while not self._take():
+            found = _held(self._link)
+            if found != held:  # released and taken by somebody else
+                held, since, pause = found, time.monotonic(), _FIRST_PAUSE_S
+            elif found is not None and time.monotonic() - since > _GRACE_S:
+                _LOGGER.warning("%s was not released for %g s and is broken", self._link, _GRACE_S)
+                self._remove()
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
         try:
             if _is_torn(self._journal):
                 os.truncate(self._journal, _whole_size(self._journal))
         except BaseException:
             self.release()
             raise
-        return taken
+        return True
+
+    def _take(self) -> bool:
+        try:
+            os.symlink(self._journal.name, self._link)  # leads to the journal from wherever it is looked at
+        except FileExistsError:
+            return False
+        return True
+
+    def _remove(self) -> None:
+        # By way of another name: of two processes that remove it, only one can.
+        aside = self._link.with_name(f"{self._link.name}{uuid.uuid4()}.rename")
+        with suppress(FileNotFoundError):
+            os.rename(self._link, aside)
+            os.unlink(aside)
 
     def release(self) -> None:
         """Give the lock back; it is gone where this process stalled so long that another one broke it."""
-        with suppress(RuntimeError):
-            super().release()
+        self._remove()
+
+
+def _held(link: Path) -> _Held | None:
+    """What tells one lock from the next one of its name; None if there is none."""
+    try:
+        found = os.lstat(link)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _is_torn(path: Path) -> bool:

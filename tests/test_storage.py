@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import shutil
+import signal
 import sqlite3
 import tempfile
 import threading
@@ -81,6 +82,79 @@ def test_the_lock_of_a_killed_process_is_broken(tmp_path, monkeypatch):
     study.set_user_attr("written", True)  # another process breaks the lock of this one, which stalled
     monkeypatch.undo()
     assert open_study(spec).user_attrs["written"]
+
+
+class Clock:
+    """Stands for the module ``time``: pauses take none; ``meanwhile`` is what others do in them."""
+
+    def __init__(self, meanwhile=lambda: None):
+        self.now, self.pauses, self._meanwhile = 0.0, 0, meanwhile
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.pauses += 1
+        self._meanwhile()
+
+
+@pytest.mark.parametrize("target", ["runs/x/study.log", "/nowhere/study.log", "study.log.lock"])
+def test_a_lock_that_leads_nowhere_is_broken(tmp_path, monkeypatch, target):
+    """What Optuna's lock leaves for a relative path; a folder that was moved; a link to itself."""
+    storage = open_storage(str(tmp_path / "study.log"))
+    os.symlink(target, tmp_path / "study.log.lock")
+    clock = Clock()
+    monkeypatch.setattr(storage_module, "time", clock)
+    assert optuna.create_study(study_name="a", storage=storage).trials == []
+    assert 10 < clock.now < 11
+    assert clock.pauses < 40, "it waited busily"
+    assert os.listdir(tmp_path) == ["study.log"]
+
+
+def test_a_lock_that_others_take_in_turn_is_not_broken(tmp_path, monkeypatch):
+    lock, turns = tmp_path / "study.log.lock", iter(range(100))
+
+    def take_turns():
+        assert lock.is_symlink(), "broken while others worked"
+        lock.unlink()
+        if next(turns) < 99:
+            os.symlink("study.log", lock)
+
+    storage = open_storage(str(tmp_path / "study.log"))
+    os.symlink("study.log", lock)
+    clock = Clock(take_turns)
+    monkeypatch.setattr(storage_module, "time", clock)
+    monkeypatch.setattr(storage_module, "_FIRST_PAUSE_S", 0.5)
+    optuna.create_study(study_name="a", storage=storage)
+    assert clock.now == 50.0
+
+
+def hold_the_lock(name):
+    open_storage(name)._backend._lock.acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_worker_killed_in_the_lock_delays_others_by_the_grace_time(tmp_path, monkeypatch, relative):
+    monkeypatch.setattr(storage_module, "_GRACE_S", 0.5)
+    monkeypatch.chdir(tmp_path)
+    name = "runs/x/study.log" if relative else str(tmp_path / "runs/x/study.log")
+    open_storage(name)
+    process = PROCESSES.Process(target=in_folder, args=(tmp_path, hold_the_lock, name))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert (tmp_path / "runs/x/study.log.lock").is_symlink()
+    study = optuna.create_study(study_name="a", storage=open_storage(name))
+    monkeypatch.chdir("/")  # still the same file
+    study.set_user_attr("elsewhere", True)
+    assert optuna.load_study(study_name="a", storage=open_storage(str(tmp_path / name))).user_attrs
+
+
+def in_folder(folder, function, *arguments):
+    os.chdir(folder)
+    function(*arguments)
 
 
 # ------------------------------------------------------------------ full and read-only
