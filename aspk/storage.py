@@ -88,8 +88,9 @@ def _open_database(url: str) -> RDBStorage:
     options: dict[str, object] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         options = {"connect_args": {"timeout": _PATIENCE_S}}
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        file = sqlalchemy.make_url(url).database
+        if file and not file.startswith("file:"):  # else SQLite's own form of URL, or a database in memory
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
     storage = _create_tables(url, options)
     if url.startswith("sqlite"):
         _configure(storage, _WRITE_AHEAD)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from aspk.energy import PRESETS, EnergyModel
 from aspk.errors import AspkError, StudyError
@@ -117,8 +118,8 @@ class StudySpec:
 
     @property
     def storage_url(self) -> str:
-        """The storage in use."""
-        return self.storage or f"sqlite:///{self.folder / 'study.db'}"
+        """The storage in use; in a URL, ``?`` and ``%`` of a folder's name would mean something else."""
+        return self.storage or f"sqlite:///{quote(str(self.folder / 'study.db'))}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values for the record in the study; a storage's password is not among them."""

@@ -157,6 +157,44 @@ def in_folder(folder, function, *arguments):
     function(*arguments)
 
 
+# ------------------------------------------------------------------ SQLite
+
+ODD_NAMES = ("with space", "50%25", "which?1", "which?2", "a#b&c=d", "{VERSION}\\é")
+
+
+def test_a_study_lands_in_its_own_folder_whatever_its_name(tmp_path):
+    for name in ODD_NAMES:
+        spec = spec_in(tmp_path / name, name=name)
+        optuna.create_study(study_name=name, storage=open_storage(spec.storage_url))
+        assert optuna.get_all_study_names(open_storage(spec.storage_url)) == [name]
+    found = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.db")}
+    assert found == {Path(name, "study.db") for name in ODD_NAMES}
+
+
+def test_somebody_who_reads_does_not_stop_those_who_write(tmp_path, monkeypatch):
+    """What the write-ahead log is for: a dashboard, say, in the middle of a long query."""
+    monkeypatch.setattr(storage_module, "_PATIENCE_S", 0.1)
+    study = optuna.create_study(storage=open_storage(f"sqlite:///{tmp_path / 'study.db'}"))
+    with sqlite3.connect(tmp_path / "study.db") as reader:
+        rows = reader.execute("SELECT * FROM version_info UNION SELECT * FROM version_info")
+        rows.fetchone()
+        reader.execute("BEGIN").execute("SELECT * FROM studies").fetchone()
+        study.set_user_attr("written", True)
+    reader.close()
+    assert study.user_attrs["written"]
+
+
+def test_every_connection_to_sqlite_leaves_fsync_to_the_checkpoints(tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    with storage.engine.connect() as first, storage.engine.connect() as second:
+        for connection in (first, second):
+            pragmas = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "synchronous")
+            ]
+            assert pragmas == ["wal", 1]  # 1: NORMAL
+
+
 # ------------------------------------------------------------------ full and read-only
 
 
