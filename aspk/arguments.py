@@ -21,6 +21,46 @@ def study_arguments(parser: argparse.ArgumentParser, *, sampler: bool, device: b
         device_argument(parser)
 
 
+_SELECTIONS = ("cheapest", "knee", "most-accurate", "best-f-aeb")  # those of aspk.report, which loads slowly
+
+
+def selection_arguments(
+    parser: argparse.ArgumentParser, which: argparse._ActionsContainer | None = None
+) -> None:
+    """Which network of the front is taken.
+
+    Args:
+        parser: the command's parser.
+        which: its group of options that exclude ``--select``; None where there are none.
+    """
+    (which or parser).add_argument(
+        "--select",
+        choices=_SELECTIONS,
+        default=_SELECTIONS[0],
+        help="the network of the front: cheapest (default: the cheapest within --margin of the most "
+        "accurate), knee (nearest to the best value of every objective), most-accurate or best-f-aeb; "
+        "what is printed names all four",
+    )
+    parser.add_argument(
+        "--margin",
+        type=_points,
+        default=0.01,
+        metavar="POINTS",
+        help="points of accuracy that 'cheapest' may lose (default: 1); the standard error of the difference "
+        "counts where it is larger",
+    )
+
+
+def _points(text: str) -> float:
+    try:
+        points = float(text)
+    except ValueError:
+        points = -1.0
+    if not 0 <= points <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected points of accuracy from 0 to 100, such as 0.5")
+    return points / 100
+
+
 def device_argument(parser: argparse.ArgumentParser) -> None:
     """Where networks run."""
     parser.add_argument(

@@ -24,7 +24,7 @@ BATCH = "aspk:batch"  # trial user attribute: first trial number of its batch, t
 AGAIN = "aspk:again"  # trial user attribute: number of the abandoned trial that it repeats
 SPEC = "aspk:spec"  # study user attribute: the study file's content
 SPACE = "aspk:space"  # study user attribute: the search space's content
-CONTEXT = "aspk:context"  # study user attribute: reference energy, classes, versions, fingerprints
+CONTEXT = "aspk:context"  # study user attribute: reference energy, classes, images, versions, fingerprints
 VERDICT = "aspk:verdict"  # study user attribute: what 'aspk rank' found of the supernet
 
 _LONGEST = 2045  # characters of one attribute's JSON text that every storage takes

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aspk import __version__
 from aspk.arguments import device_argument as _device_argument
-from aspk.arguments import energy_arguments, evaluate_arguments
+from aspk.arguments import energy_arguments, evaluate_arguments, selection_arguments
 from aspk.arguments import spec_of as _spec
 from aspk.arguments import study_arguments as _study_arguments
 from aspk.errors import AspkError, StudyError
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write a study's Pareto table, figures and HTML page")
     _study_arguments(report, sampler=True)
     report.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/report-NAME)")
+    selection_arguments(report)
     report.add_argument("--trials", type=int, nargs="+", help="trials whose layers are shown")
     report.set_defaults(run=_report)
 
@@ -102,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="write a found network as a stand-alone model")
     _study_arguments(export, sampler=True, device=True)
-    export.add_argument("--trial", type=int, help="the trial's number (default: the knee of the front)")
+    which = export.add_mutually_exclusive_group()
+    which.add_argument("--trial", type=int, help="this trial's network, instead of a selected one")
+    selection_arguments(export, which)
     export.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/export-NAME)")
     export.set_defaults(run=_export)
 
@@ -196,7 +199,7 @@ def _search(options: argparse.Namespace) -> int:
     if options.evaluations is not None:
         spec = replace(spec, evaluations=options.evaluations)
 
-    from aspk.report import pareto_text, summarise
+    from aspk.report import pareto_text, select, selection_text, summarise
     from aspk.study import ask_question, run_study
 
     asked = ask_question(spec, device=options.device)
@@ -205,7 +208,9 @@ def _search(options: argparse.Namespace) -> int:
     print(f"{spec.name}: reference network {reference.accuracy:.4f} at {reference.energy_mj:.3g} mJ")
     print(f"F_AEB ({faeb.form}): {faeb.trade()}")
     result = run_study(spec, asked)
-    print(pareto_text(summarise(result.study)))
+    summary = summarise(result.study)
+    print(pareto_text(summary))
+    print(selection_text(select(summary)))
     if not result.finished:
         print(f"{result.evaluations} of {spec.evaluations} done; go on with: {_again()}", file=sys.stderr)
         return _INTERRUPTED
@@ -215,16 +220,18 @@ def _search(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     spec = _spec(options)
 
-    from aspk.report import pareto_text, summarise, write_report
+    from aspk.report import pareto_text, select, selection_text, summarise, write_report
     from aspk.storage import open_study, record_verdict, studies_of, verdict_of
 
     study = open_study(spec)
     record_verdict(study, verdict_of(spec))  # 'aspk rank' may have run since the search
     folder = options.output or spec.folder / safe_name(f"report-{spec.name}")
     others = [other for other in studies_of(spec) if other.study_name != spec.name]
-    write_report(study, folder, trials=options.trials, others=others)
+    marked = {"selection": options.select, "margin": options.margin}
+    write_report(study, folder, trials=options.trials, others=others, **marked)
     summary = summarise(study)
-    print(f"{pareto_text(summary)}\n{summary.verdict}")
+    selection = select(summary, options.select, margin=options.margin)
+    print(f"{pareto_text(summary, selection)}\n{selection_text(selection)}\n{summary.verdict}")
     print(f"wrote {folder / 'report.html'}")
     return 0
 
@@ -249,13 +256,16 @@ def _export(options: argparse.Namespace) -> int:
     spec = _spec(options)
 
     from aspk.export import export_trial
-    from aspk.report import no_front_text, summarise
+    from aspk.report import no_front_text, select, selection_text, summarise
     from aspk.storage import open_study
 
-    summary = summarise(open_study(spec))
-    number = summary.knee if options.trial is None else options.trial
+    summary, number = summarise(open_study(spec)), options.trial
     if number is None:
-        raise StudyError(f"nothing to export from study {spec.name!r}: {no_front_text(summary)}")
+        selection = select(summary, options.select, margin=options.margin)
+        if selection.chosen is None:
+            raise StudyError(f"nothing to export from study {spec.name!r}: {no_front_text(summary)}")
+        number = selection.chosen.row.number
+        print(selection_text(selection))
     folder = options.output or spec.folder / safe_name(f"export-{spec.name}")
     export_trial(spec, folder, number=number, device=options.device)
     print(f"exported trial {number} of {spec.name}: {folder}")

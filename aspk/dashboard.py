@@ -27,7 +27,7 @@ from optuna.storages import BaseStorage
 from aspk.errors import AspkError, StudyError
 from aspk.export import EXPORT_FILES, export_trials
 from aspk.metrics import Metrics
-from aspk.report import Row, StudySummary, summarise
+from aspk.report import MARGIN, Row, Selection, StudySummary, select, selection_text, summarise
 from aspk.report.figures import BAD, FRONT, PALE, REFERENCE, energy_figure, png
 from aspk.space_file import space_from_dict
 from aspk.storage import open_storage, open_study
@@ -41,7 +41,14 @@ _FRONT, _CURVE = "aspk-front", "aspk-hypervolume"  # identifiers of the figures 
 
 
 def show(
-    spec: StudySpec, *, host: str = "127.0.0.1", port: int = 8080, models: bool = True, device: str = "auto"
+    spec: StudySpec,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    models: bool = True,
+    device: str = "auto",
+    selection: str = "cheapest",
+    margin: float = MARGIN,
 ) -> int:
     """Dress a study and serve it until Ctrl-C.
 
@@ -51,6 +58,8 @@ def show(
         port: port to listen on; 0 takes a free one. The address is printed.
         models: whether to export the networks of the front.
         device: where they are then calibrated.
+        selection: rule of :func:`~aspk.report.selection.select` whose network is marked as the chosen one.
+        margin: accuracy that ``cheapest`` may lose, 0.01 is one point.
 
     Returns:
         The exit code.
@@ -64,7 +73,7 @@ def show(
         raise StudyError("optuna-dashboard is not installed: pip install 'aspk[dashboard]'") from None
     study, storage = open_study(spec), open_storage(spec.storage_url)
     store = artifact_store(spec)
-    dress(study, storage, spec, models=models, device=device)
+    dress(study, storage, spec, models=models, device=device, selection=selection, margin=margin)
     application = optuna_dashboard.wsgi(storage, artifact_store=store)
     with make_server(host, port, application, _Server, _Quiet) as server:
         study_id = storage.get_study_id_from_name(spec.name)
@@ -91,7 +100,14 @@ def artifact_store(spec: StudySpec) -> FileSystemArtifactStore:
 
 
 def dress(
-    study: optuna.Study, storage: BaseStorage, spec: StudySpec, *, models: bool = True, device: str = "auto"
+    study: optuna.Study,
+    storage: BaseStorage,
+    spec: StudySpec,
+    *,
+    models: bool = True,
+    device: str = "auto",
+    selection: str = "cheapest",
+    margin: float = MARGIN,
 ) -> None:
     """Write note, figures and files of the front's networks; files that are there already stay.
 
@@ -101,12 +117,18 @@ def dress(
         spec: its study file.
         models: whether to export the networks; where their supernet or data are not, they are left out.
         device: where they are then calibrated.
+        selection: rule of :func:`~aspk.report.selection.select` whose network is marked as the chosen one.
+        margin: accuracy that ``cheapest`` may lose, 0.01 is one point.
+
+    Raises:
+        StudyError: there is no such rule.
     """
     from optuna_dashboard import save_note, save_plotly_graph_object  # noqa: PLC0415 - as above
 
     summary = summarise(study)
-    save_note(study, note(summary))
-    for name, figure in ((_FRONT, front_plot(summary)), (_CURVE, hypervolume_plot(summary))):
+    picked = select(summary, selection, margin=margin)
+    save_note(study, note(summary, picked))
+    for name, figure in ((_FRONT, front_plot(summary, picked)), (_CURVE, hypervolume_plot(summary))):
         save_plotly_graph_object(study, figure, graph_object_id=name)
     shelf = _Shelf(storage, storage.get_study_id_from_name(study.study_name), artifact_store(spec))
     for row in summary.front:
@@ -190,8 +212,9 @@ def _put_models(shelf: _Shelf, summary: StudySummary, spec: StudySpec, device: s
 # ---------------------------------------------------------------------- note and figures
 
 
-def note(summary: StudySummary) -> str:
-    """What the study asks and where it stands, as Markdown."""
+def note(summary: StudySummary, selection: Selection | None = None) -> str:
+    """What the study asks and where it stands, as Markdown; without a selection, the default's is told."""
+    told = selection_text(selection or select(summary))
     context = summary.context
     account = _plain(dict(context.get("energy", {})).get("name", "?"))
     directions = zip(summary.objectives, summary.directions, strict=True)
@@ -207,7 +230,7 @@ def note(summary: StudySummary) -> str:
         f"- evaluations: {summary.evaluations}; trials by state: {_states(summary)}",
         f"- feasible front: {len(summary.front)} networks, hypervolume {summary.hypervolume:.4f} of the box "
         "between the anchors",
-        *([f"- knee of the front: trial {summary.knee}"] if summary.knee is not None else []),
+        *([f"- {told}"] if told else []),
         "",
         "The pages of the front's trials hold their files: energy, configuration, model. The constraints of "
         "a trial are among its user attributes as relative excess: 0 or below is feasible. This page's own "
@@ -246,16 +269,22 @@ class Plot:
         return json.dumps({"data": self.data, "layout": self.layout}, allow_nan=False)
 
 
-def front_plot(summary: StudySummary) -> Plot:
-    """All trials by their first two objectives, or by the only one and number; the front stands out."""
+def front_plot(summary: StudySummary, selection: Selection | None = None) -> Plot:
+    """All trials by their first two objectives, or by the only one and number; the front stands out.
+
+    Args:
+        summary: the study.
+        selection: which network is marked; None is :func:`~aspk.report.selection.select`'s default.
+    """
+    chosen = (selection or select(summary)).chosen
     on_front = {row.number for row in summary.front}
     groups = {
         "dominated": [row for row in summary.trials if row.feasible and row.number not in on_front],
         "infeasible": [row for row in summary.trials if not row.feasible],
         "feasible front": list(summary.front),
-        "knee": [row for row in summary.front if row.number == summary.knee],
+        f"chosen: {chosen.name if chosen else 'none'}": [chosen.row] if chosen else [],
     }
-    colours = {"dominated": PALE, "infeasible": BAD, "feasible front": FRONT, "knee": REFERENCE}
+    colours = dict(zip(groups, (PALE, BAD, FRONT, REFERENCE), strict=True))
     traces = []
     for name, rows in groups.items():
         shown = _spread(rows)

@@ -69,6 +69,11 @@ class SupernetEvaluator:
         self._folder = cache
         self._results: ResultCache | None = None
 
+    @property
+    def images(self) -> int:
+        """Number of images that accuracies are measured on."""
+        return len(self._split)
+
     def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Metrics]:
         """Metrics of each network, from its own spikes after its own calibration.
 

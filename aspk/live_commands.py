@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from aspk.arguments import spec_of, study_arguments
+from aspk.arguments import selection_arguments, spec_of, study_arguments
 
 
 def add_live_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -15,6 +15,7 @@ def add_live_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
 
     dashboard = commands.add_parser("dashboard", help="show a study in optuna-dashboard")
     study_arguments(dashboard, sampler=True, device=True)
+    selection_arguments(dashboard)
     dashboard.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
@@ -64,7 +65,15 @@ def _dashboard(options: argparse.Namespace) -> int:
 
     from aspk.dashboard import show
 
-    return show(spec, host=options.host, port=options.port, models=options.models, device=options.device)
+    return show(
+        spec,
+        host=options.host,
+        port=options.port,
+        models=options.models,
+        device=options.device,
+        selection=options.select,
+        margin=options.margin,
+    )
 
 
 def _optuna(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aspk.arguments import spec_of, study_arguments
+from aspk.arguments import selection_arguments, spec_of, study_arguments
 
 if TYPE_CHECKING:
     from aspk.retraining import Retrained
@@ -31,8 +31,9 @@ def add_training_commands(
     retrain = commands.add_parser("retrain", help="train found networks alone, and export them")
     study_arguments(retrain, sampler=True, device=True)
     which = retrain.add_mutually_exclusive_group()
-    which.add_argument("--front", action="store_true", help="every network of the front (default: the knee)")
+    which.add_argument("--front", action="store_true", help="every network of the front")
     which.add_argument("--trial", type=int, action="append", help="this trial's network; may be repeated")
+    selection_arguments(retrain, which)
     retrain.add_argument("--seeds", type=int, default=1, help="trainings of each network (default: 1)")
     retrain.add_argument(
         "--from-scratch", action="store_true", help="start from fresh weights, not from the supernet's"
@@ -68,7 +69,7 @@ def _with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:
 
 def _retrain(options: argparse.Namespace, again: Callable[[], str]) -> int:
     from aspk.errors import StudyError, TrainingError
-    from aspk.report import no_front_text, summarise
+    from aspk.report import no_front_text, select, selection_text, summarise
     from aspk.retraining import retrain
     from aspk.storage import open_study
 
@@ -76,9 +77,13 @@ def _retrain(options: argparse.Namespace, again: Callable[[], str]) -> int:
         raise TrainingError(f"--seeds {options.seeds}: expected at least 1")
     spec = _with_recipe(spec_of(options), options.recipe)
     summary = summarise(open_study(spec))
-    trials = options.trial or ([row.number for row in summary.front] if options.front else [summary.knee])
-    if None in trials or not trials:
+    trials = options.trial or [row.number for row in summary.front]
+    if not trials:
         raise StudyError(f"nothing to train in study {spec.name!r}: {no_front_text(summary)}")
+    if not (options.trial or options.front):
+        selection = select(summary, options.select, margin=options.margin)
+        trials = [selection.chosen.row.number] if selection.chosen else []
+        print(selection_text(selection))
     results = retrain(
         spec,
         trials,

@@ -94,7 +94,7 @@ def test_aspk_dashboard_shows_the_study_its_front_and_an_artifact(served, tmp_pa
         "energy [mJ]",
         "feasible front",
         "hypervolume",
-        "knee",
+        "chosen: cheapest",
     ):
         assert shown in text
     api = served.replace("/dashboard/", "/api/")

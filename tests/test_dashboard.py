@@ -10,7 +10,7 @@ import pytest
 from worker_processes import spec_in
 
 from aspk.dashboard import Plot, artifact_store, dress, front_plot, hypervolume_plot, note
-from aspk.report import summarise
+from aspk.report import SELECTIONS, select, selection_text, summarise
 from studies import made_study, strangers_study
 
 pytest.importorskip("optuna_dashboard")
@@ -85,6 +85,25 @@ def test_figures_show_the_feasible_front_and_every_kind_of_trial():
     assert infeasible > 0
     curve = json.loads(hypervolume_plot(summary).to_json())["data"][0]
     assert curve["y"] == list(summary.curve)
+
+
+def test_the_selected_network_stands_out_and_is_named(tmp_path):
+    study = made_study()
+    for rule in SELECTIONS:
+        selection = select(summarise(study), rule)
+        traces = json.loads(front_plot(summarise(study), selection).to_json())["data"]
+        (marked,) = [trace["text"] for trace in traces if trace["name"] == f"chosen: {rule} (1)"]
+        assert marked == [f"trial {selection.chosen.row.number}"]
+        dressed(study, tmp_path, models=False, selection=rule)
+        assert f"- {selection_text(selection)}\n" in note_of(study)
+
+
+def note_of(study):
+    """The note that the dashboard shows."""
+    from optuna_dashboard._note import get_note_from_system_attrs
+
+    held = study._storage.get_study_system_attrs(study._study_id)
+    return get_note_from_system_attrs(held, None)["body"]
 
 
 def test_figures_of_many_trials_are_thinned_and_keep_the_last():

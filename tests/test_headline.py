@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -22,9 +23,10 @@ from aspk.data.fashion_mnist import ORIGIN
 from aspk.errors import GenotypeError, StudyError
 from aspk.headline import load_headline, publish, write_up
 from aspk.headline.comparison import differences, ratios
-from aspk.headline.selection import PICKS, select
+from aspk.headline.selection import pick, select
 from aspk.headline.write_up import MARKS, labels
-from aspk.report import summarise
+from aspk.report import SELECTIONS, summarise
+from aspk.report import select as select_network
 from aspk.space_file import load_space
 from studies import made_study
 
@@ -38,17 +40,17 @@ batch = 3
 evaluation = {{ images = 60 }}
 retrain = {{ updates = 4, batch_size = 16, checkpoint_every = 2 }}
 [searches.joint]
-select = ["knee", "most-accurate", "cheapest"]
+select = ["knee", "most-accurate", "near-reference"]
 [searches.product]
 title = "F_AEB product"
 objectives = ["f_aeb"]
 select = ["best"]
 [searches.neurons]
 fixed = ["embed_dim", "depth", "mlp_ratio", "num_heads"]
-select = ["cheapest"]
+select = ["near-reference"]
 [searches.random]
 sampler = {{ name = "random" }}
-select = ["cheapest"]
+select = ["near-reference"]
 [trainings.inherited]
 seeds = 2
 [trainings.scratch]
@@ -127,7 +129,7 @@ def test_the_neurons_search_leaves_the_architecture_alone(headline_file, tmp_pat
     assert run(headline_file) == 0
     content = json.loads((tmp_path / "headline" / "headline.json").read_text())
     for item in content["networks"]:
-        if "neurons-cheapest" in item["roles"]:
+        if "neurons-near-reference" in item["roles"]:
             config = item["config"]
             assert (config["embed_dim"], len(config["blocks"])) == (64, 2)
             assert {(block["mlp_ratio"], block["num_heads"]) for block in config["blocks"]} == {(2, 4)}
@@ -209,7 +211,7 @@ def test_a_study_keeps_its_own_supernet(tmp_path):
 def test_the_shipped_file_is_the_issues_comparison():
     plan = load_headline("fashion_mnist")
     joint, *others = plan.searches
-    assert set(joint.select) == {"knee", "most-accurate", "cheapest"}
+    assert set(joint.select) == {"knee", "most-accurate", "near-reference"}
     assert joint.spec.objectives == ("accuracy", "energy")
     forms = [search.spec.faeb.form for search in others if search.spec.objectives == ("f_aeb",)]
     assert forms == ["product", "linear", "chebyshev"]
@@ -247,24 +249,34 @@ def test_picks_are_what_their_names_say():
     summary = summarise(made_study(60))
     rows = [(row.metrics.accuracy, row.metrics.energy_mj) for row in summary.trials]
     least = float(np.median([accuracy for accuracy, _ in rows]))
-    picked = PICKS["cheapest"](summary, least).metrics
+    picked = pick(summary, "near-reference", reference=least, margin=0.0).metrics
     assert picked.accuracy >= least
     assert not any(accuracy >= least and energy < picked.energy_mj for accuracy, energy in rows)
-    assert PICKS["most-accurate"](summary, 0).metrics.accuracy == max(accuracy for accuracy, _ in rows)
-    assert PICKS["knee"](summary, 0).number == summary.knee
-    assert PICKS["cheapest"](summary, 1.1) is None
+    assert pick(summary, "most-accurate", reference=0, margin=0.01).metrics.accuracy == max(
+        accuracy for accuracy, _ in rows
+    )
+    assert pick(summary, "knee", reference=0, margin=0.01).number == summary.knee
+    assert pick(summary, "near-reference", reference=1.1, margin=0.0) is None
+    for rule in SELECTIONS:
+        number = select_network(summary, rule, margin=0.05).chosen.row.number
+        assert pick(summary, rule, reference=0, margin=0.05).number == number
     single = summarise(made_study(30, objectives=("energy",)))
-    assert PICKS["best"](single, 0).metrics.energy_mj == min(row.metrics.energy_mj for row in single.trials)
+    assert pick(single, "best", reference=0, margin=0.01).metrics.energy_mj == min(
+        row.metrics.energy_mj for row in single.trials
+    )
 
 
 def test_a_network_is_trained_once_whatever_its_roles():
     summary = summarise(made_study(60))
-    best = PICKS["most-accurate"](summary, 0)
+    best = pick(summary, "most-accurate", reference=0, margin=0.01)
     config = FIXED.decode(FIXED.from_parameters(best.parameters))
-    named = {"reference": (FIXED.reference, summary.reference), "largest": (config, best.metrics)}
-    chosen, missing = select(FIXED, named, [("joint", ["most-accurate", "cheapest"], summary)], margin=-1.0)
+    reference = dataclasses.replace(summary.reference, accuracy=1.0)  # out of reach
+    named = {"reference": (FIXED.reference, reference), "largest": (config, best.metrics)}
+    chosen, missing = select(
+        FIXED, named, [("joint", ["most-accurate", "near-reference"], summary)], margin=0.01
+    )
     assert [item.roles for item in chosen] == [("reference",), ("largest", "joint-most-accurate")]
-    assert missing == ["joint-cheapest"]
+    assert missing == ["joint-near-reference"]
 
 
 def test_the_interval_of_one_comparison_is_students():

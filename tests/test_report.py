@@ -20,6 +20,7 @@ from aspk.report import (
     compare_text,
     evaluations_to_reach,
     pareto_text,
+    select,
     summarise,
     write_csv,
 )
@@ -224,7 +225,7 @@ def test_pareto_text_is_aligned_and_complete() -> None:
     ends = [match.end() for match in re.finditer(r"-+", line)]
     assert all(row[end : end + 1] in ("", " ") and row[end - 1] != " " for row in rows for end in ends[1:])
     starred = [row for row in rows if "*" in row]
-    assert [int(row.split()[0]) for row in starred] == [summary.knee]
+    assert [int(row.split()[0]) for row in starred] == [select(summary).chosen.row.number]
     assert "not measurements" in note
 
 

@@ -18,9 +18,11 @@ from optuna.trial import TrialState, create_trial
 from aspk import attributes
 from aspk.errors import StudyError
 from aspk.report import (
+    SELECTIONS,
     StudySummary,
     compare_text,
     pareto_text,
+    select,
     summarise,
     write_report,
 )
@@ -97,7 +99,7 @@ def test_the_page_tells_what_was_found(page: Page) -> None:
         "A clear winner.",
         f"{summary.hypervolume:.4g}",
         f"{summary.best_f_aeb[0]:.4g} trial {summary.best_f_aeb[1]}",
-        f"trial {summary.knee}: knee",
+        *(f"trial {pick.row.number}: " for pick in select(summary).picks.values()),
         "halving the energy is worth 5.0% of the accuracy above chance",
         "131,040",  # networks of the space
         "version.aspk",
@@ -106,6 +108,8 @@ def test_the_page_tells_what_was_found(page: Page) -> None:
     ):
         assert text in page.text
     assert "svg" in page.tags
+    for name in SELECTIONS:  # each network once, with all that it is picked as
+        assert len(re.findall(rf"trial \d+: [\w, -]*\b{name}\b", page.text)) == 1
 
 
 def test_dead_and_saturated_sites_are_flagged(page: Page) -> None:

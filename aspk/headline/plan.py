@@ -66,7 +66,7 @@ class Headline:
         name: the file's name.
         study: the study that the searches and trainings change.
         folder: where everything goes.
-        margin: accuracy that the cheapest network may lose against the reference, 0.01 is one point.
+        margin: accuracy that a network may lose, 0.01 is one point; see :func:`aspk.headline.selection.pick`.
         searches: what is searched; the first is the one that the others are compared with.
         trainings: how the selected networks are trained.
     """

@@ -46,7 +46,7 @@ def record(
         device: where it ran.
     """
     spec = plan.study
-    first = f"{plan.searches[0].name}-cheapest"
+    first = f"{plan.searches[0].name}-near-reference"
     return {
         "name": plan.name,
         "margin": plan.margin,
@@ -130,7 +130,9 @@ def _training(
         for key in ("search", "test", "energy_mj", "strict_mj"):
             own.setdefault(key, []).append(getattr(result, key))
     names = {role: item.candidate.name for item in chosen for role in item.roles}
-    rivals = [name for role, name in names.items() if role.endswith("-cheapest") and name != names.get(first)]
+    rivals = [
+        name for role, name in names.items() if role.endswith("-near-reference") and name != names.get(first)
+    ]
     return {
         "name": training.name,
         "title": training.title,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aspk.config import SubnetConfig
 from aspk.metrics import Metrics
 from aspk.objectives import minimised
+from aspk.report.selection import SELECTIONS
+from aspk.report.selection import select as select_network
 from aspk.report.summary import Row, StudySummary
 from aspk.retraining import Candidate
 from aspk.space import SearchSpace
@@ -26,38 +28,39 @@ class Chosen:
     roles: tuple[str, ...]
 
 
-_Rule = Callable[[StudySummary, float], Row | None]
+PICKS = (*SELECTIONS, "near-reference", "best")
 
 
-def knee(summary: StudySummary, least: float) -> Row | None:
-    """The front's knee."""
-    return next((row for row in summary.front if row.number == summary.knee), None)
+def pick(summary: StudySummary, rule: str, *, reference: float, margin: float) -> Row | None:
+    """A search's network by a rule, None if it has none.
+
+    Args:
+        summary: the search.
+        rule: one of :data:`PICKS`: a rule of :mod:`aspk.report.selection`; ``near-reference`` for the
+            cheapest network that loses no more than the margin against the reference; or ``best`` for the
+            best first objective.
+        reference: the reference's accuracy, 0 to 1.
+        margin: accuracy that may be lost, 0.01 is one point.
+    """
+    if rule == "near-reference":
+        return near_reference(summary, reference - margin)
+    if rule == "best":
+        return best(summary)
+    found = select_network(summary, rule, margin=margin).picks.get(rule)
+    return found.row if found else None
 
 
-def most_accurate(summary: StudySummary, least: float) -> Row | None:
-    """The most accurate network; of equal ones the cheapest."""
-    return min(_measured(summary), key=lambda row: (-_accuracy(row), _energy(row)), default=None)
-
-
-def cheapest(summary: StudySummary, least: float) -> Row | None:
+def near_reference(summary: StudySummary, least: float) -> Row | None:
     """The cheapest network of at least the accuracy ``least``."""
     enough = [row for row in _measured(summary) if _accuracy(row) >= least]
     return min(enough, key=lambda row: (_energy(row), -_accuracy(row)), default=None)
 
 
-def best(summary: StudySummary, least: float) -> Row | None:
+def best(summary: StudySummary) -> Row | None:
     """The network with the best first objective."""
     rows = _measured(summary)
     values = minimised([row.values for row in rows], summary.directions)
     return rows[int(values[:, 0].argmin())] if rows else None
-
-
-PICKS: Mapping[str, _Rule] = {
-    "knee": knee,
-    "most-accurate": most_accurate,
-    "cheapest": cheapest,
-    "best": best,
-}
 
 
 def _measured(summary: StudySummary) -> list[Row]:
@@ -87,22 +90,22 @@ def select(
         space: the whole search space.
         named: networks by their role; ``reference`` is among them.
         searched: name, picks and outcome of each search.
-        margin: accuracy that :func:`cheapest` may lose against the reference.
+        margin: accuracy that a network may lose, see :func:`pick`.
 
     Returns:
         The networks, and the roles for which there was none.
     """
-    least = named["reference"][1].accuracy - margin
+    reference = named["reference"][1].accuracy
     found = dict(named)
     missing = []
     for name, picks, summary in searched:
-        for pick in picks:
-            row = PICKS[pick](summary, least)
+        for rule in picks:
+            row = pick(summary, rule, reference=reference, margin=margin)
             if row is None or row.metrics is None:
-                missing.append(f"{name}-{pick}")
+                missing.append(f"{name}-{rule}")
                 continue
             config = space.decode(space.from_parameters(row.parameters))
-            found[f"{name}-{pick}"] = (config, row.metrics)
+            found[f"{name}-{rule}"] = (config, row.metrics)
     roles: dict[SubnetConfig, list[str]] = {}
     for role, (config, _) in found.items():
         roles.setdefault(config, []).append(role)

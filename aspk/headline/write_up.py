@@ -22,9 +22,11 @@ _NAMED = {
     "smallest": "smallest",
 }
 _PICKED = {
+    "cheapest": "cheapest close to its most accurate",
     "knee": "knee",
     "most-accurate": "most accurate",
-    "cheapest": "cheapest close to the reference",
+    "best-f-aeb": "best F_AEB",
+    "near-reference": "cheapest close to the reference",
     "best": "best",
 }
 

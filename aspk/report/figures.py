@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 
 from aspk.energy import PAPER, energy_mj, energy_table, energy_unit
 from aspk.metrics import LayerCount
+from aspk.report.selection import Pick, Selection, select
 from aspk.report.summary import Row, StudySummary
 from aspk.report.tables import printable, titles
 
@@ -33,11 +34,17 @@ def label(text: object, longest: int = 40) -> str:
     return shown.replace("\\", "\N{SET MINUS}").replace("$", r"\$")
 
 
-def front_figure(summary: StudySummary, ink: str = _INK) -> Figure:
+def front_figure(summary: StudySummary, ink: str = _INK, selection: Selection | None = None) -> Figure:
     """All trials in objective space: the first objective against each of the others.
 
     With one objective it stands over the trial's number. At most three panels.
+
+    Args:
+        summary: the study.
+        ink: colour of texts and axes.
+        selection: which network is marked; None is :func:`~aspk.report.selection.select`'s default.
     """
+    chosen = (selection or select(summary)).chosen
     names = summary.objectives
     panels: list[int | None] = [*range(1, len(names))][:3] or [None]
     figure = Figure(figsize=(7.2 if len(panels) == 1 else 3.9 * len(panels), 4.0), layout="constrained")
@@ -46,7 +53,7 @@ def front_figure(summary: StudySummary, ink: str = _INK) -> Figure:
         style_axes(ax, ink)
         ax.set_ylabel(_axis(names[0]))
         ax.set_xlabel("trial" if other is None else _axis(names[other]))
-        _scatter(ax, summary, other, ink)
+        _scatter(ax, summary, other, ink, chosen)
     handles, labels = axes[0].get_legend_handles_labels()
     if handles:
         _legend(figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False), ink)
@@ -57,7 +64,7 @@ def _axis(objective: str) -> str:
     return "energy [mJ]" if objective == "energy" else label(objective)
 
 
-def _scatter(ax: Axes, summary: StudySummary, other: int | None, ink: str) -> None:
+def _scatter(ax: Axes, summary: StudySummary, other: int | None, ink: str, chosen: Pick | None) -> None:
     def place(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
         x = [float(row.number if other is None else row.values[other]) for row in rows]
         return x, [row.values[0] for row in rows]
@@ -78,8 +85,10 @@ def _scatter(ax: Axes, summary: StudySummary, other: int | None, ink: str) -> No
             where = "steps-post" if summary.directions[1] == "minimize" else "steps-pre"
             ax.plot(np.array(x)[order], np.array(y)[order], color=FRONT, lw=1, alpha=0.6, drawstyle=where)
         ax.scatter(x, y, s=30, color=FRONT, linewidths=0, zorder=3, label="front")
-        knee = [row for row in summary.front if row.number == summary.knee]
-        ax.scatter(*place(knee), s=110, facecolors="none", edgecolors=ink, zorder=4, label="knee")
+    if chosen:
+        ax.scatter(
+            *place([chosen.row]), s=110, facecolors="none", edgecolors=ink, zorder=4, label=chosen.name
+        )
     values = summary.reference_values
     if values and other is not None:
         ax.scatter(

@@ -15,6 +15,7 @@ from aspk.errors import AspkError, StudyError
 from aspk.files import write_atomically
 from aspk.metrics import LayerCount
 from aspk.report.figures import SVG_INK, energy_figure, front_figure, hypervolume_figure, png, svg
+from aspk.report.selection import MARGIN, Selection, select, selection_text
 from aspk.report.style import STYLE
 from aspk.report.summary import Row, StudySummary, summarise
 from aspk.report.tables import (
@@ -40,31 +41,40 @@ _ESTIMATE = (
 
 
 def write_report(
-    study: Study, folder: str | Path, trials: Sequence[int] | None = None, others: Iterable[Study] = ()
+    study: Study,
+    folder: str | Path,
+    trials: Sequence[int] | None = None,
+    others: Iterable[Study] = (),
+    *,
+    selection: str = "cheapest",
+    margin: float = MARGIN,
 ) -> Path:
     """Write ``report.html``, ``front.png``, ``hypervolume.png``, ``energy.png`` and ``pareto.csv``.
 
     Args:
         study: the study to report on; it is only read.
         folder: made if need be. File names never depend on the study.
-        trials: numbers of the trials whose layers are shown; by default the front's knee, its most
-            accurate network and its cheapest.
+        trials: numbers of the trials whose layers are shown; by default all that a rule of
+            :func:`~aspk.report.selection.select` picks.
         others: studies to compare with.
+        selection: the rule whose network is marked as the chosen one.
+        margin: accuracy that ``cheapest`` may lose, 0.01 is one point.
 
     Returns:
         The path of the page.
 
     Raises:
-        StudyError: a trial in ``trials`` is not a complete trial of the study.
+        StudyError: a trial in ``trials`` is not a complete trial of the study, or there is no such rule.
         OSError: the folder cannot be written.
     """
     folder = Path(folder)
     summary = summarise(study)
     summaries = [summary, *map(summarise, others)]
-    chosen = _chosen(summary, trials)
-    networks = [(title, row.metrics.layers) for title, row in chosen if row.metrics and row.metrics.layers]
+    picked = select(summary, selection, margin=margin)
+    shown = _shown(summary, picked, trials)
+    networks = [(title, row.metrics.layers) for title, row in shown if row.metrics and row.metrics.layers]
     figures = {
-        "front": front_figure(summary),
+        "front": front_figure(summary, selection=picked),
         "hypervolume": hypervolume_figure(summaries),
         "energy": energy_figure(networks),
     }
@@ -72,11 +82,13 @@ def write_report(
         write_atomically(folder / f"{name}.png", png(figure))
     write_atomically(folder / "pareto.csv", csv_text(summary))
     page = folder / "report.html"
-    write_atomically(page, _page(summary, summaries, chosen))
+    write_atomically(page, _page(summary, summaries, picked, shown))
     return page
 
 
-def _chosen(summary: StudySummary, trials: Sequence[int] | None) -> list[tuple[str, Row]]:
+def _shown(
+    summary: StudySummary, selection: Selection, trials: Sequence[int] | None
+) -> list[tuple[str, Row]]:
     """The networks to show layer by layer, each once, with what it stands for."""
     rows = {row.number: row for row in summary.trials}
     if trials is not None:
@@ -88,30 +100,29 @@ def _chosen(summary: StudySummary, trials: Sequence[int] | None) -> list[tuple[s
                 )
         return [(f"trial {wanted}", rows[wanted]) for wanted in dict.fromkeys(trials)]
     roles: dict[int, list[str]] = {}
-    if summary.knee is not None:
-        roles[summary.knee] = ["knee"]
-    measured = [(row, row.metrics) for row in summary.front if row.metrics]
-    if measured:
-        accurate = max(measured, key=lambda pair: (pair[1].accuracy, -pair[1].energy_mj))[0]
-        cheap = min(measured, key=lambda pair: (pair[1].energy_mj, -pair[1].accuracy))[0]
-        roles.setdefault(accurate.number, []).append("most accurate")
-        roles.setdefault(cheap.number, []).append("cheapest")
+    for pick in selection.picks.values():
+        roles.setdefault(pick.row.number, []).append(pick.name)
     return [(f"trial {key}: {', '.join(names)}", rows[key]) for key, names in roles.items()]
 
 
 # ---------------------------------------------------------------------- the page
 
 
-def _page(summary: StudySummary, summaries: Sequence[StudySummary], chosen: list[tuple[str, Row]]) -> str:
+def _page(
+    summary: StudySummary,
+    summaries: Sequence[StudySummary],
+    selection: Selection,
+    shown: list[tuple[str, Row]],
+) -> str:
     sections = [
-        _head(summary),
+        _head(summary, selection),
         _section(
             "Pareto front",
-            _figure(front_figure(summary, SVG_INK), "Trials in objective space"),
-            _front(summary),
+            _figure(front_figure(summary, SVG_INK, selection), "Trials in objective space"),
+            _front(summary, selection),
         ),
         _section("Hypervolume", *_progress(summary, summaries)),
-        _section("Energy", *_energy(chosen)),
+        _section("Energy", *_energy(shown)),
         _section("F_AEB", _f_aeb(summary)),
         _section("Study", *_settings(summary)),
     ]
@@ -150,15 +161,15 @@ def _cells(tag: str, row: Sequence[str]) -> str:
     return "".join(f"<{tag}>{cell}</{tag}>" for cell in row)
 
 
-def _head(summary: StudySummary) -> str:
-    best = summary.best_f_aeb
+def _head(summary: StudySummary, selection: Selection) -> str:
+    best, chosen = summary.best_f_aeb, selection.chosen
     tiles = {
         "sampler": _text(summary.sampler),
         "evaluations": number(summary.evaluations),
         "front": number(len(summary.front)),
         "hypervolume": number(summary.hypervolume),
         "best F_AEB": f"{number(best[0])} <small>trial {best[1]}</small>" if best else NOTHING,
-        "knee": NOTHING if summary.knee is None else f"trial {summary.knee}",
+        "chosen": f"trial {chosen.row.number} <small>{chosen.name}</small>" if chosen else NOTHING,
     }
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles.items())
     said = f'<p class="verdict">{_text(summary.verdict)}</p>\n' if summary.verdict else ""
@@ -170,19 +181,19 @@ def _head(summary: StudySummary) -> str:
     return f"<header><h1>{_text(summary.name)}</h1><p>{goals}</p></header>\n<dl>{cells}</dl>\n{said}{notes}"
 
 
-def _front(summary: StudySummary) -> str:
-    if not summary.front:
+def _front(summary: StudySummary, selection: Selection) -> str:
+    chosen = selection.chosen
+    if chosen is None:
         said = no_front_text(summary)
         return f"<p>{_text(said[0].upper() + said[1:])}.</p>\n"
     shown = columns(summary)
     rows = [
         [*(escape(number(column.of(row))) for column in shown), _parameters(row)] for row in summary.front
     ]
-    marked = [index for index, row in enumerate(summary.front) if row.number == summary.knee]
+    marked = [index for index, row in enumerate(summary.front) if row.number == chosen.row.number]
     header = [_text(column.header) for column in shown]
-    return (
-        _table([*header, "network"], rows, marked=marked) + "<p class=note>The shaded row is the knee.</p>\n"
-    )
+    said = f"The shaded row is the one {selection_text(selection)}."
+    return _table([*header, "network"], rows, marked=marked) + f"<p class=note>{escape(said)}</p>\n"
 
 
 def _parameters(row: Row) -> str:

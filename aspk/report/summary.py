@@ -75,6 +75,7 @@ class StudySummary:
         anchors: (ideal, nadir) of each objective, in its own units.
         fixed_anchors: False where an anchor is only the range of this study's own trials.
         faeb: the study's F_AEB.
+        images: number of images that accuracies were measured on, None where the study does not say.
         reference: metrics of the reference network.
         spec: the study file's content.
         space: the search space's content.
@@ -97,6 +98,7 @@ class StudySummary:
     anchors: tuple[tuple[float, float], ...]
     fixed_anchors: bool
     faeb: FAEB | None
+    images: int | None
     reference: Metrics | None
     spec: Mapping[str, Any]
     space: Mapping[str, Any]
@@ -167,6 +169,7 @@ def summarise(study: Study) -> StudySummary:
         anchors=anchors,
         fixed_anchors=fixed,
         faeb=faeb,
+        images=_images(context, spec),
         reference=reference,
         spec=spec,
         space=space,
@@ -210,6 +213,13 @@ def _faeb(context: Mapping[str, Any], reference: Metrics | None, notes: list[str
     except (AspkError, TypeError) as error:
         notes.append(f"F_AEB is left out: {error}")
         return None
+
+
+def _images(context: Mapping[str, Any], spec: Mapping[str, Any]) -> int | None:
+    """What the study wrote down; older ones have only what their file asked for."""
+    asked = _mapping(spec.get("evaluation")).get("images")
+    numbers = (count for count in (context.get("images"), asked) if type(count) is int and 0 < count < 2**53)
+    return next(numbers, None)
 
 
 def _row(trial: FrozenTrial, faeb: FAEB | None, notes: list[str]) -> Row:

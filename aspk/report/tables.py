@@ -12,6 +12,7 @@ from typing import Any
 
 from aspk.energy import NOTHING
 from aspk.files import write_atomically
+from aspk.report.selection import Selection, select
 from aspk.report.summary import Row, StudySummary, evaluations_to_reach
 
 _SHARES = (0.9, 0.95, 0.99)  # of the best final hypervolume
@@ -91,17 +92,24 @@ def no_front_text(summary: StudySummary) -> str:
     return f"{said}; trial {row.number} comes nearest and exceeds {broken}"
 
 
-def pareto_text(summary: StudySummary) -> str:
-    """The front as a table; the knee carries a star."""
+def pareto_text(summary: StudySummary, selection: Selection | None = None) -> str:
+    """The front as a table; the chosen network carries a star.
+
+    Args:
+        summary: the study.
+        selection: which network is chosen; None is :func:`~aspk.report.selection.select`'s default.
+    """
     if not summary.front:
         return f"{printable(summary.name)}: {no_front_text(summary)}"
+    chosen = (selection or select(summary)).chosen
+    assert chosen, "there is a front"
     shown = columns(summary)
     rows = []
     for row in summary.front:
         first, *others = (number(column.of(row)) for column in shown)
-        rows.append([first + (" *" if row.number == summary.knee else ""), *others])
+        rows.append([first + (" *" if row.number == chosen.row.number else ""), *others])
     table = align([column.header for column in shown], rows)
-    return f"{table}\n* knee; energies are estimates from operation counts, not measurements"
+    return f"{table}\n* {chosen.name}; energies are estimates from operation counts, not measurements"
 
 
 def compare_rows(summaries: Sequence[StudySummary]) -> tuple[list[str], list[list[str]]]:

@@ -40,6 +40,7 @@ class Question:
         fingerprints: hashes of what a worker must have in common with the study.
         verdict: whether the supernet's ranking can be trusted; empty without a supernet.
         shape: channels, height and width of an image; None without a supernet.
+        images: number of images that accuracies are measured on; None where the evaluator does not say.
     """
 
     space: SearchSpace
@@ -51,6 +52,7 @@ class Question:
     fingerprints: Mapping[str, str]
     verdict: str = ""
     shape: tuple[int, int, int] | None = None
+    images: int | None = None
 
     @property
     def anchors(self) -> dict[str, tuple[float, float]]:
@@ -115,7 +117,7 @@ def ask_question(spec: StudySpec, device: str = "auto") -> Question:
     classes, shape = evaluator.supernet.classes, evaluator.supernet.shape
     check_bounds(spec, evaluator.supernet.space, shape, classes)
     asked = question(spec, evaluator, classes=classes, fingerprints=fingerprints)
-    return replace(asked, verdict=verdict_of(spec), shape=shape)
+    return replace(asked, verdict=verdict_of(spec), shape=shape, images=evaluator.images)
 
 
 def check_bounds(spec: StudySpec, space: SearchSpace, shape: tuple[int, int, int], classes: int) -> None:

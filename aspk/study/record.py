@@ -146,6 +146,7 @@ def _context(spec: StudySpec, asked: Question) -> dict[str, Any]:
         **plain,
         "fingerprints": {**asked.fingerprints, **{key: fingerprint(value) for key, value in plain.items()}},
         "classes": faeb.classes,
+        **({} if asked.images is None else {"images": asked.images}),
         "reference": attributes.metrics_to_attributes(asked.reference),
         "anchors": {name: list(pair) for name, pair in asked.anchors.items()},
         "seed": spec.seed,
