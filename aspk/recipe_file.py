@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aspk.errors import TrainingError
+from aspk.passwords import shown
 from aspk.settings import Recipe
 from aspk.shipped import read_toml
 
@@ -41,7 +42,7 @@ def recipe_from_dict(data: Mapping[str, Any], *, where: str = "recipe") -> Recip
     for key, value in values.items():
         if key not in known:
             raise TrainingError(
-                f"{where}: unknown key {key} = {value!r}; expected recipe, {', '.join(known)}"
+                f"{where}: unknown key {key} = {shown(value)}; expected recipe, {', '.join(known)}"
             )
     try:
         return Recipe(**{**start, **values})

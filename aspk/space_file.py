@@ -18,6 +18,7 @@ from aspk.config import (
     gene_value,
 )
 from aspk.errors import GenotypeError, SpaceError
+from aspk.passwords import shown
 from aspk.shipped import read_toml
 from aspk.space import SearchSpace
 
@@ -81,7 +82,7 @@ def _known(data: Mapping[str, Any], names: tuple[str, ...], where: str, table: s
     for key in data:
         if key not in names:
             raise SpaceError(
-                f"{where}: unknown key {table}{key} = {data[key]!r}; expected {', '.join(names)}"
+                f"{where}: unknown key {table}{key} = {shown(data[key])}; expected {', '.join(names)}"
             )
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import optuna
 from optuna.distributions import distribution_to_json
 
+from aspk.errors import StudyError
 from aspk.files import write_atomically
+from aspk.passwords import without_password
+from aspk.retry import reason
 from aspk.samplers import (
     EvolutionarySampler,
     GenotypeSampler,
@@ -35,11 +41,55 @@ def run_optuna(arguments: Sequence[str]) -> int:
 
     Returns:
         Optuna's exit code.
+
+    Raises:
+        StudyError: instead of whatever Optuna's command raises, and without the password of its storage.
     """
     from optuna.cli import main  # noqa: PLC0415 - loads what no other command needs
 
-    with _samplers_known(), _command_line(["optuna", *arguments]):
-        return main()
+    secrets = (*arguments, os.environ.get("OPTUNA_STORAGE", ""))
+    try:
+        with _samplers_known(), _command_line(["optuna", *arguments]), _silent_about(secrets):
+            return main() or 0
+    except Exception as error:
+        failure = _without_passwords(f"{type(error).__name__}: {reason(error)}", secrets)
+    raise StudyError(f"'optuna {' '.join(arguments[:1])}' failed: {failure}")
+
+
+def _without_passwords(text: str, arguments: Sequence[str]) -> str:
+    for argument in arguments:
+        text = without_password(text, argument)
+    return text
+
+
+@contextmanager
+def _silent_about(arguments: Sequence[str]) -> Iterator[None]:
+    """Optuna's command repeats what it does not understand of the command line: in its log, on stderr."""
+
+    def mask(record: logging.LogRecord) -> bool:
+        record.msg, record.args = _without_passwords(record.getMessage(), arguments), ()
+        return True
+
+    logger = logging.getLogger("optuna")
+    logger.addFilter(mask)
+    try:
+        with redirect_stderr(_MaskedStream(sys.stderr, arguments)):
+            yield
+    finally:
+        logger.removeFilter(mask)
+
+
+class _MaskedStream(io.TextIOBase):
+    """Another stream, written to without passwords."""
+
+    def __init__(self, stream: TextIO, arguments: Sequence[str]) -> None:
+        self._stream, self._arguments = stream, arguments
+
+    def write(self, text: str) -> int:
+        return self._stream.write(_without_passwords(text, self._arguments))
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import unquote
 
 import optuna
 import sqlalchemy
@@ -24,6 +23,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from aspk.attributes import SPEC, VERDICT
 from aspk.errors import StudyError
+from aspk.passwords import masked, without_password
 from aspk.ranking.statistics import UNKNOWN, read_verdict
 from aspk.study_file import StudySpec
 
@@ -39,6 +39,14 @@ _WRITE_AHEAD = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
 # PostgreSQL: Optuna asks for an earlier record of each parameter, any one of the study. Left to itself, the
 # planner looks for it from the beginning of a table that other studies fill, milliseconds for each parameter.
 _BY_INDEX = ("SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan")
+# A path, relative or absolute; neither a URL nor KEY=VALUE pairs, whatever their end.
+_JOURNAL = re.compile(r"(?:journal:)?(?!\w[\w+]+:/)(?!\w+\s*=).*\.log", re.DOTALL)
+_NO_STORAGE = (ImportError, ValueError, sqlalchemy.exc.ArgumentError)
+_FORMS = """A storage is one of
+  sqlite:///runs/digits/study.db            one machine; //// begins an absolute path
+  runs/digits/study.log                     a journal: one machine, or a folder that machines share
+  postgresql+psycopg://USER@HOST/DATABASE   many machines; pip install 'aspk[postgres]'
+  grpc://HOST:PORT                          a proxy of Optuna's; pip install 'aspk[grpc]'"""
 _ATTEMPTS = 8  # to open a new database that other processes are filling with tables at this moment
 
 
@@ -49,17 +57,35 @@ def open_storage(url: str) -> BaseStorage:
         url: a database URL, ``grpc://HOST:PORT`` of a proxy, or a journal file (``*.log``).
 
     Raises:
-        StudyError: the storage cannot be opened; the message shows no password.
+        StudyError: the storage cannot be opened, or this is no address of one. Neither the message nor the
+            errors behind it show a password.
     """
     try:
-        if url.endswith(".log"):
+        if _JOURNAL.fullmatch(url):
             return _open_journal(Path(url.removeprefix("journal:")))
         if url.startswith("grpc://"):
             return _open_proxy(url)
         return _open_database(url)
     except Exception as error:  # SQLAlchemy's, gRPC's and the file system's own errors
-        reason = without_password(f"{type(error).__name__}: {error}".partition("\n")[0], url)
-        raise StudyError(f"cannot open the storage {masked(url)}: {reason}") from None
+        reason = without_password(_reason(error), url)
+        forms = f"\n{_FORMS}" if isinstance(error, _NO_STORAGE) else ""
+    # Outside of the handler, so that no traceback shows the driver's error as this one's context.
+    raise StudyError(f"cannot open the storage {masked(url)!r}: {reason}{forms}")
+
+
+def _reason(error: Exception) -> str:
+    """Why a storage cannot be opened, in one line."""
+    match error:
+        case ImportError():  # Optuna says that a driver is missing, its context says which one
+            missing = getattr(error.__context__, "name", None) or error.name
+            return f"the Python package {missing} is not installed" if missing else str(error)
+        case sqlalchemy.exc.NoSuchModuleError():
+            return "no kind of database has that name"
+        case sqlalchemy.exc.ArgumentError():
+            return "this is no address of a storage"
+        case ValueError():  # a port that is no number
+            return str(error)
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _open_journal(path: Path) -> JournalStorage:
@@ -74,7 +100,7 @@ def _open_journal(path: Path) -> JournalStorage:
 
 def _open_proxy(url: str) -> GrpcStorageProxy:
     host, _, port = url.removeprefix("grpc://").rstrip("/").rpartition(":")
-    if not host or not port.isdecimal():
+    if not re.fullmatch(r"[\w.-]+|\[[\w:.]+\]", host) or not port.isdecimal():
         raise ValueError("expected grpc://HOST:PORT")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -216,26 +242,6 @@ def _whole_size(path: Path) -> int:
                 return start + found + 1
             end = start
     return 0
-
-
-# ---------------------------------------------------------------------- secrets
-
-
-_LOGIN = re.compile(r"(?<=://)([^:/@]*):(.*)(?=@)")  # to the last @: a password may hold one
-_OPTION = re.compile(r"(?<=[?&])([^=&]*passw[^=&]*)=([^&]*)", re.IGNORECASE)
-
-
-def masked(url: str) -> str:
-    """A storage's address without its password."""
-    return _OPTION.sub(r"\1=***", _LOGIN.sub(r"\1:***", url))
-
-
-def without_password(text: str, url: str) -> str:
-    """A text, for instance an error of the database's driver, without the password of ``url``."""
-    given = [secret for pattern in (_LOGIN, _OPTION) for _, secret in pattern.findall(url)]
-    for secret in sorted({form for item in given for form in (item, unquote(item)) if form}, key=len)[::-1]:
-        text = text.replace(secret, "***")
-    return text
 
 
 # ---------------------------------------------------------------------- studies

@@ -12,6 +12,7 @@ from aspk.energy import PRESETS, EnergyModel
 from aspk.errors import AspkError, StudyError
 from aspk.files import safe_name
 from aspk.objectives import OBJECTIVES, budget
+from aspk.passwords import shown
 from aspk.recipe_file import recipe_from_dict
 from aspk.scalarization import FAEB, Form
 from aspk.settings import DataSettings, EngineSettings, EvaluationSettings, Recipe
@@ -83,7 +84,7 @@ class StudySpec:
     objectives: tuple[str, ...] = ("accuracy", "energy")
     evaluations: int = 150
     batch: int = 25
-    storage: str | None = None
+    storage: str | None = field(default=None, repr=False)  # a password may stand there
     weights: Path | None = None
     train: Recipe = field(default_factory=Recipe)
     retrain: Recipe = field(default_factory=Recipe)
@@ -170,7 +171,7 @@ def _beside(spec: StudySpec, folder: Path) -> StudySpec:
     return replace(spec, weights=weights) if weights and weights.is_file() else spec
 
 
-_PLAIN: dict[str, type | tuple[type, ...]] = {
+_PLAIN: dict[str, type] = {
     "name": str,
     "space": str,
     "folder": str,
@@ -195,15 +196,15 @@ def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
     for key, value in data.items():
         if key in _PLAIN:
             if not isinstance(value, _PLAIN[key]) or isinstance(value, bool):
-                raise StudyError(f"{key} = {value!r}: expected {getattr(_PLAIN[key], '__name__', '')}")
+                raise StudyError(f"{key} = {shown(value)}: expected {_PLAIN[key].__name__}")
             values[key] = value
         elif key == "data":
             values[key] = DataSettings.from_json(value)
         elif key not in _TABLES:
             expected = ", ".join((*_PLAIN, "data", *_TABLES))
-            raise StudyError(f"unknown key {key} = {value!r}; expected {expected}")
+            raise StudyError(f"unknown key {key} = {shown(value)}; expected {expected}")
         elif not isinstance(value, Mapping):
-            raise StudyError(f"{key} = {value!r}: expected a table [{key}]")
+            raise StudyError(f"{key} = {shown(value)}: expected a table [{key}]")
     for key in ("space", "data"):
         if key not in values:
             raise StudyError(f"{key} is missing")
@@ -250,7 +251,7 @@ def _energy(table: dict[str, Any]) -> EnergyModel:
 def _constraints(table: Mapping[str, Any]) -> dict[str, float]:
     for name, bound in table.items():
         if not isinstance(bound, int | float) or isinstance(bound, bool):
-            raise StudyError(f"constraints.{name} = {bound!r}: expected a number")
+            raise StudyError(f"constraints.{name} = {shown(bound)}: expected a number")
     return {name: float(bound) for name, bound in table.items()}
 
 

@@ -44,11 +44,12 @@ from aspk.attributes import genotype_to_attributes, metrics_to_attributes
 from aspk.headline.record import hardware
 from aspk.metrics import Metrics
 from aspk.objectives import objective
+from aspk.passwords import masked
 from aspk.report import summarise
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, SurrogateSampler, gene_distribution
 from aspk.scalarization import FAEB
 from aspk.space_file import load_space
-from aspk.storage import masked, open_storage
+from aspk.storage import open_storage
 from aspk.study import Question
 from aspk.study.loop import tell
 from aspk.testing import FormulaEvaluator

@@ -15,7 +15,18 @@ PACKAGE = Path(__file__).resolve().parent.parent / "aspk"
 
 # A module imports from lower floors, and on its own floor only from modules listed before it.
 FLOORS = [
-    ["errors", "files", "shipped", "interrupt", "config", "space", "space_file", "metrics", "pareto"],
+    [
+        "errors",
+        "passwords",
+        "files",
+        "shipped",
+        "interrupt",
+        "config",
+        "space",
+        "space_file",
+        "metrics",
+        "pareto",
+    ],
     [
         "energy",
         "cost",

@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import sqlite3
+import sys
 import tempfile
 import threading
 import time
@@ -26,7 +27,7 @@ from worker_processes import HASTY, PROCESSES, SPACE, asked_for, search, spec_in
 from aspk import storage as storage_module
 from aspk.errors import StudyError
 from aspk.retry import is_passing, patiently, reason
-from aspk.storage import masked, open_storage, open_study, without_password
+from aspk.storage import open_storage, open_study
 from aspk.study import run_study
 from aspk.testing import FormulaEvaluator
 
@@ -251,7 +252,7 @@ def test_a_read_only_folder_is_a_clean_error(name):
 
 def test_a_proxy_that_is_not_there_is_a_clean_error(monkeypatch):
     monkeypatch.setattr(storage_module, "_PROXY_WAIT_S", 0.5)
-    with pytest.raises(StudyError, match=r"cannot open the storage grpc://127.0.0.1:1: ConnectionError"):
+    with pytest.raises(StudyError, match=r"cannot open the storage 'grpc://127.0.0.1:1': ConnectionError"):
         open_storage("grpc://127.0.0.1:1")
     for url in ("grpc://", "grpc://host", "grpc://host:port"):
         with pytest.raises(StudyError, match="expected grpc://HOST:PORT"):
@@ -335,38 +336,60 @@ def test_other_errors_are_raised_at_once():
     assert calls == [1]
 
 
-# ------------------------------------------------------------------ passwords
+# ------------------------------------------------------------------ addresses
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("address", "why"),
     [
-        ("postgresql+psycopg://me:s3cr%40t@db:5432/x", "postgresql+psycopg://me:***@db:5432/x"),
-        ("mysql://me:a/b@c@db/x", "mysql://me:***@db/x"),
-        ("postgresql://me@db/x?password=s3cret&b=1", "postgresql://me@db/x?password=***&b=1"),
-        ("sqlite:////tmp/a.db", "sqlite:////tmp/a.db"),
-        ("grpc://127.0.0.1:13000", "grpc://127.0.0.1:13000"),
-        ("runs/study.log", "runs/study.log"),
+        ("runs/study.db", "this is no address of a storage"),
+        ("", "this is no address of a storage"),
+        (".", "this is no address of a storage"),
+        ("sqlite:/study.db", "this is no address of a storage"),
+        ("sqlite://runs/study.db", "this is no address of a storage"),
+        ("postgresql:/me@h/study.log", "this is no address of a storage"),
+        ("host=h dbname=study.log", "this is no address of a storage"),
+        ("postgres://me@h/d", "no kind of database has that name"),
+        ("postgresql://me@h:port/d", "invalid literal for int"),
+        ("grpc://h", "expected grpc://HOST:PORT"),
+        ("grpc://me@h:1", "expected grpc://HOST:PORT"),
+        ("oracle+no_such_driver://me@h/d", "no kind of database has that name"),
+        ("mysql+pymysql://me@h/d", "the Python package pymysql is not installed"),
     ],
 )
-def test_passwords_are_masked(url, shown):
-    assert masked(url) == shown
+def test_an_address_that_is_no_storage_is_answered_with_the_forms_that_work(
+    tmp_path, monkeypatch, address, why
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError) as refused:
+        open_storage(address)
+    assert why in str(refused.value)
+    for form in (
+        "sqlite:///runs",
+        ".log",
+        "postgresql+psycopg://USER",
+        "'aspk[postgres]'",
+        "grpc://HOST:PORT",
+    ):
+        assert form in str(refused.value)
+    assert list(tmp_path.iterdir()) == []  # nor is a file of that name made
 
 
-def test_errors_hide_the_password_in_every_form():
-    url = "postgresql+psycopg://me:s3cr%40t@127.0.0.1:1/x"
-    text = without_password(f"{url}: FATAL for s3cr@t and s3cr%40t", url)
-    assert "s3cr" not in text
-    for bad in (url, "postgresql+nodriver://me:s3cr%40t@db/x", "post gres://me:s3cr%40t@db/x"):
-        with pytest.raises(StudyError) as refused:
-            open_storage(bad)
-        assert "s3cr" not in str(refused.value)
-        assert "me:***@" in str(refused.value)
+def test_forms_that_messages_show_are_opened(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for address in ("sqlite:///runs/digits/study.db", "runs/digits/study.log", "journal:lr=0.1/b.log"):
+        open_storage(address)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")} >= {
+        "runs/digits/study.db",
+        "runs/digits/study.log",
+        "lr=0.1/b.log",
+    }
 
 
-def test_a_study_does_not_record_the_password_of_its_storage(tmp_path):
-    spec = spec_in(tmp_path, storage="postgresql://me:s3cret@db/x")
-    assert "s3cret" not in json.dumps(spec.to_json())
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StudyError, match="package psycopg is not installed"):
+        open_storage("postgresql+psycopg://me@h/d")
 
 
 def test_the_stock_journal_reads_what_ours_wrote(tmp_path):

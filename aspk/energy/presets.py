@@ -14,6 +14,7 @@ from typing import Any
 
 from aspk.energy.model import EnergyModel
 from aspk.errors import EnergyModelError
+from aspk.passwords import shown
 
 # Zhou et al., "Spikformer", ICLR 2023, appendix on energy; constants of Horowitz, ISSCC 2014, 45 nm:
 # E = 4.6 * T * MAC(first convolution) + 0.9 * sum_l rate_l * T * MAC_l
@@ -80,7 +81,7 @@ def energy_model_from_dict(
     for key, value in values.items():
         if key not in known:
             raise EnergyModelError(
-                f"{where}: unknown key {key} = {value!r}; expected preset, {', '.join(sorted(known))}"
+                f"{where}: unknown key {key} = {shown(value)}; expected preset, {', '.join(sorted(known))}"
             )
     if type(values.get("first_layer_repeats")) is int:
         values["first_layer_repeats"] = str(values["first_layer_repeats"])  # 1 is as clear as "1"

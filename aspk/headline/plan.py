@@ -10,6 +10,7 @@ from typing import Any
 from aspk.errors import StudyError
 from aspk.files import safe_name
 from aspk.headline.selection import PICKS
+from aspk.passwords import shown
 from aspk.shipped import read_toml
 from aspk.study_file import StudySpec, changed, load_study_file
 
@@ -191,4 +192,4 @@ def _tables(data: Mapping[str, Any], key: str) -> Mapping[str, Mapping[str, Any]
 def _known(table: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in names:
-            raise StudyError(f"unknown key {where}{key} = {table[key]!r}; expected {', '.join(names)}")
+            raise StudyError(f"unknown key {where}{key} = {shown(table[key])}; expected {', '.join(names)}")
