@@ -67,13 +67,13 @@ def open_storage(url: str) -> BaseStorage:
             return _open_proxy(url)
         return _open_database(url)
     except Exception as error:  # SQLAlchemy's, gRPC's and the file system's own errors
-        reason = without_password(_reason(error), url)
+        reason = _reason(error, url)
         forms = f"\n{_FORMS}" if isinstance(error, _NO_STORAGE) else ""
     # Outside of the handler, so that no traceback shows the driver's error as this one's context.
     raise StudyError(f"cannot open the storage {masked(url)!r}: {reason}{forms}")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, url: str) -> str:
     """Why a storage cannot be opened, in one line."""
     match error:
         case ImportError():  # Optuna says that a driver is missing, its context says which one
@@ -81,11 +81,9 @@ def _reason(error: Exception) -> str:
             return f"the Python package {missing} is not installed" if missing else str(error)
         case sqlalchemy.exc.NoSuchModuleError():
             return "no kind of database has that name"
-        case sqlalchemy.exc.ArgumentError():
+        case ValueError() | sqlalchemy.exc.ArgumentError():  # ValueError: a port that is no number
             return "this is no address of a storage"
-        case ValueError():  # a port that is no number
-            return str(error)
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
+    return without_password(f"{type(error).__name__}: {error}".partition("\n")[0], url)
 
 
 def _open_journal(path: Path) -> JournalStorage:
@@ -101,7 +99,7 @@ def _open_journal(path: Path) -> JournalStorage:
 def _open_proxy(url: str) -> GrpcStorageProxy:
     host, _, port = url.removeprefix("grpc://").rstrip("/").rpartition(":")
     if not re.fullmatch(r"[\w.-]+|\[[\w:.]+\]", host) or not port.isdecimal():
-        raise ValueError("expected grpc://HOST:PORT")
+        raise ValueError("not grpc://HOST:PORT")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         proxy = GrpcStorageProxy(host=host, port=int(port))

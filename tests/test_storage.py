@@ -255,7 +255,7 @@ def test_a_proxy_that_is_not_there_is_a_clean_error(monkeypatch):
     with pytest.raises(StudyError, match=r"cannot open the storage 'grpc://127.0.0.1:1': ConnectionError"):
         open_storage("grpc://127.0.0.1:1")
     for url in ("grpc://", "grpc://host", "grpc://host:port"):
-        with pytest.raises(StudyError, match="expected grpc://HOST:PORT"):
+        with pytest.raises(StudyError, match="no address of a storage(?s:.*)grpc://HOST:PORT"):
             open_storage(url)
 
 
@@ -350,9 +350,9 @@ def test_other_errors_are_raised_at_once():
         ("postgresql:/me@h/study.log", "this is no address of a storage"),
         ("host=h dbname=study.log", "this is no address of a storage"),
         ("postgres://me@h/d", "no kind of database has that name"),
-        ("postgresql://me@h:port/d", "invalid literal for int"),
-        ("grpc://h", "expected grpc://HOST:PORT"),
-        ("grpc://me@h:1", "expected grpc://HOST:PORT"),
+        ("postgresql://me@h:port/d", "this is no address of a storage"),
+        ("grpc://h", "this is no address of a storage"),
+        ("grpc://me@h:1", "this is no address of a storage"),
         ("oracle+no_such_driver://me@h/d", "no kind of database has that name"),
         ("mysql+pymysql://me@h/d", "the Python package pymysql is not installed"),
     ],
