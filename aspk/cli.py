@@ -21,6 +21,7 @@ from aspk.errors import AspkError, StudyError
 from aspk.files import safe_name
 from aspk.headline_commands import add_headline_command
 from aspk.live_commands import add_live_commands, evaluate_trial_command
+from aspk.model_commands import add_model_commands
 from aspk.search_commands import add_search_commands
 from aspk.training_commands import add_training_commands
 
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     _device_argument(energy)
     energy.set_defaults(run=_energy, usage=energy.error)
 
+    add_model_commands(commands)
     add_training_commands(commands, _again)
     add_headline_command(commands, _again)
     add_live_commands(commands)
@@ -286,11 +288,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     from aspk.device import resolve_device
     from aspk.energy import STRICT, energy_mj
     from aspk.evaluator import measure
-    from aspk.export import read_export
+    from aspk.export import load_exported
     from aspk.settings import DataSettings
 
     device = resolve_device(options.device)
-    exported = read_export(options.model, device)
+    exported = load_exported(options.model, device)
     settings = DataSettings.from_json(exported.provenance.get("data"))
     data = load_data(replace(settings, folder=options.data_folder or settings.folder)).to(device)
     metrics = measure(exported.network, data.split(options.split))

@@ -237,6 +237,7 @@ class _Task:
         export_network(
             self.folder,
             run.model,
+            data=workshop.data,
             weights="trained from scratch" if self.scratch else "retrained from inherited weights",
             metrics=test,
             provenance={"study": spec.name, "trial": self.candidate.trial, **run.provenance()},

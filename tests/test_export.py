@@ -9,7 +9,7 @@ import torch
 
 import aspk
 from aspk.errors import CheckpointError, StudyError
-from aspk.export import export_trial, read_export
+from aspk.export import export_trial, load_exported
 from aspk.study import ask_question, evaluator_of, run_study
 from aspk.study_file import load_study_file
 
@@ -39,7 +39,7 @@ def test_the_description_says_where_it_comes_from(exported):
     assert description["weights"] == "inherited"
     assert description["config"]["embed_dim"] == aspk.load_exported(folder).config.embed_dim
     assert 0 <= description["metrics"]["accuracy"] <= 1
-    assert read_export(folder).provenance["data"] == "digits"
+    assert load_exported(folder).provenance["data"] == "digits"
 
 
 @pytest.mark.parametrize("name", ["network.safetensors", "network.json"])

@@ -20,7 +20,7 @@ from aspk.config import SubnetConfig
 from aspk.energy import load_energy_model
 from aspk.energy_report.sources import read_config
 from aspk.errors import AspkError
-from aspk.export import export_trial, read_export
+from aspk.export import export_trial, load_exported
 from aspk.files import safe_name
 from aspk.metrics import Metrics, layers_from_json, layers_to_json
 from aspk.settings import DataSettings
@@ -182,7 +182,7 @@ def test_damaged_exports(exported, examples, name):
 
     def check(damage, whole):
         file.write_bytes(damaged(content, damage) if whole else damaged(start, damage) + content[4096:])
-        clean(read_export, exported)
+        clean(load_exported, exported)
         if name == "network.json":
             clean(read_config, file)
 
@@ -219,7 +219,7 @@ def test_exports_headers_of_the_wrong_kind(exported, tmp_path, examples):
         (exported / "network.safetensors").write_bytes(file.read_bytes())
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         (exported / "network.json").write_text(json.dumps({"sha256": digest}))
-        read_export(exported)
+        load_exported(exported)
 
     check_headers(exported / "network.safetensors", examples, read, tmp_path)
 

@@ -6,9 +6,15 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from aspk.cli import _parser
+from aspk.export import export_trial
+from aspk.study import ask_question, run_study
+from aspk.study_file import load_study_file
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,9 +34,19 @@ def test_there_is_something_to_check():
     assert "make test" in SHELL
 
 
+def export_digits(study_file, folder):
+    """The demo's export, and a picture of a three."""
+    spec = load_study_file(study_file)
+    run_study(spec, ask_question(spec, device="cpu"), progress=False)
+    export_trial(spec, folder / "runs" / "digits" / "export-digits", number=0, device="cpu")
+    Image.fromarray((load_digits().images[3] * 15).astype(np.uint8)).save(folder / "three.png")
+
+
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_python_examples_run(code, tmp_path, monkeypatch, capsys):
+def test_python_examples_run(code, tmp_path, monkeypatch, capsys, request):
     monkeypatch.chdir(tmp_path)
+    if "load_exported" in code:
+        export_digits(request.getfixturevalue("study_file"), tmp_path)
     exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out
 

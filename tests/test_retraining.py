@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from aspk.cli import main
-from aspk.export import load_exported, read_export
+from aspk.export import load_exported
 from aspk.study_file import load_study_file
 
 
@@ -73,9 +73,9 @@ def test_scratch_and_inherited_differ_and_say_so(searched, tmp_path):
     assert retrain(searched, "--trial", "1") == 0
     assert retrain(searched, "--trial", "1", "--from-scratch") == 0
     inherited, scratch = sorted((tmp_path / "run" / "retrained").iterdir())
-    assert read_export(scratch).weights == "trained from scratch"
+    assert load_exported(scratch).weights == "trained from scratch"
     first, second = load_exported(inherited).state_dict(), load_exported(scratch).state_dict()
-    assert not torch.equal(first["head.weight"], second["head.weight"])
+    assert not torch.equal(first["network.head.weight"], second["network.head.weight"])
 
 
 def test_inherited_weights_are_where_training_starts(searched, tmp_path):

@@ -6,6 +6,16 @@ read once for each reported network.
 
 from aspk.data.generated import generated_data
 from aspk.data.loading import load_data
+from aspk.data.preprocess import Preprocess, preprocess_of
 from aspk.data.splits import DataSet, Split, network_input, stratified_split
 
-__all__ = ["DataSet", "Split", "generated_data", "load_data", "network_input", "stratified_split"]
+__all__ = [
+    "DataSet",
+    "Preprocess",
+    "Split",
+    "generated_data",
+    "load_data",
+    "network_input",
+    "preprocess_of",
+    "stratified_split",
+]

@@ -39,6 +39,7 @@ class Layout:
         train: names of the training files.
         test: name of the test file.
         labels: the number of values of each label byte; the last label is the class.
+        classes: the classes' names, as ``batches.meta.txt`` and ``fine_label_names.txt`` of the archives.
     """
 
     origin: Origin
@@ -46,6 +47,7 @@ class Layout:
     train: tuple[str, ...]
     test: str
     labels: tuple[int, ...]
+    classes: tuple[str, ...]
 
     @property
     def archive(self) -> Remote:
@@ -53,12 +55,23 @@ class Layout:
         return self.origin.remotes[0]
 
 
+_FINE = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+    camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
+    dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
+    leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
+    otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+    road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+    sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+    wardrobe whale willow_tree wolf woman worm
+"""
 CIFAR10 = Layout(
     Origin("cifar10", (Remote(f"{_URL}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),), _NOTE),
     "cifar-10-batches-bin",
     tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
     "test_batch.bin",
     (10,),
+    ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 )
 CIFAR100 = Layout(
     Origin(
@@ -68,6 +81,7 @@ CIFAR100 = Layout(
     ("train.bin",),
     "test.bin",
     (20, 100),
+    tuple(_FINE.split()),
 )
 
 
@@ -100,7 +114,7 @@ def read_cifar(layout: Layout, settings: DataSettings, download: bool) -> Source
     if len(set(counts.values())) > 1:  # a file that was cut between two records
         raise layout.origin.damaged(where, layout.archive, f"its files differ in images: {counts}")
     train = np.concatenate([parts[name] for name in layout.train])
-    return Source(layout.labels[-1], _images(layout, train), _images(layout, parts[layout.test]))
+    return Source(layout.classes, _images(layout, train), _images(layout, parts[layout.test]))
 
 
 def _images(layout: Layout, records: npt.NDArray[np.uint8]) -> Images:

@@ -8,6 +8,8 @@ from aspk.data.sources import Images, Source
 from aspk.errors import DataError
 from aspk.settings import DataSettings
 
+CLASSES = tuple("0123456789")
+
 
 def digits(settings: DataSettings, download: bool) -> Source:
     """The digits.
@@ -21,4 +23,4 @@ def digits(settings: DataSettings, download: bool) -> Source:
 
     bunch = load_digits()
     pixels = bunch.images[:, None].astype(np.float32) / 16.0  # [N, 1, 8, 8]; pixels are 0 to 16
-    return Source(10, Images(bunch.target.astype(np.int64), pixels.__getitem__))
+    return Source(CLASSES, Images(bunch.target.astype(np.int64), pixels.__getitem__))

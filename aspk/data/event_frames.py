@@ -49,7 +49,7 @@ def cifar10_dvs(settings: DataSettings, download: bool) -> Source:
         raise DataError(f"cifar10_dvs: {root}: {what}; {_HOW}")
     paths = [path for part in listed for path in part]
     labels = np.repeat(np.arange(len(classes)), [len(part) for part in listed])
-    return Source(len(classes), Images(labels, lambda indices: _read([paths[index] for index in indices])))
+    return Source(tuple(classes), Images(labels, lambda indices: _read([paths[index] for index in indices])))
 
 
 def _read(paths: Sequence[Path]) -> npt.NDArray[np.float32]:

@@ -20,7 +20,19 @@ from aspk.errors import DataError
 from aspk.settings import DataSettings
 
 _URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
-_CLASSES, _SIZE = 10, 28
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+_SIZE = 28
 _MOST_IMAGES = 60_000
 ORIGIN = Origin(
     "fashion_mnist",
@@ -43,7 +55,7 @@ def fashion_mnist(settings: DataSettings, download: bool) -> Source:
     """
     train_images, train_labels, test_images, test_labels = ORIGIN.remotes
     return Source(
-        _CLASSES,
+        CLASSES,
         _images(train_images, train_labels, settings, download),
         _images(test_images, test_labels, settings, download),
     )
@@ -63,8 +75,8 @@ def _images(images: Remote, labels: Remote, settings: DataSettings, download: bo
     if len(pixels) != len(classes):
         what = f"{len(classes)} labels for the {len(pixels)} images of {paths[0]}"
         raise ORIGIN.damaged(paths[1], labels, what)
-    if classes.max() >= _CLASSES:
-        raise ORIGIN.damaged(paths[1], labels, f"label {classes.max()}, expected 0 to {_CLASSES - 1}")
+    if classes.max() >= len(CLASSES):
+        raise ORIGIN.damaged(paths[1], labels, f"label {classes.max()}, expected 0 to {len(CLASSES) - 1}")
     return images_of_bytes(pixels[:, None], classes)
 
 

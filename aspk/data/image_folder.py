@@ -1,19 +1,19 @@
-"""Images of your own: one folder for each class, read with torchvision.
+"""Images of your own: one folder for each class, listed with torchvision and read with Pillow.
 
 Either ``FOLDER/train/CLASS/*.png`` with ``FOLDER/test/CLASS/*.png`` (or ``val`` for ``test``), or
-``FOLDER/CLASS/*.png`` without a test set. JPEG and the other formats that Pillow reads are welcome. The
-images that the splits use are held in memory.
+``FOLDER/CLASS/*.png`` without a test set. JPEG and the other formats that Pillow reads are welcome, in grey
+or colour, with 8 or 16 bits. The images that the splits use are held in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from aspk.data.pictures import open_picture, pixels_of
 from aspk.data.sources import Images, Source
 from aspk.errors import DataError
 from aspk.settings import DataSettings
@@ -37,15 +37,15 @@ def image_folder(settings: DataSettings, download: bool) -> Source:
     classes, train = _list(root / "train" if divided else root, settings.resize)
     tests = [root / name for name in ("test", "val") if divided and (root / name).is_dir()]
     if not tests:
-        return Source(len(classes), train)
+        return Source(classes, train, resize="center_crop")
     test_classes, test = _list(tests[0], settings.resize)
     if classes != test_classes:
         different = sorted(set(classes) ^ set(test_classes))
         raise DataError(f"image_folder: {root / 'train'} and {tests[0]} differ in the classes {different}")
-    return Source(len(classes), train, test)
+    return Source(classes, train, test, resize="center_crop")
 
 
-def _list(root: Path, resize: int | None) -> tuple[list[str], Images]:
+def _list(root: Path, resize: int | None) -> tuple[tuple[str, ...], Images]:
     try:
         from torchvision.datasets import ImageFolder  # noqa: PLC0415  # heavy, and used only here
     except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
@@ -61,30 +61,26 @@ def _list(root: Path, resize: int | None) -> tuple[list[str], Images]:
     paths = [path for path, _ in listed.samples]
 
     def read(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        return _read([paths[index] for index in indices], listed.loader, resize)
+        return _read([paths[index] for index in indices], resize)
 
-    return list(listed.classes), Images(np.array(listed.targets, np.int64), read)
+    return tuple(listed.classes), Images(np.array(listed.targets, np.int64), read)
 
 
-def _read(paths: Sequence[str], loader: Any, resize: int | None) -> npt.NDArray[np.float32]:  # noqa: ANN401  # torchvision's
-    from torchvision.transforms.v2 import functional  # noqa: PLC0415  # heavy, and used only here
-
+def _read(paths: Sequence[str], resize: int | None) -> npt.NDArray[np.float32]:
+    size = None if resize is None else (resize, resize)
     pixels = np.empty((0, 0, 0, 0), np.float32)
     for position, path in enumerate(paths):
+        picture = open_picture(path)
         try:
-            image = loader(path)
-            if resize is not None:
-                image = functional.center_crop(functional.resize(image, [resize]), [resize])
-            rows = np.asarray(image, np.float32)  # [H, W, 3]
-        except Exception as error:  # Pillow raises whatever the damage leads it to
-            raise DataError(f"{path}: damaged, or not an image: {error or type(error).__name__}") from None
+            found = pixels_of(picture, channels=3, size=size)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
         if not position:
-            pixels = np.empty((len(paths), 3, *rows.shape[:2]), np.float32)
-        elif rows.shape[:2] != pixels.shape[2:]:
+            pixels = np.empty((len(paths), *found.shape), np.float32)
+        elif found.shape != pixels.shape[1:]:
             raise DataError(
-                f"{path}: {rows.shape[:2]}, but {paths[0]}: {pixels.shape[2:]} (height, width); "
+                f"{path}: {found.shape[1:]}, but {paths[0]}: {pixels.shape[2:]} (height, width); "
                 "set resize ([data] resize = ...)"
             )
-        pixels[position] = rows.transpose(2, 0, 1)
-    pixels /= 255
+        pixels[position] = found
     return pixels

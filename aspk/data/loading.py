@@ -7,20 +7,20 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from aspk.data.cifar import cifar10, cifar100
 from aspk.data.digits import digits
 from aspk.data.event_frames import cifar10_dvs
 from aspk.data.fashion_mnist import fashion_mnist
 from aspk.data.image_folder import image_folder
+from aspk.data.pictures import Pixels
+from aspk.data.preprocess import standardise, stretched
 from aspk.data.sources import Images, Source
 from aspk.data.splits import DataSet, Split, stratified_split
 from aspk.errors import DataError
 from aspk.settings import DataSettings
 
 _TEST_SHARE = 0.2  # where a data set has no test set of its own
-_CHUNK = 4096  # images resized at once
 _SOURCES: dict[str, Callable[[DataSettings, bool], Source]] = {
     "digits": digits,
     "fashion_mnist": fashion_mnist,
@@ -30,7 +30,6 @@ _SOURCES: dict[str, Callable[[DataSettings, bool], Source]] = {
     "cifar10_dvs": cifar10_dvs,
 }
 _Indices = npt.NDArray[np.int64]
-_Pixels = npt.NDArray[np.float32]
 
 
 def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
@@ -56,10 +55,11 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
             raise DataError(f"{settings.name}: no image is left for {name}; its splits are too large")
     pixels = _pixels(source.train, train, settings.resize)
     channels = [pixels[..., channel, :, :] for channel in range(pixels.shape[-3])]
-    statistics = [(values.mean(), values.std()) for values in channels]
+    # A channel that is the same everywhere has no deviation to divide by.
+    statistics = tuple((float(values.mean()), float(values.std()) or 1.0) for values in channels)
 
-    def prepared(images: Images, indices: _Indices, pixels: _Pixels) -> Split:
-        _standardise(pixels, statistics)
+    def prepared(images: Images, indices: _Indices, pixels: Pixels) -> Split:
+        standardise(pixels, statistics)
         return Split(torch.from_numpy(pixels), torch.from_numpy(images.labels[indices]))
 
     held_out = source.test or source.train
@@ -69,12 +69,14 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
     return DataSet(
         settings.name,
         pixels.shape[-3:],
-        source.classes,
+        len(source.classes),
         prepared(source.train, train, pixels),
         prepared(source.train, search, found),
         prepared(held_out, test, tested),
         settings,
-        tuple((float(mean), float(deviation) or 1.0) for mean, deviation in statistics),
+        statistics,
+        source.classes,
+        source.resize,
     )
 
 
@@ -95,23 +97,7 @@ def _split(source: Source, settings: DataSettings) -> tuple[_Indices, _Indices, 
         raise DataError(f"{settings.name}: {error}") from None
 
 
-def _pixels(images: Images, indices: _Indices, size: int | None) -> _Pixels:
-    """Pixels of some images, [n, ..., C, H, W], brought to ``size`` by ``size`` (bilinear, antialiased)."""
+def _pixels(images: Images, indices: _Indices, size: int | None) -> Pixels:
+    """Pixels of some images, [n, ..., C, H, W], brought to ``size`` by ``size`` if it is given."""
     pixels = images.read(indices)
-    if size is None or pixels.shape[-2:] == (size, size):
-        return pixels
-    resized = np.empty((*pixels.shape[:-2], size, size), np.float32)
-    for start in range(0, len(pixels), _CHUNK):
-        chunk = torch.from_numpy(pixels[start : start + _CHUNK])
-        frames = chunk.flatten(0, -4)  # of sequences, every frame by itself
-        bigger = F.interpolate(frames, (size, size), mode="bilinear", antialias=True)
-        resized[start : start + _CHUNK] = bigger.reshape(*chunk.shape[:-2], size, size).numpy()
-    return resized
-
-
-def _standardise(pixels: _Pixels, statistics: list[tuple[np.float32, np.float32]]) -> None:
-    """Subtract each channel's mean and divide by its deviation, in place."""
-    for channel, (mean, deviation) in enumerate(statistics):
-        values = pixels[..., channel, :, :]
-        values -= mean
-        values /= deviation or np.float32(1)  # a channel that is the same everywhere
+    return pixels if size is None else stretched(pixels, (size, size))

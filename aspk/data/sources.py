@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,14 +35,16 @@ class Source:
     """A data set as its authors publish it.
 
     Attributes:
-        classes: number of classes.
+        classes: the classes' names, in the order of the labels.
         train: the training data, or everything if there is no test set.
         test: the data set's own test set, if it has one.
+        resize: how pictures of other sizes become such images, see :class:`aspk.data.Preprocess`.
     """
 
-    classes: int
+    classes: tuple[str, ...]
     train: Images
     test: Images | None = None
+    resize: Literal["stretch", "center_crop"] = "stretch"
 
 
 def images_of_bytes(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Images:

@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,8 @@ class DataSet:
         test: for reporting.
         settings: what :func:`load_data` made it from; None for a data set of your own.
         standardisation: mean and deviation that were taken out of each channel's pixels (0 to 1), or None.
+        class_names: what each label stands for, or None.
+        resize: how pictures of other sizes become such images, see :class:`aspk.data.Preprocess`.
     """
 
     name: str
@@ -93,6 +95,8 @@ class DataSet:
     test: Split
     settings: DataSettings | None = None
     standardisation: tuple[tuple[float, float], ...] | None = None
+    class_names: tuple[str, ...] | None = None
+    resize: Literal["stretch", "center_crop"] = "stretch"
 
     def to(self, device: torch.device) -> DataSet:
         """The data set on another device."""

@@ -20,7 +20,7 @@ from aspk.data import load_data
 from aspk.device import resolve_device
 from aspk.errors import AspkError, CheckpointError, GenotypeError, StudyError
 from aspk.evaluator import SupernetEvaluator, measure
-from aspk.export import read_export
+from aspk.export import load_exported
 from aspk.metrics import LayerCount, Metrics
 from aspk.settings import DataSettings, EvaluationSettings
 from aspk.space import SearchSpace
@@ -115,7 +115,7 @@ def exported_account(
     Raises:
         CheckpointError: a file is missing or damaged, or no counts were exported.
     """
-    exported = read_export(path, resolve_device(device))
+    exported = load_exported(path, resolve_device(device))
     if split is not None:
         settings = DataSettings.from_json(exported.provenance.get("data"))
         data = load_data(settings).to(resolve_device(device))

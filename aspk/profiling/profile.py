@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from aspk import cost
 from aspk.energy import PAPER, STRICT, EnergyModel, energy_mj, energy_text
 from aspk.errors import ProfilingError
+from aspk.exported import ExportedNetwork
 from aspk.metrics import Kind, LayerCount, Source
 from aspk.profiling.recorder import Neurons, Operation, Recorder, is_neuron
 from aspk.profiling.snapshot import untouched
@@ -116,6 +117,7 @@ def profile_energy(
     images = x.shape[1] if time_first else x.shape[0]
     if time_first and time_steps not in (None, x.shape[0]):
         raise ProfilingError(f"time_steps = {time_steps!r}, but x has {x.shape[0]} steps")
+    module = module.network if isinstance(module, ExportedNetwork) else module
     if isinstance(module, Spikformer):
         return _spikformer(module, x, images)
     recorder = Recorder(module, neurons)

@@ -12,7 +12,7 @@ from aspk.checkpoint import LoadedSupernet, load_supernet
 from aspk.closed_cost import COSTS, ClosedBudget, ClosedCost
 from aspk.composite import Composite
 from aspk.config import SubnetConfig
-from aspk.data import load_data
+from aspk.data import DataSet, load_data
 from aspk.device import resolve_device
 from aspk.errors import EvaluationError, StudyError
 from aspk.evaluation import CachedEvaluator, Evaluator, evaluate_all
@@ -135,9 +135,17 @@ def check_bounds(spec: StudySpec, space: SearchSpace, shape: tuple[int, int, int
             )
 
 
-def evaluator_of(spec: StudySpec, device: str = "auto") -> tuple[SupernetEvaluator, dict[str, str]]:
-    """The study's own evaluator, and the fingerprints of its weights and data."""
-    loaded, data = supernet_of(spec, device), load_data(spec.data)
+def evaluator_of(
+    spec: StudySpec, device: str = "auto", *, data: DataSet | None = None
+) -> tuple[SupernetEvaluator, dict[str, str]]:
+    """The study's own evaluator, and the fingerprints of its weights and data.
+
+    Args:
+        spec: the study.
+        device: where its networks run.
+        data: its data set, if it is loaded already.
+    """
+    loaded, data = supernet_of(spec, device), data or load_data(spec.data)
     evaluator = SupernetEvaluator(
         loaded.supernet,
         data,
