@@ -255,7 +255,7 @@ def test_a_proxy_that_is_not_there_is_a_clean_error(monkeypatch):
     with pytest.raises(StudyError, match=r"cannot open the storage 'grpc://127.0.0.1:1': ConnectionError"):
         open_storage("grpc://127.0.0.1:1")
     for url in ("grpc://", "grpc://host", "grpc://host:port"):
-        with pytest.raises(StudyError, match="no address of a storage(?s:.*)grpc://HOST:PORT"):
+        with pytest.raises(StudyError, match=r"no address of a storage(?s:.*)grpc://HOST:PORT"):
             open_storage(url)
 
 
