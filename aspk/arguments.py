@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,27 @@ def _points(text: str) -> float:
     if not 0 <= points <= 100:
         raise argparse.ArgumentTypeError(f"{text!r}: expected points of accuracy from 0 to 100, such as 0.5")
     return points / 100
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The ``type`` of an argument that is a whole number.
+
+    Args:
+        least: the smallest that is taken.
+        most: the largest; None is no bound.
+    """
+    expected = f"a whole number from {least}" + ("" if most is None else f" to {most}")
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:  # also of more digits than Python reads
+            number = least - 1
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{text[:40]!r}: expected {expected}")
+        return number
+
+    return read
 
 
 def device_argument(parser: argparse.ArgumentParser) -> None:

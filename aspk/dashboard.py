@@ -16,9 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from socketserver import ThreadingMixIn
 from typing import Any, TypeVar
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore
@@ -26,6 +24,7 @@ from optuna.storages import BaseStorage
 
 from aspk.errors import AspkError, StudyError
 from aspk.export import EXPORT_FILES, export_trials
+from aspk.local_server import address_of, local_server
 from aspk.metrics import Metrics
 from aspk.report import MARGIN, Row, Selection, StudySummary, select, selection_text, summarise
 from aspk.report.figures import BAD, FRONT, PALE, REFERENCE, energy_figure, png
@@ -65,6 +64,7 @@ def show(
         The exit code.
 
     Raises:
+        ServerError: it cannot listen there.
         StudyError: optuna-dashboard is not installed, or there is no such study.
     """
     try:
@@ -73,23 +73,14 @@ def show(
         raise StudyError("optuna-dashboard is not installed: pip install 'aspk[dashboard]'") from None
     study, storage = open_study(spec), open_storage(spec.storage_url)
     store = artifact_store(spec)
-    dress(study, storage, spec, models=models, device=device, selection=selection, margin=margin)
     application = optuna_dashboard.wsgi(storage, artifact_store=store)
-    with make_server(host, port, application, _Server, _Quiet) as server:
+    with local_server(application, host=host, port=port) as server:
+        dress(study, storage, spec, models=models, device=device, selection=selection, margin=margin)
         study_id = storage.get_study_id_from_name(spec.name)
-        address = f"http://{host}:{server.server_port}/dashboard/studies/{study_id}"
+        address = f"{address_of(server, host)}/dashboard/studies/{study_id}"
         print(f"{address} shows {spec.name}; Ctrl-C ends it", flush=True)
         server.serve_forever()
     return 0
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        _LOGGER.debug(format, *args)
 
 
 def artifact_store(spec: StudySpec) -> FileSystemArtifactStore:

@@ -60,6 +60,10 @@ class SamplerError(AspkError):
     """A sampler's setting is impossible, or it lacks what the call needs."""
 
 
+class ServerError(AspkError):
+    """A web server cannot listen where it should."""
+
+
 class StudyError(AspkError):
     """A study file is not valid, or the storage holds another study under its name."""
 

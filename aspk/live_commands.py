@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from aspk.arguments import selection_arguments, spec_of, study_arguments
+from aspk.arguments import selection_arguments, spec_of, study_arguments, whole_number
 
 
 def add_live_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,7 +19,9 @@ def add_live_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     dashboard.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
-    dashboard.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: 8080)")
+    dashboard.add_argument(
+        "--port", type=whole_number(0, 65535), default=8080, help="0 takes a free one (default: 8080)"
+    )
     dashboard.add_argument("--no-models", dest="models", action="store_false", help="export no models")
     dashboard.set_defaults(run=_dashboard)
 

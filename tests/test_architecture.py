@@ -21,6 +21,7 @@ FLOORS = [
         "files",
         "shipped",
         "interrupt",
+        "local_server",
         "config",
         "space",
         "space_file",
