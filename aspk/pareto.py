@@ -1,7 +1,13 @@
-"""Non-dominated sets and hypervolume, everything minimised (thin over moocore)."""
+"""Non-dominated sets and hypervolume, everything minimised (thin over moocore).
+
+moocore reads outside its memory where a value is NaN or infinite. All calls into it stand here, behind
+:func:`_measured`: rows with NaN or minus infinity, which no measurement gives, are on no front, and plus
+infinity counts as the worst finite value of its column.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import moocore
@@ -9,54 +15,97 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+_LARGEST = np.finfo(float).max
+
+
+def _measured(F: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Rows without NaN and minus infinity, and their values with plus infinity as the column's worst."""
+    F = np.asarray(F, dtype=float)
+    rows = np.flatnonzero((-np.inf < F).all(axis=1)) if F.ndim > 1 else np.zeros(0, dtype=np.int64)
+    return rows, worst_where_infinite(F[rows])
+
+
+def worst_where_infinite(values: FloatArray) -> FloatArray:
+    """``values``, shape (n, k), with plus infinity as the worst finite value of its column, 0 without any."""
+    infinite = np.isposinf(values)
+    worst = np.where(infinite, -np.inf, values).max(axis=0, initial=-np.inf)
+    return np.where(infinite, np.where(np.isfinite(worst), worst, 0.0), values)
+
+
+def to_unit(values: FloatArray) -> FloatArray:
+    """Numbers times the power of two that brings their largest finite magnitude between 1/2 and 1.
+
+    Nothing is rounded, unless it is smaller than the largest by more than 300 orders of magnitude; and
+    differences cannot overflow.
+    """
+    largest = np.abs(values).max(initial=0.0, where=np.isfinite(values))
+    return np.ldexp(values, -int(np.frexp(largest)[1]))
 
 
 def nondominated(F: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Which rows no other row dominates; equal rows all count.
 
     Args:
-        F: objective values to minimise, shape (n, k).
+        F: objective values to minimise, shape (n, k). Plus infinity counts as the column's worst finite
+            value; rows with NaN or minus infinity neither count nor dominate.
 
     Returns:
         Mask of shape (n,).
     """
-    F = np.asarray(F, dtype=float)
-    if len(F) == 0:
-        return np.zeros(0, dtype=bool)
-    return np.asarray(moocore.is_nondominated(F, keep_weakly=True), dtype=bool)
+    rows, values = _measured(F)
+    result = np.zeros(len(np.asarray(F)), dtype=bool)
+    if len(rows):
+        result[rows] = moocore.is_nondominated(values, keep_weakly=True)
+    return result
 
 
 def ranks(F: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Non-dominated rank of each row, 0 for the front; shape (n,)."""
-    F = np.asarray(F, dtype=float)
-    if len(F) == 0:
-        return np.zeros(0, dtype=np.int64)
-    return np.asarray(moocore.pareto_rank(F), dtype=np.int64)
+    """Non-dominated rank of each row, 0 for the front; shape (n,).
+
+    Plus infinity counts as the column's worst finite value; rows with NaN or minus infinity stand behind all
+    others, and never at 0.
+    """
+    rows, values = _measured(F)
+    measured = np.asarray(moocore.pareto_rank(values), dtype=np.int64) if len(rows) else rows
+    result = np.full(len(np.asarray(F)), measured.max(initial=0) + 1, dtype=np.int64)
+    result[rows] = measured
+    return result
 
 
 def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     """Volume dominated by ``F`` and bounded by ``reference``; points outside add nothing.
 
     Args:
-        F: objective values to minimise, shape (n, k).
-        reference: shape (k,).
+        F: objective values to minimise, shape (n, k); rows that are not finite add nothing.
+        reference: finite, shape (k,).
+
+    Returns:
+        At least 0; the largest float where the volume is larger.
     """
     F, reference = np.asarray(F, dtype=float), np.asarray(reference, dtype=float)
-    inside = F[(reference > F).all(axis=1)] if len(F) else F
-    return float(moocore.hypervolume(inside, ref=reference)) if len(inside) else 0.0
+    inside = F[((reference > F) & (-np.inf < F)).all(axis=1)] if len(F) else F
+    if not len(inside) or not np.isfinite(reference).all():
+        return 0.0
+    corners = np.vstack([inside, reference])
+    exponents = np.frexp(np.abs(corners).max(axis=0))[1]
+    *unit, end = np.ldexp(corners, -exponents)  # exact, and no difference overflows
+    volume = float(moocore.hypervolume(np.array(unit), ref=end))
+    with np.errstate(over="ignore"):
+        return float(min(np.ldexp(volume, int(exponents.sum())), _LARGEST))
 
 
 def knee(F: npt.ArrayLike) -> int:
     """Row of the front's knee: the front's point nearest to its ideal point, each axis scaled to 0..1.
 
     Args:
-        F: objective values to minimise, shape (n, k), n >= 1.
+        F: objective values to minimise, shape (n, k), at least one row without NaN and minus infinity.
     """
-    F = np.asarray(F, dtype=float)
-    front = np.flatnonzero(nondominated(F))
-    low, high = F[front].min(axis=0), F[front].max(axis=0)
-    scaled = (F[front] - low) / np.where(high > low, high - low, 1.0)
-    return int(front[np.linalg.norm(scaled, axis=1).argmin()])
+    rows, values = _measured(F)
+    on_front = nondominated(values)
+    front = np.apply_along_axis(to_unit, 0, values[on_front])
+    low, high = front.min(axis=0), front.max(axis=0)
+    scaled = (front - low) / np.where(high > low, high - low, 1.0)
+    return int(rows[on_front][np.linalg.norm(scaled, axis=1).argmin()])
 
 
 def scaled(
@@ -67,21 +116,30 @@ def scaled(
     Args:
         values: raw objective values, shape (n, k).
         directions: ``maximize`` or ``minimize`` for each objective.
-        anchors: (ideal, nadir) of each objective; None takes the best and worst of ``values``.
+        anchors: finite (ideal, nadir) of each objective; None takes the best and worst finite ``values``.
 
     Returns:
-        Shape (n, k); below 0 or above 1 outside the anchors.
+        Shape (n, k); below 0 or above 1 outside the anchors; infinities stay, with the sign of their side.
     """
     raw = np.asarray(values, dtype=float).reshape(-1, len(directions))
     result = np.zeros_like(raw)
-    if not len(raw):
-        return result
     for column, (direction, anchor) in enumerate(zip(directions, anchors, strict=True)):
         own = raw[:, column]
-        observed = (own.max(), own.min()) if direction == "maximize" else (own.min(), own.max())
-        ideal, nadir = anchor or observed
-        result[:, column] = (own - ideal) / (nadir - ideal) if nadir != ideal else 0.0
+        known = own[np.isfinite(own)] if np.isfinite(own).any() else np.zeros(1)
+        observed = (known.max(), known.min()) if direction == "maximize" else (known.min(), known.max())
+        result[:, column] = _fractions(own, *(anchor or observed))
     return result
+
+
+def _fractions(values: FloatArray, start: float, end: float) -> FloatArray:
+    """Where values lie between ``start``, 0, and ``end``, 1; 0 for all finite ones where these are equal."""
+    finite, exponent = np.isfinite(values), -math.frexp(max(abs(start), abs(end)))[1]
+    if start == end:
+        return np.where(finite, 0.0, np.nan)
+    with np.errstate(over="ignore"):  # of values much larger than both ends
+        start, end = math.ldexp(start, exponent), math.ldexp(end, exponent)
+        fractions = (np.ldexp(values, exponent) - start) / (end - start)
+    return np.where(finite, np.clip(fractions, -_LARGEST, _LARGEST), fractions)
 
 
 def anchored_hypervolume(
@@ -89,4 +147,4 @@ def anchored_hypervolume(
 ) -> float:
     """Hypervolume as a share of the box between the anchors, 0 to 1; see :func:`scaled`."""
     points = scaled(values, directions, anchors)
-    return hypervolume(np.clip(points, 0.0, None), np.ones(len(directions)))
+    return hypervolume(np.where(points > -np.inf, np.maximum(points, 0.0), points), np.ones(len(directions)))

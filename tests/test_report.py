@@ -181,7 +181,7 @@ def test_what_is_damaged_is_left_out_and_noted() -> None:
     assert [row.number for row in summary.trials] == [0, 1, 2, 4]
     assert summary.trials[-1].metrics is None
     text = " ".join(summary.notes)
-    assert "1 complete trials with infinite objectives" in text
+    assert "infinitely bad objectives, which a search counts as the worst finite ones, left" in text
     assert "metrics of trial 4" in text
     assert "F_AEB is left out: F_AEB form 'sum'" in text
     study.set_user_attr(attributes.CONTEXT, context | {"reference": {"accuracy": None, "energy_mj": 1}})

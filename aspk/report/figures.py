@@ -24,6 +24,7 @@ FRONT, PALE, BAD, REFERENCE = "#3b82f6", "#8b949e", "#e5484d", "#d97706"
 LINES = (FRONT, REFERENCE, "#2f9e6e", "#a855f7", BAD, PALE)
 KINDS = {"conv": "#2f9e6e", "linear": FRONT, "attention": "#a855f7", "head": REFERENCE}
 _INK = "#1f2328"
+_FAR = 1e300  # where larger values are drawn: the margins around them would overflow
 _SENTINEL = "#010203"  # drawn where the page's text colour shall appear
 
 
@@ -67,7 +68,8 @@ def _axis(objective: str) -> str:
 def _scatter(ax: Axes, summary: StudySummary, other: int | None, ink: str, chosen: Pick | None) -> None:
     def place(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
         x = [float(row.number if other is None else row.values[other]) for row in rows]
-        return x, [row.values[0] for row in rows]
+        y = [row.values[0] for row in rows]
+        return np.clip(x, -_FAR, _FAR).tolist(), np.clip(y, -_FAR, _FAR).tolist()
 
     on_front = {row.number for row in summary.front}
     dominated = [row for row in summary.trials if row.feasible and row.number not in on_front]

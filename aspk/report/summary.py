@@ -20,6 +20,8 @@ from aspk.objectives import OBJECTIVES, Direction, minimised
 from aspk.pareto import hypervolume, knee, nondominated, scaled
 from aspk.scalarization import FAEB
 
+_NAMED = 10  # trials that a note names
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -146,8 +148,7 @@ def summarise(study: Study) -> StudySummary:
     found = study.get_trials(deepcopy=False)
     complete = [trial for trial in found if trial.state == TrialState.COMPLETE]
     rows = tuple(_row(trial, faeb, notes) for trial in complete if all(map(math.isfinite, trial.values)))
-    if len(rows) < len(complete):
-        notes.append(f"{len(complete) - len(rows)} complete trials with infinite objectives are left out")
+    notes += _infinite(complete, directions)
     names = _objective_names(study, spec)
     anchors, fixed = _anchors(context, names, directions, rows)
     front = _front(rows, directions)
@@ -220,6 +221,27 @@ def _images(context: Mapping[str, Any], spec: Mapping[str, Any]) -> int | None:
     asked = _mapping(spec.get("evaluation")).get("images")
     numbers = (count for count in (context.get("images"), asked) if type(count) is int and 0 < count < 2**53)
     return next(numbers, None)
+
+
+def _infinite(complete: Sequence[FrozenTrial], directions: Sequence[Direction]) -> list[str]:
+    """What is said of complete trials whose objectives are not all finite."""
+    failed, worst = [], []
+    for trial in complete:
+        values = minimised(trial.values, directions)
+        if not (values > -math.inf).all():
+            failed.append(str(trial.number))
+        elif not np.isfinite(values).all():
+            worst.append(str(trial.number))
+    said = {
+        "objectives that are no numbers or infinitely good, and count as failed": failed,
+        "infinitely bad objectives, which a search counts as the worst finite ones": worst,
+    }
+    return [
+        f"complete trials with {what}, left out here: {', '.join(numbers[:_NAMED])}"
+        + (f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else "")
+        for what, numbers in said.items()
+        if numbers
+    ]
 
 
 def _row(trial: FrozenTrial, faeb: FAEB | None, notes: list[str]) -> Row:

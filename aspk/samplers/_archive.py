@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from aspk.objectives import Direction, minimised
 from aspk.operators import Genome, Genotypes, keys
+from aspk.pareto import worst_where_infinite
 from aspk.samplers._codec import Codec
-from aspk.samplers._history import History, finite
+from aspk.samplers._history import LARGEST, History, finite
 
 Fitness = Callable[[FrozenTrial], float]
 
@@ -38,6 +39,7 @@ class Archive:
         genes, kind = len(self.codec.genome.cardinalities), _dtype(self.codec.genome)
         self._known: dict[int, FrozenTrial] = {}  # by id(): storages hand out the same object every time
         self._designs: set[bytes] = set()
+        self._directions: tuple[Direction, ...] = ()
         self._X, self._discarded = _Table(genes, kind), _Table(genes, kind)
         self._numbers, self._violation, self._scores = (_Table(1, np.float64) for _ in range(3))
         self._attributes = _Table(len(self._names), np.float64)
@@ -55,6 +57,10 @@ class Archive:
         if len(fresh) + len(self._known) != len(trials):  # another study, or a storage that copies
             self._clear()
             fresh = list(trials)
+        self._directions = tuple(
+            "maximize" if direction == StudyDirection.MAXIMIZE else "minimize"
+            for direction in study.directions
+        )
         pending, finished = [], []
         for trial in fresh:
             x = self._genotype(trial)
@@ -69,10 +75,10 @@ class Archive:
                 self._take(trial, x)
         if finished:
             self._designs.update(keys(self.codec.genome, np.array(finished)))
-        return self._history(study, np.array(pending))
+        return self._history(np.array(pending))
 
     def _take(self, trial: FrozenTrial, x: Genotypes) -> None:
-        if trial.state == TrialState.COMPLETE and _has_values(trial.values):
+        if trial.state == TrialState.COMPLETE and self._measured(trial.values):
             self._add(trial, x)
         else:
             self._discarded.append(x)
@@ -80,36 +86,36 @@ class Archive:
     def _add(self, trial: FrozenTrial, x: Genotypes) -> None:
         self._numbers.append(trial.number)
         self._X.append(x)
-        self._violation.append(float(sum(max(0.0, value) for value in trial.constraints.values())))
+        broken = [value for value in trial.constraints.values() if not value <= 0]
+        self._violation.append(math.inf if any(map(math.isnan, broken)) else sum(broken))
         self._constraints.append(dict(trial.constraints))
         if self._values is None:
             self._values = _Table(len(trial.values), np.float64)
         self._values.append(trial.values)
         self._attributes.append([_number(trial.user_attrs.get(name)) for name in self._names])
-        score = 0.0 if self._fitness is None else float(self._fitness(trial))
-        self._scores.append(math.inf if math.isnan(score) else -score)
+        self._scores.append(0.0 if self._fitness is None else float(self._fitness(trial)))
 
-    def _history(self, study: Study, pending: Genotypes) -> History:
-        directions: tuple[Direction, ...] = tuple(
-            "maximize" if direction == StudyDirection.MAXIMIZE else "minimize"
-            for direction in study.directions
-        )
-        values = np.empty((0, len(directions))) if self._values is None else self._values.rows
+    def _measured(self, values: Sequence[float] | None) -> bool:
+        """Whether there are values, none of which is NaN or infinitely good: such a trial has failed."""
+        return values is not None and bool((minimised(values, self._directions) > -math.inf).all())
+
+    def _history(self, pending: Genotypes) -> History:
+        values = np.empty((0, len(self._directions))) if self._values is None else self._values.rows
         # Workers finish in any order, and a search must not depend on who read what when.
         order = np.argsort(self._numbers.rows[:, 0], kind="stable")
         constraints = {
-            name: finite(np.array([[values.get(name, math.nan)] for values in self._constraints]))[order, 0]
+            name: finite(np.array([values.get(name, math.nan) for values in self._constraints]))[order]
             for name in sorted(set().union(*self._constraints))
         }
         pending = pending.reshape(len(pending), self._X.rows.shape[1]).astype(self._X.rows.dtype)
         return History(
             X=self._X.rows[order],
-            values=finite(minimised(values[order], directions)),
-            directions=directions,
+            values=worst_where_infinite(minimised(values[order], self._directions)),
+            directions=self._directions,
             violation=self._violation.rows[order, 0],
             pending=pending,
             discarded=self._discarded.rows,
-            fitness=None if self._fitness is None else -finite(self._scores.rows[order])[:, 0],
+            fitness=None if self._fitness is None else self._scores.rows[order, 0],
             designs=self._designs.union(keys(self.codec.genome, pending)),
             constraints=constraints,
             attributes=dict(zip(self._names, self._attributes.rows[order].T, strict=True)),
@@ -143,13 +149,9 @@ class _Table:
         return view
 
 
-def _has_values(values: Sequence[float] | None) -> bool:
-    return values is not None and not any(map(math.isnan, values))
-
-
 def _number(value: object) -> float:
-    """A finite number, else NaN."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+    """A number that can be learnt from, else NaN."""
+    return float(value) if isinstance(value, int | float) and abs(value) <= LARGEST else math.nan
 
 
 def _dtype(genome: Genome) -> type[np.int64] | type[np.float64]:

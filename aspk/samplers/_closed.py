@@ -36,7 +36,7 @@ def _agrees(bounds: Bounds, name: str, history: History, notices: Notices) -> bo
     told = _told(history, name)
     carried = ~np.isnan(told)
     own, told = bounds.value(name, history.X[carried]), told[carried]
-    own = finite(own[:, None])[:, 0]  # as the history's are
+    own = finite(own)  # as the history's are
     wrong = np.abs(own - told) > _TOLERANCE * (1 + np.abs(own))
     if wrong.any():
         row = int(wrong.argmax())

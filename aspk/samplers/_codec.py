@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,6 +26,9 @@ from aspk.space import Gene, SearchSpace
 ParameterValue = Any  # what a categorical parameter may hold
 _DIGITS = 9  # of a real coordinate in [0, 1] that tell two designs apart
 _MOST_CHOICES = 64  # a numeric grid with more points becomes a real coordinate
+_MOST_STEPS = 2**53  # of a grid that floats can tell apart
+_LARGEST = sys.float_info.max
+_LARGEST_LOGARITHM = 709.78  # whose exponential does not overflow
 
 
 class Codec(Protocol):
@@ -151,8 +155,9 @@ class Coordinate:
             return 1
         if self._log or self._step is None:
             return 0
-        count = self._top + 1
-        return count if count <= _MOST_CHOICES else 0
+        low, high = self._range
+        steps = (high - low) / self._step
+        return round(steps) + 1 if steps < _MOST_CHOICES - 0.5 else 0
 
     @property
     def ordered(self) -> bool:
@@ -180,28 +185,36 @@ class Coordinate:
         return self._step is not None
 
     @property
-    def _top(self) -> int:
-        """Index of the last grid point."""
-        low, high = self._range
-        return round((high - low) / (self._step or 1.0))
-
-    @property
     def _bounds(self) -> tuple[float, float]:
         """Ends of the real coordinate; half a step wider, so that all grid points are equally likely."""
         low, high = self._range
         half = 0.0 if self._step is None else self._step / 2
-        low, high = low - half, high + half
+        low, high = max(low - half, -_LARGEST), min(high + half, _LARGEST)
         return (math.log(low), math.log(high)) if self._log else (low, high)
 
+    @property
+    def _unit(self) -> float:
+        """1, or 1/2 where the range itself would overflow."""
+        low, high = self._bounds
+        return 1.0 if math.isfinite(high - low) else 0.5
+
     def encode(self, value: ParameterValue) -> float:
-        """The gene of a parameter value."""
+        """The gene of a parameter value.
+
+        Raises:
+            ValueError: it is outside the distribution, as an enqueued one may be.
+            TypeError: it is no number.
+        """
         if isinstance(self.distribution, CategoricalDistribution):
             return self.distribution.to_internal_repr(value)
+        low, high = self._range
+        if not low <= value <= high:
+            raise ValueError(f"{value} is not between {low:g} and {high:g}")
         if self.cardinality:
-            return float(round((float(value) - self._range[0]) / (self._step or 1.0)))
-        low, high = self._bounds
-        number = math.log(float(value)) if self._log else float(value)
-        return min(max((number - low) / (high - low), 0.0), 1.0)
+            return float(round((float(value) - low) / (self._step or 1.0)))
+        start, end = (bound * self._unit for bound in self._bounds)
+        number = (math.log(float(value)) if self._log else float(value)) * self._unit
+        return min(max((number - start) / (end - start), 0.0), 1.0)
 
     def decode(self, gene: float) -> ParameterValue:
         """The parameter value of a gene."""
@@ -212,13 +225,13 @@ class Coordinate:
         if self.cardinality:
             value = low + int(gene) * (self._step or 1.0)
         else:
-            start, end = self._bounds
-            value = start + float(gene) * (end - start)
-            value = math.exp(value) if self._log else value
-            if self._step is not None:
-                value = low + round((value - low) / self._step) * self._step
+            start, end = (bound * self._unit for bound in self._bounds)
+            value = (start + float(gene) * (end - start)) / self._unit
+            value = math.exp(min(value, _LARGEST_LOGARITHM)) if self._log else value
+            if self._step is not None and (steps := (value - low) / self._step) < _MOST_STEPS:
+                value = low + round(steps) * self._step
         value = min(max(value, low), high)
-        return round(value) if isinstance(d, IntDistribution) else value
+        return min(max(round(value), d.low), d.high) if isinstance(d, IntDistribution) else value
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from aspk.composite import Composite
 from aspk.errors import SamplerError
 from aspk.operators import Genotypes
 from aspk.pareto import FloatArray
+from aspk.samplers._history import LARGEST, within_reach
 
 if TYPE_CHECKING:
     from aspk.surrogate.predictor import JointPrediction, Predictor
@@ -58,7 +59,7 @@ class Joint:
     def moments(self) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of the noise-free values, shape (m, k) each; above 0."""
         columns = [values.moments() for values in self._objectives]
-        mean, std = (np.column_stack(column) for column in zip(*columns, strict=True))
+        mean, std = (within_reach(np.column_stack(column)) for column in zip(*columns, strict=True))
         return mean, np.maximum(std, 1e-12 * (1 + np.abs(mean)))
 
     def expect(self, row: int) -> None:
@@ -83,6 +84,11 @@ class Computed:
     def joint(self, X: Genotypes) -> Values:
         """See :class:`Foreseen`."""
         return _Certain(self.mean(X))
+
+
+def promised(values: FloatArray) -> FloatArray:
+    """Computed values, minimised, within reach; one that is NaN or infinitely good promises nothing."""
+    return within_reach(np.where(values > -np.inf, values, LARGEST))
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,8 @@ def check_agreement(kind: str, objective: int, computed: FloatArray, told: Float
         raise ContradictionError(
             objective, f"{name} gives an array of shape {computed.shape}: expected {told.shape}"
         )
-    wrong = ~np.isclose(computed, told, rtol=_TOLERANCE, atol=1e-12)
+    computed = within_reach(computed)
+    wrong = np.isfinite(computed) & ~np.isclose(computed, told, rtol=_TOLERANCE, atol=1e-12)
     if wrong.any():
         row = int(wrong.argmax())
         raise ContradictionError(
@@ -162,7 +169,7 @@ class Composed:
 
     def of(self, parts: Sequence[FloatArray]) -> FloatArray:
         """The objective, minimised, of minimised parts; where it is not defined, nothing is promised."""
-        values = self.sign * applied(self.composite, parts)
+        values = within_reach(self.sign * applied(self.composite, parts))
         known = np.isfinite(values)
         return np.where(known, values, values[known].max() if known.any() else 0.0)
 
@@ -242,9 +249,10 @@ def bound_on(column: FloatArray, values: FloatArray) -> tuple[float, float] | No
         return None
     low, high = column.argmin(), column.argmax()
     span = column[high] - column[low]
-    weight = (values[high] - values[low]) / span
+    with np.errstate(over="ignore"):  # of columns that differ by next to nothing
+        weight = (values[high] - values[low]) / span
     if (
-        weight <= 0
+        not 0 < weight < LARGEST
         or (np.abs(values - values[low] - weight * (column - column[low])) > _TOLERANCE * weight * span).any()
     ):
         return None

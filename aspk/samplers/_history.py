@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from aspk.objectives import Direction, minimised
 from aspk.operators import Genotypes
-from aspk.pareto import FloatArray, ranks
+from aspk.pareto import FloatArray, ranks, to_unit
 
 IntArray = npt.NDArray[np.int64]
+LARGEST = 1e100  # magnitude of a number that is learnt from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +23,13 @@ class History:
 
     Attributes:
         X: genotypes of the evaluated trials, shape (n, G).
-        values: their objective values, minimised and finite, shape (n, k).
+        values: their objective values, minimised and finite, shape (n, k); plus infinity is the worst of the
+            others, and trials with NaN or minus infinity are among the ``discarded``.
         directions: what the study does with each objective, k of them.
-        violation: sum of their positive constraint values, shape (n,); 0 is feasible.
+        violation: sum of their positive constraint values, shape (n,); 0 is feasible, and NaN infinite.
         pending: genotypes of running and enqueued trials, shape (m, G).
         discarded: genotypes of failed and pruned trials, shape (d, G); not to be proposed again.
-        fitness: a number to maximise that ranks the evaluated trials, shape (n,), or None.
+        fitness: a number to maximise that ranks the evaluated trials, shape (n,), or None; NaN is last.
         designs: keys (see :func:`aspk.operators.keys`) of all these genotypes.
         constraints: name of a constraint to its value in each evaluated trial, shape (n,), NaN where there is
             none; up to 0 is feasible.
@@ -97,7 +99,7 @@ def crowding(values: FloatArray, rank: IntArray) -> FloatArray:
     distance = np.zeros(len(values))
     for level in np.unique(rank):
         rows = np.flatnonzero(rank == level)
-        for column in values[rows].T:
+        for column in map(to_unit, values[rows].T):
             order = np.argsort(column, kind="stable")
             span = column[order[-1]] - column[order[0]]
             gaps = (column[order[2:]] - column[order[:-2]]) / (span if span > 0 else 1.0)
@@ -106,13 +108,17 @@ def crowding(values: FloatArray, rank: IntArray) -> FloatArray:
     return distance
 
 
+def within_reach(values: FloatArray) -> FloatArray:
+    """``values`` with those beyond plus and minus 1e100 as these: squares and products do not overflow."""
+    return np.clip(values, -LARGEST, LARGEST)
+
+
 def finite(values: FloatArray) -> FloatArray:
-    """``values``, shape (n, k), with infinities one range beyond the finite ones of a column; NaN stays."""
-    result = np.array(values, dtype=float)
-    for column in result.T:
-        known = column[np.isfinite(column)]
-        low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
-        span = max(high - low, 1.0)
-        column[np.isposinf(column)] = high + span
-        column[np.isneginf(column)] = low - span
+    """Values of a constraint, shape (n,), within reach, and infinities one range beyond; NaN stays."""
+    result = within_reach(values)
+    known = result[np.isfinite(values)]
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    span = max(high - low, 1.0)
+    result[np.isposinf(values)] = max(high, 0.0) + span
+    result[np.isneginf(values)] = min(low, 0.0) - span
     return result

@@ -63,7 +63,11 @@ class Inference:
             if known.distribution != distribution:
                 self._changing.add(name)
             elif name not in self._changing:
-                row[name] = int(known.encode(trial.params[name])) if known.cardinality else 0
+                try:
+                    gene = known.encode(trial.params[name])
+                except (ValueError, TypeError):
+                    return  # an enqueued value outside the range: the trial says nothing of the others
+                row[name] = int(gene) if known.cardinality else 0
         self._rows.append(row)
 
     def _inferred(self) -> ParameterCodec:

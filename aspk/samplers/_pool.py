@@ -81,6 +81,7 @@ def distance_to_front(values: FloatArray, front: FloatArray) -> FloatArray:
     """
     span = np.ptp(front, axis=0)
     scale = np.where(span > 0, span, 1.0)
-    gaps = values[:, None, :] / scale - front[None, :, :] / scale
-    result: FloatArray = gaps.max(axis=2).min(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # of ranges of next to nothing
+        gaps = values[:, None, :] / scale - front[None, :, :] / scale
+        result: FloatArray = np.nan_to_num(gaps).max(axis=2).min(axis=1)
     return result

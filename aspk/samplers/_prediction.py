@@ -23,8 +23,9 @@ from aspk.samplers._foreseen import (
     applied,
     bound_on,
     check_agreement,
+    promised,
 )
-from aspk.samplers._history import History, IntArray
+from aspk.samplers._history import History, IntArray, within_reach
 
 if TYPE_CHECKING:
     from aspk.surrogate.predictor import Logarithm, Model, Predictor
@@ -106,7 +107,7 @@ class Prediction:
 
     def mean(self, X: Genotypes) -> FloatArray:
         """Expected objective values, shape (m, k)."""
-        return np.column_stack([objective.mean(X) for objective in self._objectives])
+        return within_reach(np.column_stack([objective.mean(X) for objective in self._objectives]))
 
     def joint(self, X: Genotypes) -> Joint:
         """Predictions of several candidates that can be told of some of them."""
@@ -163,7 +164,7 @@ class Prediction:
         if k in self._known:
             form, closed = self._known[k], self._memory.closed
             check_agreement("known", k, closed.of(self._genome, k, form, history.X), sign * told)
-            return Computed(lambda X: sign * closed.of(self._genome, k, form, X))
+            return Computed(lambda X: promised(sign * closed.of(self._genome, k, form, X)))
         if k in self._composites:
             composite, own = self._composites[k], [name for name in self._columns if name[0] == k]
             computed = applied(composite, [self._columns[name] for name in own])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from aspk.pareto import FloatArray, nondominated, ranks
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._base import GenotypeSampler, needs_space
 from aspk.samplers._foreseen import ContradictionError, Joint
-from aspk.samplers._history import History
+from aspk.samplers._history import History, IntArray, within_reach
 from aspk.samplers._pool import Predict, distance_to_front, evolve, unseen
 from aspk.samplers._prediction import Known, Memory, Prediction
 from aspk.samplers._start import start
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _FIRST = 6  # networks that a search starts with
 _FIRST_OF_SPIKFORMERS = 4  # whose surrogates know something from the start
 _LIKELY, _UNLIKELY = np.log(0.5), np.log(0.01)  # logarithms of the probability to be feasible
+_LARGE = 160  # exponent of 2 beyond which the product of six objectives would overflow
 _MARGIN = 0.1  # of the front's range, by which the reference point lies behind it
 
 
@@ -124,6 +126,7 @@ class SurrogateSampler(GenotypeSampler):
         if missing > 0 or len(history) == 0:
             return self._start(genome, history, count, rng)
         bounds, history = self.bounded(genome, history)
+        history = replace(history, values=within_reach(history.values))
         try:
             predicted = self._predicted(genome, history)
         except (SamplerError, ValueError, np.linalg.LinAlgError) as error:
@@ -235,8 +238,14 @@ def _greedy(
 ) -> list[int]:
     """Rows of the best candidates, one after the other; those chosen count as evaluated as expected."""
     taken: list[int] = []
+    mean, std = joint.moments()
+    unit = _unit(np.concatenate([front, reference[None], mean, std]))
+    front, reference = np.ldexp(front, unit), np.ldexp(reference, unit)
     for step in range(len(on_the_way) + count):
-        mean, std = joint.moments()
+        if step:
+            joint.expect(taken[-1])
+            mean, std = joint.moments()
+        mean, std = np.ldexp(mean, unit), np.ldexp(std, unit)
         if step < len(on_the_way):
             row = on_the_way[step]
         else:
@@ -248,6 +257,10 @@ def _greedy(
             row = int(utility.argmax())
         taken.append(row)
         front = np.concatenate([front, mean[[row]]])
-        if step < len(on_the_way) + count - 1:
-            joint.expect(row)
     return taken[len(on_the_way) :]
+
+
+def _unit(values: FloatArray) -> IntArray:
+    """Exponents of 2 that scale columns of very large values, shape (k,): volumes must not overflow."""
+    exponents = np.frexp(np.abs(values).max(axis=0))[1].astype(np.int64)
+    return np.where(exponents > _LARGE, -exponents, 0)

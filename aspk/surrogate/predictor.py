@@ -135,7 +135,7 @@ class Scale:
         mean, std = self.mean + self.deviation * mean, self.deviation * std
         if not self.logarithm:
             return mean, std
-        median = np.exp(np.minimum(mean, 700.0))
+        median = np.exp(np.minimum(mean, 600.0))
         return median, median * np.sinh(np.minimum(std, 50.0))
 
     def log_density(self, targets: FloatArray) -> float:
