@@ -12,16 +12,16 @@ HEADLINE := fashion_mnist
 demo: export OMP_NUM_THREADS := 1
 demo: .venv/.demo-installed
 	$(BIN)/aspk train $(STUDY) --check 32
+	$(BIN)/aspk search $(STUDY)
 	$(BIN)/aspk search $(STUDY) --sampler nsga2
 	$(BIN)/aspk search $(STUDY) --sampler evolutionary
-	$(BIN)/aspk search $(STUDY) --sampler surrogate
-	$(BIN)/aspk report $(STUDY) --sampler surrogate --output $(RUN)/report
-	$(BIN)/aspk export $(STUDY) --sampler surrogate --output $(RUN)/knee
+	$(BIN)/aspk report $(STUDY)
+	$(BIN)/aspk export $(STUDY)
 	$(BIN)/aspk compare $(STUDY)
-	$(BIN)/aspk evaluate $(RUN)/knee --split test
+	$(BIN)/aspk evaluate $(RUN)/export-$(STUDY) --split test
 	@echo
-	@echo "The report:    $(RUN)/report/report.html"
-	@echo "The dashboard: $(BIN)/optuna-dashboard sqlite:///$(RUN)/study.db"
+	@echo "The report:    $(RUN)/report-$(STUDY)/report.html"
+	@echo "The dashboard: $(BIN)/aspk dashboard $(STUDY)"
 
 test: .venv/.test-installed
 	$(BIN)/python -m pytest

@@ -25,7 +25,7 @@ from aspk.attributes import SPEC, VERDICT
 from aspk.errors import StudyError
 from aspk.passwords import masked, without_password
 from aspk.ranking.statistics import UNKNOWN, read_verdict
-from aspk.study_file import StudySpec
+from aspk.study_file import SAMPLERS, StudySpec
 
 _LOGGER = logging.getLogger(__name__)
 _Held = tuple[int, int]  # a lock's inode and the nanosecond it was made
@@ -47,6 +47,7 @@ _FORMS = """A storage is one of
   runs/digits/study.log                     a journal: one machine, or a folder that machines share
   postgresql+psycopg://USER@HOST/DATABASE   many machines; pip install 'aspk[postgres]'
   grpc://HOST:PORT                          a proxy of Optuna's; pip install 'aspk[grpc]'"""
+_MOST_NAMES = 10  # of other studies that a message lists
 _ATTEMPTS = 8  # to open a new database that other processes are filling with tables at this moment
 
 
@@ -255,10 +256,20 @@ def open_study(spec: StudySpec) -> optuna.Study:
     try:
         return optuna.load_study(study_name=spec.name, storage=storage)
     except KeyError:
-        known = ", ".join(optuna.get_all_study_names(storage)) or "none"
-        raise StudyError(
-            f"no study {spec.name!r} in the storage (there: {known}); run 'aspk search'"
-        ) from None
+        place, instead = masked(spec.storage_url), _instead(spec, optuna.get_all_study_names(storage))
+        raise StudyError(f"no study {spec.name!r} in {place}{instead}; 'aspk search' makes it") from None
+
+
+def _instead(spec: StudySpec, names: Sequence[str]) -> str:
+    """What there is instead of a study: its siblings, each with the option that picks it, else other ones."""
+    base = spec.name.removesuffix(f"-{spec.sampler}")
+    options = {base: "no --sampler"} | {f"{base}-{sampler}": f"--sampler {sampler}" for sampler in SAMPLERS}
+    siblings = [f"{name!r} with {option}" for name, option in options.items() if name in names]
+    if siblings:
+        return f", but {', '.join(siblings)}"
+    shown, more = sorted(names)[:_MOST_NAMES], len(names) - _MOST_NAMES
+    told = ", ".join(map(repr, shown)) or "none"
+    return f" (there: {told}{f' and {more} more' if more > 0 else ''})"
 
 
 def running_trial(spec: StudySpec, number: int) -> Trial:

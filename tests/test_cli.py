@@ -92,7 +92,7 @@ def test_search_report_compare_export_evaluate(study_file, tmp_path, capsys):
     assert main(["compare", str(study_file), str(study_file)]) == 0
     assert capsys.readouterr().out == compared  # a study is shown once
     assert main(["surrogate", str(study_file), "--sampler", "nsga2"]) == 1
-    assert "6 complete trials: expected at least 13" in capsys.readouterr().err
+    assert "6 complete trials: expected at least 15" in capsys.readouterr().err
 
     assert main(["report", str(study_file), "--sampler", "nsga2", "--output", str(tmp_path / "report")]) == 0
     assert {file.name for file in (tmp_path / "report").iterdir()} >= {

@@ -140,7 +140,7 @@ def test_no_study_and_no_package_are_clean_errors(tmp_path, monkeypatch, capsys)
 
     monkeypatch.chdir(Path(tmp_path))
     assert main(["dashboard", "digits"]) == 1
-    assert "no study 'digits' in the storage" in capsys.readouterr().err
+    assert "no study 'digits' in sqlite:///runs/digits/study.db (there: none)" in capsys.readouterr().err
     monkeypatch.setitem(__import__("sys").modules, "optuna_dashboard", None)
     assert main(["dashboard", "digits"]) == 1
     assert "pip install 'aspk[dashboard]'" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from aspk.errors import StudyError
 from aspk.stock import SAMPLERS, optuna_search_space, run_optuna
 from aspk.storage import open_study
 from aspk.study import reproduce, run_study
-from aspk.study_file import load_study_file
+from aspk.study_file import load_study_file, with_sampler
 from aspk.testing import FormulaEvaluator
 
 # ------------------------------------------------------------------ reproduce
@@ -155,11 +155,11 @@ DOCS = (Path(__file__).parent.parent / "docs" / "studies.md").read_text()
 
 def test_the_loop_of_the_documentation_runs_in_a_shell(study_file, tmp_path):
     (loop,) = re.findall(r"```sh\n(# ask, evaluate, tell.*?)```", DOCS, re.DOTALL)
-    assert main(["search", str(study_file), "--device", "cpu"]) == 0
-    spec = load_study_file(study_file)
+    assert main(["search", str(study_file), "--sampler", "nsga2", "--device", "cpu"]) == 0
+    spec = with_sampler(load_study_file(study_file), "nsga2")
     loop = loop.replace("sqlite:///runs/digits/study.db", spec.storage_url)
     loop = re.sub(r"\bSTUDY=digits\b", f"STUDY={study_file}", loop).replace(
-        "NAME=digits", f"NAME={spec.name}"
+        "NAME=digits-nsga2", f"NAME={spec.name}"
     )
     (tmp_path / "aspk").write_text(f'#!/bin/sh\nexec {sys.executable} -m aspk "$@"\n')
     (tmp_path / "aspk").chmod(0o755)

@@ -47,7 +47,7 @@ def test_the_figure_shows_both_objectives(skills, tmp_path):
 
 
 def test_a_study_that_is_too_small_or_has_no_space_is_refused():
-    with pytest.raises(StudyError, match="at least 13"):
-        study_skill(made_study(8))
+    with pytest.raises(StudyError, match="14 complete trials: expected at least 15"):
+        study_skill(made_study(14))
     with pytest.raises(StudyError, match="no search space"):
         study_skill(optuna.create_study(study_name="strange"))

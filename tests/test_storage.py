@@ -29,6 +29,7 @@ from aspk.errors import StudyError
 from aspk.retry import is_passing, patiently, reason
 from aspk.storage import open_storage, open_study
 from aspk.study import run_study
+from aspk.study_file import with_sampler
 from aspk.testing import FormulaEvaluator
 
 # ------------------------------------------------------------------ torn journals
@@ -397,3 +398,41 @@ def test_the_stock_journal_reads_what_ours_wrote(tmp_path):
     run_study(spec, asked_for(spec), progress=False)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "study.log")))
     assert len(optuna.load_study(study_name=spec.name, storage=storage).trials) == 5
+
+
+# ---------------------------------------------------------------------- studies that are not there
+
+
+def storage_with(folder, *names):
+    """A journal with empty studies."""
+    storage = open_storage(str(folder / "study.log"))
+    for name in names:
+        optuna.create_study(study_name=name, storage=storage)
+    return str(folder / "study.log")
+
+
+def refusal(spec):
+    with pytest.raises(StudyError) as caught:
+        open_study(spec)
+    return str(caught.value)
+
+
+def test_siblings_are_named_with_the_option_that_picks_each(tmp_path):
+    url = storage_with(tmp_path, "formula-nsga2", "formula-random", "formula-mine", "other")
+    found = "but 'formula-nsga2' with --sampler nsga2, 'formula-random' with --sampler random; 'aspk search'"
+    own = spec_in(tmp_path, storage=url)
+    assert f"no study 'formula' in {url}, {found}" in refusal(own)
+    for sampler in ("nsga2", "random"):
+        assert open_study(with_sampler(own, sampler)).study_name == f"formula-{sampler}"
+    assert f"no study 'formula-surrogate' in {url}, {found}" in refusal(with_sampler(own, "surrogate"))
+    storage_with(tmp_path, "formula")
+    assert "but 'formula' with no --sampler, 'form" in refusal(with_sampler(own, "surrogate"))
+
+
+def test_without_siblings_some_other_studies_are_named(tmp_path):
+    spec = spec_in(tmp_path, storage=storage_with(tmp_path, *(f"study {i:02}" for i in range(13))))
+    assert "(there: 'study 00', 'study 01'" in refusal(spec)
+    assert "'study 09' and 3 more); 'aspk search' makes it" in refusal(spec)
+    (tmp_path / "empty").mkdir()
+    spec = dataclasses.replace(spec, storage=storage_with(tmp_path / "empty"))
+    assert "(there: none)" in refusal(spec)

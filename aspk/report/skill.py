@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from aspk.surrogate.predictor import Model
 
 _SIZES = (10, 20, 40, 80, 160, 320, 640)
-_LEAST_LEFT_OUT = 0.2  # of the trials
+_LEAST_LEFT_OUT = 0.2  # of the trials, and never fewer than the next line
+_FEWEST_LEFT_OUT = 5  # which learning_curve needs
 _RIGHT = {"within_1": 0.683, "within_2": 0.954}  # shares of a normal distribution
 
 
@@ -32,7 +33,7 @@ def study_skill(
     """Name of each objective to the surrogate's skill on it, by number of trials learnt from.
 
     Args:
-        study: a study that aspk made, with at least 13 complete trials.
+        study: a study that aspk made, with at least 15 complete trials.
         model: kind of the surrogate.
         draws: random training sets of each size.
         seed: of these draws.
@@ -48,10 +49,11 @@ def study_skill(
         raise StudyError(
             f"study {summary.name!r} holds no search space that its trials fit: {error}"
         ) from None
-    sizes = [size for size in _SIZES if size <= (1 - _LEAST_LEFT_OUT) * len(X)]
+    most = len(X) - max(_FEWEST_LEFT_OUT, _LEAST_LEFT_OUT * len(X))
+    sizes = [size for size in _SIZES if size <= most]
     if not sizes:
         raise StudyError(
-            f"study {summary.name!r} has {len(X)} complete trials: expected at least 13, to learn from 10"
+            f"study {summary.name!r} has {len(X)} complete trials: expected at least 15, to learn from 10"
         )
     surrogate = AccuracySurrogate(space, model=model)
     columns = np.array([row.values for row in summary.trials]).T
