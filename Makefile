@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY := digits
 RUN := runs/digits
-HEADLINE := fashion_mnist
+BASELINE := fashion_mnist
 
-.PHONY: demo test lint headline bench clean
+.PHONY: demo test lint baseline bench clean
 
 # One thread: two train these small networks little faster, and 20 to 50 times slower where something else runs
 # on one of two cores (docs/training.md, Speed). The same figures on every number of cores, too.
@@ -31,9 +31,9 @@ lint: .venv/.test-installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Resumable: the same command goes on. HEADLINE_OPTIONS=--quick only shows that everything runs.
-headline: .venv/.demo-installed
-	$(BIN)/aspk headline $(HEADLINE) --device cpu $(HEADLINE_OPTIONS)
+# Resumable: the same command goes on. BASELINE_OPTIONS=--quick only shows that everything runs.
+baseline: .venv/.demo-installed
+	$(BIN)/python -m benchmarks.baseline $(BASELINE) --device cpu $(BASELINE_OPTIONS)
 
 bench: .venv/.test-installed
 	$(BIN)/python benchmarks/training.py --quick

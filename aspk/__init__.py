@@ -8,14 +8,16 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from aspk.util import moved
+
 __version__ = "0.1.0"
 
 _HOME = {
-    "BlockConfig": "aspk.config",
-    "NetworkSettings": "aspk.config",
-    "SubnetConfig": "aspk.config",
+    "BlockConfig": "aspk.space.genes",
+    "NetworkSettings": "aspk.space.genes",
+    "SubnetConfig": "aspk.space.genes",
     "SearchSpace": "aspk.space",
-    "load_space": "aspk.space_file",
+    "load_space": "aspk.space.file",
     "LayerCount": "aspk.metrics",
     "Metrics": "aspk.metrics",
     "EnergyModel": "aspk.energy",
@@ -23,31 +25,34 @@ _HOME = {
     "energy_table": "aspk.energy",
     "load_energy_model": "aspk.energy",
     "profile_energy": "aspk.profiling",
-    "Composite": "aspk.composite",
+    "Composite": "aspk.objectives.composite",
     "Constraint": "aspk.objectives",
     "Objective": "aspk.objectives",
-    "FAEB": "aspk.scalarization",
+    "FAEB": "aspk.objectives.scalarization",
     "Evaluator": "aspk.evaluation",
     "CachedEvaluator": "aspk.evaluation",
-    "DataSettings": "aspk.settings",
+    "DataSettings": "aspk.spec.settings",
     "load_data": "aspk.data",
-    "Supernet": "aspk.supernet",
-    "Spikformer": "aspk.supernet",
-    "Recipe": "aspk.settings",
+    "Supernet": "aspk.families",
+    "Spikformer": "aspk.families",
+    "Recipe": "aspk.spec.settings",
     "train_supernet": "aspk.training",
-    "SupernetEvaluator": "aspk.evaluator",
+    "SupernetEvaluator": "aspk.evaluation.supernet",
     "AccuracySurrogate": "aspk.surrogate",
-    "ClosedBudget": "aspk.closed_cost",
-    "ClosedCost": "aspk.closed_cost",
-    "LogOperations": "aspk.free_features",
+    "ClosedBudget": "aspk.costs.known",
+    "ClosedCost": "aspk.costs.known",
+    "LogOperations": "aspk.costs.features",
     "SpikformerProblem": "aspk.problem",
-    "StudySpec": "aspk.study_file",
-    "load_study_file": "aspk.study_file",
+    "StudySpec": "aspk.spec.study",
+    "load_study_file": "aspk.spec.study",
     "run_study": "aspk.study",
-    "load_exported": "aspk.export",
+    "load_exported": "aspk.standalone.export",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604  # names that __getattr__ below resolves
+
+
+moved.install()
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for

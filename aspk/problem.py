@@ -21,14 +21,14 @@ from pymoo.core.problem import Problem
 from pymoo.core.repair import Repair as PymooRepair
 from pymoo.core.sampling import Sampling as PymooSampling
 
-from aspk.closed_forms import Bounds, ClosedForm, ClosedForms
+from aspk.costs.bounds import Bounds, ClosedForm, ClosedForms
 from aspk.errors import ObjectiveError
 from aspk.evaluation import CachedEvaluator, Evaluator, Result
 from aspk.metrics import Metrics
 from aspk.objectives import Constraint, Direction, Objective, minimised, objective
-from aspk.operators import Genotypes, crossover, keys, mutate, sample_distinct
-from aspk.pareto import FloatArray
 from aspk.space import IntArray, SearchSpace
+from aspk.space.operators import Genotypes, crossover, keys, mutate, sample_distinct
+from aspk.util.pareto import FloatArray
 
 
 class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
@@ -128,7 +128,7 @@ class Sampling(PymooSampling):  # type: ignore[misc]  # pymoo has no types
 
 
 class Crossover(PymooCrossover):  # type: ignore[misc]  # pymoo has no types
-    """:func:`aspk.operators.crossover`: two parents, two independent children."""
+    """:func:`aspk.space.operators.crossover`: two parents, two independent children."""
 
     def __init__(self, *, probability: float = 0.9) -> None:
         super().__init__(n_parents=2, n_offsprings=2, prob=probability)
@@ -145,7 +145,7 @@ class Crossover(PymooCrossover):  # type: ignore[misc]  # pymoo has no types
 
 
 class Mutation(PymooMutation):  # type: ignore[misc]  # pymoo has no types
-    """:func:`aspk.operators.mutate`."""
+    """:func:`aspk.space.operators.mutate`."""
 
     def __init__(self, *, changes: float = 1.0, creep: float = 0.5) -> None:
         super().__init__(prob=1.0)
@@ -210,7 +210,7 @@ def operators(
     Args:
         space: the networks.
         known_constraints: name of a constraint to its value as a function of a network, such as
-            :class:`~aspk.closed_cost.ClosedBudget`; up to 0 is feasible. Networks that break one are repaired
+            :class:`~aspk.costs.known.ClosedBudget`; up to 0 is feasible. Networks that break one are repaired
             before they are evaluated.
     """
     repair = {"repair": Repair(space, known_constraints)} if known_constraints else {}

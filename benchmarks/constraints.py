@@ -18,10 +18,10 @@ import numpy as np
 import optuna
 from search_problems import closed_cost
 
-from aspk.closed_cost import COSTS, ClosedBudget
-from aspk.pareto import FloatArray
+from aspk.costs.known import COSTS, ClosedBudget
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
-from aspk.testing import TabularEvaluator
+from aspk.tables import TabularEvaluator
+from aspk.util.pareto import FloatArray
 
 SAMPLERS: dict[str, Callable[..., GenotypeSampler]] = {
     "random": RandomSampler,

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from aspk import cost
-from aspk.headline.record import hardware
-from aspk.space_file import load_space
-from aspk.supernet.counting import Counter
-from aspk.supernet.random_weights import calibrated_random_network
+from aspk.costs import cost
+from aspk.engines.device import hardware
+from aspk.families.counting import Counter
+from aspk.families.random_weights import calibrated_random_network
+from aspk.space.file import load_space
 
 # name of the space, shape of the images, classes, images in the batch
 CASES = {

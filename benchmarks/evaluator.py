@@ -37,17 +37,17 @@ import torch
 from torch import Tensor
 from training import BASELINES, spikingjelly_layers
 
-from aspk import cost
-from aspk.checkpoint import load_supernet
-from aspk.config import SubnetConfig
+from aspk.costs import cost
 from aspk.data import DataSet, load_data
 from aspk.engines import Engine, NativeEngine, Population, TorchEngine
 from aspk.engines.native_states import Spikes, Stream
-from aspk.operators import mutate
-from aspk.settings import DataSettings, Recipe
-from aspk.space_file import load_space
-from aspk.supernet import Supernet, calibrate
+from aspk.families import Supernet, calibrate
+from aspk.space.file import load_space
+from aspk.space.genes import SubnetConfig
+from aspk.space.operators import mutate
+from aspk.spec.settings import DataSettings, Recipe
 from aspk.training import train_supernet
+from aspk.training.checkpoint import load_supernet
 
 Result = TypeVar("Result")
 _BATCH = 128  # the baseline's

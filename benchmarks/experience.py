@@ -16,12 +16,12 @@ from unittest import mock
 import numpy as np
 from search_problems import FormulaProblem, Problem, TableProblem
 
-from aspk.operators import sample_distinct
-from aspk.pareto import FloatArray, nondominated
 from aspk.samplers._pool import distance_to_front
+from aspk.space.operators import sample_distinct
 from aspk.surrogate.features import columns, features
 from aspk.surrogate.process import Priors, most_probable, weak_priors
-from aspk.testing import shipped_tables
+from aspk.tables import shipped_tables
+from aspk.util.pareto import FloatArray, nondominated
 
 NETWORKS, DRAWS = 300, 3
 AROUND = (0.05, 0.2, None)  # of the front's range, how far networks lie from the front; None takes any

@@ -17,8 +17,8 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 
-from aspk.pareto import hypervolume
 from aspk.samplers import NSGA2Sampler, SurrogateSampler
+from aspk.util.pareto import hypervolume
 
 AT = (20, 40, 80)
 REFERENCE = (

@@ -40,20 +40,20 @@ import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage, get_storage, run_grpc_proxy_server
 from optuna.trial import Trial, TrialState, create_trial
 
-from aspk.attributes import genotype_to_attributes, metrics_to_attributes
-from aspk.headline.record import hardware
+from aspk.engines.device import hardware
 from aspk.metrics import Metrics
 from aspk.objectives import objective
-from aspk.passwords import masked
+from aspk.objectives.scalarization import FAEB
 from aspk.report import summarise
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, SurrogateSampler, gene_distribution
-from aspk.scalarization import FAEB
-from aspk.space_file import load_space
-from aspk.storage import open_storage
+from aspk.space.file import load_space
 from aspk.study import Question
 from aspk.study.loop import tell
+from aspk.study.storage import open_storage
+from aspk.study.workers import Worker, WorkerSettings
 from aspk.testing import FormulaEvaluator
-from aspk.workers import Worker, WorkerSettings
+from aspk.trials.attributes import genotype_to_attributes, metrics_to_attributes
+from aspk.util.passwords import masked
 
 SPACE = load_space("auto_spikformer")
 EVALUATOR = FormulaEvaluator(SPACE)

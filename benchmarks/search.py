@@ -42,8 +42,8 @@ from search_methods import (
 from search_problems import FaebProblem, FormulaProblem, Problem, TableProblem
 from search_speed import speed
 
-from aspk.headline.record import hardware
-from aspk.testing import shipped_tables
+from aspk.engines.device import hardware
+from aspk.tables import shipped_tables
 
 AT = (25, 50, 100, 200, 400, 800)
 SHARES = (0.9, 0.95, 0.99)

@@ -22,10 +22,10 @@ from optuna.samplers import BaseSampler
 from scipy.optimize import minimize
 from search_problems import Problem
 
-from aspk.operators import Genome, keys, sample
-from aspk.pareto import FloatArray
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.space import Gene, IntArray, SearchSpace
+from aspk.space.operators import Genome, keys, sample
+from aspk.util.pareto import FloatArray
 
 PATIENCE, SHORT_PATIENCE = 10, 2
 Encoding = Literal["index", "value", "categorical"]

@@ -10,16 +10,17 @@ from types import MappingProxyType
 
 import numpy as np
 
-from aspk.closed_cost import ClosedCost, CostName
-from aspk.composite import Composite
-from aspk.config import SubnetConfig
+from aspk.costs.known import ClosedCost, CostName
 from aspk.objectives import Objective
-from aspk.pareto import FloatArray, hypervolume, nondominated
-from aspk.scalarization import FAEB, Form
+from aspk.objectives.composite import Composite
+from aspk.objectives.scalarization import FAEB, Form
 from aspk.space import IntArray, SearchSpace
-from aspk.space_file import load_space
-from aspk.testing import FormulaEvaluator, TabularEvaluator
-from aspk.testing.table import MARGIN
+from aspk.space.file import load_space
+from aspk.space.genes import SubnetConfig
+from aspk.tables import TabularEvaluator
+from aspk.tables.table import MARGIN
+from aspk.testing import FormulaEvaluator
+from aspk.util.pareto import FloatArray, hypervolume, nondominated
 
 OBJECTIVES: tuple[Objective | str, ...] = ("accuracy", "energy")
 _SHAPES = {  # of the images behind the tables; those of mnist_mixed were read from files, in colour

@@ -15,11 +15,11 @@ from optuna.trial import Trial
 from search_problems import FaebProblem, Problem, TableProblem, closed_cost
 
 import aspk.surrogate  # noqa: F401 - a fresh process loads scikit-learn here, not in its first suggestion
-from aspk.config import SubnetConfig
-from aspk.pareto import FloatArray
 from aspk.samplers import RandomSampler, SurrogateSampler
 from aspk.space import IntArray
-from aspk.testing import TabularEvaluator
+from aspk.space.genes import SubnetConfig
+from aspk.tables import TabularEvaluator
+from aspk.util.pareto import FloatArray
 
 SIZES = (200, 1000)
 REPEATS = 3

@@ -31,9 +31,9 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import neuron
 from torch import Tensor
 
-from aspk.config import SubnetConfig
-from aspk.space_file import load_space
-from aspk.supernet import Supernet, spikformer
+from aspk.families import Supernet, spikformer
+from aspk.space.file import load_space
+from aspk.space.genes import SubnetConfig
 
 SETUPS = {  # space: image shape, batch size, rounds of steps, rounds with --quick
     "tiny": ((1, 8, 8), 64, 42, 12),

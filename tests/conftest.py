@@ -70,8 +70,8 @@ def digits():
 @pytest.fixture(scope="session")
 def trained_folder(tmp_path_factory, digits):
     """A folder with a supernet of the tiny space, trained for a few updates."""
-    from aspk.settings import Recipe
-    from aspk.space_file import load_space
+    from aspk.space.file import load_space
+    from aspk.spec.settings import Recipe
     from aspk.training import train_supernet
 
     folder = tmp_path_factory.mktemp("trained")

@@ -10,7 +10,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 
 def pictures(count, channels, size, seed=0):

@@ -5,10 +5,10 @@ import math
 import optuna
 import pytest
 
-from aspk.pareto import hypervolume
 from aspk.samplers import EvolutionarySampler, NSGA2Sampler, SurrogateSampler
-from aspk.space_file import load_space
+from aspk.space.file import load_space
 from aspk.testing import FormulaEvaluator, tiny_space
+from aspk.util.pareto import hypervolume
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aspk.space_file import load_space, space_from_dict
+from aspk.space.file import load_space, space_from_dict
 
 FOLDER = Path(__file__).resolve().parent.parent / "search_spaces"
 

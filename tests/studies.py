@@ -9,11 +9,12 @@ import optuna
 from optuna.trial import TrialState, create_trial
 from spaces import FIXED
 
-from aspk import attributes, cost
-from aspk.config import SubnetConfig
+from aspk.costs import cost
 from aspk.energy import energy_mj
 from aspk.metrics import LayerCount, Metrics
 from aspk.objectives import OBJECTIVES
+from aspk.space.genes import SubnetConfig
+from aspk.trials import attributes
 
 DEAD, SATURATED = "stem.1", "blocks.0.fc1"
 

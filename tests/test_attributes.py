@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_metrics import metrics
 
-from aspk import attributes
 from aspk.errors import MetricsError
 from aspk.metrics import Metrics
+from aspk.trials import attributes
 
 
 @given(metrics())

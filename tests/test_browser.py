@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from aspk.report import write_report
-from aspk.settings import DataSettings
-from aspk.space_file import load_space
+from aspk.space.file import load_space
+from aspk.spec.settings import DataSettings
+from aspk.spec.study import StudySpec
 from aspk.study import question, run_study
-from aspk.study_file import StudySpec
 from aspk.testing import FormulaEvaluator
 
 pytestmark = pytest.mark.browser

@@ -13,10 +13,10 @@ import time
 import pytest
 
 from aspk import __version__
-from aspk.checkpoint import load_state
 from aspk.cli import main
-from aspk.device import resolve_device
-from aspk.study_file import load_study_file
+from aspk.engines.device import resolve_device
+from aspk.spec.study import load_study_file
+from aspk.training.checkpoint import load_state
 
 
 def aspk(*arguments, cwd=None):
@@ -197,7 +197,7 @@ tau = 2
 
 
 def test_a_table_of_a_part_of_the_space(study_file, tmp_path, capsys):
-    from aspk.testing import TabularEvaluator
+    from aspk.tables import TabularEvaluator
 
     part, output = tmp_path / "part.toml", tmp_path / "part.npz"
     part.write_text(PART.format(scale=1.0, threshold=1.0))

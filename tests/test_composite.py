@@ -18,17 +18,17 @@ from optuna.trial import TrialState
 from sampler_cases import TINY
 
 import aspk
-from aspk.composite import Composite
 from aspk.errors import ObjectiveError, SamplerError
 from aspk.metrics import Metrics
+from aspk.objectives.composite import Composite
+from aspk.objectives.scalarization import FAEB
 from aspk.samplers import SurrogateSampler
 from aspk.samplers._foreseen import _quadrature
 from aspk.samplers._history import History
 from aspk.samplers._prediction import Memory, Prediction
-from aspk.scalarization import FAEB
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
+from aspk.spec.study import StudySpec
 from aspk.study import make_sampler, question, run_study
-from aspk.study_file import StudySpec
 from aspk.testing import FormulaEvaluator
 
 EVALUATOR = FormulaEvaluator(TINY)

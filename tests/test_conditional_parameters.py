@@ -15,12 +15,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 from sampler_cases import create, every_sampler
 
-from aspk.operators import keys, sample
 from aspk.samplers import SurrogateSampler
 from aspk.samplers._codec import Condition, ParameterCodec
 from aspk.samplers._history import History
 from aspk.samplers._inferred import Inference
 from aspk.samplers._prediction import Memory, Prediction
+from aspk.space.operators import keys, sample
 from aspk.surrogate.features import features
 from aspk.surrogate.predictor import Encoder
 from aspk.surrogate.process import weak_priors

@@ -9,8 +9,8 @@ import optuna
 import pytest
 from worker_processes import spec_in
 
-from aspk.dashboard import Plot, artifact_store, dress, front_plot, hypervolume_plot, note
 from aspk.report import SELECTIONS, select, selection_text, summarise
+from aspk.report.dashboard import Plot, artifact_store, dress, front_plot, hypervolume_plot, note
 from studies import made_study, strangers_study
 
 pytest.importorskip("optuna_dashboard")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from aspk.data import DataSet, Split, load_data, stratified_split
-from aspk.device import resolve_device
+from aspk.engines.device import resolve_device
 from aspk.errors import DataError, DeviceError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 
 def test_digits_in_three_disjoint_splits(digits):

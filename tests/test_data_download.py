@@ -15,7 +15,7 @@ from aspk.cli import main
 from aspk.data import cifar, download, fashion_mnist, load_data
 from aspk.data.download import Remote, fetch
 from aspk.errors import DataError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

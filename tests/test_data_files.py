@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from aspk.data import cifar, fashion_mnist, load_data
 from aspk.data.fashion_mnist import read_idx
 from aspk.errors import DataError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 MIB = 1 << 20
 

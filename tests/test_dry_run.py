@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from aspk import cost
 from aspk.cli import main
+from aspk.costs import cost
 from aspk.data import generated_data, load_data
 from aspk.data.fashion_mnist import ORIGIN
 from aspk.data.generated import KINDS
-from aspk.dry_run import dry_run, dry_run_text, expected_work
-from aspk.settings import DataSettings
-from aspk.space_file import load_space
-from aspk.study_file import load_study_file
+from aspk.space.file import load_space
+from aspk.spec.settings import DataSettings
+from aspk.spec.study import load_study_file
+from aspk.study.dry_run import dry_run, dry_run_text, expected_work
 
 
 def check(study, *arguments):
@@ -38,7 +38,7 @@ def test_what_is_printed_is_what_was_seen(capsys):
 
 
 def _supernet(space, shape):
-    from aspk.supernet import Supernet
+    from aspk.families import Supernet
 
     return Supernet(load_space(space), shape=shape, classes=10)
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from aspk import cost
+from aspk.costs import cost
 from aspk.energy import PAPER, PRESETS, STRICT, energy_mj, energy_table, site_flag
-from aspk.space_file import load_space
-from aspk.supernet.counting import Counter
-from aspk.supernet.random_weights import calibrated_random_network
+from aspk.families.counting import Counter
+from aspk.families.random_weights import calibrated_random_network
+from aspk.space.file import load_space
 
 SPACE = load_space("auto_spikformer")
 SHAPE, T = (3, 32, 32), 4

@@ -12,17 +12,17 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from spaces import FIXED
 
-from aspk import attributes
 from aspk.cli import main
-from aspk.config import SubnetConfig
 from aspk.energy import PAPER, PRESETS, STRICT, energy_mj
-from aspk.energy_report import rebilled
-from aspk.energy_report.rebilling import rebill
-from aspk.energy_report.sources import read_config
 from aspk.errors import GenotypeError, StudyError
+from aspk.objectives.scalarization import FAEB
 from aspk.report import summarise
-from aspk.scalarization import FAEB
-from aspk.space_file import load_space
+from aspk.report.energy import rebilled
+from aspk.report.energy.rebilling import rebill
+from aspk.report.energy.sources import read_config
+from aspk.space.file import load_space
+from aspk.space.genes import SubnetConfig
+from aspk.trials import attributes
 from studies import add_unfinished, made_study, measured, strangers_study
 
 TINY = load_space("tiny")

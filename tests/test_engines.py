@@ -22,11 +22,11 @@ from aspk.engines import CompiledEngine, NativeEngine, Population, TorchEngine, 
 from aspk.engines.base import Layer, Moments, windows
 from aspk.engines.packing import by_patterns, packed
 from aspk.errors import EngineError
-from aspk.settings import EngineSettings
-from aspk.space_file import load_space
-from aspk.supernet import Supernet, calibrate, spikformer
-from aspk.supernet.counting import Counter
-from aspk.supernet.neurons import lif
+from aspk.families import Supernet, calibrate, spikformer
+from aspk.families.counting import Counter
+from aspk.families.neurons import lif
+from aspk.space.file import load_space
+from aspk.spec.settings import EngineSettings
 
 SHAPES = {
     "tiny": (1, 8, 8),
@@ -414,10 +414,10 @@ MEMORY = """
 import re, sys, numpy as np, torch
 from pathlib import Path
 from aspk.data import DataSet, Split
-from aspk.evaluator import SupernetEvaluator
-from aspk.settings import EngineSettings, EvaluationSettings
-from aspk.space_file import load_space
-from aspk.supernet import Supernet
+from aspk.evaluation.supernet import SupernetEvaluator
+from aspk.spec.settings import EngineSettings, EvaluationSettings
+from aspk.space.file import load_space
+from aspk.families import Supernet
 
 torch.set_num_threads(1)
 engine, memory, count = sys.argv[1], int(sys.argv[2]), 400

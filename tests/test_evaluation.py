@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 from spaces import FIXED, SMALL
 
-from aspk.config import SubnetConfig
 from aspk.errors import EvaluationError, GenotypeError
 from aspk.evaluation import CachedEvaluator, Result, evaluate_all
 from aspk.metrics import Metrics
+from aspk.space.genes import SubnetConfig
 
 NETWORKS = [SMALL.decode(x) for x in SMALL.networks()]
 

@@ -11,17 +11,17 @@ from spaces import SWITCHES
 from spikingjelly.activation_based import op_counter
 from torch import nn
 
-from aspk import cost
-from aspk.checkpoint import load_supernet
+from aspk.costs import cost
 from aspk.data import Split, load_data
 from aspk.energy import STRICT, energy_mj
 from aspk.errors import DataError
-from aspk.evaluator import SupernetEvaluator, measure
-from aspk.settings import EvaluationSettings
-from aspk.space_file import load_space
-from aspk.supernet import Supernet
-from aspk.supernet.counting import Counter
+from aspk.evaluation.supernet import SupernetEvaluator, measure
+from aspk.families import Supernet
+from aspk.families.counting import Counter
+from aspk.space.file import load_space
+from aspk.spec.settings import EvaluationSettings
 from aspk.testing import check_evaluator
+from aspk.training.checkpoint import load_supernet
 
 TINY = load_space("tiny")
 

@@ -13,10 +13,10 @@ from data_files import settings
 from aspk.data import load_data, network_input
 from aspk.data.event_frames import read_frames
 from aspk.errors import DataError
-from aspk.evaluator import SupernetEvaluator, measure
-from aspk.settings import EvaluationSettings, Recipe
-from aspk.space_file import space_from_dict
-from aspk.supernet import Supernet
+from aspk.evaluation.supernet import SupernetEvaluator, measure
+from aspk.families import Supernet
+from aspk.space.file import space_from_dict
+from aspk.spec.settings import EvaluationSettings, Recipe
 from aspk.training import SupernetRun, train_network
 
 SPACE = space_from_dict(

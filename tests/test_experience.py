@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aspk.operators import sample_distinct
+from aspk.space.operators import sample_distinct
 from aspk.surrogate import AccuracySurrogate
 from aspk.surrogate.experience import COST, ROUGH_ACCURACY, SMOOTH_ACCURACY, beliefs
 from aspk.surrogate.features import Feature, columns, features
 from aspk.surrogate.process import medians, weak_priors
-from aspk.testing import TabularEvaluator, shipped_tables, tiny_space
+from aspk.tables import TabularEvaluator, shipped_tables
+from aspk.testing import tiny_space
 
 TINY = tiny_space()
 

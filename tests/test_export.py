@@ -9,9 +9,9 @@ import torch
 
 import aspk
 from aspk.errors import CheckpointError, StudyError
-from aspk.export import export_trial, load_exported
+from aspk.spec.study import load_study_file
+from aspk.standalone.export import export_trial, load_exported
 from aspk.study import ask_question, evaluator_of, run_study
-from aspk.study_file import load_study_file
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from optuna.trial import TrialState
 from sampler_cases import TINY, Recording
 
 import aspk
-from aspk.pareto import anchored_hypervolume, hypervolume, knee, nondominated, ranks, scaled, to_unit
 from aspk.report.figures import front_figure, hypervolume_figure, png
 from aspk.report.summary import summarise
 from aspk.samplers import EvolutionarySampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.samplers._codec import Coordinate
+from aspk.util.pareto import anchored_hypervolume, hypervolume, knee, nondominated, ranks, scaled, to_unit
 
 LARGEST, SMALLEST = sys.float_info.max, math.ulp(0.0)
 EXTREMES = [math.inf, -math.inf, math.nan, LARGEST, -LARGEST, SMALLEST, -SMALLEST, 0.0, -0.0, 1e154, -1e154]

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from aspk.checkpoint import load_supernet
 from aspk.data import load_data
 from aspk.data.fashion_mnist import ORIGIN
-from aspk.evaluator import SupernetEvaluator
-from aspk.headline import load_headline, write_up
-from aspk.ranking.statistics import UNKNOWN, verdict_sentence
-from aspk.space_file import load_space
-from aspk.storage import verdict_of
-from aspk.study_file import load_study_file
+from aspk.evaluation.supernet import SupernetEvaluator
+from aspk.space.file import load_space
+from aspk.spec.study import load_study_file
+from aspk.study.storage import verdict_of
+from aspk.training.checkpoint import load_supernet
+from aspk.trials.verdict import UNKNOWN, verdict_sentence
+from benchmarks.baseline import load_headline, write_up
 
 FOLDER = Path(__file__).resolve().parent.parent / "studies" / "fashion_mnist"
 

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from sampler_cases import PAPER, TINY, create, networks, search
 
-from aspk.closed_cost import COSTS, ClosedCost
-from aspk.cost import layer_shapes
+from aspk.costs.cost import layer_shapes
+from aspk.costs.features import FreeFeatures, LogOperations
+from aspk.costs.known import COSTS, ClosedCost
 from aspk.errors import SamplerError
-from aspk.free_features import FreeFeatures, LogOperations
 from aspk.samplers import SurrogateSampler
 from aspk.samplers._start import hypercube, start
-from aspk.space_file import space_from_dict
+from aspk.space.file import space_from_dict
 from aspk.surrogate import AccuracySurrogate, predictor
-from aspk.testing import FormulaEvaluator, TabularEvaluator
+from aspk.tables import TabularEvaluator
+from aspk.testing import FormulaEvaluator
 
 WIDE_HEADS = space_from_dict(
     {

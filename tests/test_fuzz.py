@@ -14,19 +14,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spaces import FIXED
 
-from aspk import attributes
-from aspk.checkpoint import load_state, load_supernet, load_tensors, save_state, save_tensors
-from aspk.config import SubnetConfig
 from aspk.energy import load_energy_model
-from aspk.energy_report.sources import read_config
 from aspk.errors import AspkError
-from aspk.export import export_trial, load_exported
-from aspk.files import safe_name
 from aspk.metrics import Metrics, layers_from_json, layers_to_json
-from aspk.settings import DataSettings
-from aspk.space_file import load_space, space_from_dict
-from aspk.study_file import load_study_file, study_from_dict
+from aspk.report.energy.sources import read_config
+from aspk.space.file import load_space, space_from_dict
+from aspk.space.genes import SubnetConfig
+from aspk.spec.settings import DataSettings
+from aspk.spec.study import load_study_file, study_from_dict
+from aspk.standalone.export import export_trial, load_exported
 from aspk.testing import FormulaEvaluator, tiny_space
+from aspk.training.checkpoint import load_state, load_supernet, load_tensors, save_state, save_tensors
+from aspk.trials import attributes
+from aspk.util.files import safe_name
 from studies import counted
 
 ROOT = Path(__file__).resolve().parent.parent

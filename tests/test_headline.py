@@ -18,16 +18,16 @@ import pytest
 from scipy.stats import ttest_ind
 from spaces import FIXED, SWITCHES, TINY
 
-from aspk.cli import main
 from aspk.data.fashion_mnist import ORIGIN
 from aspk.errors import GenotypeError, StudyError
-from aspk.headline import load_headline, publish, write_up
-from aspk.headline.comparison import differences, ratios
-from aspk.headline.selection import pick, select
-from aspk.headline.write_up import MARKS, labels
 from aspk.report import SELECTIONS, summarise
 from aspk.report import select as select_network
-from aspk.space_file import load_space
+from aspk.space.file import load_space
+from benchmarks.baseline import load_headline, publish, write_up
+from benchmarks.baseline.__main__ import main
+from benchmarks.baseline.comparison import differences, ratios
+from benchmarks.baseline.selection import pick, select
+from benchmarks.baseline.write_up import MARKS, labels
 from studies import made_study
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +68,7 @@ def headline_file(study_file, tmp_path):
 
 
 def run(path, *arguments):
-    return main(["headline", str(path), "--device", "cpu", *arguments])
+    return main([str(path), "--device", "cpu", *arguments])
 
 
 # ---------------------------------------------------------------------- the whole
@@ -139,7 +139,7 @@ def test_kill_9_and_the_same_command_again_gives_the_same_table(headline_file, t
     text = headline_file.read_text()
     headline_file.write_text(text.replace("updates = 4", "updates = 20"))
     folder = tmp_path / "headline"
-    command = [sys.executable, "-m", "aspk", "headline", str(headline_file), "--device", "cpu"]
+    command = [sys.executable, "-m", "benchmarks.baseline", str(headline_file), "--device", "cpu"]
     for place in ("*seed-0/training.pt", "*seed-1/training.pt"):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True

@@ -16,12 +16,12 @@ from sampler_cases import MAKERS, PAPER, TINY, create, networks, search, values
 
 import aspk
 from aspk.cli import main
-from aspk.closed_cost import ClosedBudget, ClosedCost
-from aspk.cost import layer_shapes, parameters
+from aspk.costs.cost import layer_shapes, parameters
+from aspk.costs.known import ClosedBudget, ClosedCost
 from aspk.errors import ObjectiveError, SamplerError
 from aspk.samplers import EvolutionarySampler, NSGA2Sampler, RandomSampler, SurrogateSampler
-from aspk.storage import open_study
 from aspk.study import ask_question, make_sampler, question, run_study
+from aspk.study.storage import open_study
 from aspk.testing import FormulaEvaluator
 
 SHAPE, CLASSES = (3, 32, 32), 10

@@ -17,14 +17,14 @@ from optuna.distributions import json_to_distribution
 from optuna.trial import TrialState
 from worker_processes import SPACE, asked_for, spec_in, start
 
-from aspk import attributes
 from aspk.cli import main
+from aspk.cli.stock import SAMPLERS, optuna_search_space, run_optuna
 from aspk.errors import StudyError
-from aspk.stock import SAMPLERS, optuna_search_space, run_optuna
-from aspk.storage import open_study
+from aspk.spec.study import load_study_file, with_sampler
 from aspk.study import reproduce, run_study
-from aspk.study_file import load_study_file, with_sampler
+from aspk.study.storage import open_study
 from aspk.testing import FormulaEvaluator
+from aspk.trials import attributes
 
 # ------------------------------------------------------------------ reproduce
 

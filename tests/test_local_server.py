@@ -13,7 +13,7 @@ import pytest
 
 from aspk.cli import main
 from aspk.errors import ServerError
-from aspk.local_server import address_of, local_server
+from aspk.report.local_server import address_of, local_server
 
 LOOPBACK = "127.0.0.1"
 

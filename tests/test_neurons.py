@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spikingjelly.activation_based import neuron, surrogate
 
-from aspk import native
-from aspk.supernet import lif
-from aspk.supernet.neurons import normalised_lif
+from aspk.families import lif, native
+from aspk.families.neurons import normalised_lif
 
 
 def spikingjelly_lif(x, *, tau, v_threshold, reset="hard", decay_input=True):
@@ -125,7 +124,7 @@ def test_kernels_give_the_same_bits_on_any_number_of_threads():
 
 def test_without_a_compiler_there_is_one_notice_and_the_plain_operations(tmp_path):
     code = (
-        "import torch; from aspk import native; from aspk.supernet import lif; assert not native.library();"
+        "import torch; from aspk.families import lif, native; assert not native.library();"
         "print(lif(torch.ones(3, 1), tau=2.0, v_threshold=0.8).flatten().tolist())"
     )
     environment = {**os.environ, "CXX": "no-such-compiler", "XDG_CACHE_HOME": str(tmp_path)}
@@ -138,7 +137,7 @@ def test_without_a_compiler_there_is_one_notice_and_the_plain_operations(tmp_pat
 
 def test_kernels_are_compiled_once_and_kept(tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    code = "from aspk import native; assert native.library() is not None"
+    code = "from aspk.families import native; assert native.library() is not None"
     processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     (kept,) = (tmp_path / "aspk" / "native").iterdir()

@@ -20,18 +20,18 @@ from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
 import aspk
-from aspk.checkpoint import save_supernet
 from aspk.data import Split
 from aspk.engines import Population, choose_engine
 from aspk.engines.slices import Slices
-from aspk.evaluator import SupernetEvaluator, measure
-from aspk.export import export_network
+from aspk.evaluation.supernet import SupernetEvaluator, measure
+from aspk.families import Supernet
+from aspk.families.random_weights import calibrated_random_network, firing_rates
 from aspk.metrics import Metrics
 from aspk.profiling import profile_energy
-from aspk.settings import EvaluationSettings, Recipe
-from aspk.space_file import load_space
-from aspk.supernet import Supernet
-from aspk.supernet.random_weights import calibrated_random_network, firing_rates
+from aspk.space.file import load_space
+from aspk.spec.settings import EvaluationSettings, Recipe
+from aspk.standalone.export import export_network
+from aspk.training.checkpoint import save_supernet
 from aspk.training.network import NetworkRun
 from aspk.training.supernet import SupernetRun
 

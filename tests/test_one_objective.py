@@ -12,11 +12,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from sampler_cases import TINY
 from scipy.stats import norm
 
-from aspk.operators import sample
 from aspk.samplers import SurrogateSampler
 from aspk.samplers._codec import ParameterCodec
 from aspk.samplers._history import History
 from aspk.samplers.surrogate_assisted import _chosen
+from aspk.space.operators import sample
 from aspk.surrogate.predictor import Encoder
 
 

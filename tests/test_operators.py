@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aspk import operators
-from aspk.space_file import load_space
+from aspk.space import operators
+from aspk.space.file import load_space
 
 TINY = load_space("tiny")
 PAPER = load_space("auto_spikformer")

@@ -9,7 +9,8 @@ import numpy as np
 import optuna
 import pytest
 
-from aspk.testing import FormulaEvaluator, TabularEvaluator, build_table, shipped_tables
+from aspk.tables import TabularEvaluator, build_table, shipped_tables
+from aspk.testing import FormulaEvaluator
 
 optunahub = pytest.importorskip("optunahub")
 REGISTRY = Path(__file__).resolve().parent.parent / "hub" / "package"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aspk.pareto import anchored_hypervolume, hypervolume, knee, nondominated, ranks, scaled
+from aspk.util.pareto import anchored_hypervolume, hypervolume, knee, nondominated, ranks, scaled
 
 
 def points(dimensions: int, high: int = 6) -> st.SearchStrategy[list[tuple[int, ...]]]:

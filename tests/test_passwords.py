@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from worker_processes import spec_in
 
 from aspk.cli import main
+from aspk.cli.stock import run_optuna
 from aspk.errors import AspkError, StudyError
-from aspk.passwords import masked, shown, without_password
-from aspk.stock import run_optuna
-from aspk.storage import open_storage
-from aspk.study_file import load_study_file, study_from_dict
+from aspk.spec.study import load_study_file, study_from_dict
+from aspk.study.storage import open_storage
+from aspk.util.passwords import masked, shown, without_password
 
 # Addresses, right and wrong; the password is written in capitals, nothing else is.
 FORMS = """

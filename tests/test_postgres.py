@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from optuna.trial import TrialState
 
-from aspk.settings import DataSettings
-from aspk.space_file import load_space
-from aspk.storage import open_study
+from aspk.space.file import load_space
+from aspk.spec.settings import DataSettings
+from aspk.spec.study import StudySpec
 from aspk.study import question, run_study
-from aspk.study_file import StudySpec
+from aspk.study.storage import open_study
 from aspk.testing import FormulaEvaluator
 
 pytestmark = pytest.mark.postgres

@@ -15,9 +15,9 @@ import aspk
 from aspk.cli import main
 from aspk.data import load_data
 from aspk.errors import CheckpointError, DataError
-from aspk.export import load_exported
-from aspk.prediction import predict_files
-from aspk.study_file import load_study_file
+from aspk.spec.study import load_study_file
+from aspk.standalone.export import load_exported
+from aspk.standalone.prediction import predict_files
 
 CLASSES = ("circle", "cross", "stripes")
 

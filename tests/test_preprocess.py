@@ -15,7 +15,7 @@ from aspk.data import Preprocess, generated_data, load_data, network_input, prep
 from aspk.data.generated import KINDS
 from aspk.data.pictures import open_picture, pixels_of
 from aspk.errors import DataError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 
 def write_pictures(folder, sizes, mode="RGB", seed=0):

@@ -9,14 +9,14 @@ from pymoo.core.population import Population
 from pymoo.optimize import minimize
 from pymoo.util.ref_dirs import get_reference_directions
 
-from aspk.closed_cost import ClosedBudget, ClosedCost
-from aspk.cost import layer_shapes, parameters
+from aspk.costs.cost import layer_shapes, parameters
+from aspk.costs.known import ClosedBudget, ClosedCost
 from aspk.errors import EvaluationError, ObjectiveError
 from aspk.metrics import Metrics
 from aspk.objectives import Constraint, Objective, budget
-from aspk.pareto import hypervolume
 from aspk.problem import Duplicates, SpikformerProblem, operators
 from aspk.testing import FormulaEvaluator, tiny_space
+from aspk.util.pareto import hypervolume
 
 SPACE = tiny_space()
 ALGORITHMS = {

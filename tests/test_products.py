@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from aspk.supernet.products import convolution, linear
+from aspk.families.products import convolution, linear
 
 CASES = {
     "few weights": (linear, nn.Linear(12, 20), (4, 3, 5, 12)),

@@ -13,9 +13,9 @@ from torch import nn
 import aspk
 from aspk.energy import PAPER, STRICT, EnergyModel, energy_mj
 from aspk.errors import ProfilingError
+from aspk.families.random_weights import calibrated_random_network
 from aspk.profiling import profile_energy
-from aspk.space_file import load_space
-from aspk.supernet.random_weights import calibrated_random_network
+from aspk.space.file import load_space
 
 PJ = 1e-9  # mJ
 

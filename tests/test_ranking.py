@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from spaces import TINY
 
-from aspk import cost
 from aspk.cli import main
+from aspk.costs import cost
 from aspk.errors import RankingError
-from aspk.ranking import statistics
-from aspk.ranking.alone import stratified_by_cost
-from aspk.ranking.statistics import Ranking, kendall, noise_ceiling, partial_kendall, rankings, top_k_regret
 from aspk.report.ranking import ranking_markdown
+from aspk.standalone.alone import stratified_by_cost
+from aspk.trials import verdict as statistics
+from aspk.trials.verdict import Ranking, kendall, noise_ceiling, partial_kendall, rankings, top_k_regret
 
 values = arrays(np.float64, st.integers(5, 12), elements=st.integers(0, 6).map(float))
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from aspk.cli import _parser
-from aspk.export import export_trial
+from aspk.cli.main import _parser
+from aspk.spec.study import load_study_file
+from aspk.standalone.export import export_trial
 from aspk.study import ask_question, run_study
-from aspk.study_file import load_study_file
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

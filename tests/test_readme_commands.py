@@ -14,8 +14,8 @@ from pathlib import Path
 import joblib
 import pytest
 
-import aspk.dashboard
-import aspk.shipped
+import aspk.report.dashboard
+import aspk.util.shipped
 from aspk.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,13 +93,13 @@ class User:
 
     def __init__(self, shipped, monkeypatch):
         monkeypatch.setattr(
-            aspk.shipped,
+            aspk.util.shipped,
             "shipped_files",
             lambda kind: {path.stem: path for path in sorted((shipped / kind).glob("*.toml"))},
         )
-        server = aspk.dashboard.make_server
+        server = aspk.report.dashboard.make_server
         monkeypatch.setattr(
-            aspk.dashboard,
+            aspk.report.dashboard,
             "make_server",
             lambda host, port, *others: server(host, 0, *others),  # 8080 may be taken here
         )
@@ -107,7 +107,7 @@ class User:
         def interrupted(self):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(aspk.dashboard._Server, "serve_forever", interrupted)
+        monkeypatch.setattr(aspk.report.dashboard._Server, "serve_forever", interrupted)
 
     def types(self, line):
         try:

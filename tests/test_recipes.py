@@ -13,9 +13,9 @@ from spaces import TINY
 
 from aspk.data import DataSet, Split
 from aspk.errors import StudyError, TrainingError
-from aspk.recipe_file import load_recipe, recipe_from_dict
-from aspk.settings import Recipe
-from aspk.study_file import load_study_file
+from aspk.spec.recipe import load_recipe, recipe_from_dict
+from aspk.spec.settings import Recipe
+from aspk.spec.study import load_study_file
 from aspk.training import SupernetRun, train_supernet
 from aspk.training.augmentation import augment
 from aspk.training.loop import Batch
@@ -174,7 +174,7 @@ def test_augmented_training_resumes_to_the_same_bits(digits, tmp_path):
         halves.step()
     state = halves.state()
     resumed = SupernetRun(TINY, digits, recipe, 0)
-    from aspk.checkpoint import save_state
+    from aspk.training.checkpoint import save_state
 
     save_state(tmp_path / "state.pt", state)
     resumed.resume(tmp_path / "state.pt")

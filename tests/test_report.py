@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import create_trial
 
-from aspk import attributes
 from aspk.metrics import LayerCount
 from aspk.report import (
     compare_text,
@@ -24,6 +23,7 @@ from aspk.report import (
     summarise,
     write_csv,
 )
+from aspk.trials import attributes
 from studies import add_unfinished, made_study, strangers_study
 
 

@@ -15,7 +15,6 @@ import pytest
 from matplotlib.image import imread
 from optuna.trial import TrialState, create_trial
 
-from aspk import attributes
 from aspk.errors import StudyError
 from aspk.report import (
     SELECTIONS,
@@ -26,6 +25,7 @@ from aspk.report import (
     summarise,
     write_report,
 )
+from aspk.trials import attributes
 from studies import add_unfinished, made_study, strangers_study
 
 FILES = {"report.html", "front.png", "hypervolume.png", "energy.png", "pareto.csv"}

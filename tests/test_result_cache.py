@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from aspk.checkpoint import load_supernet
 from aspk.data import Split
-from aspk.evaluator import SupernetEvaluator
-from aspk.result_cache import ResultCache
-from aspk.settings import EngineSettings, EvaluationSettings
-from aspk.space_file import load_space
+from aspk.evaluation.cache import ResultCache
+from aspk.evaluation.supernet import SupernetEvaluator
+from aspk.space.file import load_space
+from aspk.spec.settings import EngineSettings, EvaluationSettings
 from aspk.testing import FormulaEvaluator
+from aspk.training.checkpoint import load_supernet
 
 TINY = load_space("tiny")
 CONFIGS = [TINY.decode(x) for x in TINY.sample_choices(6, np.random.default_rng(0))]

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from aspk.cli import main
-from aspk.export import load_exported
-from aspk.study_file import load_study_file
+from aspk.spec.study import load_study_file
+from aspk.standalone.export import load_exported
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from optuna.trial import TrialState
 from sampler_cases import MAKERS, PAPER, TINY, create, every_sampler, networks, search, values
 from spaces import SWITCHES
 
-from aspk.attributes import GENOTYPE
 from aspk.errors import SamplerError
 from aspk.samplers import NSGA2Sampler, SurrogateSampler
 from aspk.samplers._codec import Coordinate, SpaceCodec
 from aspk.testing import FormulaEvaluator
+from aspk.trials.attributes import GENOTYPE
 
 # ------------------------------------------------------------------ state lives in the study
 

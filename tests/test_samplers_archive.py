@@ -13,7 +13,7 @@ from sampler_cases import MAKERS, TINY, create, every_sampler, search, values
 
 from aspk.samplers._archive import Archive
 from aspk.samplers._codec import SpaceCodec
-from aspk.storage import open_storage
+from aspk.study.storage import open_storage
 from aspk.testing import FormulaEvaluator
 
 

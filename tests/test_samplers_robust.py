@@ -8,10 +8,10 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 from sampler_cases import TINY, Recording, create, every_sampler, networks, search, values
 
-from aspk.attributes import GENOTYPE
-from aspk.operators import keys
 from aspk.samplers._history import History, constrained_ranks, crowding
+from aspk.space.operators import keys
 from aspk.testing import FormulaEvaluator
+from aspk.trials.attributes import GENOTYPE
 
 # ------------------------------------------------------------------ difficult studies
 

@@ -7,10 +7,10 @@ from sampler_cases import MAKERS, PAPER, TINY, create, every_sampler, formula_hy
 
 from aspk.errors import SamplerError
 from aspk.objectives import budget
-from aspk.pareto import hypervolume
+from aspk.objectives.scalarization import FAEB
 from aspk.samplers import EvolutionarySampler, GenotypeSampler, NSGA2Sampler, SurrogateSampler
-from aspk.scalarization import FAEB
 from aspk.testing import FormulaEvaluator
+from aspk.util.pareto import hypervolume
 
 # ------------------------------------------------------------------ does it search
 
@@ -84,7 +84,7 @@ def test_nsga2_and_pymoos_reach_the_same_hypervolume_on_a_table():
     from scipy.stats import mannwhitneyu
 
     from aspk.problem import SpikformerProblem, operators
-    from aspk.testing import TabularEvaluator
+    from aspk.tables import TabularEvaluator
 
     table = TabularEvaluator("fashion_shared")
     space, reference = table.space, table.reference_point()

@@ -11,16 +11,17 @@ import pytest
 from sampler_cases import PAPER, TINY, Recording, create, networks, search, values
 from scipy.stats import norm
 
-from aspk.closed_cost import ClosedCost
+from aspk.costs.known import ClosedCost
 from aspk.errors import SamplerError
-from aspk.operators import keys
-from aspk.pareto import hypervolume, nondominated
 from aspk.samplers import SurrogateSampler
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._history import History
 from aspk.samplers._pool import distance_to_front, evolve, unseen
 from aspk.samplers._prediction import Memory, Prediction, _clipped, _milestone, _worst_on_front
-from aspk.testing import FormulaEvaluator, TabularEvaluator
+from aspk.space.operators import keys
+from aspk.tables import TabularEvaluator
+from aspk.testing import FormulaEvaluator
+from aspk.util.pareto import hypervolume, nondominated
 
 # ------------------------------------------------------------------ hypervolume improvement
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aspk.errors import ObjectiveError
 from aspk.metrics import Metrics
-from aspk.scalarization import DEFAULT_WEIGHTS, FAEB, Form, accuracy_above_chance
+from aspk.objectives.scalarization import DEFAULT_WEIGHTS, FAEB, Form, accuracy_above_chance
 
 FORMS = get_args(Form)
 WEIGHTS = st.floats(0.01, 0.99)

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aspk import attributes
-from aspk.arguments import selection_arguments
 from aspk.cli import main
+from aspk.cli.arguments import selection_arguments
 from aspk.errors import StudyError
 from aspk.metrics import Metrics
 from aspk.report import SELECTIONS, Row, select, selection_text, summarise
@@ -24,6 +23,7 @@ from aspk.report.selection import (
     standard_error,
     standard_error_of_difference,
 )
+from aspk.trials import attributes
 from studies import made_study, strangers_study
 
 

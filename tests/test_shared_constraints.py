@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sampler_cases import TINY
 
-from aspk.composite import Composite
+from aspk.objectives.composite import Composite
 from aspk.samplers._foreseen import bound_on
 from aspk.samplers._history import History
 from aspk.samplers._prediction import Memory, Prediction

@@ -3,10 +3,10 @@ import optuna
 import pytest
 from sampler_cases import TINY, create, search
 
-from aspk import attributes
 from aspk.errors import StudyError
 from aspk.report.skill import skill_figure, skill_text, study_skill, write_skill_figure
 from aspk.samplers import RandomSampler
+from aspk.trials import attributes
 
 
 def made_study(count):

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spaces import FIXED, PAPER, SMALL, SPACES, SWITCHES
 
-from aspk.config import BlockConfig, SubnetConfig
 from aspk.errors import GenotypeError
 from aspk.space import Gene, SearchSpace
-from aspk.space_file import space_from_dict
+from aspk.space.file import space_from_dict
+from aspk.space.genes import BlockConfig, SubnetConfig
 
 
 @st.composite

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spaces import FIXED, PAPER, SPACES, TINY
 
-from aspk.config import GENES
 from aspk.errors import SpaceError
-from aspk.shipped import shipped_files
 from aspk.space import SearchSpace
-from aspk.space_file import load_space, space_from_dict
+from aspk.space.file import load_space, space_from_dict
+from aspk.space.genes import GENES
+from aspk.util.shipped import shipped_files
 
 
 def broken(path: str, value: object) -> dict[str, Any]:

@@ -24,12 +24,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from worker_processes import HASTY, PROCESSES, SPACE, asked_for, search, spec_in
 
-from aspk import storage as storage_module
 from aspk.errors import StudyError
-from aspk.retry import is_passing, patiently, reason
-from aspk.storage import open_storage, open_study
+from aspk.spec.study import with_sampler
 from aspk.study import run_study
-from aspk.study_file import with_sampler
+from aspk.study import storage as storage_module
+from aspk.study.retry import is_passing, patiently, reason
+from aspk.study.storage import open_storage, open_study
 from aspk.testing import FormulaEvaluator
 
 # ------------------------------------------------------------------ torn journals
@@ -285,7 +285,7 @@ def test_a_database_that_comes_back_costs_no_evaluation(tmp_path, postgres, capl
     evaluator = Interrupting(postgres, 1.0)
     asked = asked_for(spec)
     object.__setattr__(asked, "evaluator", evaluator)
-    with caplog.at_level(logging.WARNING, logger="aspk.retry"):
+    with caplog.at_level(logging.WARNING, logger="aspk.study.retry"):
         result = run_study(spec, asked, progress=False)
     assert (result.evaluations, evaluator.evaluated) == (20, 20)
     assert [trial.state for trial in result.study.trials] == [TrialState.COMPLETE] * 20

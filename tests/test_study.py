@@ -16,15 +16,15 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from aspk import attributes
 from aspk.energy import PRESETS
 from aspk.errors import AspkError, CheckpointError, EvaluationError, StudyError
-from aspk.settings import DataSettings, EvaluationSettings
-from aspk.space_file import load_space
-from aspk.storage import open_storage, open_study, studies_of
+from aspk.space.file import load_space
+from aspk.spec.settings import DataSettings, EvaluationSettings
+from aspk.spec.study import StudySpec, load_study_file, study_from_dict, with_sampler
 from aspk.study import ask_question, make_sampler, question, run_study
-from aspk.study_file import StudySpec, load_study_file, study_from_dict, with_sampler
+from aspk.study.storage import open_storage, open_study, studies_of
 from aspk.testing import FormulaEvaluator
+from aspk.trials import attributes
 
 SPACE = load_space("tiny")
 DATA = DataSettings(name="digits")

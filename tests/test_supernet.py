@@ -13,13 +13,13 @@ from spikingjelly.activation_based import functional, layer
 from spikingjelly.activation_based.model import spikformer as oracle
 from torch import nn
 
-from aspk import cost
-from aspk.config import NetworkSettings
+from aspk.costs import cost
 from aspk.errors import GenotypeError
-from aspk.shipped import shipped_files
-from aspk.space_file import load_space
-from aspk.supernet import Spikformer, Supernet
-from aspk.supernet.spikformer import initialise
+from aspk.families import Spikformer, Supernet
+from aspk.families.spikformer import initialise
+from aspk.space.file import load_space
+from aspk.space.genes import NetworkSettings
+from aspk.util.shipped import shipped_files
 
 SHAPE, CLASSES = (1, 8, 8), 10
 SPACES = {

@@ -12,7 +12,8 @@ from aspk.errors import SamplerError
 from aspk.surrogate import AccuracySurrogate, features, learning_curve, rank_correlation
 from aspk.surrogate.models import MODELS, LinearModel, TreesModel
 from aspk.surrogate.process import Process, _Posterior, most_probable, weak_priors
-from aspk.testing import FormulaEvaluator, TabularEvaluator, tiny_space
+from aspk.tables import TabularEvaluator
+from aspk.testing import FormulaEvaluator, tiny_space
 
 TINY = tiny_space()
 

@@ -14,17 +14,9 @@ from spaces import FIXED, SMALL, TINY
 from aspk.errors import EvaluationError, TableError
 from aspk.metrics import Metrics
 from aspk.objectives import OBJECTIVES
-from aspk.testing import (
-    FormulaEvaluator,
-    Table,
-    TabularEvaluator,
-    build_table,
-    check_evaluator,
-    load_table,
-    shipped_tables,
-    write_table,
-)
-from aspk.testing.building import prefix_order
+from aspk.tables import Table, TabularEvaluator, build_table, load_table, shipped_tables, write_table
+from aspk.tables.building import prefix_order
+from aspk.testing import FormulaEvaluator, check_evaluator
 
 
 class Strange:
@@ -102,7 +94,8 @@ PROGRAM = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from spaces import TINY
-from aspk.testing import FormulaEvaluator, build_table
+from aspk.tables import build_table
+from aspk.testing import FormulaEvaluator
 class Slow(FormulaEvaluator):
     def evaluate(self, configs):
         time.sleep(0.05)

@@ -5,8 +5,8 @@ import pytest
 
 from aspk.errors import EvaluationError
 from aspk.metrics import Metrics
-from aspk.pareto import nondominated
 from aspk.testing import FormulaEvaluator, check_evaluator, tiny_space
+from aspk.util.pareto import nondominated
 
 SPACE = tiny_space()
 

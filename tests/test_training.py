@@ -13,12 +13,12 @@ import time
 import pytest
 import torch
 
-from aspk.checkpoint import load_state, load_supernet
 from aspk.data import Split
 from aspk.errors import CheckpointError, TrainingError
-from aspk.settings import Recipe
-from aspk.space_file import load_space
+from aspk.space.file import load_space
+from aspk.spec.settings import Recipe
 from aspk.training import train_supernet
+from aspk.training.checkpoint import load_state, load_supernet
 
 SPACE = load_space("tiny")
 RECIPE = Recipe(updates=10, batch_size=16, checkpoint_every=5)
@@ -70,8 +70,8 @@ def test_kill_9_and_the_same_command_again_gives_the_same_bits(tmp_path, uninter
         import sys
         from pathlib import Path
         from aspk.data import load_data
-        from aspk.space_file import load_space
-        from aspk.settings import Recipe
+        from aspk.space.file import load_space
+        from aspk.spec.settings import Recipe
         from aspk.training import train_supernet
         recipe = Recipe(updates=10, batch_size=16, checkpoint_every=5)
         train_supernet(load_space("tiny"), load_data("digits"), recipe, folder=Path({str(tmp_path)!r}))
@@ -136,7 +136,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint(tmp_path, digi
 
 
 def test_training_learns(tmp_path, digits):
-    from aspk.evaluator import SupernetEvaluator
+    from aspk.evaluation.supernet import SupernetEvaluator
 
     recipe = Recipe(updates=50, batch_size=64)
     result = train_supernet(SPACE, digits, recipe, folder=tmp_path, progress=False)

@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import TrialState, create_trial
 
-from aspk.storage import open_storage
+from aspk.study.storage import open_storage
 from aspk.trials import complete, create_running
 
 PARAMETERS = {"z": 0.5, "depth": 3, "a": "lif", "width": 64}

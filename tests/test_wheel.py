@@ -37,7 +37,7 @@ def test_the_wheel_has_the_data_files_and_no_tests(wheel):
     shipped = {"aspk/search_spaces/tiny.toml", "aspk/search_spaces/auto_spikformer.toml", "aspk/py.typed"}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "aspk").rglob("*.py")}
     data = {str(Path("aspk") / path.relative_to(ROOT)) for path in (ROOT / "studies").rglob("*.*")}
-    shipped |= {"aspk/native/kernels.cpp"} | data
+    shipped |= {"aspk/families/native/kernels.cpp"} | data
     shipped |= {str(path.relative_to(ROOT)) for path in (ROOT / "aspk" / "testing" / "tables").glob("*.npz")}
     assert shipped | modules <= set(names)
     assert not [name for name in names if "test_" in name or name.startswith("tests")]

@@ -18,14 +18,14 @@ from optuna.trial import TrialState
 from postgres_server import free_port
 from worker_processes import HASTY, QUICK, SPACE, asked_for, spec_in, start
 
-from aspk import attributes
 from aspk.errors import StudyError
-from aspk.pareto import nondominated
 from aspk.report import summarise
-from aspk.storage import open_study
 from aspk.study import create_or_resume, run_study
+from aspk.study.storage import open_study
+from aspk.study.workers import Watch, Worker, WorkerSettings
 from aspk.testing import FormulaEvaluator
-from aspk.workers import Watch, Worker, WorkerSettings
+from aspk.trials import attributes
+from aspk.util.pareto import nondominated
 
 storages = pytest.mark.parametrize(
     "storage", ["sqlite", "journal", pytest.param("postgresql", marks=pytest.mark.postgres)]

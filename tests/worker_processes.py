@@ -8,12 +8,12 @@ import os
 import time
 from pathlib import Path
 
-from aspk.settings import DataSettings
-from aspk.space_file import load_space
+from aspk.space.file import load_space
+from aspk.spec.settings import DataSettings
+from aspk.spec.study import StudySpec
 from aspk.study import question, run_study
-from aspk.study_file import StudySpec
+from aspk.study.workers import WorkerSettings
 from aspk.testing import FormulaEvaluator
-from aspk.workers import WorkerSettings
 
 SPACE = load_space("tiny")
 QUICK = WorkerSettings(beat_s=0.1, grace_s=60, poll_s=0.05, patience_s=20)
@@ -57,7 +57,7 @@ def search(spec, seconds=0.0, settings=QUICK, diary=None, elsewhere=False, folde
         Path(folder).mkdir(parents=True, exist_ok=True)
         os.chdir(folder)
     if elsewhere:
-        from aspk import workers
+        from aspk.study import workers
 
         workers._died_here = lambda name: False
     asked = asked_for(spec)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from aspk.data.download import Remote
 from aspk.data.sources import Images, Origin, Source, images_of_bytes
 from aspk.errors import DataError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32

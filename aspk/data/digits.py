@@ -6,7 +6,7 @@ import numpy as np
 
 from aspk.data.sources import Images, Source
 from aspk.errors import DataError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 CLASSES = tuple("0123456789")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aspk.errors import DataError
-from aspk.files import write_atomically
+from aspk.util.files import write_atomically
 
 _CHUNK = 1 << 20
 _MOST = 200 << 20  # bytes; the largest published file has 162 MiB

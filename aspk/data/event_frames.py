@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from aspk.data.sources import Images, Source, cache_folder
 from aspk.errors import DataError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 _ARRAY = "frames"
 _MOST_BYTES = 64 << 20  # of one recording; 16 frames of 2 x 128 x 128 in float64 have 4 MiB

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from aspk.data.download import Remote
 from aspk.data.sources import Images, Origin, Source, images_of_bytes
 from aspk.errors import DataError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 _URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 CLASSES = (

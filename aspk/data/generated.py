@@ -12,7 +12,7 @@ from aspk.data.digits import CLASSES as DIGITS
 from aspk.data.fashion_mnist import CLASSES as FASHION
 from aspk.data.loading import load_data
 from aspk.data.splits import DataSet, Split
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from aspk.data.pictures import open_picture, pixels_of
 from aspk.data.sources import Images, Source
 from aspk.errors import DataError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 _HOW = "expected FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or FOLDER/CLASS/*"
 

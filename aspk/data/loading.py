@@ -18,7 +18,7 @@ from aspk.data.preprocess import standardise, stretched
 from aspk.data.sources import Images, Source
 from aspk.data.splits import DataSet, Split, stratified_split
 from aspk.errors import DataError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 _TEST_SHARE = 0.2  # where a data set has no test set of its own
 _SOURCES: dict[str, Callable[[DataSettings, bool], Source]] = {

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from aspk.data.download import Remote, fetch
 from aspk.errors import DataError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from aspk.errors import DataError
-from aspk.settings import DataSettings
+from aspk.spec.settings import DataSettings
 
 _SPLIT_SEED = 0  # the splits belong to the data set, not to an experiment
 

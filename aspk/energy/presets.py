@@ -14,7 +14,7 @@ from typing import Any
 
 from aspk.energy.model import EnergyModel
 from aspk.errors import EnergyModelError
-from aspk.passwords import shown
+from aspk.util.passwords import shown
 
 # Zhou et al., "Spikformer", ICLR 2023, appendix on energy; constants of Horowitz, ISSCC 2014, 45 nm:
 # E = 4.6 * T * MAC(first convolution) + 0.9 * sum_l rate_l * T * MAC_l

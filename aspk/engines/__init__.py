@@ -19,7 +19,7 @@ def choose_engine(name: str, *, device: torch.device, dtype: torch.dtype, memory
     Without a compiler ``native`` is PyTorch's too: a log line says so once.
 
     Args:
-        name: see :class:`aspk.settings.EngineSettings`.
+        name: see :class:`aspk.spec.settings.EngineSettings`.
         device: where the supernet is.
         dtype: type of its weights.
         memory: bytes that an evaluation may take.

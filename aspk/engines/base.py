@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from aspk.families.neurons import Neurons
 from aspk.metrics import LayerShape
-from aspk.supernet.neurons import Neurons
 
 # Factor and summand, [outputs] each, that make a product the charge of a neuron, in the engine's own form.
 Charge = tuple[Tensor, Tensor]
@@ -45,8 +45,8 @@ class Layer:
     """A product and its batch normalisation.
 
     Attributes:
-        names: the layers of the network that it is, see :func:`aspk.cost.layer_shapes`; several if they read
-            the same input.
+        names: the layers of the network that it is, see :func:`aspk.costs.cost.layer_shapes`; several if they
+            read the same input.
         weight: [outputs, inputs], or [outputs, inputs, 3, 3].
         gain: weight of the normalisation, [outputs].
         offset: bias of the normalisation, [outputs].

@@ -26,8 +26,8 @@ from aspk.engines.native_states import (
     TensorMemory,
 )
 from aspk.engines.packing import by_patterns, packed, whole
+from aspk.families.neurons import Neurons
 from aspk.metrics import LayerShape
-from aspk.supernet.neurons import Neurons
 
 _WORD = 64  # channels in a word of spikes
 _COUNTS = 5  # an operation counts at most for each step

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from aspk.engines.native_states import Place
-from aspk.native import library
+from aspk.families.native import library
 
 _SOURCE = Path(__file__).with_name("spikes.cpp")
 LAYER, POOL, ADD, ATTEND, TOKENS, COUNT = range(6)  # kinds of operations

@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aspk import cost
-from aspk.config import SubnetConfig
+from aspk.costs import cost
 from aspk.engines.base import Charge, Counts, Engine, Layer, Moments, Program, State, pixel_counts
 from aspk.engines.slices import Slices
 from aspk.errors import EngineError
+from aspk.families import Supernet
+from aspk.families.neurons import Neurons
 from aspk.metrics import LayerCount, LayerShape
-from aspk.supernet import Supernet
-from aspk.supernet.neurons import Neurons
+from aspk.space.genes import SubnetConfig
 
 
 class _Record:
@@ -54,7 +54,7 @@ class Population:
         supernet: the weights; not changed.
         configs: the networks.
         engine: executes.
-        statistics: see :class:`aspk.settings.EvaluationSettings`.
+        statistics: see :class:`aspk.spec.settings.EvaluationSettings`.
         count: whether events are counted.
 
     Raises:

@@ -7,11 +7,11 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import nn
 
-from aspk import cost
-from aspk.config import SubnetConfig
+from aspk.costs import cost
 from aspk.engines.base import Layer, Moments
-from aspk.supernet import Supernet
-from aspk.supernet.spikformer import ConvNorm, LinearNorm
+from aspk.families import Supernet
+from aspk.families.spikformer import ConvNorm, LinearNorm
+from aspk.space.genes import SubnetConfig
 
 
 class Slices:

@@ -66,7 +66,7 @@ template <typename V> inline uint64_t at_least(V a, V b) {
 
 inline int64_t words_of(int64_t channels) { return (channels + kWord - 1) / kWord; }
 
-// Leaky integrate-and-fire neurons, see aspk/supernet/neurons.py.
+// Leaky integrate-and-fire neurons, see aspk/families/neurons.py.
 template <typename T> struct Neuron {
     T tau, v_threshold, keep, exact;  // exact: 1 / tau where multiplying by it is exact, else 0
     bool hard, decay_input;

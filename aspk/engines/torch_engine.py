@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aspk.engines.base import Attention, Charge, Counts, Engine, Layer, Moments, State, windows
+from aspk.families.neurons import Neurons, lif
 from aspk.metrics import LayerShape
-from aspk.supernet.neurons import Neurons, lif
 
 _MANY = 2**24  # values
 _LARGE = 8192  # weights
@@ -196,7 +196,7 @@ def _joined(parts: list[Map]) -> Map:
 def _product(weight: Tensor) -> Callable[..., Tensor]:
     if weight.dim() == 4:
         return _convolution
-    # oneDNN's convolutions are faster than the matrix products of large layers, see aspk.supernet.products.
+    # oneDNN's convolutions are faster than the matrix products of large layers, see aspk.families.products.
     large = weight.device.type == "cpu" and weight.numel() >= _LARGE
     return _pointwise if large else F.linear
 

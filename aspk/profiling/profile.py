@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aspk import cost
+from aspk.costs import cost
 from aspk.energy import PAPER, STRICT, EnergyModel, energy_mj, energy_text
 from aspk.errors import ProfilingError
-from aspk.exported import ExportedNetwork
+from aspk.evaluation.exported import ExportedNetwork
+from aspk.families import Spikformer
+from aspk.families.counting import Counter as SpikformerCounter
+from aspk.families.mode import evaluation_mode
 from aspk.metrics import Kind, LayerCount, Source
 from aspk.profiling.recorder import Neurons, Operation, Recorder, is_neuron
 from aspk.profiling.snapshot import untouched
-from aspk.supernet import Spikformer
-from aspk.supernet.counting import Counter as SpikformerCounter
-from aspk.supernet.mode import evaluation_mode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ from optuna.study import Study
 
 from aspk.energy import NOTHING, PAPER, STRICT, energy_mj, energy_unit, layer_energy, site_flag
 from aspk.errors import AspkError, StudyError
-from aspk.files import write_atomically
 from aspk.metrics import LayerCount
 from aspk.report.figures import SVG_INK, energy_figure, front_figure, hypervolume_figure, png, svg
 from aspk.report.selection import MARGIN, Selection, select, selection_text
@@ -28,7 +27,8 @@ from aspk.report.tables import (
     progress_rows,
     same_box,
 )
-from aspk.space_file import space_from_dict
+from aspk.space.file import space_from_dict
+from aspk.util.files import write_atomically
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the page loads nothing and runs nothing
 _ESTIMATE = (

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from aspk.energy import NOTHING
-from aspk.files import write_atomically
-from aspk.ranking.statistics import verdict_sentence
 from aspk.report.figures import FRONT, png, style_axes
+from aspk.trials.verdict import verdict_sentence
+from aspk.util.files import write_atomically
 
 
 def write_ranking(report: Mapping[str, Any], folder: Path) -> None:

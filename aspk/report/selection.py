@@ -6,7 +6,7 @@ them on n images, and a* the largest a_i::
     most-accurate   argmax a_i
     cheapest        argmin E_i over the i with a* - a_i <= max(margin, SE(a*, a_i))
     knee            argmin ||z_i||, z_i the objectives scaled to 0 (best) .. 1 (worst) over the front
-    best-f-aeb      argmax F_AEB(a_i, E_i), in the study's form, see aspk.scalarization
+    best-f-aeb      argmax F_AEB(a_i, E_i), in the study's form, see aspk.objectives.scalarization
 
     SE(a, b) = sqrt((a (1 - a) + b (1 - b)) / n)
 

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from optuna.study import Study
 
 from aspk.errors import AspkError, StudyError
-from aspk.files import write_atomically
 from aspk.report.figures import LINES, PALE, label, png, style_axes
 from aspk.report.summary import summarise
 from aspk.report.tables import align
-from aspk.space_file import space_from_dict
+from aspk.space.file import space_from_dict
 from aspk.surrogate import AccuracySurrogate, Skill, learning_curve
+from aspk.util.files import write_atomically
 
 if TYPE_CHECKING:
     from aspk.surrogate.predictor import Model

@@ -12,13 +12,13 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from aspk import attributes
 from aspk.energy import PAPER, STRICT, energy_mj
 from aspk.errors import AspkError, MetricsError
 from aspk.metrics import Metrics
 from aspk.objectives import OBJECTIVES, Direction, minimised
-from aspk.pareto import hypervolume, knee, nondominated, scaled
-from aspk.scalarization import FAEB
+from aspk.objectives.scalarization import FAEB
+from aspk.trials import attributes
+from aspk.util.pareto import hypervolume, knee, nondominated, scaled
 
 _NAMED = 10  # trials that a note names
 

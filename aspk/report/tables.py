@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from aspk.energy import NOTHING
-from aspk.files import write_atomically
 from aspk.report.selection import Selection, select
 from aspk.report.summary import Row, StudySummary, evaluations_to_reach
+from aspk.util.files import write_atomically
 
 _SHARES = (0.9, 0.95, 0.99)  # of the best final hypervolume
 _COUNTS = (25, 50, 100, 200, 400, 800)  # evaluations after which hypervolumes are compared

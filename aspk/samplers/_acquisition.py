@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from aspk.pareto import FloatArray, nondominated
+from aspk.util.pareto import FloatArray, nondominated
 
 _MOST_BOXES = 6000
 _ROOT_2_PI = np.sqrt(2 * np.pi)

@@ -12,10 +12,10 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from aspk.objectives import Direction, minimised
-from aspk.operators import Genome, Genotypes, keys
-from aspk.pareto import worst_where_infinite
 from aspk.samplers._codec import Codec
 from aspk.samplers._history import LARGEST, History, finite
+from aspk.space.operators import Genome, Genotypes, keys
+from aspk.util.pareto import worst_where_infinite
 
 Fitness = Callable[[FrozenTrial], float]
 

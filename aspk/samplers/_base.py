@@ -22,10 +22,8 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from aspk.attributes import GENOTYPE, genotype_to_attributes
-from aspk.closed_forms import Bounds, ClosedForm, ClosedForms
+from aspk.costs.bounds import Bounds, ClosedForm, ClosedForms
 from aspk.errors import AspkError, SamplerError
-from aspk.operators import Genome, Genotypes, sample
 from aspk.samplers._archive import Archive, Fitness
 from aspk.samplers._closed import applied, trusted
 from aspk.samplers._codec import Codec, ParameterCodec, ParameterValue, SpaceCodec
@@ -33,7 +31,9 @@ from aspk.samplers._history import History
 from aspk.samplers._inferred import Inference
 from aspk.samplers._notices import Notices
 from aspk.space import SearchSpace
+from aspk.space.operators import Genome, Genotypes, sample
 from aspk.trials import create_running, note_system_attributes
+from aspk.trials.attributes import GENOTYPE, genotype_to_attributes
 
 _LOGGER = logging.getLogger(__name__)
 # One suggestion at a time in a process: threads share a sampler, and each must see the others' genotypes.
@@ -62,7 +62,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             space: the search space; None infers the parameters from the study's complete trials.
             seed: at least 0; None draws one.
             known_constraints: name of a constraint, as trials carry it, to its value as a function of the
-                network, such as :class:`~aspk.closed_cost.ClosedBudget`; up to 0 is feasible. No network that
+                network, such as :class:`~aspk.costs.known.ClosedBudget`; up to 0 is feasible. No network that
                 breaks one is proposed while others are found; needs ``space``. A function is called for each
                 network that is looked at, which are up to some thousands before a trial, once for each.
             fitness: ranks complete trials, larger is better, NaN is last; None ranks by the objectives.

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from aspk.closed_forms import Bounds
-from aspk.pareto import FloatArray
+from aspk.costs.bounds import Bounds
 from aspk.samplers._history import History, finite
 from aspk.samplers._notices import Notices
+from aspk.util.pareto import FloatArray
 
 _TOLERANCE = 1e-6  # absolute: constraints are shares of their bounds
 

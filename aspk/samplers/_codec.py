@@ -18,10 +18,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from aspk.attributes import genotype_from_attributes
 from aspk.errors import GenotypeError
-from aspk.operators import Genome, Genotypes, sample
 from aspk.space import Gene, SearchSpace
+from aspk.space.operators import Genome, Genotypes, sample
+from aspk.trials.attributes import genotype_from_attributes
 
 ParameterValue = Any  # what a categorical parameter may hold
 _DIGITS = 9  # of a real coordinate in [0, 1] that tell two designs apart
@@ -281,16 +281,16 @@ class ParameterCodec:
 
     @cached_property
     def cardinalities(self) -> npt.NDArray[np.int64]:
-        """See :class:`~aspk.operators.Genome`."""
+        """See :class:`~aspk.space.operators.Genome`."""
         return np.array([c.cardinality for c in self._coordinates.values()], dtype=np.int64)
 
     @cached_property
     def ordered(self) -> npt.NDArray[np.bool_]:
-        """See :class:`~aspk.operators.Genome`."""
+        """See :class:`~aspk.space.operators.Genome`."""
         return np.array([c.ordered for c in self._coordinates.values()], dtype=bool)
 
     def active(self, X: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """See :class:`~aspk.operators.Genome`."""
+        """See :class:`~aspk.space.operators.Genome`."""
         X = np.asarray(X)
         result = np.ones(X.shape, dtype=bool)
         for column, parent, present in self._gates:
@@ -307,7 +307,7 @@ class ParameterCodec:
         ]
 
     def canonical(self, X: npt.ArrayLike) -> Genotypes:
-        """See :class:`~aspk.operators.Genome`: real coordinates of a grid moved onto it.
+        """See :class:`~aspk.space.operators.Genome`: real coordinates of a grid moved onto it.
 
         Real coordinates are rounded: a trial gives back a parameter, and the coordinate that is computed from
         it has other last digits.

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.special import log_ndtr
 
-from aspk.composite import Composite
 from aspk.errors import SamplerError
-from aspk.operators import Genotypes
-from aspk.pareto import FloatArray
+from aspk.objectives.composite import Composite
 from aspk.samplers._history import LARGEST, within_reach
+from aspk.space.operators import Genotypes
+from aspk.util.pareto import FloatArray
 
 if TYPE_CHECKING:
     from aspk.surrogate.predictor import JointPrediction, Predictor

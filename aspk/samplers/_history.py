@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.objectives import Direction, minimised
-from aspk.operators import Genotypes
-from aspk.pareto import FloatArray, ranks, to_unit
+from aspk.space.operators import Genotypes
+from aspk.util.pareto import FloatArray, ranks, to_unit
 
 IntArray = npt.NDArray[np.int64]
 LARGEST = 1e100  # magnitude of a number that is learnt from
@@ -30,7 +30,7 @@ class History:
         pending: genotypes of running and enqueued trials, shape (m, G).
         discarded: genotypes of failed and pruned trials, shape (d, G); not to be proposed again.
         fitness: a number to maximise that ranks the evaluated trials, shape (n,), or None; NaN is last.
-        designs: keys (see :func:`aspk.operators.keys`) of all these genotypes.
+        designs: keys (see :func:`aspk.space.operators.keys`) of all these genotypes.
         constraints: name of a constraint to its value in each evaluated trial, shape (n,), NaN where there is
             none; up to 0 is feasible.
         attributes: name of a user attribute to its number in each evaluated trial, shape (n,), NaN where

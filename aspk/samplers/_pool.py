@@ -6,9 +6,9 @@ from collections.abc import Callable, Set
 
 import numpy as np
 
-from aspk.operators import Genome, Genotypes, crossover, keys, mutate, sample
-from aspk.pareto import FloatArray
 from aspk.samplers._history import History, constrained_ranks
+from aspk.space.operators import Genome, Genotypes, crossover, keys, mutate, sample
+from aspk.util.pareto import FloatArray
 
 Predict = Callable[[Genotypes], FloatArray]
 _GENERATIONS = 6

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import log_ndtr
 
-from aspk.closed_forms import ClosedForm, ClosedForms
-from aspk.composite import Composite
+from aspk.costs.bounds import ClosedForm, ClosedForms
+from aspk.costs.features import FreeFeatures
 from aspk.errors import SamplerError
-from aspk.free_features import FreeFeatures
-from aspk.operators import Genome, Genotypes
-from aspk.pareto import FloatArray, nondominated
+from aspk.objectives.composite import Composite
 from aspk.samplers._foreseen import (
     Bounded,
     Composed,
@@ -26,6 +24,8 @@ from aspk.samplers._foreseen import (
     promised,
 )
 from aspk.samplers._history import History, IntArray, within_reach
+from aspk.space.operators import Genome, Genotypes
+from aspk.util.pareto import FloatArray, nondominated
 
 if TYPE_CHECKING:
     from aspk.surrogate.predictor import Logarithm, Model, Predictor

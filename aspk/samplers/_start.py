@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from aspk.free_features import FreeFeatures
-from aspk.operators import Genome, Genotypes
-from aspk.pareto import FloatArray
+from aspk.costs.features import FreeFeatures
+from aspk.space.operators import Genome, Genotypes
+from aspk.util.pareto import FloatArray
 
 _DESIGNS = 100
 _RIDGE = 1e-3

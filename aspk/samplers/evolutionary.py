@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from aspk.closed_forms import ClosedForm
+from aspk.costs.bounds import ClosedForm
 from aspk.errors import SamplerError
-from aspk.operators import Genome, Genotypes, crossover, mutate, sample
 from aspk.samplers._archive import Fitness
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
 from aspk.space import SearchSpace
+from aspk.space.operators import Genome, Genotypes, crossover, mutate, sample
 
 
 class EvolutionarySampler(GenotypeSampler):

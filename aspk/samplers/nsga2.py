@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from aspk.closed_forms import ClosedForm
+from aspk.costs.bounds import ClosedForm
 from aspk.errors import SamplerError
-from aspk.operators import Genome, Genotypes, crossover, mutate
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
 from aspk.space import SearchSpace
+from aspk.space.operators import Genome, Genotypes, crossover, mutate
 
 
 class NSGA2Sampler(GenotypeSampler):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from aspk.operators import Genome, Genotypes
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._history import History
+from aspk.space.operators import Genome, Genotypes
 
 
 class RandomSampler(GenotypeSampler):

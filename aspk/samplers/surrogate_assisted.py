@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from aspk.closed_forms import ClosedForm
-from aspk.composite import Composite
+from aspk.costs.bounds import ClosedForm
+from aspk.costs.features import FreeFeature, FreeFeatures
 from aspk.errors import SamplerError
-from aspk.free_features import FreeFeature, FreeFeatures
-from aspk.operators import Genome, Genotypes, sample
-from aspk.pareto import FloatArray, nondominated, ranks
+from aspk.objectives.composite import Composite
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._base import GenotypeSampler, needs_space
 from aspk.samplers._foreseen import ContradictionError, Joint
@@ -23,6 +21,8 @@ from aspk.samplers._prediction import Known, Memory, Prediction
 from aspk.samplers._start import start
 from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
+from aspk.space.operators import Genome, Genotypes, sample
+from aspk.util.pareto import FloatArray, nondominated, ranks
 
 if TYPE_CHECKING:
     from aspk.surrogate.predictor import Model
@@ -89,7 +89,7 @@ class SurrogateSampler(GenotypeSampler):
                 whole, which a warning says.
             features: what is known of a network without evaluating it and helps to predict: functions of a
                 network to a few numbers, or ``"operations"``, see
-                :class:`~aspk.free_features.LogOperations`; needs ``space``. They choose the networks to
+                :class:`~aspk.costs.features.LogOperations`; needs ``space``. They choose the networks to
                 start with, and the surrogates learn from them. None chooses by the operations where there
                 is a space, and learns from the genes alone; ``()`` takes nothing. A function is called for
                 hundreds of networks before each trial, once for each.

@@ -11,23 +11,22 @@ import optuna
 from optuna.trial import Trial, TrialState
 from tqdm import tqdm
 
-from aspk import attributes
-from aspk.config import SubnetConfig
 from aspk.errors import EvaluationError, StudyError
 from aspk.evaluation import Result, evaluate_all
-from aspk.interrupt import graceful_interruption
 from aspk.metrics import Metrics
 from aspk.objectives import minimised
-from aspk.pareto import anchored_hypervolume, nondominated
-from aspk.retry import patiently
 from aspk.samplers import GenotypeSampler
 from aspk.space import SearchSpace
-from aspk.storage import record_verdict
-from aspk.study.question import Question, f_aeb_of
+from aspk.space.genes import SubnetConfig
+from aspk.spec.study import StudySpec
+from aspk.study.problem import Question, f_aeb_of
 from aspk.study.record import create_or_resume
-from aspk.study_file import StudySpec
-from aspk.trials import complete
-from aspk.workers import Worker, WorkerSettings
+from aspk.study.retry import patiently
+from aspk.study.storage import record_verdict
+from aspk.study.workers import Worker, WorkerSettings
+from aspk.trials import attributes, complete
+from aspk.util.interrupt import graceful_interruption
+from aspk.util.pareto import anchored_hypervolume, nondominated
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def run_study(
 ) -> SearchResult:
     """Search until the study has ``spec.evaluations`` complete trials, from wherever it stands.
 
-    Any number of processes may do so at the same time, on any storage: see :mod:`aspk.workers`. Every
+    Any number of processes may do so at the same time, on any storage: see :mod:`aspk.study.workers`. Every
     finished trial is in the storage before the next batch is asked for. Ctrl-C ends after the batch in
     hand; networks that a killed process was evaluating are evaluated again. While the storage is away,
     results wait for it.

@@ -14,12 +14,12 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
-from aspk import attributes
 from aspk.errors import StudyError
 from aspk.samplers import EvolutionarySampler, GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
-from aspk.storage import open_storage
-from aspk.study.question import Question, f_aeb_of
-from aspk.study_file import StudySpec
+from aspk.spec.study import StudySpec
+from aspk.study.problem import Question, f_aeb_of
+from aspk.study.storage import open_storage
+from aspk.trials import attributes
 
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
 _MOST_DETAILS = 6  # of one part of the question that are spelled out

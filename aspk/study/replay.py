@@ -10,13 +10,13 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from aspk import attributes
 from aspk.errors import StudyError
 from aspk.samplers import GenotypeSampler
+from aspk.spec.study import StudySpec
 from aspk.study.loop import evaluate, tell
-from aspk.study.question import Question
+from aspk.study.problem import Question
 from aspk.study.record import check_question, create_or_resume, different, versions
-from aspk.study_file import StudySpec
+from aspk.trials import attributes
 
 
 @dataclass(frozen=True, kw_only=True)

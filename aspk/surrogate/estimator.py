@@ -11,11 +11,10 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from aspk.costs.features import FreeFeature, FreeFeatures
 from aspk.errors import SamplerError
-from aspk.free_features import FreeFeature, FreeFeatures
-from aspk.operators import Genome
-from aspk.pareto import FloatArray
 from aspk.space import SearchSpace
+from aspk.space.operators import Genome
 from aspk.surrogate.models import MODELS
 from aspk.surrogate.predictor import (
     Encoder,
@@ -26,6 +25,7 @@ from aspk.surrogate.predictor import (
     agreement,
     candidates,
 )
+from aspk.util.pareto import FloatArray
 
 
 class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -37,8 +37,8 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
             :class:`~aspk.space.SearchSpace`, a process begins with what other spiking transformers taught,
             see :mod:`aspk.surrogate.experience`.
         features: what else is known of a network without evaluating it: functions of a
-            :class:`~aspk.config.SubnetConfig` to a few numbers, or ``"operations"``, see
-            :class:`~aspk.free_features.LogOperations`. None takes the operations where ``genome`` is a
+            :class:`~aspk.space.genes.SubnetConfig` to a few numbers, or ``"operations"``, see
+            :class:`~aspk.costs.features.LogOperations`. None takes the operations where ``genome`` is a
             :class:`~aspk.space.SearchSpace`, else nothing.
         model: ``process``: a Gaussian process with a length scale for each feature and a linear trend in
             what is known of a network without evaluating it. ``linear``: Bayesian

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aspk.operators import Genome
 from aspk.space import SearchSpace
+from aspk.space.operators import Genome
 from aspk.surrogate.features import Feature, columns
 from aspk.surrogate.process import Priors, weak_priors
 

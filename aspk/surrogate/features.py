@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aspk.operators import Genome, Genotypes
-from aspk.pareto import FloatArray
 from aspk.space import SearchSpace
+from aspk.space.operators import Genome, Genotypes
+from aspk.util.pareto import FloatArray
 
 
 def features(genome: Genome, X: Genotypes) -> FloatArray:

@@ -11,8 +11,8 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import PolynomialFeatures
 
-from aspk.pareto import FloatArray
 from aspk.surrogate.process import Priors, Process, most_probable
+from aspk.util.pareto import FloatArray
 
 _TREES = 100
 Prediction = tuple[FloatArray, FloatArray]

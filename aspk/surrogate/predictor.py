@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from aspk.free_features import FreeFeatures
-from aspk.operators import Genome
-from aspk.pareto import FloatArray
+from aspk.costs.features import FreeFeatures
+from aspk.space.operators import Genome
 from aspk.surrogate.experience import beliefs
 from aspk.surrogate.features import Features
 from aspk.surrogate.models import MODELS, Regression, fitted, rank_agreement
 from aspk.surrogate.process import FEW, Priors, Process, medians, spread
+from aspk.util.pareto import FloatArray
 
 Model = Literal["auto", "process", "linear", "trees"]
 Logarithm = bool | Literal["auto"]

@@ -16,7 +16,7 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from scipy.optimize import minimize
 
-from aspk.pareto import FloatArray
+from aspk.util.pareto import FloatArray
 
 _JITTER = 1e-8
 # Rows that hyperparameters are fitted to, and steps of L-BFGS, each round from the end of the one before: a

@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 from sklearn.base import clone
 
 from aspk.errors import SamplerError
-from aspk.operators import Genotypes
+from aspk.space.operators import Genotypes
 from aspk.surrogate.estimator import AccuracySurrogate
 
 

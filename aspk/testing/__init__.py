@@ -1,23 +1,19 @@
 """Things to test with: evaluators without a supernet, and the checks that any evaluator should pass."""
 
-from aspk.space import SearchSpace
-from aspk.space_file import load_space
-from aspk.testing.building import build_table
+from aspk.space import SearchSpace, load_space
 from aspk.testing.conformance import check_evaluator
 from aspk.testing.formula import FormulaEvaluator
-from aspk.testing.table import Table, TabularEvaluator, load_table, shipped_tables, write_table
+from aspk.util.moved import moved_names
 
-__all__ = [
-    "FormulaEvaluator",
-    "Table",
-    "TabularEvaluator",
-    "build_table",
-    "check_evaluator",
-    "load_table",
-    "shipped_tables",
-    "tiny_space",
-    "write_table",
-]
+__all__ = ["FormulaEvaluator", "check_evaluator", "tiny_space"]
+
+__getattr__ = moved_names(
+    __name__,
+    dict.fromkeys(
+        ("Table", "TabularEvaluator", "build_table", "load_table", "shipped_tables", "write_table"),
+        "aspk.tables",
+    ),
+)
 
 
 def tiny_space() -> SearchSpace:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aspk.config import SubnetConfig
 from aspk.errors import EvaluationError
 from aspk.evaluation import Evaluator
 from aspk.metrics import Metrics
 from aspk.space import SearchSpace
+from aspk.space.genes import SubnetConfig
 
 
 def check_evaluator(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aspk.config import BlockConfig, SubnetConfig
 from aspk.metrics import Metrics
 from aspk.space import SearchSpace
+from aspk.space.genes import BlockConfig, SubnetConfig
 
 _PICOJOULES_PER_SPIKE_OPERATION = 0.9  # an addition at 45 nm (Horowitz 2014)
 _TOKENS = 16

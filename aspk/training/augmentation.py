@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aspk.data import DataSet
 from aspk.errors import TrainingError
-from aspk.settings import Recipe
+from aspk.spec.settings import Recipe
 
 _GROUP = 16  # images that share one draw of RandAugment's operations
 

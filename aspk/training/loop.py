@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from aspk.checkpoint import load_state, previous_state, save_state
 from aspk.data import DataSet
 from aspk.errors import CheckpointError, TrainingError
-from aspk.interrupt import graceful_interruption
-from aspk.settings import Recipe
+from aspk.spec.settings import Recipe
 from aspk.training.augmentation import augment
+from aspk.training.checkpoint import load_state, previous_state, save_state
+from aspk.util.interrupt import graceful_interruption
 
 MONITOR_IMAGES = 128
 _EXPLODED = 10.0  # times the loss of a uniform guess

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aspk.config import NetworkSettings, SubnetConfig
 from aspk.data import DataSet, network_input
-from aspk.settings import Recipe
-from aspk.supernet import Spikformer, calibrate
-from aspk.supernet.random_weights import firing_rates
-from aspk.supernet.spikformer import initialise
+from aspk.families import Spikformer, calibrate
+from aspk.families.random_weights import firing_rates
+from aspk.families.spikformer import initialise
+from aspk.space.genes import NetworkSettings, SubnetConfig
+from aspk.spec.settings import Recipe
 from aspk.training.loop import MONITOR_IMAGES, Batch, Run, train
 
 _MONITORED = 500  # images of search at each checkpoint: a standard error of about two points

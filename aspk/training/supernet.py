@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aspk.checkpoint import save_supernet
-from aspk.config import SubnetConfig
 from aspk.data import DataSet, network_input
-from aspk.settings import Recipe
+from aspk.families import Supernet
+from aspk.families.mode import evaluation_mode
+from aspk.families.random_weights import firing_rates
 from aspk.space import SearchSpace
-from aspk.supernet import Supernet
-from aspk.supernet.mode import evaluation_mode
-from aspk.supernet.random_weights import firing_rates
+from aspk.space.genes import SubnetConfig
+from aspk.spec.settings import Recipe
+from aspk.training.checkpoint import save_supernet
 from aspk.training.loop import MONITOR_IMAGES, Batch, Run, train
 
 

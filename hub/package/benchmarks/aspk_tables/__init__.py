@@ -12,7 +12,7 @@ from optuna.study import StudyDirection
 
 from aspk.samplers import gene_distribution
 from aspk.space import SearchSpace
-from aspk.testing import TabularEvaluator
+from aspk.tables import TabularEvaluator
 
 
 class Problem(optunahub.benchmarks.BaseProblem):

@@ -1,0 +1,147 @@
+"""Arguments that commands share, and the longer lists of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aspk.spec.study import StudySpec
+
+
+def study_arguments(parser: argparse.ArgumentParser, *, sampler: bool, device: bool = False) -> None:
+    """The study that a command is about, and options that choose its variant."""
+    parser.add_argument("study", help="a study file, or the name of a shipped one such as digits")
+    if sampler:
+        parser.add_argument(
+            "--sampler", help="another sampler than the file's; the study is then called NAME-SAMPLER"
+        )
+    if device:
+        device_argument(parser)
+
+
+_SELECTIONS = ("cheapest", "knee", "most-accurate", "best-f-aeb")  # those of aspk.report, which loads slowly
+
+
+def selection_arguments(
+    parser: argparse.ArgumentParser, which: argparse._ActionsContainer | None = None
+) -> None:
+    """Which network of the front is taken.
+
+    Args:
+        parser: the command's parser.
+        which: its group of options that exclude ``--select``; None where there are none.
+    """
+    (which or parser).add_argument(
+        "--select",
+        choices=_SELECTIONS,
+        default=_SELECTIONS[0],
+        help="the network of the front: cheapest (default: the cheapest within --margin of the most "
+        "accurate), knee (nearest to the best value of every objective), most-accurate or best-f-aeb; "
+        "what is printed names all four",
+    )
+    parser.add_argument(
+        "--margin",
+        type=_points,
+        default=0.01,
+        metavar="POINTS",
+        help="points of accuracy that 'cheapest' may lose (default: 1); the standard error of the difference "
+        "counts where it is larger",
+    )
+
+
+def _points(text: str) -> float:
+    try:
+        points = float(text)
+    except ValueError:
+        points = -1.0
+    if not 0 <= points <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected points of accuracy from 0 to 100, such as 0.5")
+    return points / 100
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The ``type`` of an argument that is a whole number.
+
+    Args:
+        least: the smallest that is taken.
+        most: the largest; None is no bound.
+    """
+    expected = f"a whole number from {least}" + ("" if most is None else f" to {most}")
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:  # also of more digits than Python reads
+            number = least - 1
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{text[:40]!r}: expected {expected}")
+        return number
+
+    return read
+
+
+def device_argument(parser: argparse.ArgumentParser) -> None:
+    """Where networks run."""
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="where the network runs"
+    )
+
+
+def spec_of(options: argparse.Namespace) -> StudySpec:
+    """The study that the options name.
+
+    Raises:
+        StudyError: there is none, or its file is not valid.
+    """
+    import optuna
+
+    from aspk.spec.study import load_study_file, with_sampler
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # our progress bar says what its INFO lines do
+    return with_sampler(load_study_file(options.study), getattr(options, "sampler", None))
+
+
+def energy_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``aspk energy`` takes."""
+    add = parser.add_argument
+    add("network", nargs="?", help="an exported model's folder, or a study (its front, billed again)")
+    add("--trial", type=int, help="one trial of the study instead of its front")
+    add("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")
+    add("--model", action="append", help="an account: a preset or a TOML file; repeat it to compare")
+    add("--space", help="a search space, for a network with --random-weights")
+    add("--weights", type=Path, help="a trained supernet's file, for one of its networks")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--reference", action="store_true", help="the space's reference network (default)")
+    which.add_argument("--config", type=Path, help="a network as JSON, or an export's network.json")
+    add("--random-weights", action="store_true", help="calibrated random weights on random images")
+    add("--seed", type=int, default=0, help="seed of random weights and images (default: 0)")
+    add("--images", type=int, default=4, help="number of random images (default: 4)")
+    add("--shape", type=_shape, default=(3, 32, 32), help="of random images (default: 3,32,32)")
+    add("--classes", type=int, default=10, help="with random weights (default: 10)")
+    add("--data", help="data set for --weights (default: the one they were trained on)")
+    add("--data-folder", help="where the data set's files are, if not where they were")
+    add("--split", help="split to count on with --weights, or again for an exported model")
+    add("--json", metavar="FILE", help="write JSON; '-' prints it in place of the table")
+    add("--csv", type=Path, metavar="FILE", help="write CSV")
+    add("--html", type=Path, metavar="FILE", help="write a page")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.split(",") if part.isdecimal())
+    if len(sizes) != 3 or text.count(",") != 2 or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected channels, height and width such as 3,32,32")
+    return sizes
+
+
+def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """What ``aspk evaluate`` takes."""
+    add = parser.add_argument
+    add("model", type=Path, nargs="?", help="the folder that 'aspk export' wrote")
+    add("--split", default="test", help="train, search or test (default: test)")
+    add("--data-folder", help="where the data set's files are, if not where they were")
+    add("--study", help="a study, for the network of one of its running trials; prints what to tell")
+    add("--trial", type=int, help="the trial's number, from 'aspk optuna ask'")
+    add("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")

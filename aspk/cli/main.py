@@ -1,0 +1,333 @@
+"""The command line: ``aspk train``, ``search``, ``report``, ``export`` and their helpers.
+
+Commands import what they need when they run, so that ``aspk --help`` is fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from aspk import __version__
+from aspk.cli.arguments import device_argument as _device_argument
+from aspk.cli.arguments import energy_arguments, evaluate_arguments, selection_arguments
+from aspk.cli.arguments import spec_of as _spec
+from aspk.cli.arguments import study_arguments as _study_arguments
+from aspk.cli.live import add_live_commands, evaluate_trial_command
+from aspk.cli.models import add_model_commands
+from aspk.cli.search import add_search_commands
+from aspk.cli.training import add_training_commands
+from aspk.errors import AspkError, StudyError
+from aspk.util.files import safe_name
+
+_INTERRUPTED = 130  # the shell's code for Ctrl-C
+_STORAGE_LIBRARIES = ("optuna", "sqlalchemy", "sqlite3", "psycopg", "grpc")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the command line without the program's name; None takes the process's own.
+
+    Returns:
+        The exit code: 0, 1 for an error (printed), 2 for wrong usage, 130 if interrupted.
+    """
+    options = _parser().parse_args(arguments)
+    return reported(lambda: int(options.run(options)))
+
+
+def reported(command: Callable[[], int]) -> int:
+    """Run a command; its errors, interruptions and closed pipes end in a message and an exit code."""
+    try:
+        return command()
+    except KeyboardInterrupt:
+        print("aspk: stopped; the same command goes on from what is saved", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, 'head' say, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (AspkError, OSError) as error:
+        print(f"aspk: error: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _STORAGE_LIBRARIES:
+            raise
+        from aspk.study.retry import reason
+
+        print(f"aspk: error: the study's storage failed: {reason(error)}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aspk", description="Multi-objective search for spiking transformers on Optuna and pymoo."
+    )
+    parser.add_argument("--version", action="version", version=f"aspk {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    space = commands.add_parser("space", help="describe a search space")
+    space.add_argument("space", help="a search-space file, or the name of a shipped one such as tiny")
+    space.add_argument("--optuna-json", metavar="FILE", help="write it for 'optuna ask'; '-' prints it")
+    space.set_defaults(run=_space)
+
+    train = commands.add_parser("train", help="train a study's supernet, or go on training it")
+    _study_arguments(train, sampler=False, device=True)
+    train.add_argument(
+        "--download", action="store_true", help="download the study's data set if it is missing"
+    )
+    train.add_argument("--recipe", help="a recipe instead of the study's [train]: cpu, paper, sandwich, FILE")
+    train.add_argument(
+        "--check",
+        type=int,
+        default=0,
+        metavar="N",
+        help="then evaluate N random networks",
+    )
+    train.set_defaults(run=_train)
+
+    search = commands.add_parser("search", help="search, or go on searching")
+    _study_arguments(search, sampler=True, device=True)
+    search.add_argument("--evaluations", type=int, help="networks to evaluate, instead of the study file's")
+    search.set_defaults(run=_search)
+
+    report = commands.add_parser("report", help="write a study's Pareto table, figures and HTML page")
+    _study_arguments(report, sampler=True)
+    report.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/report-NAME)")
+    selection_arguments(report)
+    report.add_argument("--trials", type=int, nargs="+", help="trials whose layers are shown")
+    report.set_defaults(run=_report)
+
+    compare = commands.add_parser("compare", help="compare samplers on one study file, or several studies")
+    compare.add_argument("studies", nargs="+", metavar="study", help="study files, or names of shipped ones")
+    compare.set_defaults(run=_compare)
+
+    export = commands.add_parser("export", help="write a found network as a stand-alone model")
+    _study_arguments(export, sampler=True, device=True)
+    which = export.add_mutually_exclusive_group()
+    which.add_argument("--trial", type=int, help="this trial's network, instead of a selected one")
+    selection_arguments(export, which)
+    export.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/export-NAME)")
+    export.set_defaults(run=_export)
+
+    evaluate = commands.add_parser("evaluate", help="accuracy and energy of an exported network or a trial")
+    evaluate_arguments(evaluate)
+    _device_argument(evaluate)
+    evaluate.set_defaults(run=_evaluate, usage=evaluate.error)
+
+    energy = commands.add_parser("energy", help="the energy account of one network, or of a study's networks")
+    energy_arguments(energy)
+    _device_argument(energy)
+    energy.set_defaults(run=_energy, usage=energy.error)
+
+    add_model_commands(commands)
+    add_training_commands(commands, _again)
+    headline = commands.add_parser("headline", help="has left the package: 'make baseline' in a checkout")
+    headline.add_argument("arguments", nargs=argparse.REMAINDER)
+    headline.set_defaults(run=_headline)
+    add_live_commands(commands)
+    add_search_commands(commands)
+    return parser
+
+
+def _headline(_: argparse.Namespace) -> int:
+    raise StudyError(
+        "'aspk headline' has left the package, since it is an experiment: in a checkout of aspk run "
+        "'make baseline' or 'python -m benchmarks.baseline fashion_mnist'"
+    )
+
+
+def _again() -> str:
+    return "aspk " + shlex.join(sys.argv[1:])
+
+
+# ---------------------------------------------------------------------- commands
+
+
+def _space(options: argparse.Namespace) -> int:
+    from aspk.space.file import load_space
+
+    space = load_space(options.space)
+    if options.optuna_json is not None:
+        from aspk.cli.stock import write_search_space
+
+        write_search_space(space, options.optuna_json)
+        return 0
+    print(f"{space.name}: {space.size:,} networks, {len(space.genes)} genes")
+    for scope, genes in (("network", space.network), ("block", space.block)):
+        for name, choices in genes.items():
+            print(f"  {scope:8} {name:22} {', '.join(f'{choice:g}' for choice in choices)}")
+    reference, block = space.reference, space.reference.blocks[0]
+    print(
+        f"  reference: embed_dim {reference.embed_dim}, depth {reference.depth}, T {reference.time_steps}, "
+        f"mlp_ratio {block.mlp_ratio:g}, num_heads {block.num_heads}, v_threshold {block.v_threshold:g}, "
+        f"tau {block.tau:g}"
+    )
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    spec = _spec(options)
+
+    from aspk.data import load_data
+    from aspk.engines.device import resolve_device
+    from aspk.space.file import load_space
+    from aspk.spec.recipe import load_recipe
+    from aspk.training import train_supernet
+
+    result = train_supernet(
+        load_space(spec.space),
+        load_data(spec.data, download=options.download),
+        spec.train if options.recipe is None else load_recipe(options.recipe),
+        folder=spec.folder,
+        seed=spec.seed,
+        device=resolve_device(options.device),
+    )
+    if result.weights is None:
+        print(f"saved at update {result.updates}; go on with: {_again()}", file=sys.stderr)
+        return _INTERRUPTED
+    print(f"trained {result.updates} updates: {result.weights}")
+    if result.weights != spec.weights_file:
+        print(f"the study's searches use {spec.weights_file}; take 'weights' out of its file to use these")
+    if options.check > 0:
+        from dataclasses import replace
+
+        from aspk.study import inherited_accuracies
+
+        trained = replace(spec, weights=result.weights)
+        found = inherited_accuracies(trained, options.check, device=options.device)
+        print(
+            f"inherited accuracy of {len(found)} random networks: "
+            f"mean {sum(found) / len(found):.4f}, from {min(found):.4f} to {max(found):.4f}"
+        )
+    return 0
+
+
+def _search(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    spec = _spec(options)
+    if options.evaluations is not None:
+        spec = replace(spec, evaluations=options.evaluations)
+
+    from aspk.report import pareto_text, select, selection_text, summarise
+    from aspk.study import ask_question, run_study
+
+    asked = ask_question(spec, device=options.device)
+    print(asked.verdict)
+    reference, faeb = asked.reference, asked.faeb
+    print(f"{spec.name}: reference network {reference.accuracy:.4f} at {reference.energy_mj:.3g} mJ")
+    print(f"F_AEB ({faeb.form}): {faeb.trade()}")
+    result = run_study(spec, asked)
+    summary = summarise(result.study)
+    print(pareto_text(summary))
+    print(selection_text(select(summary)))
+    if not result.finished:
+        print(f"{result.evaluations} of {spec.evaluations} done; go on with: {_again()}", file=sys.stderr)
+        return _INTERRUPTED
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    spec = _spec(options)
+
+    from aspk.report import pareto_text, select, selection_text, summarise, write_report
+    from aspk.study.storage import open_study, record_verdict, studies_of, verdict_of
+
+    study = open_study(spec)
+    record_verdict(study, verdict_of(spec))  # 'aspk rank' may have run since the search
+    folder = options.output or spec.folder / safe_name(f"report-{spec.name}")
+    others = [other for other in studies_of(spec) if other.study_name != spec.name]
+    marked = {"selection": options.select, "margin": options.margin}
+    write_report(study, folder, trials=options.trials, others=others, **marked)
+    summary = summarise(study)
+    selection = select(summary, options.select, margin=options.margin)
+    print(f"{pareto_text(summary, selection)}\n{selection_text(selection)}\n{summary.verdict}")
+    print(f"wrote {folder / 'report.html'}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    specs = [_spec(argparse.Namespace(study=study)) for study in options.studies]
+
+    from aspk.report import StudySummary, compare_text, summarise
+    from aspk.study.storage import studies_of
+
+    found: dict[tuple[str, str], StudySummary] = {}
+    for name, spec in zip(options.studies, specs, strict=True):
+        studies = studies_of(spec)
+        if not studies:
+            raise StudyError(f"no study of {name!r} in its storage; run 'aspk search {name}'")
+        found |= {(spec.storage_url, study.study_name): summarise(study) for study in studies}
+    print(compare_text(list(found.values())))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    spec = _spec(options)
+
+    from aspk.report import no_front_text, select, selection_text, summarise
+    from aspk.standalone.export import export_trial
+    from aspk.study.storage import open_study
+
+    summary, number = summarise(open_study(spec)), options.trial
+    if number is None:
+        selection = select(summary, options.select, margin=options.margin)
+        if selection.chosen is None:
+            raise StudyError(f"nothing to export from study {spec.name!r}: {no_front_text(summary)}")
+        number = selection.chosen.row.number
+        print(selection_text(selection))
+    folder = options.output or spec.folder / safe_name(f"export-{spec.name}")
+    export_trial(spec, folder, number=number, device=options.device)
+    print(f"exported trial {number} of {spec.name}: {folder}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if (options.model is None) == (options.study is None) or (options.study is None) != (
+        options.trial is None
+    ):
+        options.usage("give an exported model, or --study and --trial")
+    if options.study is not None:
+        return evaluate_trial_command(options)
+
+    from dataclasses import replace
+
+    from aspk.data import load_data
+    from aspk.energy import STRICT, energy_mj
+    from aspk.engines.device import resolve_device
+    from aspk.evaluation.supernet import measure
+    from aspk.spec.settings import DataSettings
+    from aspk.standalone.export import load_exported
+
+    device = resolve_device(options.device)
+    exported = load_exported(options.model, device)
+    settings = DataSettings.from_json(exported.provenance.get("data"))
+    data = load_data(replace(settings, folder=options.data_folder or settings.folder)).to(device)
+    metrics = measure(exported.network, data.split(options.split))
+    strict = energy_mj(metrics.layers, STRICT)
+    print(
+        f"{options.model} ({exported.weights}): {data.name} {options.split} accuracy {metrics.accuracy:.4f}, "
+        f"{metrics.parameters:,} parameters, {metrics.firing_rate:.3f} mean firing rate\n"
+        f"estimated energy per image: {metrics.energy_mj:.3g} mJ (Spikformer paper's account), "
+        f"{strict:.3g} mJ (strict: dense residual)"
+    )
+    return 0
+
+
+def _energy(options: argparse.Namespace) -> int:
+    given = [name for name in ("network", "space", "weights") if getattr(options, name) is not None]
+    if len(given) != 1:
+        options.usage("give one of: an exported model or a study, --space with --random-weights, --weights")
+    if (options.space is not None) != options.random_weights:
+        options.usage("--space and --random-weights belong together; --weights brings its own space")
+    if options.seed < 0 or options.images < 1 or options.classes < 1:
+        options.usage("--seed must be 0 or above, --images and --classes at least 1")
+
+    from aspk.cli.energy import run_energy
+
+    return run_energy(options)

@@ -1,0 +1,96 @@
+"""Commands about searching itself: tables of whole spaces, and what the surrogate of a study is worth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from aspk.cli.arguments import device_argument, spec_of, study_arguments
+from aspk.errors import TableError
+from aspk.space import SearchSpace
+
+_INTERRUPTED = 130  # the shell's code for Ctrl-C
+
+
+def add_search_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``surrogate`` and ``table``."""
+    surrogate = commands.add_parser("surrogate", help="how well a surrogate predicts a study's trials")
+    study_arguments(surrogate, sampler=True)
+    surrogate.add_argument("--model", choices=("auto", "process", "linear", "trees"), default="process")
+    surrogate.add_argument("--draws", type=int, default=10, help="training sets of each size (default: 10)")
+    surrogate.add_argument(
+        "--output", type=Path, metavar="FILE", help="figure (default: FOLDER/surrogate-NAME.png)"
+    )
+    surrogate.set_defaults(run=_surrogate)
+
+    table = commands.add_parser("table", help="evaluate every network of a small space")
+    study_arguments(table, sampler=False)
+    table.add_argument("--output", type=Path, required=True, metavar="FILE", help="the table, NAME.npz")
+    table.add_argument("--space", help="a part of the supernet's space (default: the study's space)")
+    table.add_argument("--splits", nargs="+", default=["search", "test"], metavar="SPLIT")
+    table.add_argument("--images", type=int, help="images of each split (default: the study's)")
+    table.add_argument(
+        "--statistics", choices=("own", "shared_time", "running"), help="instead of the study's"
+    )
+    table.add_argument("--batch", type=int, default=500, help="networks evaluated at once (default: 500)")
+    device_argument(table)
+    table.set_defaults(run=_table)
+
+
+def _surrogate(options: argparse.Namespace) -> int:
+    spec = spec_of(options)
+
+    from aspk.report.skill import skill_text, study_skill, write_skill_figure
+    from aspk.study.storage import open_study
+    from aspk.util.files import safe_name
+
+    skills = study_skill(open_study(spec), model=options.model, draws=options.draws, seed=spec.seed)
+    path = options.output or spec.folder / f"{safe_name(f'surrogate-{spec.name}')}.png"
+    write_skill_figure(skills, path)
+    print(f"{skill_text(skills)}\nwrote {path}")
+    return 0
+
+
+def _check_part(space: SearchSpace, whole: SearchSpace) -> None:
+    """Check that every network of ``space`` is one of ``whole``."""
+    if space.settings != whole.settings:
+        raise TableError(f"[settings] of {space.name!r} differ from those of the supernet's {whole.name!r}")
+    for x in space.networks():
+        whole.encode(space.decode(x))
+
+
+def _table(options: argparse.Namespace) -> int:
+    spec = spec_of(options)
+
+    import sys
+    from dataclasses import asdict, replace
+
+    from aspk.data import load_data
+    from aspk.evaluation.supernet import SupernetEvaluator
+    from aspk.space.file import load_space
+    from aspk.study import supernet_of
+    from aspk.tables import build_table
+
+    changes = {name: getattr(options, name) for name in ("images", "statistics") if getattr(options, name)}
+    settings = replace(spec.evaluation, **changes)
+    loaded, data = supernet_of(spec, options.device), load_data(spec.data)
+    space = load_space(options.space or spec.space)
+    _check_part(space, loaded.supernet.space)
+    evaluators = {
+        split: SupernetEvaluator(
+            loaded.supernet, data, settings=replace(settings, split=split), energy_model=spec.energy
+        )
+        for split in options.splits
+    }
+    about = {
+        "study": spec.name,
+        "weights": loaded.fingerprint,
+        "data": data.fingerprint(),
+        "classes": data.classes,
+        "evaluation": asdict(settings),
+    }
+    if not build_table(space, evaluators, options.output, about=about, batch=options.batch):
+        print("aspk: stopped; the same command goes on from what is saved", file=sys.stderr)
+        return _INTERRUPTED
+    print(f"wrote {options.output}: {space.size:,} networks, {options.output.stat().st_size:,} bytes")
+    return 0

@@ -1,0 +1,193 @@
+"""The commands around training: ``aspk retrain``, ``aspk check`` and ``aspk rank``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aspk.cli.arguments import selection_arguments, spec_of, study_arguments
+
+if TYPE_CHECKING:
+    from aspk.spec.study import StudySpec
+    from aspk.standalone.retraining import Retrained
+
+_INTERRUPTED = 130
+
+
+def add_training_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], again: Callable[[], str]
+) -> None:
+    """Add the commands to a parser's.
+
+    Args:
+        commands: the parser's commands.
+        again: the command line as it was typed.
+    """
+    retrain = commands.add_parser("retrain", help="train found networks alone, and export them")
+    study_arguments(retrain, sampler=True, device=True)
+    which = retrain.add_mutually_exclusive_group()
+    which.add_argument("--front", action="store_true", help="every network of the front")
+    which.add_argument("--trial", type=int, action="append", help="this trial's network; may be repeated")
+    selection_arguments(retrain, which)
+    retrain.add_argument("--seeds", type=int, default=1, help="trainings of each network (default: 1)")
+    retrain.add_argument(
+        "--from-scratch", action="store_true", help="start from fresh weights, not from the supernet's"
+    )
+    retrain.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
+    retrain.add_argument("--output", type=Path, help="where exports go (default: FOLDER/retrained)")
+    retrain.set_defaults(run=lambda options: _retrain(options, again))
+
+    check = commands.add_parser(
+        "check", help="try a study out on generated images, and say what it will cost"
+    )
+    study_arguments(check, sampler=True, device=True)
+    check.add_argument(
+        "--batch", type=int, help="images of a training step (default: the recipe's, 2 on a CPU)"
+    )
+    check.set_defaults(run=_check)
+
+    rank = commands.add_parser("rank", help="measure whether a supernet's ranking can be trusted")
+    study_arguments(rank, sampler=False, device=True)
+    rank.add_argument("--networks", type=int, default=24, help="networks to train alone (default: 24)")
+    rank.add_argument("--twice", type=int, default=4, help="how many of them with a second seed (default: 4)")
+    rank.add_argument("--workers", type=int, default=1, help="networks trained side by side (default: 1)")
+    rank.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
+    rank.add_argument("--output", type=Path, help="the folder (default: FOLDER/rank)")
+    rank.set_defaults(run=lambda options: _rank(options, again))
+
+
+def _with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:
+    from aspk.spec.recipe import load_recipe
+
+    return spec if recipe is None else replace(spec, retrain=load_recipe(recipe))
+
+
+def _retrain(options: argparse.Namespace, again: Callable[[], str]) -> int:
+    from aspk.errors import StudyError, TrainingError
+    from aspk.report import no_front_text, select, selection_text, summarise
+    from aspk.standalone.retraining import retrain
+    from aspk.study.storage import open_study
+
+    if options.seeds < 1:
+        raise TrainingError(f"--seeds {options.seeds}: expected at least 1")
+    spec = _with_recipe(spec_of(options), options.recipe)
+    summary = summarise(open_study(spec))
+    trials = options.trial or [row.number for row in summary.front]
+    if not trials:
+        raise StudyError(f"nothing to train in study {spec.name!r}: {no_front_text(summary)}")
+    if not (options.trial or options.front):
+        selection = select(summary, options.select, margin=options.margin)
+        trials = [selection.chosen.row.number] if selection.chosen else []
+        print(selection_text(selection))
+    results = retrain(
+        spec,
+        trials,
+        seeds=range(options.seeds),
+        scratch=options.from_scratch,
+        folder=options.output,
+        device=options.device,
+    )
+    if results is None:
+        print(f"saved; go on with: {again()}", file=sys.stderr)
+        return _INTERRUPTED
+    print(_table(results))
+    return 0
+
+
+def _table(results: list[Retrained]) -> str:
+    from aspk.report.tables import align
+
+    header = ["trial", "seed", "start", "inherited", "search", "test"]
+    header += ["mJ", "strict mJ", "predicted mJ", "export"]
+    rows = [
+        [
+            str(item.trial),
+            str(item.seed),
+            "scratch" if item.scratch else "inherited",
+            *(f"{value:.4f}" for value in (item.inherited, item.search, item.test)),
+            *(f"{value:.3g}" for value in (item.energy_mj, item.strict_mj, item.predicted_mj)),
+            str(item.folder),
+        ]
+        for item in results
+    ]
+    note = (
+        "inherited and predicted mJ: what the search measured with the supernet's weights; "
+        "energies are estimates from operation counts"
+    )
+    seeds = "" if len({item.seed for item in results}) == 1 else f"\n\n{_means(results)}"
+    return f"{align(header, rows)}\n{note}{seeds}"
+
+
+def _means(results: list[Retrained]) -> str:
+    """Mean and standard deviation over the seeds of each network."""
+    from statistics import mean, stdev
+
+    from aspk.report.tables import align
+
+    rows = []
+    for name in dict.fromkeys(item.name for item in results):
+        own = [item for item in results if item.name == name]
+        cells = [name, str(len(own)), f"{own[0].inherited:.4f}"]
+        for key, form in (("search", ".4f"), ("test", ".4f"), ("energy_mj", ".3g"), ("strict_mj", ".3g")):
+            values = [getattr(item, key) for item in own]
+            cells.append(f"{mean(values):{form}} ± {stdev(values):{form.replace('3', '2')}}")
+        rows.append([*cells, f"{own[0].predicted_mj:.3g}"])
+    header = ["network", "seeds", "inherited", "search", "test", "mJ", "strict mJ", "predicted mJ"]
+    return align(header, rows)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from aspk.errors import TrainingError
+    from aspk.study.dry_run import dry_run, dry_run_text
+
+    if options.batch is not None and options.batch < 2:
+        raise TrainingError(f"--batch {options.batch}: expected at least 2, for batch normalisation")
+    print(dry_run_text(dry_run(spec_of(options), batch=options.batch, device=options.device)))
+    return 0
+
+
+def _rank(options: argparse.Namespace, again: Callable[[], str]) -> int:
+    spec = _with_recipe(spec_of(options), options.recipe)
+
+    from aspk.engines.device import resolve_device
+    from aspk.report.ranking import ranking_markdown, write_ranking
+    from aspk.space.file import load_space
+    from aspk.standalone.ranking import RankingStudy, rank
+    from aspk.util.files import write_atomically
+
+    folder = options.output or spec.folder / "rank"
+    report = rank(
+        RankingStudy(
+            space=load_space(spec.space),
+            data=spec.data,
+            weights=spec.weights_file,
+            recipe=spec.retrain,
+            evaluation=spec.evaluation,
+            energy=spec.energy,
+            folder=folder,
+            networks=options.networks,
+            twice=options.twice,
+            seed=spec.seed,
+            workers=options.workers,
+            device=resolve_device(options.device).type,
+        )
+    )
+    if report is None:
+        print(f"saved; go on with: {again()}", file=sys.stderr)
+        return _INTERRUPTED
+    text = json.dumps(report, indent=1) + "\n"
+    write_ranking(report, folder)
+    write_atomically(folder / "rank.json", text)
+    beside = spec.weights_file.parent / "rank.json"  # where searches and reports look for it
+    try:
+        write_atomically(beside, text)
+    except OSError as error:  # weights in a place that is not ours, an installed package say
+        print(f"searches will not know the verdict: cannot write {beside}: {error}", file=sys.stderr)
+    print(ranking_markdown(report))
+    print(f"wrote rank.json, rank.md and rank.png in {folder}")
+    return 0

@@ -1,0 +1,105 @@
+"""What follows from a network itself: closed forms, asked once for each network, and bounds on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from aspk.costs.known import ClosedBudget, ClosedCost
+from aspk.space import BoolArray, SearchSpace
+from aspk.space.genes import SubnetConfig
+from aspk.space.operators import Genome, Genotypes, fill, keys, sample
+from aspk.util.pareto import FloatArray
+
+ClosedForm = Callable[[SubnetConfig], float]
+_SAMPLES = 1000  # random networks among which one that keeps the bounds is looked for
+
+
+class ClosedForms:
+    """Values of closed forms that were computed before: forgetting changes nothing."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[Hashable, bytes], float] = {}
+
+    def of(self, genome: Genome, name: Hashable, form: ClosedForm, X: Genotypes) -> FloatArray:
+        """Values of a closed form, shape (m,), of genotypes of shape (m, G)."""
+        if isinstance(form, ClosedCost | ClosedBudget) and form.space == genome:
+            return form.of(X)  # index vectors mean the same to both
+        assert isinstance(genome, SearchSpace)
+        names = [(name, key) for key in keys(genome, X)]
+        for at, x in zip(names, X, strict=True):
+            if at not in self._values:
+                self._values[at] = float(form(genome.decode(x)))
+        return np.array([self._values[at] for at in names])
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Constraints that need no evaluation.
+
+    Attributes:
+        genome: the search space.
+        forms: name of each constraint, as trials carry it, to its value as a function of a network, up to 0
+            is feasible.
+        computed: what is computed already.
+    """
+
+    genome: Genome
+    forms: Mapping[str, ClosedForm]
+    computed: ClosedForms
+
+    def value(self, name: str, X: Genotypes) -> FloatArray:
+        """The value of one constraint, shape (m,)."""
+        return self.computed.of(self.genome, ("constraint", name), self.forms[name], X)
+
+    def excess(self, X: Genotypes) -> FloatArray:
+        """By how much networks break the bounds in sum, shape (m,); 0 keeps them."""
+        result = np.zeros(len(X))
+        for name in self.forms:
+            result += np.maximum(self.value(name, X), 0.0)
+        return result
+
+    def keeps(self, X: Genotypes) -> BoolArray:
+        """Which networks keep the bounds, shape (m,)."""
+        kept: BoolArray = self.excess(X) <= 0  # not a number is not kept
+        return kept
+
+    def kept_by(self, X: Genotypes, rng: np.random.Generator) -> Genotypes:
+        """``X`` with the most similar of a thousand random networks for each that breaks the bounds.
+
+        Where none of these keeps them, ``X`` stays as it is.
+        """
+        broken = ~self.keeps(X)
+        if not broken.any():
+            return X
+        others = sample(self.genome, _SAMPLES, rng)
+        others = others[self.keeps(others)]
+        if not len(others):
+            return X
+        scale = np.maximum(self.genome.cardinalities - 1, 1)
+        result = X.copy()
+        for row in np.flatnonzero(broken):
+            apart = np.abs((others - X[row]) / scale).sum(axis=1)
+            result[row] = others[apart.argmin()]
+        return result
+
+    def fill(
+        self,
+        count: int,
+        propose: Callable[[int], Genotypes],
+        rng: np.random.Generator,
+        *,
+        seen: Collection[bytes],
+    ) -> Genotypes:
+        """:func:`aspk.space.operators.fill` with designs that keep the bounds, while such are found."""
+        return fill(self.genome, count, propose, rng, seen=seen, keeps=self.keeps if self.forms else None)
+
+    def sample_distinct(self, count: int, rng: np.random.Generator, *, seen: Collection[bytes]) -> Genotypes:
+        """:func:`~aspk.space.operators.sample_distinct` of designs within the bounds, while it finds any."""
+        return self.fill(count, lambda number: sample(self.genome, number, rng), rng, seen=seen)
+
+    def nearest_first(self, X: Genotypes) -> Genotypes:
+        """``X`` by how much networks break the bounds; those that keep them come first, as they stood."""
+        return X[np.argsort(self.excess(X), kind="stable")]

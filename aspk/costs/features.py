@@ -1,0 +1,99 @@
+"""What is known of a network before it is evaluated, and helps to predict its evaluation.
+
+A free feature is any function of a network to a few numbers, ``Callable[[SubnetConfig], Sequence[float]]``.
+:class:`LogOperations` is the one that comes with aspk, and what ``"operations"`` stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from aspk.costs.known import ClosedCost
+from aspk.errors import SamplerError
+from aspk.space import IntArray, SearchSpace
+from aspk.space.genes import SubnetConfig
+from aspk.space.operators import keys
+from aspk.util.pareto import FloatArray
+
+FreeFeature = Callable[[SubnetConfig], Sequence[float]]
+_MOST_REMEMBERED = 100_000  # networks
+
+
+@dataclass(frozen=True)
+class LogOperations:
+    """Logarithm of the dense operations of one image over all T steps, from shapes alone.
+
+    Attributes:
+        space: the search space.
+        shape: channels, height and width of an image. The default is that of CIFAR; for other images the
+            logarithm is larger or smaller by nearly the same number for all networks, which no prediction
+            notices.
+        classes: number of classes.
+    """
+
+    space: SearchSpace
+    shape: tuple[int, int, int] = (3, 32, 32)
+    classes: int = 10
+
+    def __call__(self, config: SubnetConfig) -> tuple[float]:
+        """The logarithm for one network."""
+        return (float(np.log(self._cost(config))),)
+
+    def of(self, X: npt.ArrayLike) -> FloatArray:
+        """The same for index vectors of the space, shape (n, G); shape (n, 1)."""
+        return np.asarray(np.log(self._cost.of(X)))[:, None]
+
+    @cached_property
+    def _cost(self) -> ClosedCost:
+        return ClosedCost("operations", self.space, self.shape, self.classes)
+
+
+class FreeFeatures:
+    """Free features of a space's networks as columns; a function is called once for each network.
+
+    Args:
+        space: the search space.
+        parts: functions of a network, in the order of their columns; ``"operations"`` stands for
+            :class:`LogOperations` with its defaults.
+    """
+
+    def __init__(self, space: SearchSpace, parts: Sequence[FreeFeature | Literal["operations"]]) -> None:
+        self._space = space
+        self._parts = [LogOperations(space) if part == "operations" else part for part in parts]
+        self._known: dict[tuple[int, bytes], tuple[float, ...]] = {}
+
+    def of(self, X: IntArray) -> FloatArray:
+        """All features of index vectors of shape (n, G); shape (n, f).
+
+        Raises:
+            SamplerError: a function gave something else than finite numbers, as many for each network.
+        """
+        columns = [
+            part.of(X)  # whose index vectors mean the same networks
+            if isinstance(part, LogOperations) and part.space == self._space
+            else self._called(number, part, X)
+            for number, part in enumerate(self._parts)
+        ]
+        return np.hstack([np.zeros((len(X), 0)), *columns])
+
+    def _called(self, number: int, part: FreeFeature, X: IntArray) -> FloatArray:
+        if len(self._known) > _MOST_REMEMBERED:
+            self._known.clear()
+        names = [(number, key) for key in keys(self._space, X)]
+        for name, x in zip(names, X, strict=True):
+            if name not in self._known:
+                self._known[name] = tuple(map(float, part(self._space.decode(x))))
+        rows = [self._known[name] for name in names]
+        for row in rows:
+            if len(row) != len(rows[0]) or not np.isfinite(row).all():
+                raise SamplerError(
+                    f"features[{number}] gave {list(row)} for a network: expected finite numbers, "
+                    "as many for each network"
+                )
+        return np.array(rows, dtype=float).reshape(len(X), -1)

@@ -1,0 +1,42 @@
+"""Choosing the device a network runs on, and saying which it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from aspk.errors import DeviceError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        DeviceError: an unknown name, or CUDA is asked for and not there.
+    """
+    if name not in DEVICES:
+        raise DeviceError(f"device {name!r}: expected one of {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device 'cuda': no CUDA device is visible to PyTorch; use --device cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def hardware(device: str) -> str:
+    """The processor, or the graphics card, and the threads in use."""
+    place = resolve_device(device)
+    if place.type == "cuda":
+        return str(torch.cuda.get_device_name(place))
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {len(os.sched_getaffinity(0))} core(s), {torch.get_num_threads()} thread(s)"

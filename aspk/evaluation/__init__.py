@@ -1,0 +1,8 @@
+"""Evaluating networks: the protocol of every evaluator, caches, and the evaluator of a trained supernet.
+
+``SupernetEvaluator`` stands in :mod:`aspk.evaluation.supernet`, so that the protocol loads without torch.
+"""
+
+from aspk.evaluation.protocol import CachedEvaluator, Evaluator, Result, evaluate_all
+
+__all__ = ["CachedEvaluator", "Evaluator", "Result", "evaluate_all"]

@@ -1,0 +1,69 @@
+"""An exported network with what belongs to it: preprocessing and class names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from aspk.data import Preprocess
+from aspk.data.preprocess import Pictures
+from aspk.errors import CheckpointError
+from aspk.families import Spikformer
+from aspk.space.genes import SubnetConfig
+
+
+class ExportedNetwork(nn.Module):
+    """An exported network: ``model(model.preprocess(images))`` gives the logits of ordinary images.
+
+    Attributes:
+        network: the network itself.
+        classes: the classes' names; their numbers if the export does not name them.
+        weights: where its weights come from, see :func:`aspk.standalone.export.export_network`.
+        provenance: where the network comes from.
+    """
+
+    def __init__(
+        self,
+        network: Spikformer,
+        *,
+        preprocess: Preprocess | None,
+        classes: Sequence[str],
+        weights: str,
+        provenance: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network, self.classes, self.weights = network, tuple(classes), weights
+        self.provenance, self._preprocess = provenance, preprocess
+
+    @property
+    def config(self) -> SubnetConfig:
+        """The network as a value."""
+        return self.network.config
+
+    def preprocess(self, images: Pictures) -> Tensor:
+        """Ordinary images as the network takes them, on its device: :class:`aspk.data.Preprocess`.
+
+        Args:
+            images: pictures of Pillow's, arrays [H, W, C] or tensors [C, H, W] (uint8, or floats from 0 to
+                1), a batch of them, or a list; event counts where it was trained on sequences.
+
+        Returns:
+            [B, C, H, W] of static images, [T, B, C, H, W] of sequences.
+
+        Raises:
+            CheckpointError: the export does not say how.
+            DataError: images that do not fit.
+        """
+        if self._preprocess is None:
+            raise CheckpointError(
+                "the export does not say what has to be done with images: export the network again, or "
+                "standardise them as load_data does it, and give them to the model itself"
+            )
+        return self._preprocess(images).to(next(self.parameters()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of preprocessed images [B, C, H, W], or sequences [T, B, C, H, W]."""
+        logits: Tensor = self.network(images)
+        return logits

@@ -1,0 +1,74 @@
+"""The seam between search and networks: what an evaluator is, and a cache around one.
+
+A search calls ``evaluate`` with a whole population at once. An evaluator may be anything: the supernet,
+a formula, a table, a cluster. It returns one result for each network, in order; for a network that it
+could not evaluate, an :class:`~aspk.errors.EvaluationError` stands in the place of its metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from aspk.errors import EvaluationError
+from aspk.metrics import Metrics
+from aspk.space import SearchSpace
+from aspk.space.genes import SubnetConfig
+
+Result = Metrics | EvaluationError
+
+
+class Evaluator(Protocol):
+    """Anything with this method is an evaluator."""
+
+    def evaluate(self, configs: Sequence[SubnetConfig]) -> Sequence[Result]:
+        """Evaluate networks; one result each, in the same order."""
+        ...
+
+
+def evaluate_all(evaluator: Evaluator, configs: Sequence[SubnetConfig]) -> list[Result]:
+    """Evaluate ``configs`` together; if that raises, one by one, so that one bad network costs only itself.
+
+    An exception of a single network becomes an :class:`~aspk.errors.EvaluationError` in its place.
+
+    Raises:
+        EvaluationError: the evaluator returned another number of results than it got networks.
+    """
+    if not configs:
+        return []
+    try:
+        results = list(evaluator.evaluate(configs))
+    except Exception as error:
+        if len(configs) == 1:
+            failure = error if isinstance(error, EvaluationError) else EvaluationError(_cause(error))
+            return [failure]
+        return [evaluate_all(evaluator, [config])[0] for config in configs]
+    if len(results) != len(configs):
+        raise EvaluationError(
+            f"{type(evaluator).__name__} returned {len(results)} results for {len(configs)} networks"
+        )
+    return results
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+class CachedEvaluator:
+    """Evaluates each network once: equal networks, whatever their inactive genes, share a result.
+
+    Failures are not kept, so that they are tried again.
+    """
+
+    def __init__(self, evaluator: Evaluator, space: SearchSpace) -> None:
+        self._evaluator = evaluator
+        self._space = space
+        self._known: dict[tuple[int, ...], Metrics] = {}
+
+    def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Result]:
+        """See :class:`Evaluator`."""
+        keys = [tuple(self._space.encode(config).tolist()) for config in configs]
+        fresh = {key: config for key, config in zip(keys, configs, strict=True) if key not in self._known}
+        results = dict(zip(fresh, evaluate_all(self._evaluator, list(fresh.values())), strict=True))
+        self._known |= {key: result for key, result in results.items() if isinstance(result, Metrics)}
+        return [self._known[key] if key in self._known else results[key] for key in keys]

@@ -1,0 +1,121 @@
+"""Counting what layers read and neurons fire, while images run through a network."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import asdict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aspk.metrics import LayerCount, LayerShape
+
+
+class Counter:
+    """An :class:`~aspk.families.spikformer.Observer` that adds up counts over batches.
+
+    Sums of 0/1 spikes are exact: below 2^24 within an image in float32, and in float64 beyond.
+
+    Args:
+        shapes: the network's layers, from :func:`aspk.costs.cost.layer_shapes`.
+    """
+
+    def __init__(self, shapes: tuple[LayerShape, ...]) -> None:
+        self._shapes = {shape.name: shape for shape in shapes}
+        self._inputs: dict[str, Tensor] = {}  # [T], float64
+        self._exact: dict[str, Tensor] = {}  # a number, float64
+        self._spikes: dict[str, Tensor] = {}  # [T], float64
+        self._windows: dict[str, Tensor] = {}
+        self._images = 0
+        self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=3)  # tensors and their sums
+
+    def __call__(self, layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:
+        """Add one layer's batch; see :class:`~aspk.families.spikformer.Observer`."""
+        shape, x = self._shapes[layer], inputs[0].detach()
+        static = shape.source == "image" and x.dim() == 4
+        if static or shape.kind == "head":
+            x = x[None]  # one step: [1, B, ...]
+        if shape.kind == "conv":
+            sums = self._sums(x, channels=2)  # [T, B, H, W]
+            steps, exact = _steps(sums), _total(sums * self._window(layer, sums)) * _fan_out(shape)
+        elif len(inputs) == 2:
+            steps, exact = _pairs(x, inputs[1].detach())
+        else:
+            steps = _steps(self._sums(x))
+            exact = steps.sum() * (shape.operations / shape.input_size)
+        if static:
+            steps, exact = steps.expand(shape.repeats), exact * shape.repeats
+        _add(self._inputs, layer, steps)
+        _add(self._exact, layer, exact)
+        if spikes is not None:
+            over = 2 if shape.kind == "conv" else None
+            _add(self._spikes, layer, _steps(self._sums(spikes.detach(), channels=over)))
+        if layer == "head":
+            self._images += x.shape[1]
+            self._recent.clear()
+
+    def _sums(self, x: Tensor, channels: int | None = None) -> Tensor:
+        """Sums within each image, over its channels or over all it has; [T, B, ...].
+
+        Summed once for what one layer fires and the next ones read, though the heads may view it otherwise.
+        """
+        for tensor, sums in self._recent:
+            if tensor.data_ptr() == x.data_ptr() and tensor.numel() == x.numel():
+                return sums
+        self._recent.append((x, x.sum(channels if channels else tuple(range(2, x.dim())))))
+        return self._recent[-1][1]
+
+    def _window(self, layer: str, sums: Tensor) -> Tensor:
+        if layer not in self._windows:
+            self._windows[layer] = _windows(sums)
+        return self._windows[layer]
+
+    def counts(self) -> tuple[LayerCount, ...]:
+        """Means over all images seen so far."""
+        return tuple(self._count(shape) for shape in self._shapes.values())
+
+    def _count(self, shape: LayerShape) -> LayerCount:
+        fired = (self._spikes[shape.name] / self._images).tolist() if shape.name in self._spikes else []
+        return LayerCount(
+            **asdict(shape),
+            input_sums=tuple((self._inputs[shape.name] / self._images).tolist()),
+            exact_operations=float(self._exact[shape.name]) / self._images,
+            output_spikes=float(sum(fired)),
+            output_sums=tuple(fired),
+        )
+
+
+def _add(totals: dict[str, Tensor], layer: str, values: Tensor) -> None:
+    """Add on the device, so that nothing waits for it."""
+    totals[layer] = totals[layer] + values if layer in totals else values
+
+
+def _steps(sums: Tensor) -> Tensor:
+    """Sums at each step, [T], of sums within images, [T, B, ...]."""
+    within = sums.flatten(2).sum(2) if sums.dim() > 2 else sums
+    return within.sum(1, dtype=torch.float64)
+
+
+def _total(values: Tensor) -> Tensor:
+    return values.sum(dtype=torch.float64)
+
+
+def _pairs(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """For q kᵀ the spikes of q at each step, and the accumulates where both fire.
+
+    Over channels, spikes of q times spikes of k.
+    """
+    q, k = q.sum(-2), k.sum(-2)  # over tokens: [T, B, heads, D/heads]
+    return _steps(q), _total(q * k)
+
+
+def _fan_out(conv: LayerShape) -> int:
+    """Output channels of a 3x3 convolution: operations = 9 * inputs * outputs * pixels."""
+    return conv.operations // (9 * conv.input_size)
+
+
+def _windows(maps: Tensor) -> Tensor:
+    """For each pixel, how many 3x3 windows with padding 1 contain it: [H, W], 9 inside, 4 in a corner."""
+    ones = torch.ones(1, 1, *maps.shape[-2:], dtype=maps.dtype, device=maps.device)
+    return F.conv2d(ones, torch.ones(1, 1, 3, 3, dtype=maps.dtype, device=maps.device), padding=1)[0, 0]

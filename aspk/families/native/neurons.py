@@ -1,0 +1,177 @@
+"""The kernels as functions of tensors."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aspk.families.native.build import library
+
+_NAMES = {torch.float32: "float32", torch.float64: "float64"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How currents lie in memory: [steps, rows, channels, inner], or [rows, channels, inner] if repeated.
+
+    Attributes:
+        steps: time steps T.
+        rows: images, or tokens of all images.
+        channels: what a normalisation has its statistics for.
+        inner: pixels of a channel; 1 where the channels are the last axis.
+        repeated: whether there is one current for all steps.
+    """
+
+    steps: int
+    rows: int
+    channels: int
+    inner: int
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """LIF neurons, see :mod:`aspk.families.neurons`."""
+
+    tau: float
+    v_threshold: float
+    hard: bool
+    decay_input: bool
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A normalisation of currents: x = scale * y + shift for each channel.
+
+    Attributes:
+        scale: [C], of the currents' type.
+        shift: [C], of the currents' type.
+        mean: mean of y, [C], float64.
+        inverse_std: 1 / sqrt(variance of y + eps), [C], float64.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    mean: Tensor
+    inverse_std: Tensor
+
+
+def available(x: Tensor) -> bool:
+    """Whether the kernels can work on this tensor: one in memory, not one that only traces a program."""
+    real = type(x) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
+    return real and x.device.type == "cpu" and x.dtype in _NAMES and x.numel() > 0 and library() is not None
+
+
+def normalisation(
+    y: Tensor,
+    layout: Layout,
+    weight: Tensor,
+    bias: Tensor,
+    running: tuple[Tensor, Tensor],
+    *,
+    eps: float,
+    momentum: float,
+) -> Affine:
+    """Batch normalisation by the statistics of ``y`` itself.
+
+    Args:
+        y: contiguous currents.
+        layout: how they lie in memory.
+        weight: [C].
+        bias: [C].
+        running: running mean and variance, [C] each, updated in place.
+        eps: added to the variance.
+        momentum: share of the new statistics in the running ones.
+    """
+    mean, variance, inverse_std = torch.empty((3, layout.channels), dtype=torch.float64).unbind()
+    scale, shift = y.new_empty((2, layout.channels)).unbind()
+    _call("statistics", y, _at(y), *_sizes(layout, read=True), _at(mean), _at(variance), _threads())
+    sizes = (ctypes.c_int64(layout.channels), ctypes.c_int64(y.numel() // layout.channels))
+    constants = (ctypes.c_double(eps), ctypes.c_double(momentum))
+    inputs = (_at(weight), _at(bias), *constants, _at(mean), _at(variance), *map(_at, running))
+    _call("normalisation", y, *sizes, *inputs, _at(scale), _at(shift), _at(inverse_std))
+    return Affine(scale, shift, mean, inverse_std)
+
+
+def spikes(y: Tensor, layout: Layout, neuron: Neuron, affine: Affine | None = None) -> Tensor:
+    """0/1 spikes of the contiguous currents ``y``, normalised first if there is an ``affine``.
+
+    Returns:
+        [steps, rows, channels, inner].
+    """
+    fired = y.new_empty((layout.steps, layout.rows, layout.channels, layout.inner))
+    scale = (None, None) if affine is None else (_at(affine.scale), _at(affine.shift))
+    _call("forward", y, _at(y), _at(fired), *_sizes(layout), *scale, *_constants(layout, neuron), _threads())
+    return fired
+
+
+def gradients(
+    y: Tensor, arriving: Tensor, layout: Layout, neuron: Neuron, affine: Affine | None = None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of the currents, and of the weight and bias of their normalisation by the batch's statistics.
+
+    Args:
+        y: what :func:`spikes` got.
+        arriving: gradient of the spikes, contiguous.
+        layout: as in :func:`spikes`.
+        neuron: as in :func:`spikes`.
+        affine: as in :func:`spikes`; mean and deviation are those of ``y``.
+    """
+    grad = torch.empty_like(y)
+    pointers: tuple[ctypes.c_void_p | None, ...] = (None,) * 4
+    weight = bias = None
+    if affine is not None:
+        pointers = tuple(_at(t) for t in (affine.scale, affine.shift, affine.mean, affine.inverse_std))
+        weight, bias = torch.empty_like(affine.mean), torch.empty_like(affine.mean)
+    sums = (None if bias is None else _at(bias), None if weight is None else _at(weight))
+    constants = _constants(layout, neuron)
+    _call(
+        "backward",
+        y,
+        _at(y),
+        _at(arriving),
+        _at(grad),
+        *_sizes(layout),
+        *pointers,
+        *constants,
+        *sums,
+        _threads(),
+    )
+    return grad, weight, bias
+
+
+def _call(name: str, like: Tensor, *arguments: object) -> None:
+    found = library()
+    assert found is not None, "see available()"
+    kernel: Callable[..., None] = getattr(found, f"{name}_{_NAMES[like.dtype]}")
+    kernel(*arguments)
+
+
+def _threads() -> ctypes.c_int:
+    return ctypes.c_int(torch.get_num_threads())
+
+
+def _at(tensor: Tensor) -> ctypes.c_void_p:
+    assert tensor.is_contiguous()
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _sizes(layout: Layout, *, read: bool = False) -> tuple[ctypes.c_int64, ...]:
+    """The four sizes; with ``read`` those of the currents, which are there once if they are repeated."""
+    steps = 1 if read and layout.repeated else layout.steps
+    return tuple(ctypes.c_int64(size) for size in (steps, layout.rows, layout.channels, layout.inner))
+
+
+def _constants(layout: Layout, neuron: Neuron) -> tuple[object, ...]:
+    """repeated, tau, v_threshold, hard, decay_input."""
+    numbers = (ctypes.c_double(neuron.tau), ctypes.c_double(neuron.v_threshold))
+    return (
+        ctypes.c_int(layout.repeated),
+        *numbers,
+        ctypes.c_int(neuron.hard),
+        ctypes.c_int(neuron.decay_input),
+    )

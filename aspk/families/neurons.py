@@ -1,0 +1,260 @@
+"""The leaky integrate-and-fire neuron (LIF) as a pure function of its whole input sequence.
+
+The convention is spikingjelly's LIFNode with ``v_reset=0`` (hard) or ``None`` (soft), ``detach_reset=True``
+and its default surrogate, a sigmoid of slope 4::
+
+    H[t] = V[t-1] + (X[t] - V[t-1]) / tau          decay_input
+    H[t] = V[t-1] - V[t-1] / tau + X[t]            otherwise
+    S[t] = 1 if H[t] >= v_threshold else 0
+    V[t] = H[t] * (1 - S[t])                       hard reset
+    V[t] = H[t] - S[t] * v_threshold               soft reset
+
+with V = 0 before the first step: no state outlives a call.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from aspk.families import native
+
+Reset = Literal["hard", "soft"]
+_SURROGATE_SLOPE = 4.0
+
+
+class Neurons(TypedDict):
+    """The properties of one site's neurons, see :func:`lif`."""
+
+    tau: float
+    v_threshold: float
+    reset: Reset
+    decay_input: bool
+
+
+def lif(
+    x: Tensor, *, tau: float, v_threshold: float, reset: Reset = "hard", decay_input: bool = True
+) -> Tensor:
+    """Spikes of LIF neurons.
+
+    Args:
+        x: input currents, shape [T, ...].
+        tau: membrane time constant in steps, > 1.
+        v_threshold: firing threshold, > 0.
+        reset: what a spike does to the membrane, see above.
+        decay_input: whether the input is divided by tau.
+
+    Returns:
+        0/1 spikes of the shape and type of ``x``; differentiable with the surrogate gradient.
+    """
+    neuron = native.Neuron(tau, v_threshold, reset == "hard", decay_input)
+    differentiable = torch.is_grad_enabled() and x.requires_grad
+    if native.available(x):
+        rows, inner = (x.shape[1], x[0, 0].numel()) if x.dim() > 2 else (1, x[0].numel())
+        layout = native.Layout(len(x), rows, 1, inner)
+        x = x.contiguous()
+        fired = _NativeLIF.apply(x, layout, neuron) if differentiable else native.spikes(x, layout, neuron)
+        return fired.reshape(x.shape)
+    if differentiable:
+        spikes: Tensor = _LIF.apply(x, neuron)
+        return spikes
+    return _integrate(x, neuron, None)
+
+
+def normalised_lif(
+    y: Tensor,
+    norm: nn.BatchNorm1d | nn.BatchNorm2d,
+    *,
+    tau: float,
+    v_threshold: float,
+    reset: Reset = "hard",
+    decay_input: bool = True,
+    repeat: int | None = None,
+) -> Tensor:
+    """Spikes of LIF neurons behind a batch normalisation: ``lif(norm(y))``, in one pass where there is one.
+
+    Args:
+        y: currents before the normalisation, [T, B, L, D] for ``BatchNorm1d`` and [T, B, C, H, W] for
+            ``BatchNorm2d``; without the time axis if ``repeat`` is given. Half precision becomes float32.
+        norm: normalises the last axis (1d) or the third last one (2d); in training mode its running
+            statistics are updated.
+        tau: see :func:`lif`, as for the other properties of the neurons.
+        v_threshold: see :func:`lif`.
+        reset: see :func:`lif`.
+        decay_input: see :func:`lif`.
+        repeat: number of steps for which a static current is repeated.
+
+    Returns:
+        0/1 spikes, [T, ...].
+    """
+    y = y.float() if y.dtype in (torch.float16, torch.bfloat16) else y
+    # A gradient through fixed statistics, or a hook that wants to see the layer, takes the plain way.
+    plain = (torch.is_grad_enabled() and not norm.training) or norm._forward_hooks or norm._forward_pre_hooks
+    if native.available(y) and not plain:
+        neuron = native.Neuron(tau, v_threshold, reset == "hard", decay_input)
+        if isinstance(norm, nn.BatchNorm1d):
+            return _normalised_natively(y.contiguous(), norm, neuron, repeat, axis=-1)
+        pixels = y.movedim(-3, -1)  # [T, B, H, W, C]
+        if pixels.is_contiguous() and not y.is_contiguous():
+            return _normalised_natively(pixels, norm, neuron, repeat, axis=-1).movedim(-1, -3)
+        return _normalised_natively(y.contiguous(), norm, neuron, repeat, axis=-3)
+    if isinstance(norm, nn.BatchNorm2d):
+        x = norm(y.flatten(0, -4)).reshape(y.shape)  # time and batch as one axis: [T*B, C, H, W]
+    else:
+        x = norm(y.flatten(0, -2)).reshape(y.shape)  # [T*B*L, D]
+    if repeat is not None:
+        x = x.expand(repeat, *x.shape)  # the same current at every step
+    return lif(x, tau=tau, v_threshold=v_threshold, reset=reset, decay_input=decay_input)
+
+
+# ---------------------------------------------------------------------- PyTorch's operations
+
+
+def _integrate(x: Tensor, neuron: native.Neuron, membrane: Tensor | None) -> Tensor:
+    """Spikes; fills ``membrane``, if given, with H (shape of x).
+
+    Written for few passes over memory: H of the first step is X / tau or X, and after the last nothing is
+    reset. In eager mode the passes are what a LIF costs.
+    """
+    spikes = torch.empty_like(x)
+    v = x[0] / neuron.tau if neuron.decay_input else x[0].clone()
+    change = torch.empty_like(v)
+    for step, current in enumerate(x):
+        if step and neuron.decay_input:
+            torch.sub(current, v, out=change)
+            v += change.div_(neuron.tau)
+        elif step:
+            torch.div(v, neuron.tau, out=change)
+            v += torch.sub(current, change, out=change)
+        fired = torch.ge(v, neuron.v_threshold, out=spikes[step])
+        if membrane is not None:
+            membrane[step] = v
+        if step + 1 == len(x):
+            break
+        if neuron.hard:
+            v.addcmul_(v, fired, value=-1)  # v * (1 - S), exactly
+        else:
+            v.sub_(fired, alpha=neuron.v_threshold)
+    return spikes
+
+
+class _LIF(torch.autograd.Function):
+    """One graph node for all steps, in place of about eight for each."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, neuron: native.Neuron) -> Tensor:  # noqa: ANN401  # torch's context has no public type
+        membrane = torch.empty_like(x)
+        spikes = _integrate(x, neuron, membrane)
+        ctx.save_for_backward(membrane, spikes)
+        ctx.neuron = neuron
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # as above
+        membrane, spikes = ctx.saved_tensors
+        neuron: native.Neuron = ctx.neuron
+        (grad_spikes,) = grads
+        activation = torch.sub(membrane, neuron.v_threshold).mul_(_SURROGATE_SLOPE).sigmoid_()
+        # dS/dH of the surrogate, times what arrives at S: all steps at once
+        grad_h = torch.ops.aten.sigmoid_backward(grad_spikes, activation).mul_(_SURROGATE_SLOPE)
+        keep = 1.0 - 1.0 / neuron.tau
+        for step in range(len(membrane) - 2, -1, -1):
+            grad_v = grad_h[step + 1] * keep  # d loss / d V[t], from the later steps
+            if neuron.hard:
+                grad_v.addcmul_(grad_v, spikes[step], value=-1)
+            grad_h[step] += grad_v
+        if neuron.decay_input:
+            grad_h /= neuron.tau
+        return grad_h, None
+
+
+# ---------------------------------------------------------------------- the native kernels
+
+
+class _NativeLIF(torch.autograd.Function):
+    """The same in one kernel each way; the membrane is computed again on the way back, not kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layout: native.Layout, neuron: native.Neuron) -> Tensor:  # noqa: ANN401  # as above
+        ctx.save_for_backward(x)
+        ctx.constants = (layout, neuron)
+        return native.spikes(x, layout, neuron)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # as above
+        (x,) = ctx.saved_tensors
+        return native.gradients(x, grads[0].contiguous(), *ctx.constants)[0], None, None
+
+
+def _normalised_natively(
+    y: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, neuron: native.Neuron, repeat: int | None, axis: int
+) -> Tensor:
+    layout = _layout(y, repeat, axis)
+    shape = y.shape if repeat is None else (repeat, *y.shape)
+    if not norm.training:
+        return native.spikes(y, layout, neuron, _running(norm)).reshape(shape)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None, "cumulative averages are not in use"
+    norm.num_batches_tracked.add_(1)
+    running = (norm.running_mean, norm.running_var)
+    affine = native.normalisation(
+        y.detach(),
+        layout,
+        norm.weight.detach(),
+        norm.bias.detach(),
+        running,
+        eps=norm.eps,
+        momentum=norm.momentum,
+    )
+    if not torch.is_grad_enabled():
+        return native.spikes(y, layout, neuron, affine).reshape(shape)
+    spikes: Tensor = _NormalisedLIF.apply(y, norm.weight, norm.bias, affine, layout, neuron)
+    return spikes.reshape(shape)
+
+
+def _layout(y: Tensor, repeat: int | None, axis: int) -> native.Layout:
+    """How contiguous currents lie in memory, with their channels at the negative ``axis``."""
+    steps, one = (len(y), y.shape[1:]) if repeat is None else (repeat, y.shape)
+    inner = one[axis:][1:].numel()
+    return native.Layout(steps, one[:axis].numel(), one[axis], inner, repeat is not None)
+
+
+def _running(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> native.Affine:
+    """The normalisation by the running statistics, with the rounding of PyTorch's."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    inverse_std = (norm.running_var.double() + norm.eps).rsqrt()
+    scale = inverse_std.to(norm.weight.dtype) * norm.weight
+    return native.Affine(
+        scale, norm.bias - norm.running_mean * scale, norm.running_mean.double(), inverse_std
+    )
+
+
+class _NormalisedLIF(torch.autograd.Function):
+    """Batch normalisation by the batch's own statistics, and LIF, in two kernels each way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401  # as above
+        y: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        affine: native.Affine,
+        layout: native.Layout,
+        neuron: native.Neuron,
+    ) -> Tensor:
+        ctx.save_for_backward(y, weight, bias)
+        ctx.constants = (layout, neuron, affine)
+        return native.spikes(y, layout, neuron, affine)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # as above
+        y, weight, bias = ctx.saved_tensors
+        grad, grad_weight, grad_bias = native.gradients(y, grads[0].contiguous(), *ctx.constants)
+        assert grad_weight is not None
+        assert grad_bias is not None
+        return grad, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype), None, None, None

@@ -1,0 +1,238 @@
+"""Spikformer (Zhou et al., ICLR 2023) as plain layers, readable from top to bottom.
+
+Two departures in layout, none in function: tokens are the second last axis, and the first convolution of a
+static image, the same at every step, is computed once.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aspk.costs.cost import pooled_stages, stem_widths
+from aspk.families.neurons import Neurons, lif, normalised_lif
+from aspk.families.products import convolution, linear
+from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig, check_network
+
+
+class Observer(Protocol):
+    """Is told what each layer reads and what the neurons behind it fire."""
+
+    def __call__(self, layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:
+        """Look at one layer, named as in :func:`aspk.costs.cost.layer_shapes`.
+
+        Args:
+            layer: the layer's name.
+            inputs: what it reads, [T, B, ...] ([B, ...] for a static image); two for ``qk`` and ``av``.
+            spikes: what its neurons fire, [T, B, ...], or None where none follow.
+        """
+        ...
+
+
+def _nobody(layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:
+    """Observe nothing."""
+
+
+class ConvNorm(nn.Module):
+    """3x3 convolution, batch normalisation and neurons over [..., C, H, W]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor, neurons: Neurons, time_steps: int) -> Tensor:
+        """Spikes [T, B, C', H, W] of [T, B, C, H, W], or of a static [B, C, H, W]."""
+        y = convolution(x.flatten(0, -4), self.conv)  # time and batch as one axis: [T*B, C', H, W]
+        repeat = time_steps if x.dim() == 4 else None
+        return normalised_lif(y.reshape(*x.shape[:-3], *y.shape[1:]), self.norm, repeat=repeat, **neurons)
+
+
+class LinearNorm(nn.Module):
+    """Linear layer, batch normalisation and neurons over [T, B, L, D]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.norm = nn.BatchNorm1d(outputs)
+
+    def forward(self, x: Tensor, neurons: Neurons) -> Tensor:
+        """Spikes [T, B, L, D'] of [T, B, L, D]."""
+        return normalised_lif(linear(x, self.linear), self.norm, **neurons)
+
+
+class Block(nn.Module):
+    """Spiking self-attention and spiking MLP, each added to the residual stream."""
+
+    def __init__(
+        self, name: str, config: SubnetConfig, block: BlockConfig, settings: NetworkSettings
+    ) -> None:
+        super().__init__()
+        self.name, self.config, self.settings = name, block, settings
+        width, inner = config.embed_dim, settings.attention_width(config, block)
+        hidden = int(width * block.mlp_ratio)
+        self.q = LinearNorm(width, inner)
+        self.k = LinearNorm(width, inner)
+        self.v = LinearNorm(width, inner)
+        self.proj = LinearNorm(inner, width)
+        self.fc1 = LinearNorm(width, hidden)
+        self.fc2 = LinearNorm(hidden, width)
+
+    def forward(self, x: Tensor, observe: Observer = _nobody) -> Tensor:
+        """The residual stream [T, B, L, D] behind the block."""
+        x = x + self._attention(x, observe)
+        return x + self._site("fc2", self._site("fc1", x, observe), observe)
+
+    def _attention(self, x: Tensor, observe: Observer) -> Tensor:
+        q, k, v = (self._site(name, x, observe) for name in ("q", "k", "v"))  # [T, B, L, D']
+        heads = (*q.shape[:3], self.config.num_heads, -1)
+        q, k, v = (y.reshape(heads).transpose(2, 3) for y in (q, k, v))  # [T, B, heads, L, D'/heads]
+        keys = k.transpose(-2, -1)
+        with torch.autocast(x.device.type, enabled=False):  # counts of spikes stay exact
+            # With more tokens than head width the other order is cheaper, and as exact.
+            y = q @ (keys @ v) if q.shape[-2] > q.shape[-1] else (q @ keys) @ v
+        y = (y * self.settings.attention_scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
+        spikes = lif(y, **self._neurons(self.config.attention_v_threshold))
+        observe(f"{self.name}.qk", (q, k), None)
+        observe(f"{self.name}.av", (v,), spikes)
+        return self._site("proj", spikes, observe)
+
+    def _site(self, layer: str, x: Tensor, observe: Observer) -> Tensor:
+        """One layer and the neurons behind it."""
+        spikes: Tensor = getattr(self, layer)(x, self._neurons(self.config.v_threshold))
+        observe(f"{self.name}.{layer}", (x,), spikes)
+        return spikes
+
+    def _neurons(self, v_threshold: float) -> Neurons:
+        settings = self.settings
+        return {
+            "tau": self.config.tau,
+            "v_threshold": v_threshold,
+            "reset": settings.reset,
+            "decay_input": settings.decay_input,
+        }
+
+
+class Spikformer(nn.Module):
+    """One network, complete.
+
+    Args:
+        config: the network.
+        settings: what its search space fixes.
+        shape: channels, height and width of the images.
+        classes: number of classes.
+
+    Raises:
+        GenotypeError: a width does not divide as needed.
+    """
+
+    def __init__(
+        self,
+        config: SubnetConfig,
+        settings: NetworkSettings,
+        *,
+        shape: tuple[int, int, int],
+        classes: int,
+    ) -> None:
+        check_network(config, settings)
+        super().__init__()
+        self.config, self.settings, self.shape, self.classes = config, settings, shape, classes
+        widths = stem_widths(config)
+        self.stem = nn.ModuleList(map(ConvNorm, (shape[0], *widths), widths))
+        self.position = ConvNorm(config.embed_dim, config.embed_dim)
+        self.blocks = nn.ModuleList(
+            Block(f"blocks.{index}", config, block, settings) for index, block in enumerate(config.blocks)
+        )
+        self.head = nn.Linear(config.embed_dim, classes)
+
+    def configure(self, config: SubnetConfig) -> None:
+        """Become another network with weights of the same shapes: other neurons, or another T."""
+        self.config = config
+        for block, own in zip(self.blocks, config.blocks, strict=True):
+            assert isinstance(block, Block)
+            block.config = own
+
+    def forward(self, x: Tensor, observe: Observer = _nobody, *, per_step: bool = False) -> Tensor:
+        """Logits [B, classes] of static images [B, C, H, W] or sequences [T, B, C, H, W].
+
+        With ``per_step`` those of each step on its own, [T, B, classes], whose mean over time they are.
+        """
+        features = self.features(x, observe)  # [T, B, D]
+        if not per_step:
+            features = features.mean(0)  # over time: [B, D]
+        observe("head", (features,), None)
+        logits: Tensor = self.head(features)
+        return logits
+
+    def features(self, x: Tensor, observe: Observer = _nobody) -> Tensor:
+        """Mean over the tokens behind the last block, [T, B, D]."""
+        x = self._stem(x, observe)  # [T, B, D, H', W']
+        x = x.flatten(3).transpose(2, 3)  # tokens: [T, B, L, D]
+        for block in self.blocks:
+            x = block(x, observe)
+        return x.mean(2)
+
+    def _stem(self, x: Tensor, observe: Observer) -> Tensor:
+        neurons, steps = self._neurons(), self.config.time_steps
+        for index, stage in enumerate(self.stem):
+            spikes: Tensor = stage(x, neurons, steps)
+            observe(f"stem.{index}", (x,), spikes)
+            x = spikes
+            if index in pooled_stages(self.settings):
+                pooled = F.max_pool2d(x.flatten(0, 1), kernel_size=3, stride=2, padding=1)
+                x = pooled.reshape(*x.shape[:2], *pooled.shape[1:])
+        spikes = self.position(x, neurons, steps)
+        observe("position", (x,), spikes)
+        return x + spikes
+
+    def _neurons(self) -> Neurons:
+        """The stem's neurons."""
+        return {
+            "tau": self.config.stem_tau,
+            "v_threshold": self.config.stem_v_threshold,
+            "reset": self.settings.reset,
+            "decay_input": self.settings.decay_input,
+        }
+
+
+def initialise(network: nn.Module, seed: int) -> None:
+    """Draw fresh weights: truncated normal (0.02) for linear layers, uniform (Kaiming) for convolutions."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+            elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.reset_parameters()
+
+
+@torch.no_grad()
+def calibrate(network: Spikformer, x: Tensor) -> Spikformer:
+    """Set the batch-normalisation statistics of a stand-alone network to those of the images ``x``.
+
+    All of ``x`` is one batch, so that the variances are those of the whole set; means of per-batch variances
+    would be too low. The variances are PyTorch's unbiased ones, n / (n - 1) of the biased ones. In the first
+    layer, which a static image goes through once, n counts every pixel once; a network that repeats the image
+    before that layer counts it T times, which makes a difference of 1 / (2 n) at T = 2.
+
+    Args:
+        network: is changed, and left in evaluation mode.
+        x: static images [B, C, H, W] or sequences [T, B, C, H, W], from the training split.
+
+    Returns:
+        The network.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # the running statistics become those of the one batch
+    network.train()(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return network.eval()

@@ -1,0 +1,151 @@
+"""The supernet: the weights of the largest network, of which every other one uses the leading slices.
+
+There is one network definition, :class:`~aspk.families.spikformer.Spikformer`. A forward pass of the
+supernet runs the plain network of a configuration on *views* of the shared weights, so that
+``supernet(x, config)`` and ``supernet.extract(config)(x)`` are the same computation.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from aspk.families.spikformer import Observer, Spikformer, calibrate, initialise
+from aspk.space import SearchSpace
+from aspk.space.genes import NetworkSettings, SubnetConfig
+
+# Batch-normalisation statistics of one network, by buffer name: a value, kept beside the supernet.
+Statistics = Mapping[str, Tensor]
+
+
+def _structure(config: SubnetConfig) -> SubnetConfig:
+    """A network with weights of the same shapes, the same one for all such networks."""
+    blocks = tuple(
+        replace(block, v_threshold=1.0, tau=2.0, attention_v_threshold=0.5) for block in config.blocks
+    )
+    return SubnetConfig(embed_dim=config.embed_dim, time_steps=1, blocks=blocks)
+
+
+@lru_cache(maxsize=256)
+def _skeleton(
+    structure: SubnetConfig,
+    settings: NetworkSettings,
+    shape: tuple[int, int, int],
+    classes: int,
+    training: bool,
+    thread: int,
+) -> Spikformer:
+    """The plain network without weights; one for each thread, since a ``functional_call`` fills it.
+
+    Building one takes milliseconds, so that networks of one structure share it.
+    """
+    with torch.device("meta"):
+        network = Spikformer(structure, settings, shape=shape, classes=classes)
+    return network.train(training)
+
+
+class Supernet(nn.Module):
+    """All networks of a search space in one set of weights.
+
+    Args:
+        space: the search space.
+        shape: channels, height and width of the images.
+        classes: number of classes.
+        seed: seed of the initial weights.
+    """
+
+    def __init__(
+        self, space: SearchSpace, *, shape: tuple[int, int, int], classes: int, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.space, self.shape, self.classes = space, shape, classes
+        self.network = Spikformer(space.largest, space.settings, shape=shape, classes=classes)
+        initialise(self.network, seed)
+
+    def forward(
+        self,
+        x: Tensor,
+        config: SubnetConfig,
+        *,
+        statistics: Statistics | None = None,
+        observe: Observer | None = None,
+        per_step: bool = False,
+    ) -> Tensor:
+        """Logits [B, classes] of one network, or [T, B, classes] with ``per_step``.
+
+        In training mode batch normalisation uses the batch and updates the running statistics. In
+        evaluation mode nothing is written, and ``statistics`` (see :meth:`calibrate`) replace the running
+        ones, which are averages over all networks and right for none of them.
+
+        Args:
+            x: static images [B, C, H, W] or sequences [T, B, C, H, W].
+            config: the network.
+            statistics: its own batch-normalisation statistics.
+            observe: is shown every layer's input and spikes.
+            per_step: return the logits of each step on its own.
+        """
+        parameters, buffers = self._slices(config)
+        network = self._skeleton(config)
+        options: dict[str, Any] = {"per_step": per_step} | ({"observe": observe} if observe else {})
+        tensors = {**parameters, **(statistics or buffers)}
+        logits: Tensor = functional_call(network, tensors, (x,), options)
+        return logits
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor, config: SubnetConfig) -> Statistics:
+        """Batch-normalisation statistics of one network on the images ``x``, taken as one batch.
+
+        Nothing is written to the supernet; see :func:`aspk.families.calibrate`.
+
+        Args:
+            x: static images [B, C, H, W] or sequences [T, B, C, H, W], from the training split.
+            config: the network.
+        """
+        network = calibrate(self.extract(config), x)
+        return dict(network.named_buffers())
+
+    def extract(self, config: SubnetConfig, statistics: Statistics | None = None) -> Spikformer:
+        """A stand-alone copy of one network, in evaluation mode.
+
+        Args:
+            config: the network.
+            statistics: its batch-normalisation statistics; None takes the running ones.
+        """
+        with torch.device("meta"):  # no weights are drawn that the next lines would overwrite
+            network = Spikformer(config, self.space.settings, shape=self.shape, classes=self.classes)
+        parameters, buffers = self._slices(config)
+        first = self.network.head.weight
+        network.to(dtype=first.dtype).to_empty(device=first.device)
+        network.load_state_dict({**parameters, **(statistics or buffers)})
+        return network.eval()
+
+    def _skeleton(self, config: SubnetConfig) -> Spikformer:
+        thread, structure = threading.get_ident(), _structure(config)
+        network = _skeleton(structure, self.space.settings, self.shape, self.classes, self.training, thread)
+        network.configure(config)
+        return network
+
+    def _slices(self, config: SubnetConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Views of the shared parameters and running statistics that ``config`` uses, by name."""
+        shapes = self._skeleton(config)
+        parameters = dict(self.network.named_parameters())
+        buffers = dict(self.network.named_buffers())
+        return (
+            {name: _leading(parameters[name], own) for name, own in shapes.named_parameters()},
+            {name: _leading(buffers[name], own) for name, own in shapes.named_buffers()},
+        )
+
+
+def _leading(tensor: Tensor, like: Tensor) -> Tensor:
+    """The leading slice of ``tensor`` with the shape of ``like``: the one rule of weight entanglement."""
+    for axis, size in enumerate(like.shape):
+        if size < tensor.shape[axis]:
+            tensor = tensor.narrow(axis, 0, size)
+    return tensor

@@ -1,6 +1,0 @@
-"""C++ kernels for the CPU, compiled on the user's machine; absent without a compiler."""
-
-from aspk.native.build import library
-from aspk.native.neurons import Affine, Layout, Neuron, available, gradients, normalisation, spikes
-
-__all__ = ["Affine", "Layout", "Neuron", "available", "gradients", "library", "normalisation", "spikes"]

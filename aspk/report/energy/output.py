@@ -1,0 +1,206 @@
+"""Accounts of networks and re-billed studies as JSON and as HTML pages that need nothing beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from html import escape
+from typing import Any
+
+from aspk.costs import cost
+from aspk.energy import (
+    ESTIMATE,
+    NOTES,
+    PRESETS,
+    EnergyModel,
+    energy_mj,
+    energy_table,
+    shown_rate_in,
+    site_flag,
+    table_cells,
+)
+from aspk.metrics import Kind, LayerCount
+from aspk.report import pareto_text
+from aspk.report.energy.rebilling import Rebilling
+from aspk.report.energy.sources import NetworkAccount
+from aspk.report.figures import SVG_INK, front_figure, svg
+from aspk.report.style import STYLE
+from aspk.report.tables import columns, csv_text, number, printable
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the page loads nothing and runs nothing
+_SHARE = "share"
+
+
+def account_json(account: NetworkAccount, models: Sequence[EnergyModel]) -> dict[str, Any]:
+    """One network: sizes, totals over all steps, energy under all presets, layers under ``models``.
+
+    ``dense_operations`` are those of convolutions and linear layers; attention and the head stand beside it.
+    """
+    layers = account.layers
+    everything = {**PRESETS, **{model.name: model for model in models}}
+    return {
+        "network": account.title,
+        **account.details,
+        "parameters": cost.parameters(layers),
+        "first_layer_macs": sum(
+            layer.operations * layer.repeats for layer in layers if layer.source == "image"
+        ),
+        "dense_operations": _operations(layers, "conv", "linear"),
+        "attention_operations": _operations(layers, "attention"),
+        "head_operations": _operations(layers, "head"),
+        "spikes": sum(layer.output_spikes for layer in layers),
+        "mj": {name: energy_mj(layers, model) for name, model in everything.items()},
+        "models": {name: asdict(model) for name, model in everything.items()},
+        "dead_sites": [layer.name for layer in layers if site_flag(layer) == "dead"],
+        "saturated_sites": [layer.name for layer in layers if site_flag(layer) == "saturated"],
+        "layers": _layers_json(layers, models),
+        "note": ESTIMATE,
+    }
+
+
+def _operations(layers: Sequence[LayerCount], *kinds: Kind) -> int:
+    return cost.operations(tuple(layer for layer in layers if layer.kind in kinds))
+
+
+def _layers_json(layers: Sequence[LayerCount], models: Sequence[EnergyModel]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {
+            "name": layer.name,
+            "kind": layer.kind,
+            "source": layer.source,
+            "operations": layer.operations * layer.repeats,
+            "firing_rate_in": shown_rate_in(layer),
+            "spikes_out": layer.output_spikes if layer.output_size else None,
+            "firing_rate_out": layer.firing_rate_out,
+            "flag": site_flag(layer),
+            "bills": {},
+        }
+        for layer in layers
+    ]
+    for model in models:
+        total = energy_mj(layers, model)
+        for row, bill in zip(rows, energy_table(layers, model), strict=True):
+            own = asdict(bill)
+            del own["name"]
+            row["bills"][model.name] = own | {_SHARE: bill.mj / total if total else 0.0}
+    return rows
+
+
+def rebilling_json(rebillings: Sequence[Rebilling]) -> dict[str, Any]:
+    """A study under several accounts: the front, its hypervolume and what changed, for each."""
+    return {
+        "study": rebillings[0].summary.name,
+        "objectives": list(rebillings[0].summary.objectives),
+        "models": {
+            one.model.name: {
+                "model": asdict(one.model),
+                "front": [
+                    {"trial": row.number, "values": list(row.values), "parameters": dict(row.parameters)}
+                    | {"energy_mj": row.metrics.energy_mj if row.metrics else None}
+                    for row in one.summary.front
+                ],
+                "hypervolume": one.summary.hypervolume,
+                "kept": one.kept,
+                "kendall_tau": one.kendall_tau,
+            }
+            for one in rebillings
+        },
+        "note": ESTIMATE,
+    }
+
+
+def rebilling_text(one: Rebilling) -> str:
+    """A study's front under another account, and how much of it is the old one."""
+    return f"{one.summary.name} under {one.model.name}: {_changes(one)}\n{pareto_text(one.summary)}"
+
+
+def _changes(one: Rebilling) -> str:
+    agreement = "" if one.kendall_tau is None else f"; Kendall's tau of the energies {one.kendall_tau:.3f}"
+    return (
+        f"{len(one.summary.front)} networks on the front, "
+        f"{one.kept} of the {len(one.before.front)} that were on it before{agreement}"
+    )
+
+
+def rebilling_csv(rebillings: Sequence[Rebilling]) -> str:
+    """All fronts with full precision, the account in the first column."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for index, one in enumerate(rebillings):
+        header, *rows = csv.reader(io.StringIO(csv_text(one.summary)))
+        if index == 0:
+            writer.writerow(["model", *header])
+        writer.writerows([one.model.name, *row] for row in rows)
+    return text.getvalue()
+
+
+# ---------------------------------------------------------------------- pages
+
+
+def account_html(account: NetworkAccount, models: Sequence[EnergyModel]) -> str:
+    """One network's account as a page, models side by side."""
+    header, *rows = table_cells(account.layers, models)
+    shares = [column for column, title in enumerate(header) if title == _SHARE]
+    lines = [_row("th", header)]
+    for row in rows:
+        lines.append("<tr>" + "".join(_cell(row, column, shares) for column in range(len(row))) + "</tr>")
+    table = f'<div class="scroll"><table>{"".join(lines)}</table></div>'
+    return _page(account.title, [table, _totals(account.layers, models), _models(models)])
+
+
+def _cell(row: Sequence[str], column: int, shares: Sequence[int]) -> str:
+    """A cell; a share has its bar behind it."""
+    text = escape(printable(row[column]))
+    if column not in shares or not text.endswith("%"):
+        return f'<td class="flag">{text}</td>' if column == len(row) - 1 else f"<td>{text}</td>"
+    bar = f"background: linear-gradient(to left, var(--mark) {text}, transparent {text})"
+    return f'<td style="{bar}">{text}</td>'
+
+
+def _totals(layers: Sequence[LayerCount], models: Sequence[EnergyModel]) -> str:
+    everything = {**PRESETS, **{model.name: model for model in models}}
+    rows = [_row("td", [name, f"{energy_mj(layers, model):.4g}"]) for name, model in everything.items()]
+    head = _row("th", ["account", "mJ"])
+    return f"<h2>The same network under every account</h2><table>{head}{''.join(rows)}</table>"
+
+
+def _models(models: Sequence[EnergyModel]) -> str:
+    fields = list(asdict(models[0]))
+    rows = [_row("td", [field, *(f"{getattr(model, field)}" for model in models)]) for field in fields]
+    notes = "".join(f"<p class=note>{escape(NOTES[m.name])}</p>" for m in models if m == PRESETS.get(m.name))
+    return f"<h2>Accounts</h2><table>{''.join(rows)}</table>{notes}"
+
+
+def rebilling_html(rebillings: Sequence[Rebilling]) -> str:
+    """A study's front under several accounts as a page."""
+    parts = []
+    for one in rebillings:
+        shown = columns(one.summary)
+        cells = [_row("td", [number(column.of(row)) for column in shown]) for row in one.summary.front]
+        head = _row("th", [column.header for column in shown])
+        drawing = svg(front_figure(one.summary, SVG_INK), "Trials in objective space")
+        parts += [
+            f"<h2>{escape(printable(one.model.name))}</h2><p>{escape(_changes(one))}.</p>",
+            f'<figure>{drawing}</figure><div class="scroll"><table>{head}{"".join(cells)}</table></div>',
+        ]
+    title = f"{rebillings[0].summary.name}, billed again"
+    return _page(title, [*parts, _models([one.model for one in rebillings])])
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(printable(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
+    name = escape(printable(title))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f"<title>{name} · aspk energy</title>\n<style>{STYLE}</style></head>\n"
+        f"<body><main><header><h1>{name}</h1></header>\n<p class=warn>{ESTIMATE}</p>\n"
+        + "\n".join(parts)
+        + "\n</main></body></html>\n"
+    )

@@ -1,0 +1,195 @@
+"""Where a network's operation counts come from: a trial, an exported model, weights, or a random network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from aspk.costs import cost
+from aspk.data import load_data
+from aspk.engines.device import resolve_device
+from aspk.errors import AspkError, CheckpointError, GenotypeError, StudyError
+from aspk.evaluation.supernet import SupernetEvaluator, measure
+from aspk.families.counting import Counter
+from aspk.families.random_weights import calibrated_random_network
+from aspk.metrics import LayerCount, Metrics
+from aspk.space import SearchSpace
+from aspk.space.genes import SubnetConfig
+from aspk.spec.settings import DataSettings, EvaluationSettings
+from aspk.standalone.export import load_exported
+from aspk.training.checkpoint import load_supernet
+from aspk.trials.attributes import metrics_from_attributes
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkAccount:
+    """One network's counts, and what they were counted on.
+
+    Attributes:
+        title: names the network.
+        layers: its counts.
+        details: further facts for the record, plain JSON values.
+    """
+
+    title: str
+    layers: tuple[LayerCount, ...]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def random_account(
+    space: SearchSpace,
+    config: SubnetConfig | None = None,
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    seed: int = 0,
+    images: int = 4,
+) -> NetworkAccount:
+    """A network of a space with calibrated random weights on random images; nothing is loaded.
+
+    Args:
+        space: the search space.
+        config: the network; None takes the space's reference.
+        shape: channels, height and width of the images.
+        classes: number of classes.
+        seed: seed of weights and images.
+        images: number of images.
+
+    Raises:
+        EvaluationError: some neurons stay silent with random weights.
+    """
+    chosen = config or space.reference
+    network, x = calibrated_random_network(
+        chosen, space.settings, shape=shape, classes=classes, seed=seed, images=images
+    )
+    counter = Counter(cost.layer_shapes(chosen, space.settings, shape, classes))
+    with torch.no_grad():
+        network(x, counter)
+    what = "network" if config else "reference"
+    return NetworkAccount(
+        title=f"{space.name}, {what}, random weights",
+        layers=counter.counts(),
+        details={"space": space.name, "weights": "random", "seed": seed, "images": images}
+        | {"shape": list(shape), "classes": classes, "config": chosen.to_json()},
+    )
+
+
+def trial_account(study: Study, number: int) -> NetworkAccount:
+    """The network of one trial, from the counts in the study.
+
+    Raises:
+        StudyError: there is no such complete trial, or it carries no counts.
+    """
+    found = [t for t in study.get_trials(deepcopy=False) if t.number == number]
+    if not found or found[0].state != TrialState.COMPLETE:
+        raise StudyError(f"study {study.study_name!r} has no complete trial {number}")
+    metrics = metrics_from_attributes(found[0].user_attrs)
+    if metrics is None or not metrics.layers:
+        raise StudyError(f"trial {number} of study {study.study_name!r} carries no layer counts")
+    details = {"study": study.study_name, "trial": number, "accuracy": metrics.accuracy}
+    return NetworkAccount(
+        title=f"{study.study_name}, trial {number}",
+        layers=metrics.layers,
+        details=details | {"genes": dict(found[0].params)},
+    )
+
+
+def exported_account(
+    path: Path, *, split: str | None = None, data_folder: str | None = None, device: str = "auto"
+) -> NetworkAccount:
+    """An exported model, from the counts that were exported with it.
+
+    Args:
+        path: the folder, or one of the two files in it.
+        split: count again on this split of the data set it was made for.
+        data_folder: where that data set's files are, if not where they were.
+        device: where the network then runs.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or no counts were exported.
+    """
+    exported = load_exported(path, resolve_device(device))
+    if split is not None:
+        settings = DataSettings.from_json(exported.provenance.get("data"))
+        data = load_data(settings).to(resolve_device(device))
+        metrics = measure(exported.network, data.split(split))
+    else:
+        description = (path if path.is_dir() else path.parent) / "network.json"
+        metrics = _exported_metrics(description)
+    return NetworkAccount(
+        title=str(path),
+        layers=metrics.layers,
+        details={"accuracy": metrics.accuracy, "split": split, "provenance": dict(exported.provenance)}
+        | {"config": exported.network.config.to_json()},
+    )
+
+
+def _exported_metrics(description: Path) -> Metrics:
+    try:
+        metrics = Metrics.from_json(json.loads(description.read_text(encoding="utf-8"))["metrics"])
+    except (AspkError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{description}: no metrics in it, or damaged: {error}") from None
+    if not metrics.layers:
+        raise CheckpointError(f"{description}: carries no layer counts; give --split to count them")
+    return metrics
+
+
+def weights_account(
+    weights: Path,
+    config: SubnetConfig | None = None,
+    *,
+    data: str | None = None,
+    data_folder: str | None = None,
+    split: str = "search",
+    device: str = "auto",
+) -> NetworkAccount:
+    """A network of a trained supernet, calibrated and counted now.
+
+    Args:
+        weights: the supernet's file.
+        config: the network; None takes the space's reference.
+        data: the data set's name; None takes the one that the supernet was trained on.
+        data_folder: where the data set's files are, if not where they were.
+        split: the split on which spikes are counted.
+        device: where the network runs.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+        GenotypeError: the network is not a member of the supernet's space.
+    """
+    loaded = load_supernet(weights, resolve_device(device))
+    space, named = loaded.supernet.space, data or loaded.provenance.get("data")
+    chosen = config or space.reference
+    space.encode(chosen)  # refuses strangers
+    source = load_data(DataSettings.from_json(named))
+    settings = EvaluationSettings(split=split)
+    (metrics,) = SupernetEvaluator(loaded.supernet, source, settings=settings).evaluate([chosen])
+    return NetworkAccount(
+        title=f"{space.name}, {'network' if config else 'reference'} of {weights}",
+        layers=metrics.layers,
+        details={"space": space.name, "weights": str(weights), "data": source.provenance(), "split": split}
+        | {"accuracy": metrics.accuracy, "config": chosen.to_json()},
+    )
+
+
+def read_config(path: Path) -> SubnetConfig:
+    """A network from a JSON file: :meth:`SubnetConfig.to_json`, or an export's ``network.json``.
+
+    Raises:
+        GenotypeError: the file holds no network; the message names it.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise GenotypeError(f"{path}: not a JSON file: {error}") from None
+    try:
+        return SubnetConfig.from_json(data["config"] if isinstance(data, dict) and "config" in data else data)
+    except GenotypeError as error:
+        raise GenotypeError(f"{path}: {error}") from None

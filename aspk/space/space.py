@@ -1,0 +1,377 @@
+"""Search spaces: genes, their choices, and the networks they describe.
+
+A genotype is a vector of choice indices of fixed length. Genes of blocks past the depth are
+*inactive*: they stay in the vector, and comparisons go through :meth:`SearchSpace.canonical`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aspk.errors import GenotypeError
+from aspk.space.genes import GENES, BlockConfig, NetworkSettings, SubnetConfig, Value
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Gene:
+    """One coordinate of the genotype.
+
+    Attributes:
+        name: a key of :data:`GENES`.
+        choices: ascending values.
+        block: index of the block it belongs to, None for the whole network.
+    """
+
+    name: str
+    choices: tuple[Value, ...]
+    block: int | None = None
+
+    @property
+    def parameter(self) -> str:
+        """The name shown to people and Optuna, for instance ``blocks.0.tau``."""
+        return self.name if self.block is None else f"blocks.{self.block}.{self.name}"
+
+    @property
+    def step(self) -> Value | None:
+        """The distance between choices where it is the same for all, else None."""
+        if len(self.choices) < 2:
+            return None
+        values = [Decimal(str(choice)) for choice in self.choices]  # exact, and how Optuna counts steps
+        gaps = {high - low for low, high in itertools.pairwise(values)}
+        step = type(self.choices[0])(next(iter(gaps)))
+        return step if gaps == {Decimal(str(step))} else None
+
+    def index(self, value: object) -> int:
+        """Index of the choice equal to ``value`` (to 1e-6, since steps of floats accumulate).
+
+        Raises:
+            GenotypeError: ``value`` is not a choice.
+        """
+        if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+            for index, choice in enumerate(self.choices):
+                if choice * (1 - 1e-6) <= value <= choice * (1 + 1e-6):
+                    return index
+        raise GenotypeError(f"{self.parameter}={value!r} is not one of {list(self.choices)}")
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A finite space of networks.
+
+    Attributes:
+        name: the space's name.
+        network: choices of the genes with one value for the whole network.
+        block: choices of the genes with one value for each block.
+        reference: the hand-made network that energies and results are compared with.
+        settings: what all its networks share.
+    """
+
+    name: str
+    network: Mapping[str, tuple[Value, ...]]
+    block: Mapping[str, tuple[Value, ...]]
+    reference: SubnetConfig
+    settings: NetworkSettings = field(default_factory=NetworkSettings)
+
+    # ------------------------------------------------------------------ shape of the genotype
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """All genes: the network's first, then block by block."""
+        network = [Gene(name, choices) for name, choices in self.network.items()]
+        blocks = [
+            Gene(name, choices, index)
+            for index in range(self.max_depth)
+            for name, choices in self.block.items()
+        ]
+        return (*network, *blocks)
+
+    @property
+    def max_depth(self) -> int:
+        """Blocks of the deepest network."""
+        return int(max(self.network["depth"]))
+
+    @cached_property
+    def cardinalities(self) -> IntArray:
+        """Number of choices of each gene, shape (G,)."""
+        return np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
+
+    @cached_property
+    def ordered(self) -> BoolArray:
+        """Which genes have an order, shape (G,): all of them, their choices are ascending numbers."""
+        return np.ones(len(self.genes), dtype=bool)
+
+    @cached_property
+    def _depth_column(self) -> int:
+        return list(self.network).index("depth")
+
+    @cached_property
+    def _block_of(self) -> IntArray:
+        return np.array([-1 if gene.block is None else gene.block for gene in self.genes])
+
+    def active(self, X: npt.ArrayLike) -> BoolArray:
+        """Which genes each genotype uses.
+
+        Args:
+            X: index vectors, shape (..., G).
+
+        Returns:
+            Mask of shape (..., G).
+        """
+        indices = np.asarray(X)[..., self._depth_column].astype(np.int64)
+        depths = np.asarray(self.network["depth"])[indices]
+        return np.asarray(self._block_of < depths[..., None])
+
+    def canonical(self, X: npt.ArrayLike) -> IntArray:
+        """The genotypes with inactive genes at 0: equal exactly for equal networks. Shape (..., G)."""
+        X = np.asarray(X, dtype=np.int64)
+        return np.where(self.active(X), X, 0)
+
+    def key(self, x: npt.ArrayLike) -> tuple[int, ...]:
+        """Hashable identity of the network of one genotype."""
+        return tuple(int(index) for index in self.canonical(self.check(x)))
+
+    def check(self, x: npt.ArrayLike) -> IntArray:
+        """One index vector of shape (G,), validated.
+
+        Raises:
+            GenotypeError: wrong length, not integers, or an index out of range.
+        """
+        try:
+            array = np.asarray(x)
+        except ValueError:
+            raise GenotypeError(f"a genotype must be a vector of integers, got {x!r}") from None
+        if array.shape != (len(self.genes),):
+            raise GenotypeError(
+                f"a genotype of space {self.name!r} has {len(self.genes)} indices, got shape {array.shape}"
+            )
+        if array.dtype.kind in "iuf":
+            with np.errstate(invalid="ignore"):
+                indices = array.astype(np.int64)
+        if array.dtype.kind not in "iuf" or not np.array_equal(indices, array):
+            raise GenotypeError(f"genotype indices must be integers, got {array.tolist()}")
+        wrong = np.flatnonzero((indices < 0) | (indices >= self.cardinalities))
+        if wrong.size:
+            gene = self.genes[wrong[0]]
+            raise GenotypeError(
+                f"{gene.parameter}: index {indices[wrong[0]]} is outside 0..{len(gene.choices) - 1}"
+            )
+        return indices
+
+    # ------------------------------------------------------------------ encode and decode
+
+    def decode(self, x: npt.ArrayLike) -> SubnetConfig:
+        """The network of one index vector of shape (G,)."""
+        indices = self.check(x)
+        values = {g.parameter: g.choices[i] for g, i in zip(self.genes, indices, strict=True)}
+        return self._build(values, int(values["depth"]))
+
+    def _build(self, values: Mapping[str, Value], depth: int) -> SubnetConfig:
+        fixed = {"attention_v_threshold": self.settings.attention_v_threshold}
+        shared = {name: values[name] for name in self.network if GENES[name].per_block}
+        blocks = tuple(
+            BlockConfig(**(fixed | shared | {name: values[f"blocks.{index}.{name}"] for name in self.block}))  # type: ignore[arg-type]  # mixed int and float genes
+            for index in range(depth)
+        )
+        return SubnetConfig(
+            embed_dim=int(values["embed_dim"]),
+            time_steps=int(values["time_steps"]),
+            blocks=blocks,
+            stem_v_threshold=float(values.get("stem_v_threshold", self.settings.stem_v_threshold)),
+            stem_tau=float(values.get("stem_tau", self.settings.stem_tau)),
+        )
+
+    def encode(self, config: SubnetConfig) -> IntArray:
+        """The canonical index vector of a network.
+
+        Raises:
+            GenotypeError: the network is not a member of the space.
+        """
+        x = np.zeros(len(self.genes), dtype=np.int64)
+        for column, gene in enumerate(self.genes):
+            if gene.block is not None:
+                if gene.block < config.depth:
+                    x[column] = gene.index(getattr(config.blocks[gene.block], gene.name))
+            elif GENES[gene.name].per_block:
+                x[column] = gene.index(getattr(config.blocks[0], gene.name) if config.blocks else None)
+            else:
+                x[column] = gene.index(getattr(config, gene.name))
+        if (member := self.decode(x)) != config:
+            raise GenotypeError(f"{config} is not in space {self.name!r}; the nearest encoding is {member}")
+        return x
+
+    def parameters(self, x: npt.ArrayLike) -> dict[str, Value]:
+        """The active genes of one index vector as named values, the form that Optuna shows."""
+        indices = self.check(x)
+        mask = self.active(indices)
+        rows = zip(self.genes, indices, mask, strict=True)
+        return {gene.parameter: gene.choices[index] for gene, index, used in rows if used}
+
+    def from_parameters(self, parameters: Mapping[str, object]) -> IntArray:
+        """The index vector of named values; inactive genes that are not given become 0.
+
+        Raises:
+            GenotypeError: an active gene is missing, a name is unknown, or a value is not a choice.
+        """
+        unknown = set(parameters) - {gene.parameter for gene in self.genes}
+        if unknown:
+            raise GenotypeError(f"space {self.name!r} has no parameter {sorted(unknown)[0]!r}")
+        x = np.zeros(len(self.genes), dtype=np.int64)
+        for column, gene in enumerate(self.genes):
+            if gene.parameter in parameters:
+                x[column] = gene.index(parameters[gene.parameter])
+        for gene, used in zip(self.genes, self.active(x), strict=True):
+            if used and gene.parameter not in parameters:
+                raise GenotypeError(f"parameter {gene.parameter!r} is missing")
+        return x
+
+    def suggest(self, trial: BaseTrial) -> SubnetConfig:
+        """Ask an ``optuna.Trial`` for a network: one ``suggest_*`` call for each active gene."""
+        values: dict[str, Value] = {}
+        for gene in self.genes:
+            if gene.block is not None and gene.block >= values["depth"]:
+                continue
+            low, high, name = gene.choices[0], gene.choices[-1], gene.parameter
+            if gene.step is None:
+                values[name] = trial.suggest_categorical(name, gene.choices)
+            elif isinstance(low, int):
+                values[name] = trial.suggest_int(name, low, int(high), step=int(gene.step))
+            else:
+                values[name] = trial.suggest_float(name, low, high, step=gene.step)
+        return self.decode(self.from_parameters(values))
+
+    # ------------------------------------------------------------------ sampling and neighbourhood
+
+    def sample_choices(self, count: int, rng: np.random.Generator) -> IntArray:
+        """Genotypes with every gene uniform over its choices, shape (count, G).
+
+        Depths are then equally likely, so that a network of a shallow kind is drawn more often than one
+        of a deep kind, of which there are many more. See :meth:`sample_networks`.
+        """
+        return rng.integers(0, self.cardinalities, size=(count, len(self.genes)))
+
+    def sample_networks(self, count: int, rng: np.random.Generator) -> IntArray:
+        """Genotypes with every distinct network equally likely, shape (count, G).
+
+        Nearly all of them have the largest depth. Inactive genes are uniform as well.
+        """
+        X = self.sample_choices(count, rng)
+        shares = [size / self.size for size in self._sizes_by_depth]  # of integers beyond float's range
+        X[:, self._depth_column] = rng.choice(len(shares), size=count, p=shares)
+        return X
+
+    @cached_property
+    def _sizes_by_depth(self) -> list[int]:
+        shared = math.prod(len(choices) for name, choices in self.network.items() if name != "depth")
+        per_block = math.prod(len(choices) for choices in self.block.values())
+        return [shared * per_block ** int(depth) for depth in self.network["depth"]]
+
+    @property
+    def size(self) -> int:
+        """Number of distinct networks."""
+        return sum(self._sizes_by_depth)
+
+    def networks(self) -> Iterator[IntArray]:
+        """Every network once, as canonical index vectors. For spaces small enough to enumerate."""
+        for depth_index, depth in enumerate(self.network["depth"]):
+            ranges = [
+                range(len(gene.choices)) if gene.block is None or gene.block < depth else range(1)
+                for gene in self.genes
+            ]
+            ranges[self._depth_column] = range(depth_index, depth_index + 1)
+            for indices in itertools.product(*ranges):
+                yield np.array(indices, dtype=np.int64)
+
+    def neighbours(self, x: npt.ArrayLike) -> IntArray:
+        """All genotypes that differ from ``x`` in one active gene, shape (m, G)."""
+        x = self.check(x)
+        rows = []
+        for column in np.flatnonzero(self.active(x)):
+            for index in range(self.cardinalities[column]):
+                if index != x[column]:
+                    row = x.copy()
+                    row[column] = index
+                    rows.append(row)
+        return np.array(rows, dtype=np.int64).reshape(-1, len(x))
+
+    # ------------------------------------------------------------------ named members
+
+    @cached_property
+    def largest(self) -> SubnetConfig:
+        """The network with the largest architecture; its neurons are the reference's.
+
+        A neuron gene has no size, and the ends of its range (threshold 2 and tau 10, say) can silence a
+        network, which would make a poor anchor for training.
+        """
+        return self._extreme(-1)
+
+    @cached_property
+    def smallest(self) -> SubnetConfig:
+        """The network with the smallest architecture; its neurons are the reference's."""
+        return self._extreme(0)
+
+    def _extreme(self, end: int) -> SubnetConfig:
+        values = {gene.parameter: gene.choices[end] for gene in self.genes}
+        config = self._build(values, int(values["depth"]))
+        block = self.reference.blocks[0]
+        own = {name: getattr(block, name) for name, kind in GENES.items() if kind.neuron and kind.per_block}
+        stem = {
+            name: getattr(self.reference, name)
+            for name, kind in GENES.items()
+            if kind.neuron and not kind.per_block
+        }
+        return replace(config, blocks=tuple(replace(item, **own) for item in config.blocks), **stem)
+
+    def fixed(self, names: Iterable[str]) -> SearchSpace:
+        """The part of the space in which some genes have the reference's value, in every block.
+
+        Raises:
+            GenotypeError: a name is no gene of the space.
+        """
+        fixed = dict.fromkeys(names)
+        genes = {**self.network, **self.block}
+        for name in fixed:
+            if name not in genes:
+                raise GenotypeError(f"space {self.name!r} has no gene {name!r}; it has {', '.join(genes)}")
+        own = self.to_json()["reference"]
+        network, block = (
+            {name: (own[name],) if name in fixed else choices for name, choices in table.items()}
+            for table in (self.network, self.block)
+        )
+        return replace(self, network=network, block=block)
+
+    def to_json(self) -> dict[str, Any]:
+        """The space as plain JSON values; :func:`aspk.space.file.space_from_dict` reads them."""
+        reference = {
+            name: getattr(self.reference.blocks[0] if GENES[name].per_block else self.reference, name)
+            for name in (*self.network, *self.block)
+        }
+        return {
+            "name": self.name,
+            "settings": {k: v for k, v in asdict(self.settings).items() if v is not None},
+            "network": {name: list(choices) for name, choices in self.network.items()},
+            "block": {name: list(choices) for name, choices in self.block.items()},
+            "reference": reference,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the space's content, its name left out."""
+        content = {key: value for key, value in self.to_json().items() if key != "name"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Networks trained alone: retraining, whether a supernet's ranking can be trusted, and exports."""

@@ -1,0 +1,214 @@
+"""A found network as a stand-alone model: ``network.safetensors`` and ``network.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from optuna.trial import TrialState
+
+from aspk.data import DataSet, Preprocess, load_data, preprocess_of
+from aspk.errors import AspkError, CheckpointError, DataError, StudyError
+from aspk.evaluation.exported import ExportedNetwork
+from aspk.families import Spikformer
+from aspk.metrics import Metrics
+from aspk.space.file import load_space
+from aspk.space.genes import NetworkSettings, SubnetConfig
+from aspk.spec.study import StudySpec
+from aspk.study import evaluator_of
+from aspk.study.storage import open_study
+from aspk.training.checkpoint import load_tensors, load_weights, save_tensors
+from aspk.trials.attributes import metrics_from_attributes
+from aspk.util.files import write_atomically
+
+_WEIGHTS, _DESCRIPTION = EXPORT_FILES = ("network.safetensors", "network.json")
+
+
+def export_network(
+    folder: Path,
+    network: Spikformer,
+    *,
+    data: DataSet,
+    weights: str,
+    metrics: Metrics,
+    provenance: Mapping[str, Any],
+) -> Path:
+    """Write a stand-alone network with its batch-normalisation statistics.
+
+    Args:
+        folder: where the two files go; made if need be.
+        network: the network.
+        data: what it was trained on; says how ordinary images become its input, and names the classes.
+        weights: where its weights come from: ``inherited``, ``retrained from inherited weights`` or
+            ``trained from scratch``.
+        metrics: what was measured.
+        provenance: study, trial, data set and whatever else says where it comes from.
+
+    Returns:
+        The folder.
+    """
+    header = {
+        "kind": "network",
+        "config": network.config.to_json(),
+        "settings": asdict(network.settings),
+        "shape": list(network.shape),
+        "classes": network.classes,
+        "weights": weights,
+        "provenance": dict(provenance),
+    }
+    file = folder / _WEIGHTS
+    save_tensors(file, network.state_dict(), header)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    description = {**header, **_input_and_classes(data, network), "sha256": digest}
+    description["metrics"] = metrics.to_json()
+    write_atomically(folder / _DESCRIPTION, json.dumps(description, indent=2) + "\n")
+    return folder
+
+
+def _input_and_classes(data: DataSet, network: Spikformer) -> dict[str, Any]:
+    """What is known of a network's input and classes."""
+    preprocess = preprocess_of(data, network.config.time_steps)
+    known: dict[str, Any] = {} if preprocess is None else {"preprocess": preprocess.to_json()}
+    return known if data.class_names is None else known | {"classes": list(data.class_names)}
+
+
+def load_exported(path: str | Path, device: torch.device | None = None) -> ExportedNetwork:
+    """An exported network, ready to use: ``model(model.preprocess(images))`` gives logits.
+
+    What older exports lack, preprocessing or class names, is named in a warning.
+
+    Args:
+        path: the folder, or one of the two files in it.
+        device: where to put the network; None is the CPU.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the two do not belong together.
+    """
+    folder = Path(path)
+    folder = folder.parent if folder.name in EXPORT_FILES else folder
+    weights, description = folder / _WEIGHTS, folder / _DESCRIPTION
+    tensors, header = load_tensors(weights)
+    if header.get("kind") != "network":
+        raise CheckpointError(f"{weights}: holds {header.get('kind')!r}, expected an exported network")
+    described = _read_description(description, weights)
+    try:
+        network = Spikformer(
+            SubnetConfig.from_json(header["config"]),
+            NetworkSettings(**header["settings"]),
+            shape=tuple(header["shape"]),
+            classes=header["classes"],
+        )
+        load_weights(network, tensors, weights)
+        provenance, origin = dict(header["provenance"]), str(header["weights"])
+    except (AspkError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{weights}: {error}") from None
+    preprocess, classes = _described(description, described, network)
+    model = ExportedNetwork(
+        network, preprocess=preprocess, classes=classes, weights=origin, provenance=provenance
+    )
+    return model.to(device).eval()
+
+
+def _read_description(path: Path, weights: Path) -> dict[str, Any]:
+    """The description, which must be that of the weights."""
+    try:
+        described = dict(json.loads(path.read_text(encoding="utf-8")))
+        expected = described["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: missing or damaged: {error}") from None
+    if expected != hashlib.sha256(weights.read_bytes()).hexdigest():
+        raise CheckpointError(f"{weights} is not the file that {path.name} describes; export again")
+    return described
+
+
+def _described(
+    path: Path, described: Mapping[str, Any], network: Spikformer
+) -> tuple[Preprocess | None, Sequence[str]]:
+    """Preprocessing and class names; what is missing is said."""
+    names, missing = described.get("classes"), []
+    if not isinstance(names, list):  # a number, as earlier versions wrote it
+        missing.append("classes (their names)")
+        names = [str(number) for number in range(network.classes)]
+    if len(names) != network.classes or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{path}: classes = {names!r}: expected {network.classes} names")
+    preprocess = None
+    if "preprocess" not in described:
+        missing.append("preprocess (what has to be done with images)")
+    else:
+        try:
+            preprocess = Preprocess.from_json(described["preprocess"], shape=network.shape)
+        except DataError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+    if missing:
+        warnings.warn(f"{path} lacks {' and '.join(missing)}; export again", stacklevel=3)
+    return preprocess, names
+
+
+def export_trial(spec: StudySpec, folder: Path, *, number: int, device: str = "auto") -> Path:
+    """Export the network of one trial.
+
+    Args:
+        spec: the study.
+        folder: where the files go.
+        number: the trial's number.
+        device: where the network's statistics are computed.
+
+    Returns:
+        The folder.
+
+    Raises:
+        StudyError: there is no such complete trial.
+    """
+    export_trials(spec, {number: folder}, device=device)
+    return folder
+
+
+def export_trials(spec: StudySpec, folders: Mapping[int, Path], *, device: str = "auto") -> None:
+    """Export the networks of several trials; the supernet is loaded once.
+
+    Args:
+        spec: the study.
+        folders: trial number to the folder where its files go.
+        device: where the networks' statistics are computed.
+
+    Raises:
+        StudyError: there is no such complete trial.
+    """
+    found = networks_of_trials(spec, list(folders))
+    data = load_data(spec.data)
+    evaluator, fingerprints = evaluator_of(spec, device, data=data)
+    for number, folder in folders.items():
+        config, metrics = found[number]
+        provenance = {"study": spec.name, "trial": number, "fingerprints": fingerprints}
+        provenance["data"] = spec.data.to_json()
+        export_network(
+            folder,
+            evaluator.network(config),
+            data=data,
+            weights="inherited",
+            metrics=metrics,
+            provenance=provenance,
+        )
+
+
+def networks_of_trials(spec: StudySpec, numbers: Sequence[int]) -> dict[int, tuple[SubnetConfig, Metrics]]:
+    """The networks of some trials, and what the search measured.
+
+    Raises:
+        StudyError: there is no such complete trial.
+    """
+    space = load_space(spec.space)
+    complete = {trial.number: trial for trial in open_study(spec).get_trials(states=(TrialState.COMPLETE,))}
+    found = {}
+    for number in numbers:
+        metrics = metrics_from_attributes(complete[number].user_attrs) if number in complete else None
+        if metrics is None:
+            raise StudyError(f"study {spec.name!r} has no evaluated trial {number}")
+        found[number] = (space.decode(space.from_parameters(complete[number].params)), metrics)
+    return found

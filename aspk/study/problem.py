@@ -1,0 +1,199 @@
+"""What a study asks, and its own evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from aspk.costs.known import COSTS, ClosedBudget, ClosedCost
+from aspk.data import DataSet, load_data
+from aspk.engines.device import resolve_device
+from aspk.errors import EvaluationError, StudyError
+from aspk.evaluation import CachedEvaluator, Evaluator, evaluate_all
+from aspk.evaluation.supernet import SupernetEvaluator
+from aspk.metrics import Metrics
+from aspk.objectives import Constraint, Objective, budget, objective
+from aspk.objectives.composite import Composite
+from aspk.objectives.scalarization import FAEB
+from aspk.space import SearchSpace
+from aspk.space.file import load_space
+from aspk.space.genes import SubnetConfig
+from aspk.spec.study import StudySpec
+from aspk.study.storage import verdict_of
+from aspk.training.checkpoint import LoadedSupernet, load_supernet
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a study asks: a space, an evaluator, and what is to be optimised.
+
+    Attributes:
+        space: the search space.
+        evaluator: evaluates its networks.
+        objectives: what is optimised, in order.
+        constraints: upper bounds.
+        faeb: F_AEB against the reference network.
+        reference: the reference network's metrics.
+        fingerprints: hashes of what a worker must have in common with the study.
+        verdict: whether the supernet's ranking can be trusted; empty without a supernet.
+        shape: channels, height and width of an image; None without a supernet.
+        images: number of images that accuracies are measured on; None where the evaluator does not say.
+    """
+
+    space: SearchSpace
+    evaluator: Evaluator
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    faeb: FAEB
+    reference: Metrics
+    fingerprints: Mapping[str, str]
+    verdict: str = ""
+    shape: tuple[int, int, int] | None = None
+    images: int | None = None
+
+    @property
+    def anchors(self) -> dict[str, tuple[float, float]]:
+        """Ideal and nadir of each objective that has them: chance level and the reference's cost."""
+        costs = {item.name: (0.0, item(self.reference)) for item in self.objectives if item.name != "f_aeb"}
+        if "accuracy" in costs:
+            costs["accuracy"] = (1.0, 1.0 / self.faeb.classes)
+        return costs
+
+    @property
+    def known(self) -> dict[int, Callable[[SubnetConfig], float]]:
+        """Number of each objective that needs no evaluation to its value as a function of the network."""
+        names = [item.name for item in self.objectives]
+        return {names.index(name): cost for name, cost in self._costs.items() if name in names}
+
+    @property
+    def known_constraints(self) -> dict[str, Callable[[SubnetConfig], float]]:
+        """Name of each constraint that needs no evaluation to its value as a function of the network."""
+        bounds = {item.name: item.at_most for item in self.constraints}
+        return {
+            name: ClosedBudget(cost, bounds[name]) for name, cost in self._costs.items() if name in bounds
+        }
+
+    @property
+    def _costs(self) -> dict[str, ClosedCost]:
+        """Name of each objective of the package that follows from a network's shapes to its closed form."""
+        if self.shape is None:
+            return {}
+        return {name: ClosedCost(name, self.space, self.shape, self.faeb.classes) for name in COSTS}
+
+    @property
+    def composites(self) -> dict[int, Composite]:
+        """Number of each objective that is a known function of metrics to that function."""
+        names = [item.name for item in self.objectives]
+        return {names.index("f_aeb"): self.faeb.composite()} if "f_aeb" in names else {}
+
+
+def supernet_of(spec: StudySpec, device: str = "auto") -> LoadedSupernet:
+    """The trained supernet of a study.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+        StudyError: it was trained for another search space.
+    """
+    loaded, space = load_supernet(spec.weights_file, resolve_device(device)), load_space(spec.space)
+    if loaded.supernet.space.fingerprint != space.fingerprint:
+        raise StudyError(
+            f"{spec.weights_file} was trained for another search space than {spec.space}; "
+            "train again, or name the weights' own space in the study"
+        )
+    return loaded
+
+
+def ask_question(spec: StudySpec, device: str = "auto") -> Question:
+    """The study's question with its own evaluator: the trained supernet on the study's data.
+
+    Raises:
+        CheckpointError: there is no supernet, or it is damaged.
+        StudyError: the supernet was trained for another search space, or no network can keep a constraint.
+    """
+    evaluator, fingerprints = evaluator_of(spec, device)
+    classes, shape = evaluator.supernet.classes, evaluator.supernet.shape
+    check_bounds(spec, evaluator.supernet.space, shape, classes)
+    asked = question(spec, evaluator, classes=classes, fingerprints=fingerprints)
+    return replace(asked, verdict=verdict_of(spec), shape=shape, images=evaluator.images)
+
+
+def check_bounds(spec: StudySpec, space: SearchSpace, shape: tuple[int, int, int], classes: int) -> None:
+    """Refuse bounds on parameters and operations that no network of the space keeps.
+
+    Raises:
+        StudyError: a bound is below the smallest network's cost.
+    """
+    for name in COSTS:
+        least, bound = ClosedCost(name, space, shape, classes).least, spec.constraints.get(name)
+        if bound is not None and least > bound:
+            raise StudyError(
+                f"constraints.{name} = {bound:g}: the smallest network of {space.name!r} has {least:,.0f} "
+                f"{name}; expected a bound that it keeps"
+            )
+
+
+def evaluator_of(
+    spec: StudySpec, device: str = "auto", *, data: DataSet | None = None
+) -> tuple[SupernetEvaluator, dict[str, str]]:
+    """The study's own evaluator, and the fingerprints of its weights and data.
+
+    Args:
+        spec: the study.
+        device: where its networks run.
+        data: its data set, if it is loaded already.
+    """
+    loaded, data = supernet_of(spec, device), data or load_data(spec.data)
+    evaluator = SupernetEvaluator(
+        loaded.supernet,
+        data,
+        settings=spec.evaluation,
+        energy_model=spec.energy,
+        machine=spec.engine,
+        cache=spec.folder / "evaluations" if spec.engine.cache else None,
+    )
+    return evaluator, {"weights": loaded.fingerprint, "data": data.fingerprint()}
+
+
+def inherited_accuracies(spec: StudySpec, count: int, device: str = "auto") -> list[float]:
+    """Accuracies of random networks of the trained supernet, every gene uniform over its choices."""
+    evaluator, _ = evaluator_of(spec, device)
+    space = evaluator.supernet.space
+    X = space.sample_choices(count, np.random.default_rng(spec.seed))
+    return [metrics.accuracy for metrics in evaluator.evaluate([space.decode(x) for x in X])]
+
+
+def question(
+    spec: StudySpec, evaluator: Evaluator, *, classes: int, fingerprints: Mapping[str, str] | None = None
+) -> Question:
+    """Everything that a search needs to know, the reference network evaluated.
+
+    Raises:
+        EvaluationError: the reference network cannot be evaluated.
+    """
+    space = load_space(spec.space)
+    cached = CachedEvaluator(evaluator, space)
+    (reference,) = evaluate_all(cached, [space.reference])
+    if isinstance(reference, EvaluationError):
+        raise EvaluationError(f"the reference network of {space.name!r} failed: {reference}")
+    faeb = spec.faeb.of(reference.energy_mj, classes)
+    objectives = tuple(faeb.objective() if name == "f_aeb" else objective(name) for name in spec.objectives)
+    return Question(
+        space=space,
+        evaluator=cached,
+        objectives=objectives,
+        constraints=tuple(budget(name, bound) for name, bound in spec.constraints.items()),
+        faeb=faeb,
+        reference=reference,
+        fingerprints={"space": space.fingerprint, **(fingerprints or {})},
+    )
+
+
+def f_aeb_of(trial: FrozenTrial, faeb: FAEB) -> float:
+    """F_AEB of a complete trial; minus infinity for one that carries no metrics."""
+    accuracy, energy = (trial.user_attrs.get(name) for name in ("accuracy", "energy_mj"))
+    if accuracy is None or energy is None:  # told by somebody else
+        return float("-inf")
+    return faeb(Metrics(accuracy=accuracy, energy_mj=energy))  # without the layers, which take long to read

@@ -1,0 +1,314 @@
+"""Storages and the studies in them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import re
+import time
+import uuid
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import optuna
+import sqlalchemy
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import Trial, TrialState
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from aspk.errors import StudyError
+from aspk.spec.study import SAMPLERS, StudySpec
+from aspk.trials.attributes import SPEC, VERDICT
+from aspk.trials.verdict import UNKNOWN, read_verdict
+from aspk.util.passwords import masked, without_password
+
+_LOGGER = logging.getLogger(__name__)
+_Held = tuple[int, int]  # a lock's inode and the nanosecond it was made
+_BLOCK = 1 << 16  # bytes read at once in search of a journal's last whole line
+_PATIENCE_S = 60  # how long SQLite waits for another process's transaction
+_PROXY_WAIT_S = 10
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.5  # between two looks at a lock
+_GRACE_S = 10  # after which a lock on a journal is broken: its holder, who needs milliseconds, was killed
+# SQLite: a commit then needs no fsync, and survives a killed process all the same.
+_WRITE_AHEAD = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
+# PostgreSQL: Optuna asks for an earlier record of each parameter, any one of the study. Left to itself, the
+# planner looks for it from the beginning of a table that other studies fill, milliseconds for each parameter.
+_BY_INDEX = ("SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan")
+# A path, relative or absolute; neither a URL nor KEY=VALUE pairs, whatever their end.
+_JOURNAL = re.compile(r"(?:journal:)?(?!\w[\w+]+:/)(?!\w+\s*=).*\.log", re.DOTALL)
+_NO_STORAGE = (ImportError, ValueError, sqlalchemy.exc.ArgumentError)
+_FORMS = """A storage is one of
+  sqlite:///runs/digits/study.db            one machine; //// begins an absolute path
+  runs/digits/study.log                     a journal: one machine, or a folder that machines share
+  postgresql+psycopg://USER@HOST/DATABASE   many machines; pip install 'aspk[postgres]'
+  grpc://HOST:PORT                          a proxy of Optuna's; pip install 'aspk[grpc]'"""
+_MOST_NAMES = 10  # of other studies that a message lists
+_ATTEMPTS = 8  # to open a new database that other processes are filling with tables at this moment
+
+
+def open_storage(url: str) -> BaseStorage:
+    """An Optuna storage.
+
+    Args:
+        url: a database URL, ``grpc://HOST:PORT`` of a proxy, or a journal file (``*.log``).
+
+    Raises:
+        StudyError: the storage cannot be opened, or this is no address of one. Neither the message nor the
+            errors behind it show a password.
+    """
+    try:
+        if _JOURNAL.fullmatch(url):
+            return _open_journal(Path(url.removeprefix("journal:")))
+        if url.startswith("grpc://"):
+            return _open_proxy(url)
+        return _open_database(url)
+    except Exception as error:  # SQLAlchemy's, gRPC's and the file system's own errors
+        reason = _reason(error, url)
+        forms = f"\n{_FORMS}" if isinstance(error, _NO_STORAGE) else ""
+    # Outside of the handler, so that no traceback shows the driver's error as this one's context.
+    raise StudyError(f"cannot open the storage {masked(url)!r}: {reason}{forms}")
+
+
+def _reason(error: Exception, url: str) -> str:
+    """Why a storage cannot be opened, in one line."""
+    match error:
+        case ImportError():  # Optuna says that a driver is missing, its context says which one
+            missing = getattr(error.__context__, "name", None) or error.name
+            return f"the Python package {missing} is not installed" if missing else str(error)
+        case sqlalchemy.exc.NoSuchModuleError():
+            return "no kind of database has that name"
+        case ValueError() | sqlalchemy.exc.ArgumentError():  # ValueError: a port that is no number
+            return "this is no address of a storage"
+    return without_password(f"{type(error).__name__}: {error}".partition("\n")[0], url)
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    path = path.resolve()  # also the same file and lock after the process has changed its folder
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _JournalLock(path)
+    if _is_torn(path):
+        lock.acquire()
+        lock.release()
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+
+
+def _open_proxy(url: str) -> GrpcStorageProxy:
+    host, _, port = url.removeprefix("grpc://").rstrip("/").rpartition(":")
+    if not re.fullmatch(r"[\w.-]+|\[[\w:.]+\]", host) or not port.isdecimal():
+        raise ValueError("not grpc://HOST:PORT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        proxy = GrpcStorageProxy(host=host, port=int(port))
+    proxy.wait_server_ready(timeout=_PROXY_WAIT_S)
+    return proxy
+
+
+def _open_database(url: str) -> RDBStorage:
+    # A connection that died while networks were evaluated is replaced before it is used.
+    options: dict[str, object] = {"pool_pre_ping": True}
+    if url.startswith("sqlite"):
+        options = {"connect_args": {"timeout": _PATIENCE_S}}
+        file = sqlalchemy.make_url(url).database
+        if file and not file.startswith("file:"):  # else SQLite's own form of URL, or a database in memory
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+    storage = _create_tables(url, options)
+    if url.startswith("sqlite"):
+        _configure(storage, _WRITE_AHEAD)
+    elif url.startswith("postgresql"):
+        _configure(storage, _BY_INDEX)
+    _flush_together(storage)
+    return storage
+
+
+def _create_tables(url: str, options: dict[str, object]) -> RDBStorage:
+    """Open a database; Optuna makes its tables, and workers that start together get in each other's way."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return RDBStorage(url, engine_kwargs=options)
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            others_at_work = re.search(r"already exists|duplicate key|UNIQUE|locked|pg_type", str(error))
+            if attempt == _ATTEMPTS or others_at_work is None:
+                raise
+            time.sleep(random.uniform(0.05, 0.2) * attempt)
+    raise AssertionError("unreachable")
+
+
+def _configure(storage: RDBStorage, statements: Sequence[str]) -> None:
+    """Run statements on each connection of a storage before anything else."""
+
+    def configure(connection: DBAPIConnection, record: object) -> None:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        cursor.close()
+        connection.commit()
+
+    sqlalchemy.event.listen(storage.engine, "connect", configure)
+    storage.engine.dispose()  # what is open already was not configured
+
+
+def _flush_together(storage: RDBStorage) -> None:
+    """Send what a transaction inserts at its end, together, instead of one row before each of its queries.
+
+    Optuna asks for the parameters of a new trial one by one and never for what it has just inserted.
+    """
+    storage.remove_session()  # the one that made the tables
+    storage.scoped_session.configure(autoflush=False)
+
+
+class _JournalLock(JournalFileSymlinkLock):
+    """Optuna's lock on a journal, a symbolic link beside it, with two differences.
+
+    - Its age is that of the link. Optuna's own class asks for the file that the link leads to and waits for
+      ever where it leads nowhere: a relative path seen from the journal's folder, a folder that was moved.
+    - Whoever takes it first drops a last line that nobody finished. A full disk or a crash can leave such a
+      line; appended to, it would spoil the journal for good.
+
+    Processes that use Optuna's own class exclude these and are excluded by them.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._journal, self._link = journal, journal.with_name(f"{journal.name}.lock")
+
+    def acquire(self) -> bool:
+        """Wait for the lock, take it, and mend the file."""
+        held: _Held | None = None
+        since, pause = time.monotonic(), _FIRST_PAUSE_S
+        while not self._take():
+            found = _held(self._link)
+            if found != held:  # released and taken by somebody else
+                held, since, pause = found, time.monotonic(), _FIRST_PAUSE_S
+            elif found is not None and time.monotonic() - since > _GRACE_S:
+                _LOGGER.warning("%s was not released for %g s and is broken", self._link, _GRACE_S)
+                self._remove()
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        try:
+            if _is_torn(self._journal):
+                os.truncate(self._journal, _whole_size(self._journal))
+        except BaseException:
+            self.release()
+            raise
+        return True
+
+    def _take(self) -> bool:
+        try:
+            os.symlink(self._journal.name, self._link)  # leads to the journal from wherever it is looked at
+        except FileExistsError:
+            return False
+        return True
+
+    def _remove(self) -> None:
+        # By way of another name: of two processes that remove it, only one can.
+        aside = self._link.with_name(f"{self._link.name}{uuid.uuid4()}.rename")
+        with suppress(FileNotFoundError):
+            os.rename(self._link, aside)
+            os.unlink(aside)
+
+    def release(self) -> None:
+        """Give the lock back; it is gone where this process stalled so long that another one broke it."""
+        self._remove()
+
+
+def _held(link: Path) -> _Held | None:
+    """What tells one lock from the next one of its name; None if there is none."""
+    try:
+        found = os.lstat(link)
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _is_torn(path: Path) -> bool:
+    return path.exists() and _whole_size(path) < path.stat().st_size
+
+
+def _whole_size(path: Path) -> int:
+    """Bytes up to a file's last line feed, that included."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
+
+
+# ---------------------------------------------------------------------- studies
+
+
+def open_study(spec: StudySpec) -> optuna.Study:
+    """An existing study, for reading.
+
+    Raises:
+        StudyError: there is none of that name.
+    """
+    storage = open_storage(spec.storage_url)
+    try:
+        return optuna.load_study(study_name=spec.name, storage=storage)
+    except KeyError:
+        place, instead = masked(spec.storage_url), _instead(spec, optuna.get_all_study_names(storage))
+        raise StudyError(f"no study {spec.name!r} in {place}{instead}; 'aspk search' makes it") from None
+
+
+def _instead(spec: StudySpec, names: Sequence[str]) -> str:
+    """What there is instead of a study: its siblings, each with the option that picks it, else other ones."""
+    base = spec.name.removesuffix(f"-{spec.sampler}")
+    options = {base: "no --sampler"} | {f"{base}-{sampler}": f"--sampler {sampler}" for sampler in SAMPLERS}
+    siblings = [f"{name!r} with {option}" for name, option in options.items() if name in names]
+    if siblings:
+        return f", but {', '.join(siblings)}"
+    shown, more = sorted(names)[:_MOST_NAMES], len(names) - _MOST_NAMES
+    told = ", ".join(map(repr, shown)) or "none"
+    return f" (there: {told}{f' and {more} more' if more > 0 else ''})"
+
+
+def running_trial(spec: StudySpec, number: int) -> Trial:
+    """One running trial of an existing study, to be evaluated and told.
+
+    Raises:
+        StudyError: there is none of that number, or it is not running.
+    """
+    study, storage = open_study(spec), open_storage(spec.storage_url)
+    states = {trial.number: trial.state for trial in study.get_trials(deepcopy=False)}
+    if states.get(number) != TrialState.RUNNING:
+        found = f"is {states[number].name.lower()}" if number in states else "does not exist"
+        raise StudyError(f"trial {number} of study {spec.name!r} {found}: expected a running one")
+    study_id = storage.get_study_id_from_name(spec.name)
+    return Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
+
+
+def studies_of(spec: StudySpec) -> list[optuna.Study]:
+    """All studies in the spec's storage that ask its question, whatever their sampler and seed."""
+    storage, record = open_storage(spec.storage_url), spec.to_json()
+    asks = ("space", "data", "objectives", "constraints", "energy", "evaluation", "weights")
+    studies = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
+    return [
+        study
+        for study in studies
+        if all(study.user_attrs.get(SPEC, {}).get(key) == record[key] for key in asks)
+    ]
+
+
+def verdict_of(spec: StudySpec) -> str:
+    """What 'aspk rank' found of the study's supernet: a sentence from the rank.json beside the weights."""
+    try:
+        fingerprint = hashlib.sha256(spec.weights_file.read_bytes()).hexdigest()
+    except OSError:
+        return UNKNOWN
+    return read_verdict(spec.weights_file.parent / "rank.json", fingerprint)
+
+
+def record_verdict(study: optuna.Study, verdict: str) -> None:
+    """Keep the verdict with the study, where reports read it."""
+    if study.user_attrs.get(VERDICT) != verdict:
+        study.set_user_attr(VERDICT, verdict)

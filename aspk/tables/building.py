@@ -1,0 +1,144 @@
+"""Building a table: every network of a space through evaluators, in batches that survive a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from aspk.energy import STRICT, energy_mj
+from aspk.errors import TableError
+from aspk.evaluation import Evaluator
+from aspk.metrics import Metrics
+from aspk.space import IntArray, SearchSpace
+from aspk.space.genes import SubnetConfig
+from aspk.tables.table import Table, npz, write_table
+from aspk.util.files import write_atomically
+from aspk.util.interrupt import graceful_interruption
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def build_table(
+    space: SearchSpace,
+    evaluators: Mapping[str, Evaluator],
+    path: str | Path,
+    *,
+    about: Mapping[str, Any] | None = None,
+    batch: int = 500,
+    progress: bool = True,
+) -> bool:
+    """Evaluate every network of a space, and write the table.
+
+    Each batch is a file in the folder ``path`` + ``.parts`` until all are there. Killed at any moment, the
+    same call goes on with the first batch that is missing. Networks that share a beginning stand together,
+    for evaluators that share their work.
+
+    Args:
+        space: the space; its ``size`` must be affordable.
+        evaluators: name of each split to the evaluator of its images.
+        path: the table's file.
+        about: where the numbers come from, as JSON values; a run with other ones does not go on.
+        batch: networks in a call of ``evaluate``, at least 1.
+        progress: whether to show a progress bar.
+
+    Returns:
+        Whether the table is complete; False after Ctrl-C.
+
+    Raises:
+        TableError: the parts on disk are of another table, or a network cannot be evaluated.
+    """
+    if batch < 1:
+        raise TableError(f"batch={batch}: expected at least 1")
+    path, networks, about = Path(path), np.array(list(space.networks())), about or {}
+    parts = path.with_name(f"{path.name}.parts")
+    _agree(parts, {"space": space.to_json(), "splits": list(evaluators), "about": about, "batch": batch})
+    order = prefix_order(space, networks)
+    batches = np.split(order, range(batch, len(order), batch))
+    bar = tqdm(total=len(order), desc=path.stem, unit="net", disable=not progress)
+    with graceful_interruption() as interruption, bar:
+        for number, rows in enumerate(batches):
+            part = parts / f"{number:05}.npz"
+            if interruption.requested:
+                return False
+            if not part.is_file():
+                write_atomically(part, npz(_evaluated(evaluators, [space.decode(x) for x in networks[rows]])))
+            bar.update(len(rows))
+    write_table(Table(space, _gathered(parts, batches), about), path)
+    shutil.rmtree(parts)
+    return True
+
+
+def prefix_order(space: SearchSpace, networks: IntArray) -> IntArray:
+    """An order in which neighbours share as many of their first layers as possible.
+
+    The network's genes first, but depth and T last; between them block by block, with a shallow network
+    before those that go on from it.
+
+    Args:
+        space: the space.
+        networks: index vectors, shape (n, G).
+
+    Returns:
+        Row numbers, shape (n,).
+    """
+    shared = [i for i, gene in enumerate(space.genes) if gene.name not in ("depth", "time_steps")]
+    last = [i for i, gene in enumerate(space.genes) if gene.name in ("depth", "time_steps")]
+    visible = np.where(space.active(networks), networks, -1)
+    order: IntArray = np.lexsort(visible[:, [*shared, *last]].T[::-1])
+    return order
+
+
+def _agree(parts: Path, plan: Mapping[str, Any]) -> None:
+    """Note what the parts are of; refuse those of something else."""
+    file, text = parts / "plan.json", json.dumps(plan, sort_keys=True)
+    if not file.is_file():
+        write_atomically(file, text)
+    elif file.read_text(encoding="utf-8") != text:
+        raise TableError(
+            f"{parts} holds parts of another table (its space, splits, batch or origin differ): "
+            "remove it, or write to another file"
+        )
+
+
+def _evaluated(evaluators: Mapping[str, Evaluator], configs: Sequence[SubnetConfig]) -> Arrays:
+    arrays: Arrays = {}
+    for split, evaluator in evaluators.items():
+        arrays |= _columns(split, list(evaluator.evaluate(configs)), len(configs))
+    return arrays
+
+
+def _columns(split: str, results: Sequence[object], count: int) -> Arrays:
+    for result in results:
+        if not isinstance(result, Metrics):
+            raise TableError(f"a table needs every network, but one has no metrics on {split}: {result}")
+    if len(results) != count:
+        raise TableError(f"the evaluator of {split} gave {len(results)} results for {count} networks")
+    rows = [_scalars(metrics) for metrics in results if isinstance(metrics, Metrics)]
+    return {f"{split}/{name}": np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _scalars(metrics: Metrics) -> dict[str, float]:
+    strict = {"strict_mj": energy_mj(metrics.layers, STRICT)} if metrics.layers else {}
+    return metrics.scalars() | strict
+
+
+def _gathered(parts: Path, batches: Sequence[IntArray]) -> dict[str, Arrays]:
+    """All parts together, in the order of ``space.networks()``."""
+    back = np.argsort(np.concatenate(batches))
+    columns: dict[str, list[npt.NDArray[Any]]] = {}
+    for number in range(len(batches)):
+        with np.load(parts / f"{number:05}.npz", allow_pickle=False) as file:
+            for name in file.files:
+                columns.setdefault(name, []).append(file[name])
+    splits: dict[str, Arrays] = {}
+    for name, pieces in columns.items():
+        split, _, metric = name.partition("/")
+        splits.setdefault(split, {})[metric] = np.concatenate(pieces)[back]
+    return splits

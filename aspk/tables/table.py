@@ -1,0 +1,219 @@
+"""Search problems as tables: every network of a small space, evaluated once and for all.
+
+A table file is NumPy's ``.npz``: an array ``header`` (JSON as bytes: the space and where the numbers come
+from) and one array ``SPLIT/METRIC`` for each metric, a row for each network in the order of
+:meth:`~aspk.space.SearchSpace.networks`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aspk.errors import AspkError, EvaluationError, TableError
+from aspk.evaluation import Result
+from aspk.metrics import Metrics
+from aspk.objectives import Direction, Objective, minimised, objective
+from aspk.space import IntArray, SearchSpace
+from aspk.space.file import space_from_dict
+from aspk.space.genes import SubnetConfig
+from aspk.space.operators import keys
+from aspk.util.files import write_atomically
+from aspk.util.pareto import FloatArray, hypervolume, nondominated
+
+Columns = Mapping[str, npt.NDArray[Any]]  # metric name to its values, shape (n,)
+FORMAT = 1
+MARGIN = 0.1  # of the front's range, by which the reference point lies behind the front's worst values
+_FOLDER = Path(__file__).parent / "data"
+_OWN = ("accuracy", "energy_mj", "parameters", "operations", "spikes", "firing_rate")
+_WHOLE = ("parameters", "operations")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The metrics of every network of a space.
+
+    Attributes:
+        space: the space; row i is the i-th of its ``networks()``.
+        splits: name of each split to its columns, ``accuracy`` and ``energy_mj`` among them.
+        about: where the numbers come from, as JSON values.
+    """
+
+    space: SearchSpace
+    splits: Mapping[str, Columns]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.splits:
+            raise TableError(f"a table of {self.space.name!r} needs at least one split")
+        for split, columns in self.splits.items():
+            for name in ("accuracy", "energy_mj", *columns):
+                shape = columns[name].shape if name in columns else None
+                if shape != (self.space.size,):
+                    raise TableError(
+                        f"{split}/{name}: expected a number for each of the {self.space.size:,} networks of "
+                        f"{self.space.name!r}, got shape {shape}"
+                    )
+                if not np.isfinite(columns[name]).all():
+                    raise TableError(f"{split}/{name}: expected finite numbers only")
+
+
+def shipped_tables() -> dict[str, Path]:
+    """Name to path of the tables that come with aspk."""
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.npz"))}
+
+
+def write_table(table: Table, path: str | Path) -> None:
+    """Write a table, atomically; equal tables become equal bytes.
+
+    Accuracies keep their precision, whole numbers stay whole, other metrics are kept to 7 digits.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    header = {"format": FORMAT, "space": table.space.to_json(), "about": dict(table.about)}
+    arrays = {"header": np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8)}
+    for split, columns in table.splits.items():
+        arrays |= {f"{split}/{name}": _compact(name, column) for name, column in columns.items()}
+    write_atomically(Path(path), npz(arrays))
+
+
+def npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """The bytes of a compressed ``.npz`` file."""
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    return content.getvalue()
+
+
+def _compact(name: str, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return column if name == "accuracy" or column.dtype.kind == "i" else column.astype(np.float32)
+
+
+def load_table(source: str | Path) -> Table:
+    """Read a table.
+
+    Args:
+        source: a file, or the name of a shipped table.
+
+    Raises:
+        TableError: there is no such table, or it is damaged.
+    """
+    path = shipped_tables().get(str(source), Path(source))
+    if not path.is_file():
+        known = ", ".join(shipped_tables()) or "none yet"
+        raise TableError(
+            f"no table {str(source)!r}: give a file or one of those that come with aspk: {known}"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(arrays.pop("header").tobytes())
+        if header["format"] != FORMAT:
+            raise TableError(f"{path}: format {header['format']!r}, this aspk reads {FORMAT}")
+        space = space_from_dict(header["space"], where="space")
+        splits: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        for name, column in arrays.items():
+            split, _, metric = name.partition("/")
+            splits.setdefault(split, {})[metric] = (
+                column if column.dtype.kind == "i" else column.astype(float)
+            )
+        return Table(space, splits, dict(header["about"]))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise TableError(f"{path}: not a table: {error!r}") from None
+    except AspkError as error:
+        raise TableError(f"{path}: {error}") from None
+
+
+class TabularEvaluator:
+    """An :class:`~aspk.evaluation.Evaluator` that looks up a table: the true front is known.
+
+    Args:
+        source: a table, its file, or the name of a shipped one.
+        split: whose accuracy and energy; ``search`` is for searching, ``test`` for the final word.
+
+    Raises:
+        TableError: there is no such table or split.
+    """
+
+    def __init__(self, source: Table | str | Path, *, split: str = "search") -> None:
+        self.table = source if isinstance(source, Table) else load_table(source)
+        if split not in self.table.splits:
+            raise TableError(f"no split {split!r}: this table has {', '.join(self.table.splits)}")
+        self.split = split
+
+    @property
+    def space(self) -> SearchSpace:
+        """The networks' space."""
+        return self.table.space
+
+    @cached_property
+    def networks(self) -> IntArray:
+        """Every network as a canonical index vector, shape (n, G)."""
+        return np.array(list(self.space.networks()))
+
+    @cached_property
+    def _row(self) -> dict[bytes, int]:
+        return {key: row for row, key in enumerate(keys(self.space, self.networks))}
+
+    def rows(self, X: npt.ArrayLike) -> IntArray:
+        """The table's row of each index vector of ``X``, shape (m, G); shape (m,)."""
+        genotypes = np.asarray(X, dtype=np.int64).reshape(-1, len(self.space.genes))
+        return np.array([self._row[key] for key in keys(self.space, genotypes)], dtype=np.int64)
+
+    def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Result]:
+        """See :class:`~aspk.evaluation.Evaluator`; a network of another space has no metrics."""
+        return [self._evaluate(config) for config in configs]
+
+    def _evaluate(self, config: SubnetConfig) -> Result:
+        try:
+            return self.metrics[int(self.rows(self.space.encode(config))[0])]
+        except AspkError as error:
+            return EvaluationError(str(error))
+
+    @cached_property
+    def metrics(self) -> list[Metrics]:
+        """The metrics of every network, by row."""
+        columns = self.table.splits[self.split]
+        return [
+            _metrics(dict(zip(columns, row, strict=True)))
+            for row in zip(*(column.tolist() for column in columns.values()), strict=True)
+        ]
+
+    # ------------------------------------------------------------------ what a search should find
+
+    def values(self, objectives: Sequence[Objective | str] = ("accuracy", "energy")) -> FloatArray:
+        """Objective values of every network, minimised, shape (n, k)."""
+        chosen = [objective(item) if isinstance(item, str) else item for item in objectives]
+        directions: list[Direction] = [item.direction for item in chosen]
+        return minimised([[item(m) for item in chosen] for m in self.metrics], directions)
+
+    def front(self, objectives: Sequence[Objective | str] = ("accuracy", "energy")) -> IntArray:
+        """Rows of the true front."""
+        return np.flatnonzero(nondominated(self.values(objectives)))
+
+    def reference_point(self, objectives: Sequence[Objective | str] = ("accuracy", "energy")) -> FloatArray:
+        """The worst values on the true front and a tenth of its range more, minimised, shape (k,).
+
+        It is for scoring a search afterwards: a sampler that is told of it knows part of the answer.
+        """
+        F = self.values(objectives)[self.front(objectives)]
+        result: FloatArray = F.max(axis=0) + MARGIN * np.ptp(F, axis=0)
+        return result
+
+    def hypervolume(self, objectives: Sequence[Objective | str] = ("accuracy", "energy")) -> float:
+        """Hypervolume of the true front up to :meth:`reference_point`."""
+        return hypervolume(self.values(objectives), self.reference_point(objectives))
+
+
+def _metrics(row: Mapping[str, float]) -> Metrics:
+    own: dict[str, Any] = {k: int(v) if k in _WHOLE else v for k, v in row.items() if k in _OWN}
+    return Metrics(**own, extras={name: value for name, value in row.items() if name not in _OWN})

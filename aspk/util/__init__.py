@@ -1,0 +1,1 @@
+"""Small things that any floor may use: files, interrupts, shipped data, Pareto fronts."""
