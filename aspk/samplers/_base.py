@@ -33,7 +33,7 @@ from aspk.samplers._notices import Notices
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome, Genotypes, sample
 from aspk.trials import create_running, note_system_attributes
-from aspk.trials.attributes import GENOTYPE, genotype_to_attributes
+from aspk.trials.attributes import GENOTYPE
 
 _LOGGER = logging.getLogger(__name__)
 # One suggestion at a time in a process: threads share a sampler, and each must see the others' genotypes.
@@ -113,8 +113,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             others = _without(trials, trial.number)
             x = self._propose(study, codec, others, 1, trial.number)[0]
             x = codec.pin(x, trial.system_attrs.get("fixed_params", {}))
-            if self._space is not None:
-                note_system_attributes(study, trial, genotype_to_attributes(x))
+            note_system_attributes(study, trial, codec.note(x))
         return {name: value for name, value in codec.parameters(x).items() if name in search_space}
 
     def sample_independent(
@@ -175,7 +174,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
                     parameters,
                     distributions,
                     user_attributes=user_attributes or {},
-                    system_attributes=genotype_to_attributes(x),
+                    system_attributes=self._space.note(x),
                 )
                 trials.append(trial)
         return trials

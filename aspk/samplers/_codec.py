@@ -21,7 +21,12 @@ from optuna.distributions import (
 from aspk.errors import GenotypeError
 from aspk.space import Gene, SearchSpace
 from aspk.space.operators import Genome, Genotypes, sample
-from aspk.trials.attributes import genotype_from_attributes
+from aspk.trials.attributes import (
+    genotype_from_attributes,
+    genotype_to_attributes,
+    proposal_from_attributes,
+    proposal_to_attributes,
+)
 
 ParameterValue = Any  # what a categorical parameter may hold
 _DIGITS = 9  # of a real coordinate in [0, 1] that tell two designs apart
@@ -53,6 +58,10 @@ class Codec(Protocol):
 
     def parameters(self, x: Genotypes) -> dict[str, Any]:
         """The active genes as parameters."""
+        ...
+
+    def note(self, x: Genotypes) -> dict[str, Any]:
+        """System attributes by which :meth:`read` knows a trial that has not got its parameters yet."""
         ...
 
     def pin(self, x: Genotypes, fixed: Mapping[str, Any]) -> Genotypes:
@@ -123,6 +132,10 @@ class SpaceCodec:
     def parameters(self, x: Genotypes) -> dict[str, Any]:
         """See :class:`Codec`."""
         return dict(self.genome.parameters(x))
+
+    def note(self, x: Genotypes) -> dict[str, Any]:
+        """See :class:`Codec`: the genotype."""
+        return genotype_to_attributes(x)
 
     def pin(self, x: Genotypes, fixed: Mapping[str, Any]) -> Genotypes:
         """See :class:`Codec`."""
@@ -325,7 +338,8 @@ class ParameterCodec:
     def read(
         self, parameters: Mapping[str, Any], attributes: Mapping[str, Any], seed: Sequence[int]
     ) -> Genotypes | None:
-        """See :class:`Codec`."""
+        """See :class:`Codec`. Parameters win over the proposal, which adds those that were not suggested."""
+        parameters = self._proposed(attributes) | dict(parameters)
         given = np.array([name in parameters for name in self.distributions])
         if not given.all() and not self.conditions:
             return None
@@ -340,6 +354,14 @@ class ParameterCodec:
         inside = ((x >= 0) & (x <= top)).all()
         return x if inside and (given.all() or given[self.active(x)].all()) else None
 
+    def _proposed(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """What :meth:`note` wrote of these parameters."""
+        return {
+            name: self.distributions[name].to_external_repr(value)
+            for name, value in proposal_from_attributes(attributes).items()
+            if name in self.distributions
+        }
+
     def _random(self, rng: np.random.Generator) -> Genotypes:
         """Any genotype, shape (G,)."""
         return np.asarray(sample(self, 1, rng)[0], dtype=float)
@@ -347,6 +369,14 @@ class ParameterCodec:
     def parameters(self, x: Genotypes) -> dict[str, Any]:
         """See :class:`Codec`."""
         return {name: c.decode(gene) for (name, c), gene in zip(self._coordinates.items(), x, strict=True)}
+
+    def note(self, x: Genotypes) -> dict[str, Any]:
+        """See :class:`Codec`: the parameters, since other trials may change which these are."""
+        numbers = {
+            name: self.distributions[name].to_internal_repr(value)
+            for name, value in self.parameters(x).items()
+        }
+        return proposal_to_attributes(numbers)
 
     def pin(self, x: Genotypes, fixed: Mapping[str, Any]) -> Genotypes:
         """See :class:`Codec`. All genes are given as parameters here, and Optuna itself keeps fixed ones."""

@@ -15,6 +15,7 @@ from typing import Any
 from aspk.metrics import Metrics, layers_from_json, layers_to_json
 
 GENOTYPE = "aspk:genotype"  # trial system attribute: list of indices
+PROPOSAL = "aspk:proposal"  # trial system attribute: parameters to come, without a search space
 LAYERS = "aspk:layers"  # trial user attribute: layer counts, column-wise
 CONSTRAINTS = "aspk:constraints"  # trial user attribute: a mirror for optuna-dashboard
 FAILURE = "aspk:failure"  # trial user attribute: why the evaluation failed
@@ -28,6 +29,7 @@ CONTEXT = "aspk:context"  # study user attribute: reference energy, classes, ima
 VERDICT = "aspk:verdict"  # study user attribute: what 'aspk rank' found of the supernet
 
 _LONGEST = 2045  # characters of one attribute's JSON text that every storage takes
+_PIECE = (_LONGEST - 2) // 2  # the JSON text of a piece has quotes around it, and escapes those within
 
 _SCALARS = tuple(item.name for item in dataclasses.fields(Metrics) if item.name not in ("layers", "extras"))
 
@@ -57,22 +59,43 @@ def metrics_from_attributes(attributes: Mapping[str, Any]) -> Metrics | None:
 
 def genotype_to_attributes(x: Iterable[int]) -> dict[str, Any]:
     """System attributes that hold a genotype: one list, or pieces of its text where that is long."""
-    indices = [int(index) for index in x]
-    text = json.dumps(indices)
-    if len(text) <= _LONGEST:
-        return {GENOTYPE: indices}
-    pieces = range(0, len(text), _LONGEST - 2)  # its own JSON form adds two quotes
-    return {f"{GENOTYPE}:{i}": text[start : start + _LONGEST - 2] for i, start in enumerate(pieces)}
+    return _pieces(GENOTYPE, [int(index) for index in x])
 
 
 def genotype_from_attributes(attributes: Mapping[str, Any]) -> list[int] | None:
     """The genotype in a trial's system attributes, None if there is none that can be read."""
-    value = attributes.get(GENOTYPE)
-    if value is None:
-        pieces = itertools.takewhile(attributes.__contains__, (f"{GENOTYPE}:{i}" for i in itertools.count()))
-        try:
-            value = json.loads("".join(str(attributes[piece]) for piece in pieces))
-        except ValueError:
-            return None
+    value = _joined(GENOTYPE, attributes)
     whole = isinstance(value, list) and all(type(index) is int for index in value)
     return value if whole else None
+
+
+def proposal_to_attributes(parameters: Mapping[str, float]) -> dict[str, Any]:
+    """System attributes that hold parameters which a trial is about to be suggested, in Optuna's numbers."""
+    return _pieces(PROPOSAL, {name: float(value) for name, value in parameters.items()})
+
+
+def proposal_from_attributes(attributes: Mapping[str, Any]) -> dict[str, float]:
+    """The parameters that :func:`proposal_to_attributes` wrote; empty if there are none that can be read."""
+    value = _joined(PROPOSAL, attributes)
+    whole = isinstance(value, dict) and all(type(number) in (int, float) for number in value.values())
+    return value if whole else {}
+
+
+def _pieces(name: str, value: object) -> dict[str, Any]:
+    """A value under its name, or pieces of its text where that is longer than a storage takes."""
+    text = json.dumps(value)
+    if len(text) <= _LONGEST:
+        return {name: value}
+    places = range(0, len(text), _PIECE)
+    return {f"{name}:{i}": text[start : start + _PIECE] for i, start in enumerate(places)}
+
+
+def _joined(name: str, attributes: Mapping[str, Any]) -> Any:  # noqa: ANN401  # whatever was written
+    """The value that :func:`_pieces` wrote, None if there is none that can be read."""
+    if name in attributes:
+        return attributes[name]
+    pieces = itertools.takewhile(attributes.__contains__, (f"{name}:{i}" for i in itertools.count()))
+    try:
+        return json.loads("".join(str(attributes[piece]) for piece in pieces))
+    except ValueError:
+        return None
