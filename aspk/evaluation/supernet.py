@@ -26,7 +26,7 @@ from aspk.spec.settings import EngineSettings, EvaluationSettings
 
 
 class SupernetEvaluator:
-    """An :class:`~aspk.evaluation.Evaluator` on a supernet. The supernet is never changed, nor its mode.
+    """An :class:`~aspk.evaluation.protocol.Evaluator` on a supernet, which is never changed, nor its mode.
 
     Args:
         supernet: the trained weights.
