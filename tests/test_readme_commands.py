@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import socketserver
 from pathlib import Path
 
 import joblib
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
-import aspk.report.dashboard
 import aspk.util.shipped
 from aspk.cli import main
 
@@ -37,13 +39,6 @@ SHORT = {  # of shipped files: what is cut down, and to what
         ("[0.6, 0.8, 1.0, 1.2, 1.4]", "[0.8, 1.0]"),
     ],
 }
-HEADLINE = """
-study = "digits"
-[searches.joint]
-select = ["cheapest", "near-reference"]
-[trainings.inherited]
-seeds = 2
-"""
 EXIT = {"aspk dashboard": 130}  # ended by Ctrl-C; all others are done by themselves
 
 
@@ -84,7 +79,6 @@ def shipped(tmp_path_factory):
             assert old in text
             text = text.replace(old, new)
         (folder / name).write_text(text, encoding="utf-8")
-    (folder / "studies/headlines/fashion_mnist.toml").write_text(HEADLINE, encoding="utf-8")
     return folder
 
 
@@ -97,17 +91,17 @@ class User:
             "shipped_files",
             lambda kind: {path.stem: path for path in sorted((shipped / kind).glob("*.toml"))},
         )
-        server = aspk.report.dashboard.make_server
-        monkeypatch.setattr(
-            aspk.report.dashboard,
-            "make_server",
-            lambda host, port, *others: server(host, 0, *others),  # 8080 may be taken here
-        )
+        bind = socketserver.TCPServer.server_bind
 
-        def interrupted(self):
+        def on_a_free_port(server):  # 8080 may be taken here
+            server.server_address = (server.server_address[0], 0)
+            bind(server)
+
+        def interrupted(server):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(aspk.report.dashboard._Server, "serve_forever", interrupted)
+        monkeypatch.setattr(socketserver.TCPServer, "server_bind", on_a_free_port)
+        monkeypatch.setattr(socketserver.BaseServer, "serve_forever", interrupted)
 
     def types(self, line):
         try:
@@ -133,6 +127,8 @@ def after_the_demo(shipped, tmp_path_factory):
 def user(after_the_demo, shipped, tmp_path, monkeypatch):
     """A user in a copy of that folder."""
     shutil.copytree(after_the_demo, tmp_path / "demo")
+    three = load_digits().images[3]  # the picture of their own that 'aspk predict' looks at
+    Image.fromarray((three * 255 / 16).astype("uint8")).save(tmp_path / "demo" / "three.png")
     monkeypatch.chdir(tmp_path / "demo")
     return User(shipped, monkeypatch)
 
