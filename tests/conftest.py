@@ -116,3 +116,14 @@ def postgres():
     server.start()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder that ``ASPK_DATA`` names: ``cifar-10-batches-bin/``, ``nmnist/`` and ``tables/``."""
+    from pathlib import Path
+
+    folder = os.environ.get("ASPK_DATA")
+    if folder is None:
+        pytest.skip("ASPK_DATA names no folder with real data")
+    return Path(folder)
