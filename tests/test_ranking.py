@@ -24,6 +24,7 @@ from aspk.costs import cost
 from aspk.errors import RankingError
 from aspk.report.ranking import ranking_markdown
 from aspk.standalone.alone import stratified_by_cost
+from aspk.training.checkpoint import load_supernet
 from aspk.trials import verdict as statistics
 from aspk.trials.verdict import Ranking, kendall, noise_ceiling, partial_kendall, rankings, top_k_regret
 
@@ -123,6 +124,40 @@ def test_damaged_rows_are_an_error(rows):
         statistics.summarise(rows)
 
 
+def test_a_variant_has_the_verdict_that_it_would_have_as_the_main_one():
+    rng = np.random.default_rng(3)
+    true = np.linspace(0.7, 0.9, 30)
+    rows = [
+        {
+            "inherited": quality + 0.05 * rng.normal(),
+            "inherited_energy_mj": rng.random(),
+            "alone": [quality],
+            "alone_energy_mj": rng.random(),
+            "operations": rng.random(),
+            "parameters": rng.random(),
+            "time_steps": rng.integers(1, 5),
+            "variants": {"own statistics": quality + 0.003 * rng.normal(), "another": rng.random()},
+        }
+        for quality in true
+    ]
+    report = statistics.summarise(rows)
+    assert report["verdict"] == "weak"
+    assert {name: item["verdict"] for name, item in report["variants"].items()} == {
+        "own statistics": "trusted",
+        "another": "not trusted",
+    }
+    for name, item in report["variants"].items():
+        swapped = [
+            {**row, "inherited": row["variants"][name], "variants": {"before": row["inherited"]}}
+            for row in rows
+        ]
+        alone = statistics.summarise(swapped)
+        for key in ("kendall_tau", "kendall_tau_ci", "verdict"):
+            assert alone[key] == item[key]
+        low, high = item["difference_ci"]
+        assert alone["variants"]["before"]["difference_ci"] == pytest.approx([-high, -low])
+
+
 def test_networks_are_spread_over_cost():
     networks = stratified_by_cost(TINY, 12, shape=(1, 8, 8), classes=10, seed=0)
     costs = [cost.operations(cost.layer_shapes(c, TINY.settings, (1, 8, 8), 10)) for c in networks]
@@ -183,10 +218,11 @@ def test_rank_from_the_command_line_and_in_the_report(ranked_study, tmp_path, ca
     assert report["verdict"] in ("weak", "not trusted")  # 5 networks are too few
     assert -1 <= report["kendall_tau_ci"][0] <= report["kendall_tau"] <= report["kendall_tau_ci"][1] <= 1
     assert set(report["baselines"]) == {"operations", "parameters", "T", "energy"}
+    assert report["evaluation"]["statistics"] == "shared_time"  # as suits the supernet's recipe
     assert set(report["variants"]) == {
-        "T-shared statistics",
+        "own statistics",
         "running statistics",
-        "own statistics, on test",
+        "shared_time statistics, on test",
     }
     assert [len(row["alone"]) for row in report["networks"]] == [2, 1, 2, 1, 2]
     assert all(len(row["losses"]) == 10 for row in report["networks"])
@@ -203,7 +239,18 @@ def test_rank_from_the_command_line_and_in_the_report(ranked_study, tmp_path, ca
     assert sentence in capsys.readouterr().out
 
     weights = tmp_path / "weights" / "supernet.safetensors"
-    assert "unknown" in statistics.read_verdict(tmp_path / "weights" / "rank.json", "another file's hash")
+    file, fingerprint = weights.parent / "rank.json", load_supernet(weights).fingerprint
+    assert statistics.read_verdict(file, fingerprint, "shared_time").startswith(sentence)
+    own = report["variants"]["own statistics"]
+    said = statistics.read_verdict(file, fingerprint, "own")  # another ranking, with a verdict of its own
+    assert said.startswith(f"Ranking of this supernet: {own['verdict']}")
+    assert f"accuracy {own['kendall_tau']:.2f} (95 % interval" in said
+    assert statistics.read_verdict(file, "another file's hash", "own") == statistics.UNKNOWN
+    for name in report["variants"]:  # as written before each kind of statistics had its own verdict
+        del report["variants"][name]["verdict"]
+    file.write_text(json.dumps({**report, "variants": {"T-shared statistics": own}}))
+    assert statistics.read_verdict(file, fingerprint, "own") == statistics.UNKNOWN
+    assert statistics.read_verdict(file, fingerprint, "shared_time").startswith(sentence)
     (tmp_path / "weights" / "rank.json").write_text("{damaged")
     assert main(["report", str(ranked_study), "--output", str(tmp_path / "report")]) == 0
     assert "unknown; 'aspk rank'" in capsys.readouterr().out

@@ -214,7 +214,7 @@ def _search(options: argparse.Namespace) -> int:
     if options.evaluations is not None:
         spec = replace(spec, evaluations=options.evaluations)
 
-    from aspk.report import pareto_text, select, selection_text, summarise
+    from aspk.report import pareto_text, select, selection_text, statistics_text, summarise
     from aspk.study import ask_question, run_study
 
     asked = ask_question(spec, device=options.device)
@@ -226,6 +226,7 @@ def _search(options: argparse.Namespace) -> int:
     summary = summarise(result.study)
     print(pareto_text(summary))
     print(selection_text(select(summary)))
+    print(statistics_text(summary))
     if not result.finished:
         print(f"{result.evaluations} of {spec.evaluations} done; go on with: {_again()}", file=sys.stderr)
         return _INTERRUPTED
@@ -235,18 +236,27 @@ def _search(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     spec = _spec(options)
 
-    from aspk.report import pareto_text, select, selection_text, summarise, write_report
-    from aspk.study.storage import open_study, record_verdict, studies_of, verdict_of
+    from aspk.report import (
+        pareto_text,
+        select,
+        selection_text,
+        statistics_text,
+        summarise,
+        write_report,
+    )
+    from aspk.study.storage import open_study, record_verdict, statistics_of, studies_of, verdict_of
 
     study = open_study(spec)
-    record_verdict(study, verdict_of(spec))  # 'aspk rank' may have run since the search
+    statistics = statistics_of(study) or spec.evaluation.statistics
+    record_verdict(study, verdict_of(spec, statistics))  # 'aspk rank' may have run since the search
     folder = options.output or spec.folder / safe_name(f"report-{spec.name}")
     others = [other for other in studies_of(spec) if other.study_name != spec.name]
     marked = {"selection": options.select, "margin": options.margin}
     write_report(study, folder, trials=options.trials, others=others, **marked)
     summary = summarise(study)
     selection = select(summary, options.select, margin=options.margin)
-    print(f"{pareto_text(summary, selection)}\n{selection_text(selection)}\n{summary.verdict}")
+    lines = [pareto_text(summary, selection), selection_text(selection), statistics_text(summary)]
+    print("\n".join(line for line in (*lines, summary.verdict) if line))
     print(f"wrote {folder / 'report.html'}")
     return 0
 

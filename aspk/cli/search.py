@@ -30,7 +30,7 @@ def add_search_commands(commands: argparse._SubParsersAction[argparse.ArgumentPa
     table.add_argument("--splits", nargs="+", default=["search", "test"], metavar="SPLIT")
     table.add_argument("--images", type=int, help="images of each split (default: the study's)")
     table.add_argument(
-        "--statistics", choices=("own", "shared_time", "running"), help="instead of the study's"
+        "--statistics", choices=("auto", "own", "shared_time", "running"), help="instead of the study's"
     )
     table.add_argument("--batch", type=int, default=500, help="networks evaluated at once (default: 500)")
     device_argument(table)
@@ -72,8 +72,8 @@ def _table(options: argparse.Namespace) -> int:
     from aspk.tables import build_table
 
     changes = {name: getattr(options, name) for name in ("images", "statistics") if getattr(options, name)}
-    settings = replace(spec.evaluation, **changes)
     loaded, data = supernet_of(spec, options.device), load_data(spec.data)
+    settings = replace(spec.evaluation, **changes).for_weights(loaded.supernet.recipe)
     space = load_space(options.space or spec.space)
     _check_part(space, loaded.supernet.space)
     evaluators = {

@@ -150,7 +150,7 @@ class Population:
     def _walk(self, images: Tensor) -> None:
         engine, longest = self._engine, max(config.time_steps for config in self._configs)
         if self._calibrating and not self._own_time:
-            longest = int(max(self._supernet.space.network["time_steps"]))
+            longest = self._supernet.space.max_time_steps
         products = engine.products(self._slices.first(), images, longest)
         if self._counting and self._pixels is None:
             zeros = torch.zeros(2, longest, dtype=torch.float64, device=images.device)

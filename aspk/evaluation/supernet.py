@@ -17,7 +17,7 @@ from aspk.energy import PAPER, EnergyModel, energy_mj
 from aspk.engines import Population, choose_engine
 from aspk.errors import DataError
 from aspk.evaluation.cache import ResultCache
-from aspk.families import Spikformer, Supernet, calibrate
+from aspk.families import Spikformer, Supernet
 from aspk.families.counting import Counter
 from aspk.families.mode import evaluation_mode
 from aspk.metrics import LayerCount, LayerShape, Metrics
@@ -31,7 +31,8 @@ class SupernetEvaluator:
     Args:
         supernet: the trained weights.
         data: the data set; the supernet's images must have its shape.
-        settings: split, calibration and batches.
+        settings: split, calibration and batches; with ``statistics = "auto"`` those that suit the
+            supernet's recipe. The attribute ``settings`` says what was taken.
         energy_model: the account of ``Metrics.energy_mj``.
         machine: what evaluations run on.
         cache: a folder where results are kept, that several processes may share; None keeps them in memory.
@@ -56,7 +57,8 @@ class SupernetEvaluator:
                 f"the supernet takes {supernet.shape} images of {supernet.classes} classes, "
                 f"{data.name} has {data.shape} and {data.classes}"
             )
-        self.settings, self._machine = settings or EvaluationSettings(), machine or EngineSettings()
+        self.settings = (settings or EvaluationSettings()).for_weights(supernet.recipe)
+        self._machine = machine or EngineSettings()
         self.supernet = supernet
         self.energy_model = energy_model
         weights = next(supernet.parameters())
@@ -105,7 +107,8 @@ class SupernetEvaluator:
 
     def _measure_together(self, configs: Sequence[SubnetConfig], steps: int) -> dict[SubnetConfig, Metrics]:
         population = Population(self.supernet, configs, self.engine, statistics=self.settings.statistics)
-        calibrated = self._longest if self.settings.statistics == "shared_time" else steps
+        longest = self.supernet.space.max_time_steps
+        calibrated = longest if self.settings.statistics == "shared_time" else steps
         population.calibrate(network_input(self._calibration, calibrated))
         hits = dict.fromkeys(configs, 0)
         for part in self._split.batches(self._batch_size(population)):
@@ -151,19 +154,13 @@ class SupernetEvaluator:
 
     def network(self, config: SubnetConfig) -> Spikformer:
         """One network as it is evaluated: a stand-alone copy with the statistics of the settings."""
-        if self.settings.statistics == "running":
+        kind = self.settings.statistics
+        if kind == "running":
             return self.supernet.extract(config)
-        if self.settings.statistics == "own":
-            images = network_input(self._calibration, config.time_steps)
-            return calibrate(self.supernet.extract(config), images)
-        images = network_input(self._calibration, self._longest)
-        statistics = self.supernet.calibrate(images, replace(config, time_steps=self._longest))
+        steps = self.supernet.space.max_time_steps if kind == "shared_time" else config.time_steps
+        images = network_input(self._calibration, steps)
+        statistics = self.supernet.calibrate(images, replace(config, time_steps=steps))
         return self.supernet.extract(config, statistics)
-
-    @property
-    def _longest(self) -> int:
-        """The longest T of the space."""
-        return int(max(self.supernet.space.network["time_steps"]))
 
 
 @torch.no_grad()

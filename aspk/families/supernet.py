@@ -20,6 +20,7 @@ from torch.func import functional_call
 from aspk.families.spikformer import Observer, Spikformer, calibrate, initialise
 from aspk.space import SearchSpace
 from aspk.space.genes import NetworkSettings, SubnetConfig
+from aspk.spec.settings import Recipe
 
 # Batch-normalisation statistics of one network, by buffer name: a value, kept beside the supernet.
 Statistics = Mapping[str, Tensor]
@@ -59,13 +60,20 @@ class Supernet(nn.Module):
         shape: channels, height and width of the images.
         classes: number of classes.
         seed: seed of the initial weights.
+        recipe: what the weights are trained with; None if that is not known.
     """
 
     def __init__(
-        self, space: SearchSpace, *, shape: tuple[int, int, int], classes: int, seed: int = 0
+        self,
+        space: SearchSpace,
+        *,
+        shape: tuple[int, int, int],
+        classes: int,
+        seed: int = 0,
+        recipe: Recipe | None = None,
     ) -> None:
         super().__init__()
-        self.space, self.shape, self.classes = space, shape, classes
+        self.space, self.shape, self.classes, self.recipe = space, shape, classes, recipe
         self.network = Spikformer(space.largest, space.settings, shape=shape, classes=classes)
         initialise(self.network, seed)
 

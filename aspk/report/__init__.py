@@ -3,7 +3,7 @@
 from aspk.report.page import write_report
 from aspk.report.selection import MARGIN, SELECTIONS, Pick, Selection, select, selection_text
 from aspk.report.summary import Row, StudySummary, evaluations_to_reach, summarise
-from aspk.report.tables import compare_text, no_front_text, pareto_text, write_csv
+from aspk.report.tables import compare_text, no_front_text, pareto_text, statistics_text, write_csv
 
 __all__ = [
     "MARGIN",
@@ -18,6 +18,7 @@ __all__ = [
     "pareto_text",
     "select",
     "selection_text",
+    "statistics_text",
     "summarise",
     "write_csv",
     "write_report",

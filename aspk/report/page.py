@@ -21,11 +21,12 @@ from aspk.report.tables import (
     columns,
     compare_rows,
     csv_text,
+    incomparable,
     no_front_text,
     number,
     printable,
     progress_rows,
-    same_box,
+    statistics_text,
 )
 from aspk.space.file import space_from_dict
 from aspk.util.files import write_atomically
@@ -172,7 +173,8 @@ def _head(summary: StudySummary, selection: Selection) -> str:
         "chosen": f"trial {chosen.row.number} <small>{chosen.name}</small>" if chosen else NOTHING,
     }
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles.items())
-    said = f'<p class="verdict">{_text(summary.verdict)}</p>\n' if summary.verdict else ""
+    lines = [line for line in (summary.verdict, statistics_text(summary)) if line]
+    said = "".join(f'<p class="verdict">{_text(line)}</p>\n' for line in lines)
     notes = "".join(f'<p class="note">{_text(note)}</p>\n' for note in summary.notes)
     goals = ", ".join(
         f"{direction} {_text(name)}"
@@ -215,8 +217,8 @@ def _progress(summary: StudySummary, summaries: Sequence[StudySummary]) -> list[
         for header, rows in (compare_rows(summaries), progress_rows(summaries)):
             cells = [[_text(cell) for cell in row] for row in rows]
             parts.append(_table([_text(cell) for cell in header], cells) if len(header) > 1 else "")
-        if not same_box(summaries):
-            parts.append("<p class=warn>Not comparable: these are fractions of different boxes.</p>\n")
+        if why := incomparable(summaries):
+            parts.append(f"<p class=warn>Not comparable: {_text(why)}.</p>\n")
     return parts
 
 
@@ -279,6 +281,8 @@ def _f_aeb(summary: StudySummary) -> str:
 
 def _settings(summary: StudySummary) -> list[str]:
     rows = [(name, value) for name, value in _flat(summary.spec) if value != ""]
+    if summary.statistics:
+        rows.append(("statistics taken", summary.statistics))
     rows += [(f"space.{name}", value) for name, value in _space(summary.space)]
     rows += [(f"version.{name}", value) for name, value in _flat(summary.context.get("versions", {}))]
     states = ", ".join(f"{count} {state}" for state, count in sorted(summary.states.items())) or "none"

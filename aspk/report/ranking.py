@@ -31,9 +31,10 @@ def ranking_markdown(report: Mapping[str, Any]) -> str:
         "",
         verdict_sentence(report),
         "",
-        "Inherited accuracy is measured on `search` with the supernet's weights, stand-alone accuracy on "
-        f"`test` after {report['recipe']['updates']} updates from scratch (mean training loss of the last "
-        f"tenth {last:.3f}, of the tenth before {before:.3f}).",
+        "Inherited accuracy is measured on `search` with the supernet's weights and "
+        f"`{report['evaluation'].get('statistics', 'own')}` statistics, stand-alone accuracy on `test` after "
+        f"{report['recipe']['updates']} updates from scratch (mean training loss of the last tenth "
+        f"{last:.3f}, of the tenth before {before:.3f}).",
         "",
         "## Accuracy",
         "",

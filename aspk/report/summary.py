@@ -82,6 +82,8 @@ class StudySummary:
         spec: the study file's content.
         space: the search space's content.
         context: what else the study wrote down: versions, fingerprints.
+        statistics: whose batch-normalisation statistics the supernet's networks were evaluated with;
+            empty without a supernet.
         verdict: whether the supernet's ranking can be trusted; empty without a supernet.
         notes: what was left out of this summary, and why.
     """
@@ -105,6 +107,7 @@ class StudySummary:
     spec: Mapping[str, Any]
     space: Mapping[str, Any]
     context: Mapping[str, Any]
+    statistics: str
     verdict: str
     notes: tuple[str, ...]
 
@@ -175,6 +178,7 @@ def summarise(study: Study) -> StudySummary:
         spec=spec,
         space=space,
         context=context,
+        statistics=_statistics(context),
         verdict=str(held.get(attributes.VERDICT, "")),
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -187,6 +191,13 @@ def evaluations_to_reach(curve: Sequence[float], target: float) -> int | None:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _statistics(context: Mapping[str, Any]) -> str:
+    """Studies from before statistics were a setting took ``own``."""
+    if "weights" not in _mapping(context.get("fingerprints")):
+        return ""
+    return str(_mapping(context.get("evaluation")).get("statistics", "own"))
 
 
 def _objective_names(study: Study, spec: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -154,18 +154,36 @@ def titles(summaries: Sequence[StudySummary]) -> list[str]:
     ]
 
 
-def same_box(summaries: Sequence[StudySummary]) -> bool:
-    """Whether the hypervolumes of these studies may be compared."""
-    return len({(summary.objectives, summary.anchors) for summary in summaries}) <= 1
+def statistics_text(summary: StudySummary) -> str:
+    """Whose batch-normalisation statistics were taken, and why; empty without a supernet."""
+    if not summary.statistics:
+        return ""
+    evaluation = summary.spec.get("evaluation")
+    auto = isinstance(evaluation, Mapping) and evaluation.get("statistics") == "auto"
+    why = "which suit the recipe of the supernet" if auto else "with which the study was begun"
+    return f"Networks were evaluated with {printable(summary.statistics)} statistics, {why}."
+
+
+def incomparable(summaries: Sequence[StudySummary]) -> str:
+    """Why the hypervolumes of these studies must not be compared; empty if they may be."""
+    reasons = []
+    if len({(summary.objectives, summary.anchors) for summary in summaries}) > 1:
+        reasons.append("these hypervolumes are fractions of different boxes")
+    if len({summary.statistics for summary in summaries}) > 1:
+        taken = ", ".join(
+            f"{printable(title)} {printable(summary.statistics) or 'none'}"
+            for title, summary in zip(titles(summaries), summaries, strict=True)
+        )
+        reasons.append(f"networks were evaluated with different statistics ({taken})")
+    return "; ".join(reasons)
 
 
 def compare_text(summaries: Sequence[StudySummary]) -> str:
     """Studies side by side: what each sampler reached, and how soon."""
     header, rows = progress_rows(summaries)
     text = align(*compare_rows(summaries)) + (f"\n\n{align(header, rows)}" if len(header) > 1 else "")
-    if same_box(summaries):
-        return text
-    return f"{text}\nnot comparable: these hypervolumes are fractions of different boxes"
+    why = incomparable(summaries)
+    return f"{text}\nnot comparable: {why}" if why else text
 
 
 def csv_text(summary: StudySummary) -> str:

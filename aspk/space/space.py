@@ -107,6 +107,11 @@ class SearchSpace:
         """Blocks of the deepest network."""
         return int(max(self.network["depth"]))
 
+    @property
+    def max_time_steps(self) -> int:
+        """The longest T."""
+        return int(max(self.network["time_steps"]))
+
     @cached_property
     def cardinalities(self) -> IntArray:
         """Number of choices of each gene, shape (G,)."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from aspk.errors import DataError, EngineError, TrainingError
 
 ENGINES = ("auto", "native", "torch", "compiled")
-STATISTICS = ("own", "shared_time", "running")
+StatisticsName = Literal["auto", "own", "shared_time", "running"]
+STATISTICS: tuple[StatisticsName, ...] = ("auto", "own", "shared_time", "running")
 _MOST_PIXELS = 1024  # height and width of an image
 
 
@@ -99,6 +100,11 @@ class Recipe:
         )
         if not low <= float(value) <= high or (positive and not value):  # type: ignore[arg-type]  # a number
             raise TrainingError(f"recipe: {name} = {value!r}: out of range")
+
+    @property
+    def trains_prefixes(self) -> bool:
+        """Whether every update runs the longest T and trains each shorter T as the first steps of it."""
+        return self.paths == "single" and self.prefix_loss
 
     @property
     def augmented(self) -> bool:
@@ -194,14 +200,15 @@ class EvaluationSettings:
         statistics: whose batch-normalisation statistics a candidate uses. ``own``: its own, calibrated at
             its own T. ``shared_time``: its own, calibrated at the longest T of the space, so that networks
             that differ in T alone share them. ``running``: the averages over all networks that training
-            left behind, right for none of them; for comparisons.
+            left behind, right for none of them; for comparisons. ``auto``: those that the weights were
+            trained under, see :meth:`for_weights`.
     """
 
     split: str = "search"
     images: int | None = None
     calibration_images: int = 256
     batch_size: int = 512
-    statistics: Literal["own", "shared_time", "running"] = "own"
+    statistics: StatisticsName = "auto"
 
     def __post_init__(self) -> None:
         if self.statistics not in STATISTICS:
@@ -214,6 +221,21 @@ class EvaluationSettings:
                 continue
             if type(value) is not int or value < 1:
                 raise DataError(f"evaluation: {name} = {value!r}: expected a whole number above 0")
+
+    def for_weights(self, recipe: Recipe | None) -> EvaluationSettings:
+        """These settings with ``auto`` replaced by the statistics that suit a supernet's weights.
+
+        Where each shorter T was trained as the first steps of the longest one, its activations were
+        normalised by the longest T's statistics, and are best evaluated so (``shared_time``); every other
+        recipe trains a network at its own T (``own``). ``docs/training.md`` has the measurements.
+
+        Args:
+            recipe: what trained the weights; None, where nobody knows, takes ``own``.
+        """
+        if self.statistics != "auto":
+            return self
+        prefixes = recipe is not None and recipe.trains_prefixes
+        return replace(self, statistics="shared_time" if prefixes else "own")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -186,7 +186,7 @@ def export_trials(spec: StudySpec, folders: Mapping[int, Path], *, device: str =
     for number, folder in folders.items():
         config, metrics = found[number]
         provenance = {"study": spec.name, "trial": number, "fingerprints": fingerprints}
-        provenance["data"] = spec.data.to_json()
+        provenance |= {"data": spec.data.to_json(), "statistics": evaluator.settings.statistics}
         export_network(
             folder,
             evaluator.network(config),

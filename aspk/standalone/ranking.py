@@ -19,21 +19,22 @@ from aspk.errors import CheckpointError, RankingError
 from aspk.evaluation.supernet import SupernetEvaluator
 from aspk.metrics import Metrics
 from aspk.space import SearchSpace
-from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
+from aspk.spec.settings import STATISTICS, DataSettings, EvaluationSettings, Recipe
 from aspk.standalone.alone import Job, stratified_by_cost, train_alone
 from aspk.training.checkpoint import load_supernet
-from aspk.trials.verdict import summarise
+from aspk.trials.verdict import summarise, variant_name
 from aspk.util.files import write_atomically
 from aspk.util.interrupt import graceful_interruption
 
 _EVALUATED_TOGETHER = 8  # networks between two records
 
-# Further ways to read the inherited accuracy, compared with the main one on the same resamples.
-VARIANTS: dict[str, dict[str, str]] = {
-    "T-shared statistics": {"statistics": "shared_time"},
-    "running statistics": {"statistics": "running"},
-    "own statistics, on test": {"statistics": "own", "split": "test"},
-}
+
+def variants(main: EvaluationSettings) -> dict[str, EvaluationSettings]:
+    """Further ways to read the inherited accuracy, compared with the main one on the same resamples."""
+    others = [kind for kind in STATISTICS if kind not in ("auto", main.statistics)]
+    return {variant_name(kind): replace(main, statistics=kind) for kind in others} | {
+        f"{variant_name(main.statistics)}, on test": replace(main, split="test")
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class RankingStudy:
         data: the data set.
         weights: the supernet's file.
         recipe: how networks are trained alone.
-        evaluation: how inherited accuracies are measured.
+        evaluation: how inherited accuracies are measured; the verdict is that of its statistics.
         energy: the energy account.
         folder: where records and reports go.
         networks: number of networks, n.
@@ -99,7 +100,7 @@ def rank(study: RankingStudy, *, progress: bool = True) -> Mapping[str, Any] | N
         **summarise(rows, seed=study.seed),
         "weights": inherited["weights"],
         "data": study.data.to_json(),
-        "evaluation": asdict(study.evaluation),
+        "evaluation": inherited["evaluation"],
         "recipe": asdict(study.recipe),
         "seed": study.seed,
         "versions": {name: importlib.metadata.version(name) for name in ("aspk", "torch")},
@@ -141,12 +142,10 @@ def _inherited(study: RankingStudy, jobs: Sequence[Job], *, progress: bool) -> d
         raise CheckpointError(f"{study.weights} was trained for another search space")
     data = load_data(study.data)
     file = study.folder / "inherited.json"
-    identity = {"weights": loaded.fingerprint, "evaluation": asdict(study.evaluation)}
+    main = study.evaluation.for_weights(loaded.supernet.recipe)
+    identity = {"weights": loaded.fingerprint, "evaluation": asdict(main)}
     record = _read_record(file, identity)
-    settings = {"main": study.evaluation} | {
-        name: replace(study.evaluation, **changes)  # type: ignore[arg-type]  # names checked by the settings
-        for name, changes in VARIANTS.items()
-    }
+    settings = {"main": main, **variants(main)}
     missing = [(name, job) for name in settings for job in jobs if job.name not in record.get(name, {})]
     total = len(settings) * len(jobs)
     with (
@@ -166,7 +165,7 @@ def _inherited(study: RankingStudy, jobs: Sequence[Job], *, progress: bool) -> d
                 )
                 write_atomically(file, json.dumps({"identity": identity, "networks": record}) + "\n")
                 bar.update(len(chunk))
-    return {"weights": loaded.fingerprint, "networks": record}
+    return {**identity, "networks": {name: record[name] for name in settings}}
 
 
 def _read_record(file: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -206,7 +205,9 @@ def _rows(jobs: Sequence[Job], inherited: Mapping[str, Mapping[str, Any]]) -> li
                 "operations": main["operations"],
                 "parameters": main["parameters"],
                 "time_steps": job.config.time_steps,
-                "variants": {name: inherited[name][job.name]["accuracy"] for name in VARIANTS},
+                "variants": {
+                    name: found[job.name]["accuracy"] for name, found in inherited.items() if name != "main"
+                },
             }
         )
     return rows

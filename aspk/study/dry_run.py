@@ -109,7 +109,7 @@ def dry_run(spec: StudySpec, *, batch: int | None = None, device: str = "auto") 
     place, space = resolve_device(device), load_space(spec.space)
     on_gpu = place.type == "cuda"
     count = batch or (spec.train.batch_size // spec.train.accumulate if on_gpu else 2)
-    frames = int(max(space.network["time_steps"]))
+    frames = space.max_time_steps
     data = generated_data(spec.data, count, frames=frames, seed=spec.seed).to(place)
     check_bounds(spec, space, data.shape, data.classes)
     recipe = replace(spec.train, batch_size=count, accumulate=1)
@@ -216,11 +216,10 @@ def _operations_of_an_update(
     operations: Callable[[SubnetConfig], int],
 ) -> float:
     """Expected operations of one image in one update, forward only, all of its paths."""
-    longest = int(max(space.network["time_steps"]))
 
     def run(config: SubnetConfig) -> int:
-        every_step = recipe.paths == "single" and recipe.prefix_loss
-        return operations(replace(config, time_steps=longest) if every_step else config)
+        steps = space.max_time_steps if recipe.trains_prefixes else config.time_steps
+        return operations(replace(config, time_steps=steps))
 
     mean = float(np.mean([run(config) for config in sampled]))
     named = [run(config) for config in (space.largest, space.smallest, space.reference)]

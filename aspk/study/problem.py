@@ -22,7 +22,7 @@ from aspk.space import SearchSpace
 from aspk.space.file import load_space
 from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec
-from aspk.study.storage import verdict_of
+from aspk.study.storage import verdict_of, with_recorded_statistics
 from aspk.training.checkpoint import LoadedSupernet, load_supernet
 
 
@@ -38,6 +38,8 @@ class Question:
         faeb: F_AEB against the reference network.
         reference: the reference network's metrics.
         fingerprints: hashes of what a worker must have in common with the study.
+        statistics: whose batch-normalisation statistics the supernet's networks are evaluated with, see
+            :class:`aspk.spec.settings.EvaluationSettings`; empty without a supernet.
         verdict: whether the supernet's ranking can be trusted; empty without a supernet.
         shape: channels, height and width of an image; None without a supernet.
         images: number of images that accuracies are measured on; None where the evaluator does not say.
@@ -50,6 +52,7 @@ class Question:
     faeb: FAEB
     reference: Metrics
     fingerprints: Mapping[str, str]
+    statistics: str = ""
     verdict: str = ""
     shape: tuple[int, int, int] | None = None
     images: int | None = None
@@ -114,10 +117,17 @@ def ask_question(spec: StudySpec, device: str = "auto") -> Question:
         StudyError: the supernet was trained for another search space, or no network can keep a constraint.
     """
     evaluator, fingerprints = evaluator_of(spec, device)
+    statistics = evaluator.settings.statistics
     classes, shape = evaluator.supernet.classes, evaluator.supernet.shape
     check_bounds(spec, evaluator.supernet.space, shape, classes)
     asked = question(spec, evaluator, classes=classes, fingerprints=fingerprints)
-    return replace(asked, verdict=verdict_of(spec), shape=shape, images=evaluator.images)
+    return replace(
+        asked,
+        statistics=statistics,
+        verdict=verdict_of(spec, statistics),
+        shape=shape,
+        images=evaluator.images,
+    )
 
 
 def check_bounds(spec: StudySpec, space: SearchSpace, shape: tuple[int, int, int], classes: int) -> None:
@@ -140,6 +150,9 @@ def evaluator_of(
 ) -> tuple[SupernetEvaluator, dict[str, str]]:
     """The study's own evaluator, and the fingerprints of its weights and data.
 
+    With ``statistics = "auto"`` it takes those that the study was begun with, and for a study that does not
+    exist yet those that suit the weights.
+
     Args:
         spec: the study.
         device: where its networks run.
@@ -149,7 +162,7 @@ def evaluator_of(
     evaluator = SupernetEvaluator(
         loaded.supernet,
         data,
-        settings=spec.evaluation,
+        settings=with_recorded_statistics(spec).evaluation,
         energy_model=spec.energy,
         machine=spec.engine,
         cache=spec.folder / "evaluations" if spec.engine.cache else None,

@@ -18,7 +18,7 @@ from aspk.errors import StudyError
 from aspk.samplers import EvolutionarySampler, GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.spec.study import StudySpec
 from aspk.study.problem import Question, f_aeb_of
-from aspk.study.storage import open_storage
+from aspk.study.storage import open_storage, taken_statistics
 from aspk.trials import attributes
 
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
@@ -100,7 +100,8 @@ def _differences(held: Mapping[str, Any], spec: StudySpec, asked: Question) -> I
     """What a run brings that the study was not started with, in words."""
     stored = {"space": held.get(attributes.SPACE), **held[attributes.CONTEXT]}
     brought = {"space": asked.space.to_json(), **_context(spec, asked)}
-    hashes, own_hashes = stored.get("fingerprints", {}), brought["fingerprints"]
+    hashes, own_hashes = dict(stored.get("fingerprints", {})), brought["fingerprints"]
+    _agree_on_statistics(stored, hashes, brought, own_hashes)
     for key in dict.fromkeys((*hashes, *own_hashes)):
         known, own = hashes.get(key), own_hashes.get(key)
         if known == own:
@@ -110,6 +111,20 @@ def _differences(held: Mapping[str, Any], spec: StudySpec, asked: Question) -> I
         yield from details[:_MOST_DETAILS]
         if len(details) > _MOST_DETAILS:
             yield f"{len(details) - _MOST_DETAILS} further differences of {key}"
+
+
+def _agree_on_statistics(
+    stored: dict[str, Any], hashes: dict[str, str], brought: dict[str, Any], own_hashes: dict[str, str]
+) -> None:
+    """Let a record from before statistics were a setting name them, and ``auto`` take the study's."""
+    if "evaluation" not in stored:
+        return
+    known: dict[str, Any] = {"statistics": taken_statistics(stored), **stored["evaluation"]}
+    own = dict(brought["evaluation"])
+    if own["statistics"] == "auto":
+        own["statistics"] = known["statistics"]
+    stored["evaluation"], hashes["evaluation"] = known, fingerprint(known)
+    brought["evaluation"], own_hashes["evaluation"] = own, fingerprint(own)
 
 
 def different(path: str, known: object, own: object) -> Iterator[str]:
@@ -137,7 +152,8 @@ def _context(spec: StudySpec, asked: Question) -> dict[str, Any]:
     scalarisation = {"form": faeb.form, "weight": faeb.energy_weight, "floor": faeb.floor}
     plain = {
         "objectives": [[item.name, item.direction] for item in asked.objectives],
-        **{key: record[key] for key in ("constraints", "energy", "evaluation")},
+        **{key: record[key] for key in ("constraints", "energy")},
+        "evaluation": {**record["evaluation"], "statistics": asked.statistics or spec.evaluation.statistics},
         **({"faeb": scalarisation} if "f_aeb" in spec.objectives else {}),
     }
     return {

@@ -10,9 +10,11 @@ import re
 import time
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy
@@ -23,7 +25,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from aspk.errors import StudyError
 from aspk.spec.study import SAMPLERS, StudySpec
-from aspk.trials.attributes import SPEC, VERDICT
+from aspk.trials.attributes import CONTEXT, SPEC, VERDICT
 from aspk.trials.verdict import UNKNOWN, read_verdict
 from aspk.util.passwords import masked, without_password
 
@@ -288,24 +290,71 @@ def running_trial(spec: StudySpec, number: int) -> Trial:
 
 
 def studies_of(spec: StudySpec) -> list[optuna.Study]:
-    """All studies in the spec's storage that ask its question, whatever their sampler and seed."""
+    """All studies in the spec's storage that ask its question, whatever their sampler and seed.
+
+    To ``statistics = "auto"`` a study belongs with any statistics, and reports say where they differ.
+    """
     storage, record = open_storage(spec.storage_url), spec.to_json()
-    asks = ("space", "data", "objectives", "constraints", "energy", "evaluation", "weights")
+    asks = ("space", "data", "objectives", "constraints", "energy", "weights")
+    wanted = record["evaluation"]
     studies = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
-    return [
-        study
-        for study in studies
-        if all(study.user_attrs.get(SPEC, {}).get(key) == record[key] for key in asks)
-    ]
+    found = []
+    for study in studies:
+        held = study.user_attrs.get(SPEC, {})
+        taken = wanted["statistics"] if wanted["statistics"] == "auto" else statistics_of(study)
+        evaluation = {**held.get("evaluation", {}), "statistics": taken}
+        if evaluation == wanted and all(held.get(key) == record[key] for key in asks):
+            found.append(study)
+    return found
 
 
-def verdict_of(spec: StudySpec) -> str:
-    """What 'aspk rank' found of the study's supernet: a sentence from the rank.json beside the weights."""
+def statistics_of(study: optuna.Study) -> str | None:
+    """Whose statistics a study's networks are evaluated with; None for a study that aspk did not begin.
+
+    Studies from before they were a setting carry none: they were made with ``own``.
+    """
+    context = study.user_attrs.get(CONTEXT)
+    return None if context is None else taken_statistics(context)
+
+
+def taken_statistics(context: Mapping[str, Any]) -> str:
+    """Whose statistics a study's context names."""
+    return str(context.get("evaluation", {}).get("statistics", "own"))
+
+
+def with_recorded_statistics(spec: StudySpec) -> StudySpec:
+    """The spec with the statistics that its study was begun with in the place of ``auto``.
+
+    Networks of one study that were evaluated with different statistics could not be compared, so a study
+    keeps what it has; where there is no study yet, the spec is as it was.
+
+    Raises:
+        StudyError: the storage cannot be opened.
+    """
+    if spec.evaluation.statistics != "auto":
+        return spec
+    storage = open_storage(spec.storage_url)
+    try:
+        taken = statistics_of(optuna.load_study(study_name=spec.name, storage=storage))
+    except KeyError:
+        return spec
+    if taken is None:
+        return spec
+    return replace(spec, evaluation=replace(spec.evaluation, statistics=taken))  # type: ignore[arg-type]  # the settings check it
+
+
+def verdict_of(spec: StudySpec, statistics: str) -> str:
+    """What 'aspk rank' found of the study's supernet: a sentence from the rank.json beside the weights.
+
+    Args:
+        spec: the study.
+        statistics: whose statistics its networks are evaluated with.
+    """
     try:
         fingerprint = hashlib.sha256(spec.weights_file.read_bytes()).hexdigest()
     except OSError:
         return UNKNOWN
-    return read_verdict(spec.weights_file.parent / "rank.json", fingerprint)
+    return read_verdict(spec.weights_file.parent / "rank.json", fingerprint, statistics)
 
 
 def record_verdict(study: optuna.Study, verdict: str) -> None:

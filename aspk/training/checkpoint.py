@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from aspk.errors import AspkError, CheckpointError
 from aspk.families import Supernet
 from aspk.space.file import space_from_dict
+from aspk.spec.settings import Recipe
 from aspk.util.files import write_atomically
 
 _FORMAT = "aspk 1"
@@ -95,12 +96,32 @@ def load_supernet(path: Path, device: torch.device | None = None) -> LoadedSuper
         raise CheckpointError(f"{path}: holds {header.get('kind')!r}, expected a supernet")
     try:
         space = space_from_dict(header["space"], where=str(path))
-        supernet = Supernet(space, shape=tuple(header["shape"]), classes=header["classes"])
+        provenance = dict(header["provenance"])
+        supernet = Supernet(
+            space,
+            shape=tuple(header["shape"]),
+            classes=header["classes"],
+            recipe=_recipe(provenance.get("recipe")),
+        )
         load_weights(supernet.network, tensors, path)
     except (AspkError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: {error}") from None
     fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LoadedSupernet(supernet.to(device).eval(), header["provenance"], fingerprint)
+    return LoadedSupernet(supernet.to(device).eval(), provenance, fingerprint)
+
+
+def _recipe(data: object) -> Recipe | None:
+    """The recipe in a supernet's provenance, None where it does not say how T was trained.
+
+    Recipes from before ``paths`` was a key lack it: they trained single paths, the default.
+
+    Raises:
+        TrainingError: a value is wrong.
+    """
+    if not isinstance(data, Mapping) or "prefix_loss" not in data:
+        return None
+    known = {item.name for item in fields(Recipe)}  # those of another version of aspk change nothing here
+    return Recipe(**{name: value for name, value in data.items() if name in known})
 
 
 def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aspk.data import DataSet, network_input
-from aspk.families import Supernet
+from aspk.families import Statistics, Supernet
 from aspk.families.mode import evaluation_mode
 from aspk.families.random_weights import firing_rates
 from aspk.space import SearchSpace
@@ -82,7 +82,10 @@ class SupernetRun(Run):
     def __init__(self, space: SearchSpace, data: DataSet, recipe: Recipe, seed: int) -> None:
         self.space = space
         super().__init__(
-            Supernet(space, shape=data.shape, classes=data.classes, seed=seed), data, recipe, seed
+            Supernet(space, shape=data.shape, classes=data.classes, seed=seed, recipe=recipe),
+            data,
+            recipe,
+            seed,
         )
 
     def subject(self) -> Mapping[str, Any]:
@@ -118,7 +121,7 @@ class SupernetRun(Run):
 
     def _single(self, batch: Batch, config: SubnetConfig) -> Tensor:
         smoothing = self.recipe.label_smoothing
-        if not self.recipe.prefix_loss:
+        if not self.recipe.trains_prefixes:
             return F.cross_entropy(
                 self._logits(batch.images, config), batch.targets, label_smoothing=smoothing
             )
@@ -163,13 +166,17 @@ class SupernetRun(Run):
         images, labels = self.data.search.images[:MONITOR_IMAGES], self.data.search.labels[:MONITOR_IMAGES]
         accuracies = {}
         for name, config in (("largest", self.space.largest), ("smallest", self.space.smallest)):
-            steps = config.time_steps
-            statistics = self.model.calibrate(network_input(calibration, steps), config)
+            statistics = self._statistics(calibration, config)
             with evaluation_mode(self.model):
-                logits = self.model(network_input(images, steps), config, statistics=statistics)
+                x = network_input(images, config.time_steps)
+                logits = self.model(x, config, statistics=statistics)
             hits = logits.argmax(1) == labels
             accuracies[name] = hits.float().mean().item()
         reference = self.space.reference
-        statistics = self.model.calibrate(network_input(calibration, reference.time_steps), reference)
-        network = self.model.extract(reference, statistics)
+        network = self.model.extract(reference, self._statistics(calibration, reference))
         return accuracies, firing_rates(network, network_input(images, reference.time_steps))
+
+    def _statistics(self, images: Tensor, config: SubnetConfig) -> Statistics:
+        """Statistics of a network as evaluations take them by default, see :class:`EvaluationSettings`."""
+        steps = self.space.max_time_steps if self.recipe.trains_prefixes else config.time_steps
+        return self.model.calibrate(network_input(images, steps), replace(config, time_steps=steps))

@@ -103,22 +103,34 @@ def rankings(
     Raises:
         RankingError: fewer than 4 networks, or a number is not finite.
     """
-    columns = {"": main, **others}
-    if len(true) < 4 or not all(np.isfinite(column).all() for column in (*columns.values(), true)):
-        raise RankingError(f"a ranking needs at least 4 networks with finite numbers, got {len(true)}")
-    rng = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {name: [] for name in columns}
-    for _ in range(_RESAMPLES):
-        rows = rng.integers(0, len(true), len(true))
-        for name, column in columns.items():
-            draws[name].append(kendall(column[rows], true[rows]))
-    resampled = {name: np.array(values) for name, values in draws.items()}
+    resampled = _Resampled.of({"": main, **others}, true, seed=seed)
+    return resampled.ranking(""), {name: resampled.ranking(name, below="") for name in others}
 
-    def ranking(name: str) -> Ranking:
-        difference = _interval(resampled[""] - resampled[name]) if name else None
-        return Ranking(kendall(columns[name], true), _interval(resampled[name]), difference)
 
-    return ranking(""), {name: ranking(name) for name in others}
+@dataclass(frozen=True)
+class _Resampled:
+    """Kendall's tau of several predictors, by name: on all networks, and on the same resamples of them."""
+
+    taus: Mapping[str, float]
+    draws: Mapping[str, FloatArray]
+
+    @classmethod
+    def of(cls, columns: Mapping[str, FloatArray], true: FloatArray, *, seed: int) -> _Resampled:
+        if len(true) < 4 or not all(np.isfinite(column).all() for column in (*columns.values(), true)):
+            raise RankingError(f"a ranking needs at least 4 networks with finite numbers, got {len(true)}")
+        rng = np.random.default_rng(seed)
+        draws: dict[str, list[float]] = {name: [] for name in columns}
+        for _ in range(_RESAMPLES):
+            rows = rng.integers(0, len(true), len(true))
+            for name, column in columns.items():
+                draws[name].append(kendall(column[rows], true[rows]))
+        taus = {name: kendall(column, true) for name, column in columns.items()}
+        return cls(taus, {name: np.array(values) for name, values in draws.items()})
+
+    def ranking(self, name: str, *, below: str | None = None) -> Ranking:
+        """One predictor; its difference is the tau of ``below`` minus its own."""
+        difference = None if below is None else _interval(self.draws[below] - self.draws[name])
+        return Ranking(self.taus[name], _interval(self.draws[name]), difference)
 
 
 def _interval(values: FloatArray) -> Interval:
@@ -155,13 +167,32 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
 UNKNOWN = "Ranking of this supernet: unknown; 'aspk rank' measures it."
 
 
-def read_verdict(report_file: Path, weights_fingerprint: str) -> str:
-    """The sentence on a supernet from its ``rank.json``, or that there is none for these weights."""
+def read_verdict(report_file: Path, weights_fingerprint: str, statistics: str) -> str:
+    """The sentence on a supernet from its ``rank.json``.
+
+    Args:
+        report_file: the ``rank.json``.
+        weights_fingerprint: SHA-256 of the weights.
+        statistics: whose statistics the networks are evaluated with, see
+            :class:`aspk.spec.settings.EvaluationSettings`; each ranks them in its own way.
+
+    Returns:
+        The sentence; :data:`UNKNOWN` if the report is missing, damaged, or of other weights or statistics.
+    """
     try:
         report = json.loads(report_file.read_text(encoding="utf-8"))
-        return verdict_sentence(report) if report["weights"] == weights_fingerprint else UNKNOWN
+        if report["weights"] != weights_fingerprint:
+            return UNKNOWN
+        if report["evaluation"].get("statistics", "own") == statistics:
+            return verdict_sentence(report)
+        return verdict_sentence({**report, **report["variants"][variant_name(statistics)]})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return UNKNOWN
+
+
+def variant_name(statistics: str) -> str:
+    """What ``rank.json`` calls inherited accuracies that were measured with other statistics than its own."""
+    return f"{statistics} statistics"
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> dict[str, Any]:
@@ -193,8 +224,19 @@ def summarise(rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> dict[str, 
         "energy": column["inherited_energy_mj"],
     }
     inherited = column["inherited"]
-    main, baselines = rankings(inherited, free, first, seed=seed)
-    _, compared = rankings(inherited, variants, first, seed=seed)
+    resampled = _Resampled.of({"": inherited, **free, **variants}, first, seed=seed)
+    main, baselines = resampled.ranking(""), {name: resampled.ranking(name, below="") for name in free}
+    compared = {
+        name: {
+            **resampled.ranking(name, below="").to_json(),
+            "verdict": verdict(
+                len(rows),
+                resampled.ranking(name),
+                {free_one: resampled.ranking(free_one, below=name) for free_one in free},
+            ),
+        }
+        for name in variants
+    }
     energy, energy_baselines = rankings(
         column["inherited_energy_mj"],
         {name: free[name] for name in ("operations", "parameters", "T")},
@@ -210,7 +252,7 @@ def summarise(rows: Sequence[Mapping[str, Any]], *, seed: int = 0) -> dict[str, 
         "trained_twice": len(twice),
         "top_k_regret": {str(k): top_k_regret(inherited, first, k) for k in (1, 3, 5)},
         "baselines": {name: ranking.to_json() for name, ranking in baselines.items()},
-        "variants": {name: ranking.to_json() for name, ranking in compared.items()},
+        "variants": compared,
         "energy": {
             **energy.to_json(),
             "baselines": {name: ranking.to_json() for name, ranking in energy_baselines.items()},

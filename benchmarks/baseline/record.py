@@ -35,7 +35,7 @@ def record(
     """The content of ``headline.json``.
 
     Args:
-        plan: what was compared.
+        plan: what was compared; its study names the statistics that were taken.
         searched: the searches and their outcomes.
         chosen: the networks that were trained.
         missing: roles for which the searches found none.
@@ -53,7 +53,7 @@ def record(
         "evaluation": asdict(spec.evaluation),
         "energy": spec.energy.name,
         "seed": spec.seed,
-        "verdict": verdict_of(spec),
+        "verdict": verdict_of(spec, spec.evaluation.statistics),
         "hardware": hardware(device),
         "versions": versions(),
         "times": read_times(plan.folder),

@@ -25,6 +25,7 @@ from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec
 from aspk.standalone.retraining import Retrained, train_candidates
 from aspk.study import question, run_study, supernet_of
+from aspk.study.storage import with_recorded_statistics
 from aspk.util.files import write_atomically
 from aspk.util.interrupt import graceful_interruption
 from benchmarks.baseline.plan import Headline, Search, Training
@@ -47,6 +48,7 @@ def run_headline(plan: Headline, *, device: str = "auto", progress: bool = True)
         StudyError: what is in the folder was made with other settings.
     """
     bench = _Bench.of(plan, device)
+    plan = bench.plan
     searched = []
     for search in plan.searches:
         summary = _search(bench, search, progress=progress)
@@ -76,7 +78,10 @@ def run_headline(plan: Headline, *, device: str = "auto", progress: bool = True)
 
 @dataclass(frozen=True)
 class _Bench:
-    """The supernet, its data and its evaluator, loaded once and shared by all searches."""
+    """The supernet, its data and its evaluator, loaded once and shared by all searches.
+
+    The plan's study names the statistics that are taken.
+    """
 
     plan: Headline
     space: SearchSpace
@@ -87,16 +92,26 @@ class _Bench:
 
     @staticmethod
     def of(plan: Headline, device: str) -> _Bench:
-        spec = plan.study
+        spec = _as_begun(plan)
         loaded, data = supernet_of(spec, device), load_data(spec.data)
         supernet, space = _evaluator(spec, loaded.supernet, data), loaded.supernet.space
         hashes = {"weights": loaded.fingerprint, "data": data.fingerprint()}
+        plan = replace(plan, study=replace(spec, evaluation=supernet.settings))
         return _Bench(plan, space, data, supernet, CachedEvaluator(supernet, space), hashes)
 
     def named(self) -> dict[str, tuple[SubnetConfig, Metrics]]:
         """The networks that no search has to find."""
         configs = {name: getattr(self.space, name) for name in ("reference", "largest", "smallest")}
         return {name: (config, _metrics(self.evaluator, config)) for name, config in configs.items()}
+
+
+def _as_begun(plan: Headline) -> StudySpec:
+    """The study, with the statistics that its searches were begun with in an earlier run, if any."""
+    for search in plan.searches:
+        begun = with_recorded_statistics(replace(search.spec, evaluation=plan.study.evaluation))
+        if begun.evaluation.statistics != "auto":
+            return replace(plan.study, evaluation=begun.evaluation)
+    return plan.study
 
 
 def _evaluator(spec: StudySpec, supernet: Supernet, data: DataSet) -> SupernetEvaluator:
@@ -122,7 +137,8 @@ def _search(bench: _Bench, search: Search, *, progress: bool) -> StudySummary | 
     classes, hashes = bench.data.classes, bench.fingerprints
     asked = question(search.spec, bench.evaluator, classes=classes, fingerprints=hashes)
     space = bench.space.fixed(search.fixed)
-    asked = replace(asked, space=space, fingerprints={**asked.fingerprints, "space": space.fingerprint})
+    hashes = {**asked.fingerprints, "space": space.fingerprint}
+    asked = replace(asked, space=space, fingerprints=hashes, statistics=bench.supernet.settings.statistics)
     with _timed(bench.plan.folder, f"search {search.name}"):
         result = run_study(search.spec, asked, progress=progress)
     return summarise(result.study) if result.finished else None
@@ -153,7 +169,8 @@ def _inherited_on_test(
     spec, file = bench.plan.study, bench.plan.folder / _INHERITED
     settings = replace(spec.evaluation, split="test", images=None)
     evaluator = _evaluator(replace(spec, evaluation=settings), bench.supernet.supernet, bench.data)
-    identity = {**bench.fingerprints, "calibration_images": settings.calibration_images}
+    names = ("calibration_images", "statistics")
+    identity = {**bench.fingerprints, **{name: getattr(settings, name) for name in names}}
     known = _read(file, identity)
     with graceful_interruption() as interruption, _timed(bench.plan.folder, "inherited on test"):
         for item in tqdm(chosen, desc="inherited on test", unit="net", disable=not progress):
@@ -179,7 +196,8 @@ def _read(file: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, float]
     """What was measured before with the same weights and data; nothing if it is damaged."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        return dict(found["networks"]) if found["identity"] == identity else {}
+        known = {"statistics": "own", **found["identity"]}  # records from before there were others
+        return dict(found["networks"]) if known == identity else {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 

@@ -288,6 +288,8 @@ def _circumstances(content: _Record) -> str:
         f"- Data set and splits: `{json.dumps(content['data'])}`; account: {content['energy']}; estimates "
         "from operation counts, not measurements.",
         f"- Supernet: {content['verdict']}",
+        "- Networks with inherited weights were evaluated with "
+        f"`{content['evaluation'].get('statistics', 'own')}` statistics of batch normalisation.",
         f"- Hardware: {content['hardware']}.",
         f"- Versions: {versions}.",
         f"- Minutes on the clock (of processor time), without killed pieces: {shown}; "

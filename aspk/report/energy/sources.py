@@ -169,12 +169,13 @@ def weights_account(
     chosen = config or space.reference
     space.encode(chosen)  # refuses strangers
     source = load_data(DataSettings.from_json(named))
-    settings = EvaluationSettings(split=split)
-    (metrics,) = SupernetEvaluator(loaded.supernet, source, settings=settings).evaluate([chosen])
+    evaluator = SupernetEvaluator(loaded.supernet, source, settings=EvaluationSettings(split=split))
+    (metrics,) = evaluator.evaluate([chosen])
     return NetworkAccount(
         title=f"{space.name}, {'network' if config else 'reference'} of {weights}",
         layers=metrics.layers,
         details={"space": space.name, "weights": str(weights), "data": source.provenance(), "split": split}
+        | {"statistics": evaluator.settings.statistics}
         | {"accuracy": metrics.accuracy, "config": chosen.to_json()},
     )
 
