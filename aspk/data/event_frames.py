@@ -11,10 +11,8 @@ that are the same in all files are as welcome. Nothing is unpickled.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +20,7 @@ import numpy.typing as npt
 from aspk.data.sources import Images, Source, cache_folder
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
+from aspk.util.npz import read_npz
 
 _ARRAY = "frames"
 _MOST_BYTES = 64 << 20  # of one recording; 16 frames of 2 x 128 x 128 in float64 have 4 MiB
@@ -72,18 +71,13 @@ def read_frames(path: Path) -> npt.NDArray[np.float32]:
         DataError: the file is damaged, too large, or holds something else.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = archive.getinfo(f"{_ARRAY}.npy").file_size
-        if size > _MOST_BYTES:
-            raise DataError(f"{path}: unpacks to {size} bytes, expected at most {_MOST_BYTES}")
-        with np.load(path, allow_pickle=False) as arrays:
-            frames: npt.NDArray[Any] = arrays[_ARRAY]
-    except DataError:
-        raise
-    except Exception as error:  # zipfile and numpy raise whatever the damage leads them to
+        frames = read_npz(path, [_ARRAY], most=_MOST_BYTES)[_ARRAY]
+    except Exception as error:  # zlib, zipfile and numpy raise whatever the damage leads them to
         raise DataError(f"{path}: damaged, or not frames: {error or type(error).__name__}; {_HOW}") from None
     if frames.ndim != 4 or not frames.size or frames.dtype.kind not in "fiu":
         raise DataError(f"{path}: {_ARRAY} is {frames.dtype} {frames.shape}; {_HOW}")
-    if not np.isfinite(frames).all():
-        raise DataError(f"{path}: {_ARRAY} holds values that are not finite")
-    return np.asarray(frames, np.float32)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        counts = np.array(frames, np.float32, order="C")
+    if not np.isfinite(counts).all():
+        raise DataError(f"{path}: {_ARRAY} holds values that are not finite in float32")
+    return counts

@@ -56,7 +56,7 @@ def space_from_dict(data: Mapping[str, Any], *, where: str = "search space", nam
     title = data.get("name", name)
     if not isinstance(title, str):
         raise SpaceError(f"{where}: name = {title!r}: expected a string")
-    settings = _settings(_table(data, "settings", where), where)
+    settings = settings_from_dict(_table(data, "settings", where), where=where)
     network = _choices(_table(data, "network", where), "network", where)
     block = _choices(_table(data, "block", where), "block", where)
     for gene, kind in GENES.items():
@@ -112,7 +112,12 @@ def _choices(table: Mapping[str, Any], scope: str, where: str) -> dict[str, tupl
     return result
 
 
-def _settings(table: Mapping[str, Any], where: str) -> NetworkSettings:
+def settings_from_dict(table: Mapping[str, Any], *, where: str) -> NetworkSettings:
+    """What all networks of a space share, from plain values (the table ``settings``).
+
+    Raises:
+        SpaceError: naming ``where``, the key and the value.
+    """
     known = {item.name: item for item in fields(NetworkSettings)}
     _known(table, tuple(known), where, "settings.")
     for key, value in table.items():

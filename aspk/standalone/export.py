@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,16 +13,25 @@ import torch
 from optuna.trial import TrialState
 
 from aspk.data import DataSet, Preprocess, load_data, preprocess_of
-from aspk.errors import AspkError, CheckpointError, DataError, StudyError
+from aspk.errors import CheckpointError, DataError, StudyError
 from aspk.evaluation.exported import ExportedNetwork
 from aspk.families import Spikformer
 from aspk.metrics import Metrics
-from aspk.space.file import load_space
-from aspk.space.genes import NetworkSettings, SubnetConfig
+from aspk.space.file import load_space, settings_from_dict
+from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec
 from aspk.study import evaluator_of
 from aspk.study.storage import open_study
-from aspk.training.checkpoint import load_tensors, load_weights, save_tensors
+from aspk.training.checkpoint import (
+    UNUSABLE,
+    check_weights,
+    hash_of,
+    input_and_classes,
+    load_tensors,
+    load_weights,
+    save_tensors,
+    unusable,
+)
 from aspk.trials.attributes import metrics_from_attributes
 from aspk.util.files import write_atomically
 
@@ -64,7 +72,7 @@ def export_network(
     }
     file = folder / _WEIGHTS
     save_tensors(file, network.state_dict(), header)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hash_of(file)
     description = {**header, **_input_and_classes(data, network), "sha256": digest}
     description["metrics"] = metrics.to_json()
     write_atomically(folder / _DESCRIPTION, json.dumps(description, indent=2) + "\n")
@@ -98,16 +106,16 @@ def load_exported(path: str | Path, device: torch.device | None = None) -> Expor
         raise CheckpointError(f"{weights}: holds {header.get('kind')!r}, expected an exported network")
     described = _read_description(description, weights)
     try:
-        network = Spikformer(
-            SubnetConfig.from_json(header["config"]),
-            NetworkSettings(**header["settings"]),
-            shape=tuple(header["shape"]),
-            classes=header["classes"],
-        )
-        load_weights(network, tensors, weights)
+        config = SubnetConfig.from_json(header["config"])
+        given = {key: value for key, value in header["settings"].items() if value is not None}
+        settings = settings_from_dict(given, where="settings")
+        shape, count = input_and_classes(header)
+        check_weights(tensors, config, settings, shape=shape, classes=count)
+        network = Spikformer(config, settings, shape=shape, classes=count)
+        load_weights(network, tensors)
         provenance, origin = dict(header["provenance"]), str(header["weights"])
-    except (AspkError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{weights}: {error}") from None
+    except UNUSABLE as error:
+        raise unusable(weights, error) from None
     preprocess, classes = _described(description, described, network)
     model = ExportedNetwork(
         network, preprocess=preprocess, classes=classes, weights=origin, provenance=provenance
@@ -122,7 +130,7 @@ def _read_description(path: Path, weights: Path) -> dict[str, Any]:
         expected = described["sha256"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: missing or damaged: {error}") from None
-    if expected != hashlib.sha256(weights.read_bytes()).hexdigest():
+    if expected != hash_of(weights):
         raise CheckpointError(f"{weights} is not the file that {path.name} describes; export again")
     return described
 

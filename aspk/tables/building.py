@@ -21,6 +21,7 @@ from aspk.space.genes import SubnetConfig
 from aspk.tables.table import Table, npz, write_table
 from aspk.util.files import write_atomically
 from aspk.util.interrupt import graceful_interruption
+from aspk.util.npz import read_npz
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -134,9 +135,13 @@ def _gathered(parts: Path, batches: Sequence[IntArray]) -> dict[str, Arrays]:
     back = np.argsort(np.concatenate(batches))
     columns: dict[str, list[npt.NDArray[Any]]] = {}
     for number in range(len(batches)):
-        with np.load(parts / f"{number:05}.npz", allow_pickle=False) as file:
-            for name in file.files:
-                columns.setdefault(name, []).append(file[name])
+        part = parts / f"{number:05}.npz"
+        try:
+            arrays = read_npz(part)
+        except (ValueError, OSError) as error:
+            raise TableError(f"{part}: damaged: {error}; remove it, and the same command goes on") from None
+        for name, piece in arrays.items():
+            columns.setdefault(name, []).append(piece)
     splits: dict[str, Arrays] = {}
     for name, pieces in columns.items():
         split, _, metric = name.partition("/")

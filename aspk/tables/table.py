@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +27,7 @@ from aspk.space.file import space_from_dict
 from aspk.space.genes import SubnetConfig
 from aspk.space.operators import keys
 from aspk.util.files import write_atomically
+from aspk.util.npz import read_npz
 from aspk.util.pareto import FloatArray, hypervolume, nondominated
 
 Columns = Mapping[str, npt.NDArray[Any]]  # metric name to its values, shape (n,)
@@ -114,8 +114,7 @@ def load_table(source: str | Path) -> Table:
             f"no table {str(source)!r}: give a file or one of those that come with aspk: {known}"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(path)
         header = json.loads(arrays.pop("header").tobytes())
         if header["format"] != FORMAT:
             raise TableError(f"{path}: format {header['format']!r}, this aspk reads {FORMAT}")
@@ -127,7 +126,7 @@ def load_table(source: str | Path) -> Table:
                 column if column.dtype.kind == "i" else column.astype(float)
             )
         return Table(space, splits, dict(header["about"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TableError(f"{path}: not a table: {error!r}") from None
     except AspkError as error:
         raise TableError(f"{path}: {error}") from None

@@ -10,8 +10,11 @@ import hashlib
 import io
 import json
 import os
+import pickletools
+import re
+import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,18 @@ import torch
 from torch import Tensor, nn
 
 from aspk.errors import AspkError, CheckpointError
-from aspk.families import Supernet
+from aspk.families import Spikformer, Supernet
 from aspk.space.file import space_from_dict
+from aspk.space.genes import NetworkSettings, SubnetConfig
 from aspk.spec.settings import Recipe
 from aspk.util.files import write_atomically
 
 _FORMAT = "aspk 1"
+_MOST_HEADER = 8 << 20  # bytes; a network of a hundred blocks has half a MiB
+_MOST_SIDE = 4096  # height and width of an image
+_STATE_TYPES = re.compile(  # what torch writes for a training state; bytearray, say, could ask for any size
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage"
+)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -45,12 +54,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: the file is missing, damaged, or not one of aspk's.
     """
     try:
+        with path.open("rb") as start:
+            size = int.from_bytes(start.read(8), "little")
+        if size > _MOST_HEADER:
+            raise CheckpointError(f"{path}: a header of {size} bytes, expected at most {_MOST_HEADER}")
         with safetensors.safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
+            header = json.loads(metadata["aspk"])
+            if header["format"] != _FORMAT:
+                raise CheckpointError(f"{path}: format {header['format']!r}, this version reads {_FORMAT!r}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-        header = json.loads(metadata["aspk"])
-        if header["format"] != _FORMAT:
-            raise CheckpointError(f"{path}: format {header['format']!r}, this version reads {_FORMAT!r}")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; 'aspk train' makes one") from None
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -96,18 +109,14 @@ def load_supernet(path: Path, device: torch.device | None = None) -> LoadedSuper
         raise CheckpointError(f"{path}: holds {header.get('kind')!r}, expected a supernet")
     try:
         space = space_from_dict(header["space"], where=str(path))
+        shape, classes = input_and_classes(header)
         provenance = dict(header["provenance"])
-        supernet = Supernet(
-            space,
-            shape=tuple(header["shape"]),
-            classes=header["classes"],
-            recipe=_recipe(provenance.get("recipe")),
-        )
-        load_weights(supernet.network, tensors, path)
-    except (AspkError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LoadedSupernet(supernet.to(device).eval(), provenance, fingerprint)
+        check_weights(tensors, space.largest, space.settings, shape=shape, classes=classes)
+        supernet = Supernet(space, shape=shape, classes=classes, recipe=_recipe(provenance.get("recipe")))
+        load_weights(supernet.network, tensors)
+    except UNUSABLE as error:
+        raise unusable(path, error) from None
+    return LoadedSupernet(supernet.to(device).eval(), provenance, hash_of(path))
 
 
 def _recipe(data: object) -> Recipe | None:
@@ -124,20 +133,94 @@ def _recipe(data: object) -> Recipe | None:
     return Recipe(**{name: value for name, value in data.items() if name in known})
 
 
-def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy tensors into a network that must have exactly these.
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, which is not held in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# What a header that somebody else wrote may lead to.
+UNUSABLE = (AspkError, LookupError, TypeError, ValueError, AttributeError, RuntimeError)
+
+
+def unusable(path: Path, error: Exception) -> CheckpointError:
+    """The error for a file whose header, or tensors, are not what they should be."""
+    missing = isinstance(error, KeyError)
+    return CheckpointError(f"{path}: its header has no {error}" if missing else f"{path}: {error}")
+
+
+def input_and_classes(header: Mapping[str, Any]) -> tuple[tuple[int, int, int], int]:
+    """The shape of an image, and the number of classes, from a header.
 
     Raises:
-        CheckpointError: names or shapes differ.
+        KeyError: they are not there.
+        CheckpointError: they are not whole numbers in a sensible range.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    channels, height, width = sizes = header["shape"]
+    classes = header["classes"]
+    if not all(type(size) is int and 0 < size <= _MOST_SIDE for size in sizes):
+        raise CheckpointError(f"shape = {sizes!r}: expected channels, height and width up to {_MOST_SIDE}")
+    if type(classes) is not int or classes < 1:
+        raise CheckpointError(f"classes = {classes!r}: expected a number above 0")
+    return (channels, height, width), classes
+
+
+def check_weights(
+    tensors: Mapping[str, Tensor],
+    config: SubnetConfig,
+    settings: NetworkSettings,
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+) -> None:
+    """Compare tensors with those of a network that a file describes, before the network takes any memory.
+
+    A few bytes can describe a network that no machine has the memory for; one that has these tensors is no
+    larger than they are.
+
+    Args:
+        tensors: the file's tensors by name.
+        config: the network.
+        settings: what its search space fixes.
+        shape: channels, height and width of an image.
+        classes: number of classes.
+
+    Raises:
+        CheckpointError: names, shapes or types differ.
+        GenotypeError: there is no such network.
+    """
+
+    def forms(config: SubnetConfig) -> dict[str, str]:
+        with torch.device("meta"):
+            network = Spikformer(config, settings, shape=shape, classes=classes)
+        return {name: _form(tensor) for name, tensor in network.state_dict().items()}
+
+    one = forms(replace(config, blocks=config.blocks[:1]))  # the modules of a thousand blocks are large, too
+    in_block = sum(name.startswith("blocks.") for name in one)
+    if len(tensors) != (count := len(one) + in_block * (config.depth - 1)):
+        raise CheckpointError(f"{len(tensors)} tensors, expected {count}")
+    expected, found = forms(config), {name: _form(tensor) for name, tensor in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
-            raise CheckpointError(
-                f"{path}: tensor {name}: expected shape {expected.get(name)}, got {found.get(name)}"
-            )
+            raise CheckpointError(f"tensor {name}: expected {expected.get(name)}, got {found.get(name)}")
+
+
+def _form(tensor: Tensor) -> str:
+    """Shape and type; float64 is as welcome as float32."""
+    kind = torch.float32 if tensor.dtype == torch.float64 else tensor.dtype
+    return f"shape {tuple(tensor.shape)} of {str(kind).removeprefix('torch.')}"
+
+
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors that :func:`check_weights` has compared into a network.
+
+    Raises:
+        CheckpointError: a number is not finite, or becomes so in the network's precision.
+    """
     network.load_state_dict(dict(tensors))
+    for name, tensor in network.state_dict().items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"tensor {name}: a number is not finite in {tensor.dtype}")
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -163,11 +246,30 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
         CheckpointError: the file is missing, damaged, or not one of aspk's.
     """
     try:
+        _check_archive(path)
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except Exception as error:  # torch.load raises whatever the damage leads it to
-        raise CheckpointError(f"{path}: not a training state, or damaged ({type(error).__name__})") from None
+    except Exception as error:  # zipfile and torch.load raise whatever the damage leads them to
+        what = str(error) if isinstance(error, CheckpointError) else type(error).__name__
+        raise CheckpointError(f"{path}: not a training state, or damaged ({what})") from None
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise CheckpointError(f"{path}: not a training state of aspk ({_FORMAT})")
     return state
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse a state that could become larger in memory than it is on the disk.
+
+    Raises:
+        CheckpointError: members are compressed or overlap, or types are named that no state needs.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(member.file_size for member in members) > path.stat().st_size:
+            raise CheckpointError("its members are larger than the file")
+        pickles = [archive.read(member) for member in members if member.filename.endswith(".pkl")]
+    for opcode, name, _ in (step for content in pickles for step in pickletools.genops(content)):
+        if "GLOBAL" in opcode.name and not _STATE_TYPES.fullmatch(str(name)):
+            raise CheckpointError(f"it names {name}, which no state needs")

@@ -225,12 +225,31 @@ class Run(abc.ABC):
         _check_identity(state.get("identity"), self.identity(), path)
         try:
             self.model.load_state_dict(state["weights"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self._shown, self._losses = dict(state["shown"]), list(state["losses"])
-            self._history = [dict(point) for point in state["history"]]
-            self.update = int(state["update"])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            self._load_optimizer(state["optimizer"]["state"])
+            self._shown = {str(name): str(text) for name, text in state["shown"].items()}
+            self._losses, self._history = list(state["losses"]), [dict(point) for point in state["history"]]
+            measured = [value for point in self._history for value in point.values()]
+            if not all(type(value) in (int, float) for value in (*self._losses, *measured)):
+                raise ValueError("losses and history must be numbers")
+            if type(state["update"]) is not int or not 0 <= state["update"] <= self.recipe.updates:
+                raise ValueError(f"update {state['update']!r} of {self.recipe.updates}")
+            self.update = state["update"]
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
             raise CheckpointError(f"{path}: damaged: {error}") from None
+
+    def _load_optimizer(self, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """The optimizer's moments; what else it has follows from the recipe.
+
+        They are compared first: the fused AdamW writes behind the end of moments that are too small, or
+        that have all their numbers in one place.
+        """
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        for index, values in moments.items():
+            shape, shapes = parameters[index].shape, {name: value.shape for name, value in values.items()}
+            if shapes != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
+                raise ValueError(f"moments {shapes} of a parameter of shape {tuple(shape)}")
+        own = {index: {k: v.contiguous() for k, v in values.items()} for index, values in moments.items()}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": own})
 
     def provenance(self) -> dict[str, Any]:
         """How the weights were made."""
