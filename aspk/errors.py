@@ -56,6 +56,10 @@ class TrainingError(AspkError):
     """Training cannot go on, for instance because the loss is not finite."""
 
 
+class LockError(AspkError):
+    """Another process is at the same work."""
+
+
 class SamplerError(AspkError):
     """A sampler's setting is impossible, or it lacks what the call needs."""
 

@@ -6,8 +6,6 @@ import dataclasses
 import itertools
 import json
 import math
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -27,6 +25,7 @@ from aspk.standalone.alone import stratified_by_cost
 from aspk.training.checkpoint import load_supernet
 from aspk.trials import verdict as statistics
 from aspk.trials.verdict import Ranking, kendall, noise_ceiling, partial_kendall, rankings, top_k_regret
+from aspk.util import locks
 
 values = arrays(np.float64, st.integers(5, 12), elements=st.integers(0, 6).map(float))
 
@@ -257,20 +256,37 @@ def test_rank_from_the_command_line_and_in_the_report(ranked_study, tmp_path, ca
     assert weights.exists()
 
 
-def test_kill_9_and_the_same_command_again_gives_the_same_ranking(ranked_study, tmp_path, capsys):
-    folder = tmp_path / "run" / "rank"
-    arguments = [sys.executable, "-m", "aspk", *command(ranked_study)]
-    process = subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+def start_ranking(study_file, folder):
+    """``aspk rank`` with two workers, one of them at the third network."""
+    arguments = [sys.executable, "-m", "aspk", *command(study_file), "--workers", "2"]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 100
     while not list(folder.glob("network-02*.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return process
+
+
+def test_a_second_run_is_told_who_ranks_and_sigterm_saves(ranked_study, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(locks, "_PATIENCE_S", 0)
+    folder = tmp_path / "run" / "rank"
+    process = start_ranking(ranked_study, folder)
+    assert main(command(ranked_study)) == 1
+    assert f"rank is in use by process {process.pid} on" in capsys.readouterr().err
+    process.terminate()
+    assert "saved; go on with: aspk rank" in process.communicate()[1]
+    assert process.returncode == 130
+    assert list(folder.glob("network-0*.pt"))
+    assert not list(folder.glob("*.lock"))
+
+
+def test_kill_9_and_the_same_command_again_gives_the_same_ranking(ranked_study, tmp_path, capsys):
+    folder = tmp_path / "run" / "rank"
+    process = start_ranking(ranked_study, folder)
+    process.kill()  # and its workers are left to themselves
     kept = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.json")}
-    assert "network-00-seed-0.json" in kept
+    assert kept
     assert main(command(ranked_study)) == 0
+    process.communicate()
     assert all((folder / name).stat().st_mtime_ns == when for name, when in kept.items())
     assert not list(folder.glob("*.pt"))
     assert not list(folder.glob("*.previous"))

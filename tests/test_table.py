@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from spaces import FIXED, SMALL, TINY
 
-from aspk.errors import EvaluationError, TableError
+from aspk.errors import EvaluationError, LockError, TableError
 from aspk.metrics import Metrics
 from aspk.objectives import OBJECTIVES
 from aspk.tables import Table, TabularEvaluator, build_table, load_table, shipped_tables, write_table
 from aspk.tables.building import prefix_order
 from aspk.testing import FormulaEvaluator, check_evaluator
+from aspk.util import locks
+from aspk.util.locks import exclusive
 
 
 class Strange:
@@ -121,6 +123,12 @@ def test_building_survives_kill_9(tmp_path):
     assert build_table(TINY, formula, path, batch=1000, progress=False)
     assert build_table(TINY, formula, reference, batch=1000, progress=False)
     assert path.read_bytes() == reference.read_bytes()
+
+
+def test_two_do_not_build_one_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "_PATIENCE_S", 0)
+    with exclusive(tmp_path / "t.npz"), pytest.raises(LockError, match=r"t\.npz is in use by process"):
+        build_table(TINY, {"search": FormulaEvaluator(TINY)}, tmp_path / "t.npz", progress=False)
 
 
 def test_networks_with_a_common_beginning_stand_together():

@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from aspk.data import Split
-from aspk.errors import CheckpointError, TrainingError
+from aspk.errors import CheckpointError, LockError, TrainingError
 from aspk.space.file import load_space
 from aspk.spec.settings import Recipe
 from aspk.training import train_supernet
 from aspk.training.checkpoint import load_state, load_supernet
+from aspk.util import locks
+from aspk.util.locks import exclusive
 
 SPACE = load_space("tiny")
 RECIPE = Recipe(updates=10, batch_size=16, checkpoint_every=5)
@@ -87,6 +89,15 @@ def test_kill_9_and_the_same_command_again_gives_the_same_bits(tmp_path, uninter
     assert load_state(tmp_path / "training.pt", torch.device("cpu"))["update"] == 5
     subprocess.run([sys.executable, "-c", script], check=True, stderr=subprocess.DEVNULL)
     assert_equal_bits(weights(tmp_path), uninterrupted)
+
+
+def test_two_do_not_train_in_one_folder(tmp_path, digits, monkeypatch):
+    monkeypatch.setattr(locks, "_PATIENCE_S", 0)
+    with (
+        exclusive(tmp_path / "training.pt"),
+        pytest.raises(LockError, match=f"use by process {os.getpid()} on"),
+    ):
+        train_supernet(SPACE, digits, RECIPE, folder=tmp_path, progress=False)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty"])

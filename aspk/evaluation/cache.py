@@ -11,7 +11,7 @@ from pathlib import Path
 from aspk.errors import MetricsError
 from aspk.metrics import Metrics, layers_to_json
 from aspk.space.genes import SubnetConfig
-from aspk.util.files import write_atomically
+from aspk.util.files import remove_leftovers, write_atomically
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -33,7 +33,10 @@ class ResultCache:
         self._folder = None if folder is None else folder / context
         self._entries = entries
         self._known: OrderedDict[SubnetConfig, Metrics] = OrderedDict()
-        self._files = 0 if self._folder is None else sum(1 for _ in self._folder.glob("*.json"))
+        self._files = 0
+        if self._folder is not None:
+            remove_leftovers(self._folder)
+            self._files = sum(1 for _ in self._folder.glob("*.json"))
 
     def get(self, config: SubnetConfig) -> Metrics | None:
         """What is known of a network."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -25,6 +26,7 @@ from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
 from aspk.training import train_network
 from aspk.training.checkpoint import previous_state
 from aspk.util.files import write_atomically
+from aspk.util.pool import results_of
 
 _DRAWS_PER_STRATUM = 64
 
@@ -122,19 +124,32 @@ def train_alone(jobs: Sequence[Job], *, workers: int, progress: bool = True) -> 
     """Train what has no record yet, several side by side; False if the user interrupted.
 
     Each worker is a process with one thread: the networks are too small for threads to help within one.
-    A killed run goes on in the middle of the networks it was training.
+    Ctrl-C and SIGTERM end after the updates in hand, which are saved. A killed run takes its workers with it,
+    and goes on in the middle of the networks that they were training.
+
+    Raises:
+        LockError: another process trains one of the networks.
+        RankingError: a record is another job's, or a worker was killed.
     """
     missing = [job for job in jobs if job.record() is None]
     done = len(jobs) - len(missing)
-    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch=workers)
-    results: Iterator[float | None] = parallel(joblib.delayed(_run)(job) for job in missing)
-    with tqdm(total=len(jobs), initial=done, desc="alone", unit="net", disable=not progress) as bar:
-        for accuracy in results:
-            if accuracy is None:
-                return False
-            bar.update()
-            bar.set_postfix({"accuracy": f"{accuracy:.4f}"})
-    return True
+    with (
+        tqdm(total=len(jobs), initial=done, desc="alone", unit="net", disable=not progress) as bar,
+        closing(results_of(_run, missing, workers=workers)) as results,
+    ):
+        try:
+            for accuracy in results:
+                if accuracy is None:
+                    break
+                done += 1
+                bar.update()
+                bar.set_postfix({"accuracy": f"{accuracy:.4f}"})
+        except BrokenProcessPool:
+            raise RankingError(
+                f"a worker was killed after {done} of {len(jobs)} networks; the same command goes on, "
+                "with fewer workers if memory was short"
+            ) from None
+    return done == len(jobs)
 
 
 def _run(job: Job) -> float | None:

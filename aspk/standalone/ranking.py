@@ -25,6 +25,7 @@ from aspk.training.checkpoint import load_supernet
 from aspk.trials.verdict import summarise, variant_name
 from aspk.util.files import write_atomically
 from aspk.util.interrupt import graceful_interruption
+from aspk.util.locks import exclusive
 
 _EVALUATED_TOGETHER = 8  # networks between two records
 
@@ -52,7 +53,7 @@ class RankingStudy:
         networks: number of networks, n.
         twice: how many of them are trained with a second seed.
         seed: of the choice of networks and of all resampling.
-        workers: networks trained side by side.
+        workers: networks trained side by side; with several, each process imports the main module anew.
         device: where networks run.
     """
 
@@ -88,7 +89,13 @@ def rank(study: RankingStudy, *, progress: bool = True) -> Mapping[str, Any] | N
     Raises:
         RankingError: records in the folder are another study's.
         CheckpointError: the supernet is missing or damaged, or of another space.
+        LockError: another process is ranking in the same folder.
     """
+    with exclusive(study.folder / "rank"):
+        return _rank(study, progress=progress)
+
+
+def _rank(study: RankingStudy, *, progress: bool) -> Mapping[str, Any] | None:
     jobs = ranking_jobs(study)
     if not train_alone(jobs, workers=study.workers, progress=progress):
         return None

@@ -13,7 +13,6 @@ attributes, so that it is the same on every storage:
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import socket
@@ -23,8 +22,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +30,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from aspk.samplers import GenotypeSampler
 from aspk.trials import attributes
+from aspk.util.process import place, start_time
 
 _LOGGER = logging.getLogger(__name__)
 _STANDING = (TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE)
@@ -66,8 +64,8 @@ class Worker:
         self._stream = int(np.random.SeedSequence().generate_state(1)[0])
         self._alone = True
         self._hand: list[Trial] = []
-        process = f"{os.getpid()}:{_started(os.getpid())}"
-        self.name = " ".join((socket.gethostname(), _place(), process, uuid.uuid4().hex[:8]))
+        process = f"{os.getpid()}:{start_time(os.getpid())}"
+        self.name = " ".join((socket.gethostname(), place(), process, uuid.uuid4().hex[:8]))
 
     # ------------------------------------------------------------------ signs of life
 
@@ -271,32 +269,7 @@ def _fail(study: optuna.Study, number: int) -> None:
 def _died_here(name: str) -> bool:
     """Whether a worker's process was on this machine and is no more."""
     parts = name.split(" ")
-    if len(parts) != 4 or parts[1] != _place():
+    if len(parts) != 4 or parts[1] != place():
         return False
     pid, _, started = parts[2].partition(":")
-    return pid.isdecimal() and _started(int(pid)) != started
-
-
-@cache
-def _place() -> str:
-    """What has to be equal for a process number to mean the same: machine, its boot, and the container."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        container = os.readlink("/proc/self/ns/pid")
-    except OSError:  # without /proc
-        boot, container = socket.gethostname(), str(uuid.getnode())
-    return hashlib.sha256(f"{boot} {container}".encode()).hexdigest()[:8]
-
-
-def _started(pid: int) -> str:
-    """When a process started, which tells it from a later one of its number; '' if there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] == "Z" else fields[19]  # a zombie does nothing any more
-    except OSError:
-        pass
-    try:  # without /proc
-        os.kill(pid, 0)
-    except OSError:
-        return ""
-    return "running"
+    return pid.isdecimal() and start_time(int(pid)) != started

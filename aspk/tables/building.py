@@ -21,6 +21,7 @@ from aspk.space.genes import SubnetConfig
 from aspk.tables.table import Table, npz, write_table
 from aspk.util.files import write_atomically
 from aspk.util.interrupt import graceful_interruption
+from aspk.util.locks import exclusive
 from aspk.util.npz import read_npz
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -53,11 +54,26 @@ def build_table(
         Whether the table is complete; False after Ctrl-C.
 
     Raises:
+        LockError: another process builds the same table.
         TableError: the parts on disk are of another table, or a network cannot be evaluated.
     """
     if batch < 1:
         raise TableError(f"batch={batch}: expected at least 1")
     path, networks, about = Path(path), np.array(list(space.networks())), about or {}
+    with exclusive(path):
+        return _build(space, evaluators, path, networks, about=about, batch=batch, progress=progress)
+
+
+def _build(
+    space: SearchSpace,
+    evaluators: Mapping[str, Evaluator],
+    path: Path,
+    networks: IntArray,
+    *,
+    about: Mapping[str, Any],
+    batch: int,
+    progress: bool,
+) -> bool:
     parts = path.with_name(f"{path.name}.parts")
     _agree(parts, {"space": space.to_json(), "splits": list(evaluators), "about": about, "batch": batch})
     order = prefix_order(space, networks)

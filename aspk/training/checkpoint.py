@@ -14,6 +14,7 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from aspk.families import Spikformer, Supernet
 from aspk.space.file import space_from_dict
 from aspk.space.genes import NetworkSettings, SubnetConfig
 from aspk.spec.settings import Recipe
-from aspk.util.files import write_atomically
+from aspk.util.files import write_atomically, written_beside
 
 _FORMAT = "aspk 1"
 _MOST_HEADER = 8 << 20  # bytes; a network of a hundred blocks has half a MiB
@@ -227,11 +228,10 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write a training state; the state that was there stays beside it as ``.previous``."""
     buffer = io.BytesIO()
     torch.save({"format": _FORMAT, **state}, buffer)
-    fresh = path.with_suffix(".new")
-    write_atomically(fresh, buffer.getvalue())
-    if path.exists():
-        os.replace(path, previous_state(path))
-    os.replace(fresh, path)
+    with written_beside(path, buffer.getvalue()) as fresh:
+        with suppress(FileNotFoundError):  # the first one
+            os.replace(path, previous_state(path))
+        os.replace(fresh, path)
 
 
 def previous_state(path: Path) -> Path:

@@ -21,6 +21,7 @@ from aspk.spec.settings import Recipe
 from aspk.training.augmentation import augment
 from aspk.training.checkpoint import load_state, previous_state, save_state
 from aspk.util.interrupt import graceful_interruption
+from aspk.util.locks import exclusive
 
 MONITOR_IMAGES = 128
 _EXPLODED = 10.0  # times the loss of a uniform guess
@@ -270,9 +271,15 @@ def train(run: Run, state_file: Path, *, description: str, progress: bool) -> bo
 
     Raises:
         CheckpointError: the state is another run's, or damaged beyond use.
+        LockError: another process trains with the same state.
         TrainingError: the loss is not finite; the last checkpoint is kept.
     """
-    run.resume(state_file)
+    with exclusive(state_file):
+        run.resume(state_file)
+        return _train(run, state_file, description=description, progress=progress)
+
+
+def _train(run: Run, state_file: Path, *, description: str, progress: bool) -> bool:
     recipe = run.recipe
     options: dict[str, Any] = {"initial": run.update, "desc": description, "unit": "update"}
     with (

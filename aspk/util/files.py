@@ -5,8 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from aspk.util.process import place, start_time
+
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)  # place, process, random
+_FORGOTTEN_S = 24 * 3600  # after which another machine's temporary file counts as left over
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -19,19 +27,46 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: the folder cannot be written, or the disk is full; an old file is then still there.
     """
+    with written_beside(path, content) as temporary:
+        os.replace(temporary, path)
+
+
+@contextmanager
+def written_beside(path: Path, content: bytes | str) -> Iterator[Path]:
+    """A file's new content, safe on the disk under a temporary name of this call's own, to be renamed.
+
+    What the block does not rename is removed. Access is what the process's umask allows.
+
+    Args:
+        path: the file that it is for; its folder is made if need be.
+        content: text is written as UTF-8.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{place()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files in a folder whose writer was killed: one of this machine that is no more."""
+    for path in folder.glob(".*.tmp"):
+        named = _TEMPORARY.fullmatch(path.name)
+        if named is None:
+            continue
+        with suppress(OSError):  # another process may be quicker
+            here = named[1] == place()
+            if not start_time(int(named[2])) if here else time.time() - path.stat().st_mtime > _FORGOTTEN_S:
+                path.unlink()
 
 
 def safe_name(name: str) -> str:

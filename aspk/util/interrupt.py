@@ -10,16 +10,18 @@ from types import FrameType
 
 
 class Interruption:
-    """Whether the user has asked to stop. A second Ctrl-C stops at once."""
+    """Whether the user has asked to stop. A second Ctrl-C stops at once; SIGTERM may follow the first."""
 
     def __init__(self) -> None:
         self.requested = False
+        self._by_hand = False
 
     def request(self, signum: int, frame: FrameType | None) -> None:
         """Signal handler."""
-        if self.requested:
+        if self._by_hand and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
+        self._by_hand = self._by_hand or signum == signal.SIGINT
 
 
 @contextmanager

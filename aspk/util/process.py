@@ -1,0 +1,37 @@
+"""Processes: where they are, and whether they still live."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import uuid
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def place() -> str:
+    """What has to be equal for a process number to mean the same: machine, its boot, and the container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        container = os.readlink("/proc/self/ns/pid")
+    except OSError:  # without /proc
+        boot, container = socket.gethostname(), str(uuid.getnode())
+    return hashlib.sha256(f"{boot} {container}".encode()).hexdigest()[:8]
+
+
+def start_time(pid: int) -> str:
+    """When a process started, which tells it from a later one of its number; '' if there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] == "Z" else fields[19]  # a zombie does nothing any more
+    except OSError:
+        pass
+    try:  # without /proc
+        os.kill(pid, 0)
+    except PermissionError:  # another user's
+        return "running"
+    except OSError:
+        return ""
+    return "running"
