@@ -16,6 +16,7 @@ from aspk.data import Split, load_data
 from aspk.errors import CheckpointError, StudyError
 from aspk.evaluation.supernet import SupernetEvaluator
 from aspk.report import compare_text, statistics_text, summarise
+from aspk.report.dashboard import note
 from aspk.spec.settings import EvaluationSettings, Recipe
 from aspk.spec.study import load_study_file
 from aspk.standalone.export import export_trial, load_exported
@@ -195,6 +196,7 @@ def test_a_new_study_writes_down_what_it_took_and_the_report_shows_it(study_file
     page = (tmp_path / "report" / "report.html").read_text()
     assert sentence in page
     assert "<td>statistics taken</td><td>shared_time</td>" in page
+    assert "- statistics of batch normalisation: shared_time\n" in note(summarise(study))
     with pytest.raises(StudyError, match='statistics: the study has "shared_time", this run brings "own"'):
         searched(spec, 7, "own")
     assert len(searched(spec, 7, "shared_time").get_trials()) == 7  # the same, said aloud

@@ -222,6 +222,11 @@ def note(summary: StudySummary, selection: Selection | None = None) -> str:
         f"- feasible front: {len(summary.front)} networks, hypervolume {summary.hypervolume:.4f} of the box "
         "between the anchors",
         *([f"- {told}"] if told else []),
+        *(
+            [f"- statistics of batch normalisation: {_plain(summary.statistics)}"]
+            if summary.statistics
+            else []
+        ),
         "",
         "The pages of the front's trials hold their files: energy, configuration, model. The constraints of "
         "a trial are among its user attributes as relative excess: 0 or below is feasible. This page's own "
