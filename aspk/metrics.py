@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from aspk.errors import MetricsError
 
-Kind = Literal["conv", "linear", "attention", "head"]
+Kind = Literal[
+    "conv", "linear", "attention", "head", "neurons", "addition", "multiplication", "mask", "pooling"
+]
 Source = Literal["image", "spikes", "residual", "analog"]
 
 
@@ -20,10 +22,13 @@ class LayerShape:
 
     Attributes:
         name: for instance ``stem.1.conv`` or ``blocks.0.q``.
-        kind: ``conv``, ``linear``, ``attention`` (a product of two spike matrices) or ``head``.
+        kind: ``conv``, ``linear``, ``attention`` (a product of two activations) or ``head``; ``neurons`` that
+            stand behind none of these; element by element, between two activations, ``addition``,
+            ``multiplication``, ``mask`` (a product with 0/1 values) and ``pooling``.
         source: what it reads: the ``image``, 0/1 ``spikes``, the integer ``residual`` stream, or
             ``analog`` means.
-        operations: dense multiply-accumulates of one step (biases not counted).
+        operations: dense multiply-accumulates of one step (biases not counted), or values of an operation
+            that works element by element.
         repeats: how often it runs for one image: T, or 1 for the head.
         input_size: values read in one step.
         output_size: neurons that follow it; 0 where none do.
@@ -48,23 +53,26 @@ class LayerCount(LayerShape):
         input_sums: sum of the input values at each step, length ``repeats``. For spikes this is the number
             of spikes; a value n of the residual stream counts as n spikes.
         exact_operations: synaptic operations over all steps that really occur: padding not counted, and in
-            q kᵀ only pairs where both sides fire.
+            q kᵀ only pairs where both sides fire. Of a ``mask``, the values that it lets pass.
         output_spikes: spikes of the neurons that follow, over all steps.
         output_sums: the same at each step, length T; empty where nobody counted them step by step.
+        runs: how often it ran for one image; fewer than ``repeats`` where it ran once for all steps. 0 where
+            nobody counted.
     """
 
     input_sums: tuple[float, ...]
     exact_operations: float
     output_spikes: float
     output_sums: tuple[float, ...] = ()
+    runs: int = 0
 
     def __post_init__(self) -> None:
-        sizes = (self.operations, self.repeats, self.input_size, self.output_size, self.parameters)
+        sizes = (self.operations, self.repeats, self.input_size, self.output_size, self.parameters, self.runs)
         whole = all(type(size) is int and size >= 0 for size in sizes)
         if not whole or self.repeats == 0 or self.input_size == 0:
             raise MetricsError(
-                f"layer {self.name!r}: operations, repeats, input_size, output_size, parameters = {sizes}: "
-                "expected whole numbers, repeats and input_size above 0"
+                f"layer {self.name!r}: operations, repeats, input_size, output_size, parameters, runs = "
+                f"{sizes}: expected whole numbers, repeats and input_size above 0"
             )
         counts = (*self.input_sums, self.exact_operations, self.output_spikes, *self.output_sums)
         steps = (len(self.input_sums), len(self.output_sums) or self.repeats)

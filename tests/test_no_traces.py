@@ -20,6 +20,7 @@ from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
 import aspk
+import aspk.profiling
 from aspk.data import Split
 from aspk.engines import Population, choose_engine
 from aspk.engines.slices import Slices
@@ -151,10 +152,6 @@ CHANGING = {
     "initialise": "draws weights",
     "calibrate": "sets statistics",
     "evaluation_mode": "its end is what is tested above",
-    "untouched": "its end is what is tested above",
-    "Snapshot": "the part of profile_energy that restores",
-    "Recorder": "the part of profile_energy that watches",
-    "is_neuron": "reads the class only",
     "LoadedSupernet": "a record",
     "Exported": "a record",
     "Supernet.forward": "updates statistics in training mode, as torch's modules do",
@@ -189,6 +186,8 @@ def calls_on_networks() -> set[str]:
         for name, value in vars(module).items():
             if name.startswith("_") or getattr(value, "__module__", None) != info.name:
                 continue
+            if info.name.startswith("aspk.profiling.") and name not in aspk.profiling.__all__:
+                continue  # parts of profile_energy
             if inspect.isfunction(value) and takes_network(value):
                 found.add(name)
             elif inspect.isclass(value) and issubclass(value, nn.Module):

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from spikingjelly.activation_based import functional, layer, neuron, op_counter
 from spikingjelly.activation_based.model import spikformer as spikingjelly_spikformer
 from torch import nn
@@ -99,46 +100,43 @@ def test_integers_are_events_or_dense_as_the_model_says():
 
 class Integers(nn.Module):
     def forward(self, x):
-        return torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, 2.0, 1.0, -3.0]])
+        return 0 * x + torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, 2.0, 1.0, -3.0]])
 
 
 class Attention(nn.Module):
-    """q kᵀ and (q kᵀ) v on given spikes, written in several ways."""
+    """q kᵀ and (q kᵀ) v of spikes [B, 3, heads, tokens, width], written in several ways."""
 
     def __init__(self, form):
         super().__init__()
         self.form = form
-        self.q, self.k, self.v = spikes(2, 3, 5, 4), spikes(2, 3, 5, 4, seed=1), spikes(2, 3, 5, 4, seed=2)
 
     def forward(self, x):
+        q, k, v = x.unbind(1)
         if self.form == "einsum":
-            scores = torch.einsum("bhid,bhjd->bhij", self.q, self.k)
-            return torch.einsum("bhij,bhjd->bhid", scores * 0.125, self.v)
+            scores = torch.einsum("bhid,bhjd->bhij", q, k)
+            return torch.einsum("bhij,bhjd->bhid", scores * 0.125, v)
         if self.form == "matmul":
-            return torch.matmul(self.q, self.k.transpose(-2, -1)) * 0.125 @ self.v
+            return torch.matmul(q, k.transpose(-2, -1)) * 0.125 @ v
+        if self.form == "fused":
+            return F.scaled_dot_product_attention(q, k, v)
         return torch.baddbmm(
-            torch.zeros(6, 5, 4),
-            torch.bmm(self.q.flatten(0, 1), self.k.flatten(0, 1).mT),
-            self.v.flatten(0, 1),
+            torch.zeros(6, 5, 4), torch.bmm(q.flatten(0, 1), k.flatten(0, 1).mT), v.flatten(0, 1)
         )
 
 
-@pytest.mark.parametrize("form", ["einsum", "matmul", "bmm"])
+@pytest.mark.parametrize("form", ["einsum", "matmul", "bmm", "fused"])
 def test_products_of_activations_are_found_in_any_form(form):
-    module = Attention(form)
-    qk, av = profile_energy(module, torch.zeros(2, 1)).layers
+    x = torch.stack([spikes(2, 3, 5, 4, seed=seed) for seed in range(3)], 1)
+    q, k, v = x.unbind(1)
+    qk, av = profile_energy(Attention(form), x, time_first=False).layers
     pairs = sum(
-        float(module.q[b, h, i] @ module.k[b, h, j])
-        for b in range(2)
-        for h in range(3)
-        for i in range(5)
-        for j in range(5)
+        float(q[b, h, i] @ k[b, h, j]) for b in range(2) for h in range(3) for i in range(5) for j in range(5)
     )
     assert {qk.kind, av.kind} == {"attention"}
     assert qk.operations == av.operations == 3 * 5 * 5 * 4
     assert qk.exact_operations == pytest.approx(pairs / 2)
-    assert energy_mj([qk]) == pytest.approx(float(module.q.sum()) * 5 / 2 * 0.9 * PJ)
-    assert energy_mj([av]) == pytest.approx(float(module.v.sum()) * 5 / 2 * 0.9 * PJ)
+    assert energy_mj([qk]) == pytest.approx(float(q.sum()) * 5 / 2 * 0.9 * PJ)
+    assert energy_mj([av]) == pytest.approx(float(v.sum()) * 5 / 2 * 0.9 * PJ)
 
 
 def test_a_network_of_ours_gets_the_same_bill_through_hooks():
@@ -322,7 +320,9 @@ def test_what_cannot_be_profiled_is_refused():
         profile_energy(nn.ReLU(), torch.ones(2, 3))
     with pytest.raises(ProfilingError, match=r"shape \(0, 3\)"):
         profile_energy(nn.Linear(3, 3), torch.ones(0, 3))
-    with pytest.raises(ProfilingError, match="time_steps = 3, but x has 4"):
+    with pytest.raises(
+        ProfilingError, match=r"shape \(4, 2, 3\), time_first = True, time_steps = 3, which do not fit"
+    ):
         profile_energy(nn.Linear(3, 3), torch.ones(4, 2, 3), time_first=True, time_steps=3)
 
 

@@ -12,6 +12,7 @@ from aspk.energy.presets import PAPER
 from aspk.metrics import LayerCount
 
 _MJ_PER_PJ = 1e-9
+_ELEMENTWISE = ("addition", "multiplication", "mask", "pooling")
 _NORMALISATION_MACS = 2  # scale and shift of one value
 SATURATED = 0.9  # mean firing rate above which a neuron carries little
 
@@ -62,16 +63,28 @@ def layer_energy(layer: LayerCount, model: EnergyModel) -> LayerEnergy:
 
 def _operations(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
     """Synaptic MAC and AC of one image."""
-    if getattr(model, layer.kind, "billed") == "omitted":  # there is a switch for each kind but conv
+    if layer.kind in _ELEMENTWISE:
+        return _elementwise(layer, model)
+    if layer.kind == "neurons" or getattr(model, layer.kind, "billed") == "omitted":  # conv has no switch
         return 0.0, 0.0
     dense = float(layer.operations * _billed_steps(layer, model))
     weighted = layer.kind in ("conv", "linear")
     if layer.kind == "head" or layer.source in ("image", "analog"):
         return dense, 0.0
-    if weighted and layer.source == "residual" and model.residual == "dense":
+    if layer.source == "residual" and model.residual == "dense":
         return dense, 0.0
     exact = model.padding == "exact" if weighted else model.attention == "exact"
     return 0.0, layer.exact_operations if exact else layer.firing_rate_in * dense
+
+
+def _elementwise(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
+    """MAC and AC of operations between two activations."""
+    if model.elementwise == "omitted":
+        return 0.0, 0.0
+    values = float(layer.operations * layer.repeats)
+    if layer.kind == "multiplication":
+        return values, 0.0
+    return 0.0, layer.exact_operations if layer.kind == "mask" else values
 
 
 def _normalisation(layer: LayerCount, model: EnergyModel) -> float:
@@ -82,8 +95,9 @@ def _normalisation(layer: LayerCount, model: EnergyModel) -> float:
 
 
 def _billed_steps(layer: LayerCount, model: EnergyModel) -> int:
-    once = layer.source == "image" and model.first_layer_repeats == "1"
-    return 1 if once else layer.repeats
+    if layer.source != "image" or model.first_layer_repeats == "T":
+        return layer.repeats
+    return 1 if model.first_layer_repeats == "1" else layer.runs or layer.repeats
 
 
 def energy_table(layers: Iterable[LayerCount], model: EnergyModel = PAPER) -> list[LayerEnergy]:

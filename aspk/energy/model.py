@@ -10,12 +10,13 @@ from aspk.errors import EnergyModelError
 
 _SWITCHES = {
     "residual": ("events", "dense"),
-    "first_layer_repeats": ("T", "1"),
+    "first_layer_repeats": ("T", "1", "as_run"),
     "padding": ("dense", "exact"),
     "attention": ("rate", "exact", "omitted"),
     "head": ("dense", "omitted"),
     "linear": ("billed", "omitted"),
     "normalisation": ("folded", "billed"),
+    "elementwise": ("omitted", "billed"),
 }
 _SYNAPTIC = ("mac_pj", "ac_pj")
 _OPTIONAL = ("neuron_update_pj", "membrane_access_pj", "weight_read_pj", "spike_event_pj")
@@ -32,7 +33,7 @@ class EnergyModel:
         residual: how a layer that reads the integer residual stream is billed. ``events``: a value n is n
             spikes, AC. ``dense``: every dense operation is a MAC.
         first_layer_repeats: ``T``: the first convolution is billed at each step, as published figures do;
-            ``1``: once for a static image.
+            ``1``: once for a static image; ``as_run``: as often as it ran.
         padding: ``dense``: rate times dense operations, which counts the padding of convolutions;
             ``exact``: only operations whose output lies inside the image.
         attention: q kᵀ and (q kᵀ) v as ``rate`` (spikes of q, of v, times tokens), ``exact`` (in q kᵀ only
@@ -42,6 +43,9 @@ class EnergyModel:
             for ``conv`` in the layers' names.
         normalisation: batch normalisation is ``folded`` into the layer before it and costs nothing, or
             ``billed`` as two MACs for each value.
+        elementwise: operations between two activations, element by element, are ``omitted``, or ``billed``: a
+            residual addition and a value that a pooling reads as one AC, a product as one MAC, a product with
+            a 0/1 mask as one AC for each value that it lets pass.
         neuron_update_pj: energy in pJ of updating one neuron's membrane for one step.
         membrane_access_pj: energy in pJ of reading and writing one membrane for one step.
         weight_read_pj: energy in pJ of reading one weight, once for each MAC and AC of a layer.
@@ -52,12 +56,13 @@ class EnergyModel:
     mac_pj: float = 4.6
     ac_pj: float = 0.9
     residual: Literal["events", "dense"] = "events"
-    first_layer_repeats: Literal["T", "1"] = "T"
+    first_layer_repeats: Literal["T", "1", "as_run"] = "T"
     padding: Literal["dense", "exact"] = "dense"
     attention: Literal["rate", "exact", "omitted"] = "rate"
     head: Literal["dense", "omitted"] = "dense"
     linear: Literal["billed", "omitted"] = "billed"
     normalisation: Literal["folded", "billed"] = "folded"
+    elementwise: Literal["omitted", "billed"] = "omitted"
     neuron_update_pj: float = 0.0
     membrane_access_pj: float = 0.0
     weight_read_pj: float = 0.0

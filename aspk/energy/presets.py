@@ -29,11 +29,16 @@ STRICT = EnergyModel(name="strict_dense_residual", residual="dense")
 # on, that leaves out every linear layer but the head. Its attention term differs a little, see the docs.
 SPIKINGFORMER_SCRIPT = EnergyModel(name="spikingformer_script", residual="dense", linear="omitted")
 
-# iCGY96/syops-counter, syops/ops.py: 4.6 * MACs + 0.9 * ACs over all modules that it has a hook for. A layer
-# whose input is not all 0/1 is dense; batch normalisation is two operations a value; a LIF update counts one
-# MAC and one AC; q kᵀ and (q kᵀ) v are functions, not modules, so they are not seen.
+# iCGY96/syops-counter 0.0.5, syops/ops.py: 4.6 * MACs + 0.9 * ACs over all modules that it has a hook for, as
+# often as they run. A layer whose input is not all 0/1 is dense; batch normalisation is two operations a
+# value; a neuron update is one AC; q kᵀ and (q kᵀ) v are functions, not modules, so they are not seen.
 SYOPS = EnergyModel(
-    name="syops", residual="dense", attention="omitted", normalisation="billed", neuron_update_pj=4.6 + 0.9
+    name="syops",
+    residual="dense",
+    first_layer_repeats="as_run",
+    attention="omitted",
+    normalisation="billed",
+    neuron_update_pj=0.9,
 )
 
 # Horowitz, ISSCC 2014, figure 1.1.9, 45 nm at 0.9 V. AC = one addition, MAC = one multiplication + addition.

@@ -1,10 +1,11 @@
-"""The energy account of somebody's own module: one forward pass, watched."""
+"""The energy account of somebody's own module: forward passes, watched."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,13 @@ from aspk.evaluation.exported import ExportedNetwork
 from aspk.families import Spikformer
 from aspk.families.counting import Counter as SpikformerCounter
 from aspk.families.mode import evaluation_mode
-from aspk.metrics import Kind, LayerCount, Source
-from aspk.profiling.recorder import Neurons, Operation, Recorder, is_neuron
+from aspk.metrics import LayerCount
+from aspk.profiling.counts import Totals, added, elementwise_counts, layer_counts, totals_of
+from aspk.profiling.inputs import batches, check_watchable, main_input, run, to_device
+from aspk.profiling.layout import Layout, layout_of
+from aspk.profiling.neurons import Neurons, reset
+from aspk.profiling.notes import notes
+from aspk.profiling.recorder import Elementwise, Recorder, Recording
 from aspk.profiling.snapshot import untouched
 
 
@@ -30,12 +36,14 @@ class NeuronSite:
         neurons: how many.
         steps: steps that they ran.
         spikes: what they fired for one image, over all steps.
+        step_spikes: the same at each step.
     """
 
     name: str
     neurons: float
     steps: int
     spikes: float
+    step_spikes: tuple[float, ...] = ()
 
     @property
     def firing_rate(self) -> float:
@@ -44,15 +52,37 @@ class NeuronSite:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Profile:
-    """What a module did with one batch; ``print`` shows the account.
+class Uncounted:
+    """An operation that multiplies, or might, and that no account bills.
 
     Attributes:
-        layers: counts of each product, in the order of execution; every account can be computed from them.
+        operator: torch's name of it.
+        calls: how often it was called.
+        shapes: those of its operands, the most frequent ones.
+    """
+
+    operator: str
+    calls: int
+    shapes: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What a module did; ``print`` shows the account, and at its end what the account leaves out.
+
+    Attributes:
+        layers: counts of each product and of neurons behind none, in the order of execution; every account
+            can be computed from them.
         sites: the neuron modules.
         parameters: trainable parameters.
         time_steps: simulated steps T.
-        images: images in the batch.
+        images: images seen.
+        layout: how the input's axes were read.
+        elementwise: operations between two activations, element by element, for each module and kind.
+        not_counted: operations that are in no account.
+        unrecognised: modules that look like neurons but are none that is known, with their classes.
+        offline: products of weights with weights, by module: computed once and billed nowhere.
+        inside_neurons: products over time that are the update of a neuron, by module.
     """
 
     layers: tuple[LayerCount, ...]
@@ -60,20 +90,22 @@ class Profile:
     parameters: int
     time_steps: int
     images: int
+    layout: str = ""
+    elementwise: tuple[LayerCount, ...] = ()
+    not_counted: tuple[Uncounted, ...] = ()
+    unrecognised: tuple[tuple[str, str], ...] = ()
+    offline: tuple[tuple[str, int], ...] = ()
+    inside_neurons: tuple[tuple[str, int], ...] = ()
 
     def energy_mj(self, model: EnergyModel = PAPER) -> float:
         """Estimated energy of one image in mJ."""
-        return energy_mj(self.layers, model)
+        return energy_mj((*self.layers, *self.elementwise), model)
 
     def text(self, models: Sequence[EnergyModel] = (PAPER, STRICT)) -> str:
-        """The account as a table, models side by side."""
-        lines = [energy_text(self.layers, models)]
-        silent = [site.name for site in self.sites if not site.spikes]
-        if self.sites and len(silent) == len(self.sites):
-            lines.append("No neuron fired. Train the module or calibrate its batch normalisation first.")
-        elif silent:
-            lines.append(f"Silent neurons: {', '.join(silent)}.")
-        return "\n".join(lines)
+        """The account as a table, models side by side, and what is to be known about it."""
+        billed = any(model.elementwise == "billed" for model in models)
+        rows = (*self.layers, *self.elementwise) if billed else self.layers
+        return "\n".join([energy_text(rows, models), *notes(self, models)])
 
     def __str__(self) -> str:
         return self.text()
@@ -81,160 +113,200 @@ class Profile:
 
 def profile_energy(
     module: nn.Module,
-    x: Tensor,
+    x: Tensor | tuple[Any, ...] | Mapping[str, Any] | Iterable[Any],
     *,
     time_first: bool | None = None,
     time_steps: int | None = None,
     neurons: tuple[type[nn.Module], ...] = (),
+    call: Callable[[nn.Module, Any], object] | None = None,
+    progress: bool = True,
 ) -> Profile:
-    """Count what a spiking network of your own does with ``x``, for any :class:`~aspk.EnergyModel`.
+    """Count what a network of your own does with ``x``, for any :class:`~aspk.EnergyModel`.
 
-    Convolutions, linear layers and products of two activations (attention) are found wherever they happen,
-    as modules or as functions, and billed in the order in which they are executed. A product is classified by
-    what it reads: 0/1 values are ``spikes``, other whole numbers the ``residual`` stream (a value n is |n|
-    spikes), anything else ``analog``, billed as MACs; the first product reads the ``image`` unless its input
-    is 0/1. Element-wise operations (masks, Hadamard products, residual additions) are not billed.
+    Convolutions, linear layers, recurrent layers, attention and all other products are found wherever they
+    happen, as modules or as functions. What a product reads is told by where it comes from: parameters,
+    buffers and whatever was computed from these alone are weights; the input is the ``image`` until a product
+    or a neuron has read it. Values of anything else decide: 0 and 1 are ``spikes``, whole numbers the
+    ``residual`` stream (a value n is |n| spikes), all others ``analog``, billed as MACs.
 
-    The module runs once in evaluation mode without gradients, with membranes that are reset before; then its
+    The module runs in evaluation mode without gradients, with membranes reset before each batch; then its
     parameters, buffers, modes, hooks and membranes are what they were.
 
     Args:
         module: a trained or calibrated module.
-        x: its input: images [B, C, H, W], or [T, B, ...] with time first.
-        time_first: whether the first axis of ``x`` is time; None: if ``x`` has five axes.
+        x: its input: images [B, C, H, W] or sequences [T, B, ...] or [B, T, ...]; a tuple or mapping of the
+            arguments of one call; or an iterable of batches, such as a DataLoader, over which the counts are
+            means. Of batches that are tuples or lists, inputs and labels, the first is taken.
+        time_first: whether the first axis of ``x`` is time; None asks the neurons: :attr:`Profile.layout`.
         time_steps: simulated steps T; None takes it from ``x`` or from how often the neurons ran.
-        neurons: classes of neuron modules beside spikingjelly's and snnTorch's.
+        neurons: classes of neuron modules beside those of spikingjelly, snnTorch, norse and sinabs.
+        call: runs the module on one batch of an iterable, if that is more than ``module(batch)``.
+        progress: whether a bar is shown for an iterable.
 
     Returns:
         The counts as means over the images of ``x``.
 
     Raises:
-        ProfilingError: ``x`` holds no images, or the module computes nothing that can be billed.
+        ProfilingError: ``x`` holds no images; the module computes nothing that can be billed, or cannot be
+            watched; or input, neurons and options contradict each other.
     """
-    time_first = x.dim() == 5 if time_first is None else time_first
-    if x.dim() < 1 + time_first or not x.numel():
-        raise ProfilingError(f"x has shape {tuple(x.shape)}: expected a batch of images")
-    images = x.shape[1] if time_first else x.shape[0]
-    if time_first and time_steps not in (None, x.shape[0]):
-        raise ProfilingError(f"time_steps = {time_steps!r}, but x has {x.shape[0]} steps")
+    check_watchable(module)
     module = module.network if isinstance(module, ExportedNetwork) else module
-    if isinstance(module, Spikformer):
-        return _spikformer(module, x, images)
-    recorder = Recorder(module, neurons)
-    _run(module, x, recorder, neurons)
-    if not recorder.operations:
-        raise ProfilingError(f"{type(module).__name__} ran no convolution, linear layer or matrix product")
-    steps = time_steps or (x.shape[0] if time_first else _steps(recorder))
-    names = list(recorder.operations)
+    parts: list[tuple[Recording, Layout]] = []
+    device = next((parameter.device for parameter in module.parameters()), None)
+    if isinstance(module, Spikformer) and call is None:
+        return _spikformer(module, batches(x, labelled=True, progress=progress), device)
+    for batch in batches(x, labelled=call is None, progress=progress):
+        there = to_device(batch, device)
+        found = _run(module, there, neurons, call or run)
+        shape = tuple(main_input(there).shape)
+        layout = layout_of(
+            shape,
+            found.neurons.values(),
+            time_first=time_first,
+            time_steps=time_steps,
+            convolved=_convolved(found, shape),
+        )
+        if parts and layout.time_steps != parts[0][1].time_steps:
+            raise ProfilingError(
+                f"batches of {parts[0][1].time_steps} and of {layout.time_steps} steps: profile them apart"
+            )
+        parts.append((found, layout))
+    if not parts:
+        raise ProfilingError("x gave no batch")
+    if not any(found.operations for found, _ in parts):
+        raise ProfilingError(
+            f"{type(module).__name__} ran no convolution, linear layer or matrix product that depends on its "
+            "input"
+        )
+    return _profile(module, parts)
+
+
+def _run(
+    module: nn.Module,
+    batch: Any,  # noqa: ANN401  # whatever the module takes
+    neurons: tuple[type[nn.Module], ...],
+    call: Callable[[nn.Module, Any], object],
+) -> Recording:
+    main_input(batch)
+    with untouched(module):
+        module.eval()
+        reset(module, neurons)
+        recorder = Recorder(module, batch, neurons)
+        with torch.inference_mode(mode=False), torch.no_grad(), recorder.watching():
+            call(module, batch)
+    return recorder.found
+
+
+def _convolved(found: Recording, shape: tuple[int, ...]) -> bool:
+    """Whether the first product is a convolution with the first axis as its batch."""
+    first = next(iter(found.operations.values()), None)
+    return first is not None and first.kind == "conv" and len(first.rows[0]) == shape[0]
+
+
+def _profile(module: nn.Module, parts: Sequence[tuple[Recording, Layout]]) -> Profile:
+    images = sum(layout.images for _, layout in parts)
+    sites = _sites(parts, images)
+    elementwise: dict[Any, Elementwise] = {}
+    uncounted: dict[str, Counter[str]] = {}
+    offline, inside, unrecognised = Counter[str](), Counter[str](), dict[str, str]()
+    for found, _ in parts:
+        for key, item in found.elementwise.items():
+            kept = elementwise.setdefault(key, Elementwise())
+            kept.values += item.values
+            kept.effective += item.effective
+        for name, shapes in found.uncounted.items():
+            uncounted.setdefault(name, Counter()).update(shapes)
+        offline.update(found.offline)
+        inside.update(found.inside)
+        unrecognised |= found.unrecognised
+    totals: dict[str, Totals] = added([totals_of(found, layout) for found, layout in parts])
+    return Profile(
+        layers=layer_counts(module, totals, images),
+        sites=sites,
+        parameters=sum(p.numel() for p in module.parameters() if p.requires_grad),
+        time_steps=parts[0][1].time_steps,
+        images=images,
+        layout=str(parts[0][1]),
+        elementwise=elementwise_counts(elementwise, images),
+        not_counted=tuple(
+            Uncounted(operator=name, calls=shapes.total(), shapes=shapes.most_common(1)[0][0])
+            for name, shapes in uncounted.items()
+        ),
+        unrecognised=tuple(unrecognised.items()),
+        offline=tuple(offline.items()),
+        inside_neurons=tuple(inside.items()),
+    )
+
+
+def _sites(parts: Sequence[tuple[Recording, Layout]], images: int) -> tuple[NeuronSite, ...]:
+    gathered: dict[str, list[Neurons]] = {}
+    for found, _ in parts:
+        for name, site in found.neurons.items():
+            gathered.setdefault(name, []).append(site)
+    return tuple(
+        NeuronSite(
+            name=name,
+            neurons=sum(site.numel / len(site.steps) for site in sites) / images,
+            steps=len(sites[0].steps),
+            spikes=sum(sum(site.steps) for site in sites) / images,
+            step_spikes=tuple(
+                sum(values) / images for values in zip(*(site.steps for site in sites), strict=False)
+            ),
+        )
+        for name, sites in gathered.items()
+    )
+
+
+def _spikformer(network: Spikformer, given: Iterable[Any], device: torch.device | None) -> Profile:
+    """Networks of aspk tell their layers themselves."""
+    shapes = cost.layer_shapes(network.config, network.settings, network.shape, network.classes)
+    counter, images, static = SpikformerCounter(shapes), 0, True
+    with torch.no_grad(), evaluation_mode(network):
+        for batch in given:
+            x = main_input(to_device(batch, device))
+            static = x.dim() == 4
+            images += x.shape[0 if static else 1]
+            network(x, counter)
+    if not images:
+        raise ProfilingError("x gave no batch")
+    steps = network.config.time_steps
     layers = tuple(
-        _layer(name, recorder, images=images, steps=steps, static=not time_first, ends=(names[0], names[-1]))
-        for name in names
+        replace(layer, runs=1 if layer.source == "image" and static else layer.repeats)
+        for layer in counter.counts()
     )
     sites = tuple(
         NeuronSite(
-            name=name,
-            neurons=site.numel / (images * len(site.steps)),
-            steps=len(site.steps),
-            spikes=sum(site.steps) / images,
+            name=layer.name,
+            neurons=layer.output_size,
+            steps=steps,
+            spikes=layer.output_spikes,
+            step_spikes=layer.output_sums,
         )
-        for name, site in recorder.neurons.items()
-    )
-    parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    return Profile(layers=layers, sites=sites, parameters=parameters, time_steps=steps, images=images)
-
-
-def _spikformer(network: Spikformer, x: Tensor, images: int) -> Profile:
-    """Networks of aspk tell their layers themselves."""
-    shapes = cost.layer_shapes(network.config, network.settings, network.shape, network.classes)
-    counter = SpikformerCounter(shapes)
-    with torch.no_grad(), evaluation_mode(network):
-        network(x, counter)
-    steps = network.config.time_steps
-    layers = counter.counts()
-    sites = tuple(
-        NeuronSite(name=layer.name, neurons=layer.output_size, steps=steps, spikes=layer.output_spikes)
         for layer in layers
         if layer.output_size
     )
-    parameters = cost.parameters(shapes)
-    return Profile(layers=layers, sites=sites, parameters=parameters, time_steps=steps, images=images)
-
-
-def _run(module: nn.Module, x: Tensor, recorder: Recorder, neurons: tuple[type[nn.Module], ...]) -> None:
-    with untouched(module):
-        module.eval()
-        _reset(module, neurons)
-        with torch.inference_mode(mode=False), torch.no_grad(), recorder.watching():
-            module(x)
-
-
-def _reset(module: nn.Module, neurons: tuple[type[nn.Module], ...]) -> None:
-    for part in module.modules():
-        reset = getattr(part, "reset", None)
-        if is_neuron(part, neurons) and callable(reset):
-            reset()
-
-
-def _steps(recorder: Recorder) -> int:
-    """How often most neuron modules ran; without any there is one step."""
-    found = Counter(len(site.steps) for site in recorder.neurons.values())
-    return found.most_common(1)[0][0] if found else 1
-
-
-def _layer(
-    name: str, recorder: Recorder, *, images: int, steps: int, static: bool, ends: tuple[str, str]
-) -> LayerCount:
-    operation = recorder.operations[name]
-    behind = [site for site in recorder.neurons.values() if site.after == name]
-    source, sums = _source(operation, first=name == ends[0]), _sums(operation, images, steps)
-    kind: Kind = "head" if source == "analog" and name == ends[1] else operation.kind
-    runs, exact = len(sums), operation.exact / images
-    if source == "image" and static and runs == 1:  # computed once for all steps; accounts differ on that
-        sums, exact = sums * steps, exact * steps
-    parameters = sum(p.numel() for p in _parameters(recorder, name))
-    return LayerCount(
-        name=name,
-        kind=kind,
-        source=source,
-        operations=operation.macs // (images * runs),
-        repeats=len(sums),
-        input_size=operation.input_numel // (images * runs),
-        output_size=sum(site.numel for site in behind) // (images * len(sums)),
-        parameters=parameters,
-        input_sums=tuple(sums),
-        exact_operations=exact,
-        output_spikes=sum(sum(site.steps) for site in behind) / images,
-        output_sums=_output_sums(behind, images, len(sums)),
+    name = "[B, ...]" if static else "[T, B, ...]"
+    layout = Layout(name=name, time_steps=steps, images=images, reason="as its network says")
+    return Profile(
+        layers=layers,
+        sites=sites,
+        parameters=cost.parameters(shapes),
+        time_steps=steps,
+        images=images,
+        layout=str(layout),
+        elementwise=_own_elementwise(network, layers),
     )
 
 
-def _source(operation: Operation, *, first: bool) -> Source:
-    if operation.binary:
-        return "spikes"
-    if first:
-        return "image"
-    return "residual" if operation.integer else "analog"
-
-
-def _sums(operation: Operation, images: int, steps: int) -> list[float]:
-    """Input sums at each step; a single one if the operation does not run step by step."""
-    calls = operation.rows
-    if all(len(rows) % (images * steps) == 0 for rows in calls):  # time is the leading axis of each call
-        total = torch.stack([rows.view(steps, -1).sum(1) for rows in calls]).sum(0)
-    elif len(calls) % steps == 0 and all(len(rows) % images == 0 for rows in calls):  # one step at a time
-        total = torch.stack([rows.sum() for rows in calls]).view(steps, -1).sum(1)
-    else:
-        total = torch.stack([rows.sum() for rows in calls]).sum()[None]
-    return [float(value) / images for value in total]
-
-
-def _output_sums(behind: Sequence[Neurons], images: int, steps: int) -> tuple[float, ...]:
-    if not behind or any(len(site.steps) != steps for site in behind):
-        return ()
-    return tuple(sum(values) / images for values in zip(*(site.steps for site in behind), strict=True))
-
-
-def _parameters(recorder: Recorder, name: str) -> list[nn.Parameter]:
-    """Those of the operation's own module."""
-    modules = dict(recorder.module.named_modules())
-    return list(modules[name].parameters(recurse=False)) if name in modules else []
+def _own_elementwise(network: Spikformer, layers: Sequence[LayerCount]) -> tuple[LayerCount, ...]:
+    """Additions to the residual stream and max-poolings, over all steps, from shapes."""
+    sizes = {layer.name: layer.output_size * layer.repeats for layer in layers}
+    added_to = {"position": 1} | {block.name: 2 for block in network.blocks if hasattr(block, "name")}
+    found: dict[Any, Elementwise] = {
+        (f"stem.{stage}", "pooling"): Elementwise(values=sizes[f"stem.{stage}"])
+        for stage in cost.pooled_stages(network.settings)
+    }
+    for name, times in added_to.items():
+        found[name, "addition"] = Elementwise(values=times * sizes["position"])
+    return elementwise_counts(found, 1)

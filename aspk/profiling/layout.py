@@ -1,0 +1,132 @@
+"""Which axis of the input is time and which holds the images: options, shapes, and what the neurons ran."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from aspk.errors import ProfilingError
+from aspk.profiling.neurons import Neurons
+
+_Ran = Counter[tuple[int, int]]  # how many neuron modules ran so many steps on a batch of so many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How an input is read.
+
+    Attributes:
+        name: the axes: ``[B, ...]`` (one image for all steps), ``[T, B, ...]``, ``[B, T, ...]`` or
+            ``[T*B, ...]``.
+        time_steps: simulated steps T.
+        images: images in the batch.
+        reason: what says so.
+    """
+
+    name: str
+    time_steps: int
+    images: int
+    reason: str
+
+    @property
+    def static(self) -> bool:
+        """Whether one image stands for all steps."""
+        return self.name == "[B, ...]"
+
+    def __str__(self) -> str:
+        return f"{self.name} with T = {self.time_steps} ({self.reason})"
+
+
+def layout_of(
+    shape: tuple[int, ...],
+    sites: Collection[Neurons],
+    *,
+    time_first: bool | None,
+    time_steps: int | None,
+    convolved: bool = False,
+) -> Layout:
+    """How an input of this shape is read.
+
+    Neurons know how many steps they ran and on how many images. A reading of the input is supported by those
+    that ran on its number of images (or a multiple, windows say) for its number of steps (or a multiple); the
+    one that most neurons support is taken.
+
+    Args:
+        shape: of the input, one batch.
+        sites: the neurons that ran on it.
+        time_first: the user's word on the axes; None if there is none.
+        time_steps: the user's word on T; None if there is none.
+        convolved: whether the first convolution took the first axis of five for its batch.
+
+    Raises:
+        ProfilingError: input, neurons and options contradict each other.
+    """
+    ran = Counter((site.time_steps, site.calls[0][1]) for site in sites)
+    readings = _readings(shape, ran, time_first, time_steps, convolved)
+    if not ran and readings:
+        return readings[0]
+    scores = [_support(reading, ran) for reading in readings]
+    if not readings or not max(scores)[1]:
+        if time_first is None or time_steps is None or not _steps_fit(time_steps, ran):
+            raise ProfilingError(_contradiction(shape, ran, time_first, time_steps))
+        scores = [(0, 1)] * len(readings)  # the user has said it all, and the steps agree
+        if not readings:
+            raise ProfilingError(_contradiction(shape, ran, time_first, time_steps))
+    return readings[scores.index(max(scores))]
+
+
+def _support(reading: Layout, ran: _Ran) -> tuple[int, int]:
+    """Neurons that ran exactly so, and those that ran a multiple."""
+    exact = ran[reading.time_steps, reading.images]
+    multiple = sum(
+        count
+        for (steps, batch), count in ran.items()
+        if batch % reading.images == 0 and steps % reading.time_steps == 0
+    )
+    return exact, multiple
+
+
+def _steps_fit(time_steps: int, ran: _Ran) -> bool:
+    return any(steps % time_steps == 0 for steps, _ in ran)
+
+
+def _readings(
+    shape: tuple[int, ...], ran: _Ran, time_first: bool | None, time_steps: int | None, convolved: bool
+) -> list[Layout]:
+    """What the input may be, the likeliest first where several are supported equally."""
+    sequences, static = [], []
+    reason = "as its neurons ran" if ran else "assumed: no neurons were found"
+    axes = len(shape)
+    if time_first or (time_first is None and axes >= 3):
+        sequences.append(("[T, B, ...]", shape[0], shape[1]))
+    if not time_first and axes >= 3 and ran:
+        sequences.append(("[B, T, ...]", shape[1], shape[0]))
+    if not time_first:
+        agreeing = Counter({steps: count for (steps, batch), count in ran.items() if batch % shape[0] == 0})
+        steps = agreeing.most_common(1)[0][0] if agreeing else 1
+        static.append(("[B, ...]", time_steps or steps, shape[0]))
+        folded = {steps for steps, batch in ran if steps > 1 and steps * batch == shape[0]}
+        static += [("[T*B, ...]", steps, shape[0] // steps) for steps in sorted(folded)]
+    if not ran and axes != 5:
+        sequences = sequences if time_first else []
+    likely = static + sequences if axes in (1, 2, 4) or convolved else sequences + static
+    return [
+        Layout(name=name, time_steps=steps, images=images, reason=reason)
+        for name, steps, images in likely
+        if time_steps in (None, steps)
+    ]
+
+
+def _contradiction(shape: tuple[int, ...], ran: _Ran, time_first: bool | None, time_steps: int | None) -> str:
+    said = [f"{name} = {value}" for name, value in _options(time_first, time_steps) if value is not None]
+    neurons = " and ".join(f"{steps} steps on a batch of {batch}" for (steps, batch), _ in ran.most_common(3))
+    return (
+        f"the input has shape {tuple(shape)}{', ' + ', '.join(said) if said else ''}, "
+        f"{'but the neurons ran ' + neurons if ran else 'which do not fit'}: say which axis is time with "
+        "time_first=True or False and how many steps there are with time_steps="
+    )
+
+
+def _options(time_first: bool | None, time_steps: int | None) -> list[tuple[str, object]]:
+    return [("time_first", time_first), ("time_steps", time_steps)]

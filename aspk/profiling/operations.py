@@ -1,0 +1,163 @@
+"""One product of a module, gathered over all of its calls, and what a single call adds to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aspk.metrics import Kind
+
+
+@dataclass
+class Operation:
+    """One product.
+
+    Attributes:
+        kind: ``conv``, ``linear`` or ``attention``, a product of two activations.
+        parameters: names of those that its weights come from.
+        image: whether it reads the input itself.
+        rows: input sums of each call, by index of the leading axis; of whole numbers, absolute values.
+        copies: how many times the input of each call holds the image.
+        macs: dense multiply-accumulates.
+        input_numel: values read.
+        output_numel: values written.
+        exact: accumulates that really occur.
+        effective: multiply-accumulates in which no factor is 0.
+        weights: values of its weights in one call, and how many of them are 0.
+        binary: whether all input values were 0 or 1.
+        ternary: whether all input values were -1, 0 or 1.
+        integer: whether all input values were whole numbers.
+    """
+
+    kind: Kind
+    parameters: set[str] = field(default_factory=set)
+    image: bool = False
+    rows: list[Tensor] = field(default_factory=list)
+    copies: list[float] = field(default_factory=list)
+    macs: int = 0
+    input_numel: int = 0
+    output_numel: int = 0
+    exact: float = 0.0
+    effective: float = 0.0
+    binary: bool = True
+    integer: bool = True
+
+    def add(self, other: Operation) -> None:
+        """Add further calls of the same product."""
+        self.parameters |= other.parameters
+        self.rows += other.rows
+        self.copies += other.copies
+        self.macs += other.macs
+        self.input_numel += other.input_numel
+        self.output_numel += other.output_numel
+        self.exact += other.exact
+        self.effective += other.effective
+        self.binary &= other.binary
+        self.integer &= other.integer
+
+
+def _call(kind: Kind, x: Tensor, *, macs: int, outputs: int, exact: float, effective: float) -> Operation:
+    integer = is_integer(x)
+    values = x.abs() if integer else x
+    return Operation(
+        kind,
+        rows=[values.flatten(1).sum(1, dtype=torch.float64).cpu()],
+        macs=macs,
+        input_numel=x.numel(),
+        output_numel=outputs,
+        exact=exact,
+        effective=effective,
+        binary=is_binary(x),
+        integer=integer,
+    )
+
+
+def linear(x: Tensor, weight: Tensor) -> Operation:
+    """Inputs [..., r, k] times weights [..., k, c]."""
+    columns = weight.shape[-1]
+    outputs = x.shape[:-1].numel() * columns
+    return _call(
+        "linear",
+        x,
+        macs=x.numel() * columns,
+        outputs=outputs,
+        exact=total(x) * columns,
+        effective=_meetings(x != 0, weight != 0),
+    )
+
+
+def between_activations(a: Tensor, b: Tensor) -> tuple[Operation, int]:
+    """Two activations [..., r, k] and [..., k, c]: billed for the spikes of the 0/1 side, the left if both.
+
+    Returns:
+        The call, and which side it is billed for: 0 or 1.
+    """
+    both = is_binary(a), is_binary(b)
+    left = both[0] or (not both[1] and (is_integer(a) or not is_integer(b)))
+    x, fan_out = (a, b.shape[-1]) if left else (b, a.shape[-2])
+    exact = _meetings(a, b) if all(both) else total(x) * fan_out
+    call = _call(
+        "attention",
+        x,
+        macs=a.numel() * b.shape[-1],
+        outputs=a.shape[:-1].numel() * b.shape[-1],
+        exact=exact,
+        effective=_meetings(a != 0, b != 0),
+    )
+    return call, 0 if left else 1
+
+
+def convolution(x: Tensor, weight: Tensor, options: tuple[Any, ...], outputs: int) -> Operation:
+    """A convolution; ``options`` are stride, padding, dilation, transposed, output padding and groups.
+
+    Exact accumulates and effective products leave out what hangs over the border.
+    """
+    *_, transposed, _, groups = options
+    channels = (weight.shape[1] if transposed else weight.shape[0] // groups, groups)
+    ones = weight.new_ones(groups, 1, *weight.shape[2:], dtype=torch.float32)
+
+    def reached(values: Tensor) -> float:
+        per_group = (
+            values.float().reshape(len(values), groups, -1, *values.shape[2:]).sum(2)
+        )  # [n, groups, ...]
+        sums = torch.convolution(per_group, ones, None, *options)
+        return float(sums.sum(dtype=torch.float64)) * channels[0]
+
+    used = weight != 0
+    if used.all():
+        effective = reached(x != 0)
+    else:
+        sums = torch.convolution((x != 0).float(), used.float(), None, *options)
+        effective = float(sums.sum(dtype=torch.float64))
+    return _call(
+        "conv",
+        x,
+        macs=(x.numel() if transposed else outputs) * weight[0].numel(),
+        outputs=outputs,
+        exact=reached(x.abs()),
+        effective=effective,
+    )
+
+
+def _meetings(a: Tensor, b: Tensor) -> float:
+    """The sum of all products of 0/1 values in [..., r, k] times [..., k, c]."""
+    rows = a.sum(-2, dtype=torch.float64)
+    return float((rows * b.sum(-1, dtype=torch.float64)).sum())
+
+
+def total(x: Tensor) -> float:
+    """The sum of absolute values."""
+    return float(x.abs().sum(dtype=torch.float64))
+
+
+def is_binary(x: Tensor) -> bool:
+    """Whether all values are 0 or 1."""
+    return bool(((x == 0) | (x == 1)).all())
+
+
+def is_integer(x: Tensor) -> bool:
+    """Whether all values are whole numbers."""
+    return not x.is_floating_point() or bool((x == x.round()).all())

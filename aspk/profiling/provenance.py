@@ -1,0 +1,155 @@
+"""Where values come from: every tensor of a run is a weight, the image, spikes, integers, or analog.
+
+What a product reads cannot be told from the module that it stands in: weights are quantised, concatenated or
+kept in buffers, one layer may read the image and later spikes. So each operation that torch dispatches hands
+the origin of its operands on to its results, which is kept for each storage: views share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+
+
+class Kind(IntEnum):
+    """What a value is made of; from ``IMAGE`` on it depends on the input."""
+
+    CONSTANT = 0  # made during the run from nothing: zeros, ranges, random numbers
+    WEIGHT = 1  # there before the run, or computed from such values alone
+    IMAGE = 2  # the input, before any product and any neuron
+    SPIKES = 3  # what neurons fire, or a comparison yields
+    INTEGERS = 4  # sums of spikes
+    ANALOG = 5  # anything else
+    UNKNOWN = 6  # memory that something outside of torch's dispatcher may have filled
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value comes from.
+
+    Attributes:
+        kind: what it is made of.
+        names: the parameters and buffers that a weight was computed from; others by their identity.
+        copies: how many times it holds the image: T where the image is repeated for each step.
+    """
+
+    kind: Kind
+    names: frozenset[str] = frozenset()
+    copies: float = 1.0
+
+    @property
+    def depends(self) -> bool:
+        """Whether the value depends on the input."""
+        return self.kind >= Kind.IMAGE
+
+
+_CONSTANT = Origin(Kind.CONSTANT)
+_STRIDED = torch.strided
+
+
+class Provenance:
+    """The origin of every storage that is alive.
+
+    Args:
+        module: its parameters and buffers are weights.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._origins: dict[int, tuple[StorageWeakRef, Origin]] = {}
+        self._next_sweep = 4096
+        for name, buffer in module.named_buffers():
+            self.set(buffer, Origin(Kind.WEIGHT, frozenset([name])))
+        for name, parameter in module.named_parameters():
+            self.set(parameter, Origin(Kind.WEIGHT, frozenset([name])))
+
+    def of(self, tensor: Tensor) -> Origin:
+        """The origin of a tensor; one that was never seen was there before the run: a weight."""
+        storage = _storage(tensor)
+        if storage is None:
+            return Origin(Kind.ANALOG)
+        found = self._origins.get(storage.cdata)
+        if found is None:
+            return Origin(Kind.WEIGHT, frozenset([f"tensor {storage.cdata}"]))
+        return found[1]
+
+    def set(self, tensor: Tensor, origin: Origin) -> None:
+        """Say where a tensor's storage comes from."""
+        storage = _storage(tensor)
+        if storage is None:
+            return
+        # The reference keeps the address from being used again, though not the memory behind it.
+        self._origins[storage.cdata] = (storage, origin)
+        if len(self._origins) > self._next_sweep:
+            self._origins = {key: item for key, item in self._origins.items() if not item[0].expired()}  # type: ignore[no-untyped-call]
+            self._next_sweep = max(4096, 2 * len(self._origins))
+
+    def knows(self, tensor: Tensor) -> bool:
+        """Whether a tensor's storage was seen."""
+        storage = _storage(tensor)
+        return storage is not None and storage.cdata in self._origins
+
+
+def storage_key(tensor: Tensor) -> int | None:
+    """Tells storages apart while they are alive."""
+    storage = _storage(tensor)
+    return None if storage is None else int(storage.cdata)
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef | None:
+    """The memory of a tensor; of a sparse one that of its values, None where torch shows none."""
+    try:
+        if tensor.layout is not _STRIDED:
+            tensor = tensor._values() if tensor.is_sparse else tensor.values()
+        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def copies(tensor: Tensor, origin: Origin) -> float:
+    """How many times a view holds the image: an expanded one holds it as often as it is wide."""
+    distinct = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        distinct *= size if stride else 1
+    return origin.copies * tensor.numel() / max(distinct, 1)
+
+
+# ---------------------------------------------------------------------- how operations hand it on
+
+
+def joined(origins: Iterable[Origin], *, how: str) -> Origin:
+    """The origin of a result.
+
+    Args:
+        origins: those of the operands.
+        how: ``moved`` (values are kept, some perhaps left out), ``added``, ``multiplied`` (element by
+            element), ``compared`` (0/1), ``rounded``, ``product`` (a matrix product or a convolution) or
+            ``other``.
+    """
+    every = list(origins)
+    names = frozenset[str]().union(*(one.names for one in every))
+    inputs = [one for one in every if one.depends]
+    if not inputs:
+        return Origin(Kind.WEIGHT, names) if names else _CONSTANT
+    kinds = {one.kind for one in inputs}
+    if how not in ("compared", "product") and kinds == {Kind.IMAGE}:
+        return Origin(Kind.IMAGE, copies=max(one.copies for one in inputs))
+    alone = len(inputs) == sum(one.kind != Kind.CONSTANT for one in every)  # no weight among them
+    return Origin(_kind(kinds, how, alone=alone))
+
+
+def _kind(kinds: set[Kind], how: str, *, alone: bool) -> Kind:
+    if how == "compared":
+        return Kind.SPIKES
+    if how == "moved" and kinds == {Kind.UNKNOWN}:
+        return Kind.UNKNOWN
+    if how != "product" and kinds <= {Kind.SPIKES, Kind.INTEGERS}:
+        if how == "moved" or (how == "multiplied" and alone):
+            return max(kinds)
+        if how == "added" and alone:
+            return Kind.INTEGERS
+    return Kind.INTEGERS if how == "rounded" else Kind.ANALOG
