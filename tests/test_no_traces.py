@@ -24,6 +24,7 @@ import aspk.profiling
 from aspk.data import Split
 from aspk.engines import Population, choose_engine
 from aspk.engines.slices import Slices
+from aspk.evaluation.exported import ExportedNetwork
 from aspk.evaluation.supernet import SupernetEvaluator, measure
 from aspk.families import Supernet
 from aspk.families.random_weights import calibrated_random_network, firing_rates
@@ -119,15 +120,21 @@ def slices(held, _, __):
     Slices(held).first(), Slices(held).layer(CONFIG, "blocks.0.q")
 
 
-def export(held, _, folder):
+def export(held, digits, folder):
     metrics = Metrics(accuracy=0.5, energy_mj=1.0)
-    export_network(folder, held, weights="inherited", metrics=metrics, provenance={})
+    export_network(folder, held, data=digits, weights="inherited", metrics=metrics, provenance={})
+
+
+def exported():
+    description = {"weights": "inherited", "provenance": {}}
+    return ExportedNetwork(network(), preprocess=None, classes="0123456789", **description)
 
 
 # The name of a call, or of a class with all of its methods, and cases of it.
 MEASURING = {
     "profile_energy": [
         on(network, lambda held, *_: profile_energy(held, images())),
+        on(exported, lambda held, *_: profile_energy(held, images())),
         on(users_module, lambda held, *_: profile_energy(held, images())),
         on(lambda: nn.Sequential(network()), lambda held, *_: profile_energy(held, images(), time_steps=4)),
     ],
@@ -153,11 +160,12 @@ CHANGING = {
     "calibrate": "sets statistics",
     "evaluation_mode": "its end is what is tested above",
     "LoadedSupernet": "a record",
-    "Exported": "a record",
     "Supernet.forward": "updates statistics in training mode, as torch's modules do",
     "Spikformer.forward": "updates statistics in training mode, as torch's modules do",
     "Spikformer.features": "the part of forward without the head",
     "Spikformer.configure": "makes it another network",
+    "ExportedNetwork.forward": "that of its network",
+    "ExportedNetwork.preprocess": "looks at images only",
     "ConvNorm.forward": "a layer",
     "LinearNorm.forward": "a layer",
     "Block.forward": "a layer",

@@ -12,7 +12,7 @@ from aspk.metrics import Kind, LayerCount, Source
 from aspk.profiling.layout import Layout
 from aspk.profiling.neurons import Neurons
 from aspk.profiling.operations import Operation
-from aspk.profiling.recorder import Elementwise, Recording
+from aspk.profiling.recording import Elementwise, Recording
 
 
 @dataclass

@@ -23,7 +23,8 @@ from aspk.profiling.inputs import batches, check_watchable, main_input, run, to_
 from aspk.profiling.layout import Layout, layout_of
 from aspk.profiling.neurons import Neurons, reset
 from aspk.profiling.notes import notes
-from aspk.profiling.recorder import Elementwise, Recorder, Recording
+from aspk.profiling.recorder import Recorder
+from aspk.profiling.recording import Elementwise, Recording
 from aspk.profiling.snapshot import untouched
 
 

@@ -1,0 +1,192 @@
+"""Products on the books: which belong together, what they are called, what each call adds."""
+
+from __future__ import annotations
+
+import sys
+
+from torch import Tensor, nn
+
+from aspk.metrics import Kind as LayerKind
+from aspk.profiling.neurons import mixes_time
+from aspk.profiling.operations import Operation, between_activations, convolution, linear
+from aspk.profiling.paths import MathPaths
+from aspk.profiling.products import Product
+from aspk.profiling.provenance import Kind, Origin, Provenance, copies
+from aspk.profiling.recording import Call, Recording
+
+_EVENTS = (Kind.SPIKES, Kind.INTEGERS)
+
+
+class Ledger:
+    """Enters every product under the operation that it is a call of.
+
+    Products with the same weights are one operation, and so are products of activations that stand at the
+    same place of the code: a loop over time steps calls them again. What reads the image, spikes or analog
+    values with the same weights is told apart.
+
+    Args:
+        module: the module.
+        origins: where values come from.
+        calls: the modules that are running, outer first; the recorder keeps it.
+    """
+
+    def __init__(self, module: nn.Module, origins: Provenance, calls: list[Call]) -> None:
+        self.module, self.origins, self.calls = module, origins, calls
+        self.found = Recording()
+        self.paths = MathPaths()
+        self.unattached: list[str] = []  # operations that no neuron has followed yet
+        self._names: dict[object, str] = {}  # what tells an operation apart, to its name
+        self._initial: dict[object, Operation] = {}  # products of an initial state of zeros
+        self._place: tuple[int, int] = (0, 0)  # a call of a function of torch, products in it so far
+
+    def label(self) -> str:
+        """The module that is running."""
+        return (self.calls[-1].name if self.calls else "") or type(self.module).__name__
+
+    def follow(self, numel: int) -> str | None:
+        """The operation in front of neurons that gave so many values: the first of that size, or the last."""
+        if not self.unattached:
+            return None
+        fitting = (key for key in self.unattached if self.found.operations[key].output_numel == numel)
+        key = next(fitting, self.unattached[-1])
+        self.unattached.remove(key)
+        return key
+
+    def product(self, product: Product, outputs: int) -> None:
+        """Enter one product, which gave so many values."""
+        a, b = (self._origin(source) for source in product.sources)
+        if self.calls:
+            self.calls[-1].products += 1
+        if any(call.neuron and mixes_time(call.module) for call in self.calls):
+            if a.depends or b.depends:
+                self.found.inside[next(call.name for call in self.calls if call.neuron)] += 1
+            return
+        kind: LayerKind = "linear" if product.options is None else "conv"
+        if a.depends and b.depends:
+            self._between_activations(product, a, b, outputs)
+            return
+        if not a.depends and not b.depends:
+            zeros = [_is_zero(product.left, a), _is_zero(product.right, b)]
+            if any(zeros) and not all(zeros):
+                x = 0 if zeros[0] else 1
+                self._weighted(product, kind, x, (a, b), outputs, initial=True)
+            else:
+                self.found.offline[self.label()] += 1
+            return
+        self._weighted(product, kind, 0 if a.depends else 1, (a, b), outputs)
+
+    def _origin(self, source: Tensor | None) -> Origin:
+        return Origin(Kind.WEIGHT) if source is None else self.origins.of(source)
+
+    def _weighted(
+        self,
+        product: Product,
+        kind: LayerKind,
+        x: int,
+        origins: tuple[Origin, Origin],
+        outputs: int,
+        *,
+        initial: bool = False,
+    ) -> None:
+        """A product of an activation, factor ``x``, and weights."""
+        sides, weight = (product.left, product.right), 1 - x
+        if product.options is None:
+            call = linear(*sides) if x == 0 else linear(product.right.mT, product.left.mT)
+        else:
+            call = convolution(*sides, product.options, outputs)
+        names = origins[weight].names
+        if product.bias is not None:
+            names |= self.origins.of(product.bias).names
+        call.kind, call.parameters = kind, set(names)
+        call.image = origins[x].kind == Kind.IMAGE
+        source = product.sources[x]
+        call.copies = [copies(source, origins[x]) if source is not None and call.image else 1.0]
+        reads = "image" if call.image else "events" if origins[x].kind in _EVENTS else "analog"
+        held = product.sources[weight]
+        known = bool(origins[weight].names)
+        place = () if held is None else (held.storage_offset(), *sorted(held.shape))
+        identity = (kind, origins[weight].names, place, None if known else self._position())
+        if initial:
+            if identity in self._initial:
+                self._initial[identity].add(call)
+            else:
+                self._initial[identity] = call
+            return
+        self._add((*identity, reads), call, origins[weight].names)
+
+    def _between_activations(self, product: Product, a: Origin, b: Origin, outputs: int) -> None:
+        if product.options is not None:  # a convolution by activations
+            call = convolution(product.left, product.right, product.options, outputs)
+            call.kind, side = "attention", 0
+        else:
+            call, side = between_activations(product.left, product.right)
+        call.image = (a, b)[side].kind == Kind.IMAGE
+        call.copies = [1.0]
+        key = self._add(("attention", self._position()), call, frozenset())
+        module = key.rpartition(".")[0]
+        earlier = [k for k in self.unattached if k != key and k.startswith(f"{module}.product")]
+        for name in earlier:  # a product of products: no neuron stands between them
+            self.unattached.remove(name)
+
+    def _add(self, identity: object, call: Operation, weights: frozenset[str]) -> str:
+        operations = self.found.operations
+        key = self._names.get(identity)
+        if key is None:
+            key = self._names[identity] = self._name(call, weights)
+            operations[key] = call
+            self.unattached.append(key)
+        else:
+            operations[key].add(call)
+        return key
+
+    def _name(self, call: Operation, weights: frozenset[str]) -> str:
+        """The module's name if it is a layer, that of the only parameter, or a running number."""
+        module = self.calls[-1].module if self.calls else self.module
+        running = self.calls[-1].name if self.calls else ""
+        if call.kind == "attention":
+            stem, numbered = f"{running or type(self.module).__name__}.product", True
+        elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or hasattr(module, "_packed_params"):
+            stem, numbered = running or type(self.module).__name__, False
+        elif len(weights) == 1 and not next(iter(weights)).startswith("tensor "):
+            stem, numbered = next(iter(weights)), False
+        else:
+            stem, numbered = f"{running or type(self.module).__name__}.{call.kind}", True
+        taken = self.found.operations
+        if not numbered and stem not in taken:
+            return stem
+        number = 1 if numbered else 2
+        while f"{stem}.{number}" in taken:
+            number += 1
+        return f"{stem}.{number}"
+
+    def _position(self) -> tuple[object, ...]:
+        """Where in the module's code an operation stands, so that a loop's calls are one operation."""
+        inside = self.calls[-1].name if self.calls else ""
+        number, before = self._place
+        before = before + 1 if number == self.paths.calls else 0
+        self._place = (self.paths.calls, before)
+        frame = sys._getframe(1)
+        while frame.f_back is not None and _of_a_library(frame.f_globals.get("__name__", "")):
+            frame = frame.f_back
+        return (inside, frame.f_code.co_filename, frame.f_lineno, frame.f_lasti, before)
+
+    def place_initial_states(self) -> None:
+        """A state of zeros is read by the same weights as the later states: one operation."""
+        for identity, call in self._initial.items():
+            assert isinstance(identity, tuple)
+            for reads in ("events", "analog", "image"):
+                key = self._names.get((*identity, reads))
+                if key is not None:
+                    self.found.operations[key].add(call)
+                    break
+            else:  # no later state: its values, all 0, are no spikes
+                call.binary = call.integer = False
+                self._add((*identity, "analog"), call, identity[1])
+
+
+def _of_a_library(name: str) -> bool:
+    return name in ("torch", "contextlib") or name.startswith(("torch.", "aspk.profiling."))
+
+
+def _is_zero(tensor: Tensor, origin: Origin) -> bool:
+    return origin.kind == Kind.CONSTANT and not tensor.any()
