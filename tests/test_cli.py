@@ -78,7 +78,15 @@ def test_wrong_usage_exits_2(capsys):
     assert "usage" in capsys.readouterr().err
 
 
-def test_search_report_compare_export_evaluate(study_file, tmp_path, capsys):
+@pytest.fixture
+def private():
+    """A process whose files are nobody else's business."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+def test_search_report_compare_export_evaluate(study_file, tmp_path, capsys, private):
     for sampler in ("nsga2", "random"):
         assert main(["search", str(study_file), "--sampler", sampler, "--device", "cpu"]) == 0
     found = capsys.readouterr().out
@@ -108,6 +116,9 @@ def test_search_report_compare_export_evaluate(study_file, tmp_path, capsys):
     assert re.search(r"digits test accuracy 0\.\d+", evaluated)
     assert "estimated energy" in evaluated
     assert main(["export", str(study_file), "--sampler", "nsga2", "--trial", "77"]) == 1
+    written = [path for name in ("run", "report", "knee") for path in (tmp_path / name).rglob("*")]
+    assert len(written) > 10
+    assert [path for path in written if path.stat().st_mode & 0o077] == []
 
 
 def test_train_checks_random_networks(tmp_path, capsys):

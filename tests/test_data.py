@@ -190,6 +190,18 @@ def test_errors_say_what_is_expected():
         resolve_device("tpu")
 
 
+@pytest.mark.parametrize("name", ["cifar10", "fashion_mnist", "cifar10_dvs", "image_folder"])
+def test_a_folder_of_a_user_whom_the_system_does_not_know(name, monkeypatch):
+    def unknown(key):
+        raise KeyError(key)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)  # as under 'docker run -u 12345'
+    for folder in ("~/data", "~nobody-of-this-name/data"):
+        with pytest.raises(DataError, match=rf"data\.folder = '{folder}': .*write the whole path"):
+            load_data(DataSettings(name=name, folder=folder))
+
+
 def test_fingerprint_tells_data_apart(digits):
     assert digits.fingerprint() == load_data("digits").fingerprint()
     assert digits.fingerprint() == digits.to(torch.device("cpu")).fingerprint()

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aspk.data.sources import Images, Source, cache_folder
+from aspk.data.sources import Images, Source, cache_folder, named_folder
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 from aspk.util.npz import read_npz
@@ -36,8 +36,7 @@ def cifar10_dvs(settings: DataSettings, download: bool) -> Source:
     Raises:
         DataError: the folder is not there or not laid out as expected. It cannot be downloaded.
     """
-    usual = cache_folder() / "cifar10_dvs"
-    root = usual if settings.folder is None else Path(settings.folder).expanduser()
+    root = cache_folder() / "cifar10_dvs" if settings.folder is None else named_folder(settings.folder)
     if not root.is_dir():
         raise DataError(f"cifar10_dvs: no folder {root} ([data] folder = ...); {_HOW}")
     classes = sorted(place.name for place in root.iterdir() if place.is_dir())

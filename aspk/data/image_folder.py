@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.data.pictures import open_picture, pixels_of
-from aspk.data.sources import Images, Source
+from aspk.data.sources import Images, Source, named_folder
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 
@@ -32,7 +32,7 @@ def image_folder(settings: DataSettings, download: bool) -> Source:
     """
     if settings.folder is None:
         raise DataError(f"image_folder: give its folder ([data] folder = ...); {_HOW}")
-    root = Path(settings.folder).expanduser()
+    root = named_folder(settings.folder)
     divided = (root / "train").is_dir()
     classes, train = _list(root / "train" if divided else root, settings.resize)
     tests = [root / name for name in ("test", "val") if divided and (root / name).is_dir()]

@@ -77,7 +77,7 @@ class Origin:
     def places(self, settings: DataSettings) -> tuple[Path, ...]:
         """The folders that are searched, in order: the one in the settings, or those that are usual."""
         if settings.folder is not None:
-            return (Path(settings.folder).expanduser(),)
+            return (named_folder(settings.folder),)
         return (*self.installed, cache_folder() / self.name)
 
     def get(
@@ -110,6 +110,18 @@ class Origin:
     def advice(self, remote: Remote) -> str:
         """How to get a file."""
         return f"get it with 'aspk train --download' or from {remote.url} (MD5 {remote.md5}){self.note}"
+
+
+def named_folder(name: str) -> Path:
+    """A folder as a study names it, ``~`` expanded.
+
+    Raises:
+        DataError: the system does not know the user, or their home folder.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"data.folder = {name!r}: {error}; write the whole path, or set HOME") from None
 
 
 def cache_folder() -> Path:
