@@ -35,8 +35,9 @@ class Totals:
 def totals_of(found: Recording, layout: Layout) -> dict[str, Totals]:
     """Counts of one batch."""
     totals: dict[str, Totals] = {}
+    time_leads = not any(site.batch_first for site in found.neurons.values())
     for name, operation in found.operations.items():
-        sums = _sums(operation, layout)
+        sums = _sums(operation, layout, time_leads=time_leads)
         runs = len(sums)
         if operation.image and not operation.binary and layout.static and runs == 1:
             sums = sums * layout.time_steps  # computed once for all steps; accounts differ on that
@@ -50,13 +51,14 @@ def totals_of(found: Recording, layout: Layout) -> dict[str, Totals]:
     return totals
 
 
-def _sums(operation: Operation, layout: Layout) -> list[float]:
+def _sums(operation: Operation, layout: Layout, *, time_leads: bool) -> list[float]:
     """Input sums at each step; a single one if the operation does not run step by step."""
     calls, images, steps = operation.rows, layout.images, layout.time_steps
     once = operation.image and layout.static and all(copies < steps for copies in operation.copies)
     divisible = operation.macs % (images * steps) == 0 and operation.input_numel % (images * steps) == 0
     if divisible and not once and all(len(rows) % (images * steps) == 0 for rows in calls):
-        total = torch.stack([rows.view(steps, -1).sum(1) for rows in calls]).sum(0)  # time leads in each call
+        axes, axis = ((steps, -1), 1) if time_leads else ((images, steps, -1), (0, 2))
+        total = torch.stack([rows.view(axes).sum(axis) for rows in calls]).sum(0)
     elif divisible and len(calls) % steps == 0:  # one step at a time
         total = torch.stack([rows.sum() for rows in calls]).view(steps, -1).sum(1)
     else:
@@ -106,7 +108,8 @@ def _layer(
     name: str, totals: Totals, operation: Operation, images: int, parameters: int, *, last: bool
 ) -> LayerCount:
     source, repeats = _source(operation), len(totals.sums)
-    kind: Kind = "head" if source == "analog" and last else operation.kind
+    head = source == "analog" and last and not operation.recurrent
+    kind: Kind = "head" if head else operation.kind
     again = repeats // totals.runs if totals.runs < repeats else 1  # steps for which it ran once
     return LayerCount(
         name=name,

@@ -57,7 +57,7 @@ def layout_of(
         sites: the neurons that ran on it.
         time_first: the user's word on the axes; None if there is none.
         time_steps: the user's word on T; None if there is none.
-        convolved: whether the first convolution took the first axis of five for its batch.
+        convolved: whether the first product is a convolution that took the first axis for its batch.
 
     Raises:
         ProfilingError: input, neurons and options contradict each other.
@@ -110,7 +110,7 @@ def _readings(
         static += [("[T*B, ...]", steps, shape[0] // steps) for steps in sorted(folded)]
     if not ran and axes != 5:
         sequences = sequences if time_first else []
-    likely = static + sequences if axes in (1, 2, 4) or convolved else sequences + static
+    likely = static + sequences if axes <= 2 or convolved else sequences + static
     return [
         Layout(name=name, time_steps=steps, images=images, reason=reason)
         for name, steps, images in likely

@@ -35,8 +35,7 @@ class Ledger:
         self.found = Recording()
         self.paths = MathPaths()
         self.unattached: list[str] = []  # operations that no neuron has followed yet
-        self._names: dict[object, str] = {}  # what tells an operation apart, to its name
-        self._initial: dict[object, Operation] = {}  # products of an initial state of zeros
+        self._names: dict[tuple[object, ...], str] = {}  # what tells an operation apart, to its name
         self._place: tuple[int, int] = (0, 0)  # a call of a function of torch, products in it so far
 
     def label(self) -> str:
@@ -106,13 +105,7 @@ class Ledger:
         known = bool(origins[weight].names)
         place = () if held is None else (held.storage_offset(), *sorted(held.shape))
         identity = (kind, origins[weight].names, place, None if known else self._position())
-        if initial:
-            if identity in self._initial:
-                self._initial[identity].add(call)
-            else:
-                self._initial[identity] = call
-            return
-        self._add((*identity, reads), call, origins[weight].names)
+        self._add(identity, call, origins[weight].names, reads="" if initial else reads)
 
     def _between_activations(self, product: Product, a: Origin, b: Origin, outputs: int) -> None:
         if product.options is not None:  # a convolution by activations
@@ -122,22 +115,30 @@ class Ledger:
             call, side = between_activations(product.left, product.right)
         call.image = (a, b)[side].kind == Kind.IMAGE
         call.copies = [1.0]
-        key = self._add(("attention", self._position()), call, frozenset())
+        key = self._add(("attention", self._position()), call, frozenset(), reads="both")
         module = key.rpartition(".")[0]
         earlier = [k for k in self.unattached if k != key and k.startswith(f"{module}.product")]
         for name in earlier:  # a product of products: no neuron stands between them
             self.unattached.remove(name)
 
-    def _add(self, identity: object, call: Operation, weights: frozenset[str]) -> str:
-        operations = self.found.operations
-        key = self._names.get(identity)
-        if key is None:
-            key = self._names[identity] = self._name(call, weights)
-            operations[key] = call
-            self.unattached.append(key)
+    def _add(
+        self, identity: tuple[object, ...], call: Operation, weights: frozenset[str], *, reads: str
+    ) -> str:
+        """Enter a call; a state of zeros, which ``reads`` nothing yet, is the first of what follows it."""
+        operations, key = self.found.operations, (*identity, reads)
+        name = self._names.get(key) or self._names.get((*identity, ""))
+        if name is not None and reads and key not in self._names:
+            del self._names[*identity, ""]
+            operations[name].image = call.image
+        if name is None:
+            name = self._name(call, weights)
+            operations[name] = call
+            call.recurrent = not reads
+            self.unattached.append(name)
         else:
-            operations[key].add(call)
-        return key
+            operations[name].add(call)
+        self._names[key] = name
+        return name
 
     def _name(self, call: Operation, weights: frozenset[str]) -> str:
         """The module's name if it is a layer, that of the only parameter, or a running number."""
@@ -170,18 +171,12 @@ class Ledger:
             frame = frame.f_back
         return (inside, frame.f_code.co_filename, frame.f_lineno, frame.f_lasti, before)
 
-    def place_initial_states(self) -> None:
-        """A state of zeros is read by the same weights as the later states: one operation."""
-        for identity, call in self._initial.items():
-            assert isinstance(identity, tuple)
-            for reads in ("events", "analog", "image"):
-                key = self._names.get((*identity, reads))
-                if key is not None:
-                    self.found.operations[key].add(call)
-                    break
-            else:  # no later state: its values, all 0, are no spikes
-                call.binary = call.integer = False
-                self._add((*identity, "analog"), call, identity[1])
+    def close(self) -> None:
+        """An initial state that no other followed: its values, all 0, are no spikes."""
+        for key, name in self._names.items():
+            if not key[-1]:
+                operation = self.found.operations[name]
+                operation.binary = operation.integer = False
 
 
 def _of_a_library(name: str) -> bool:

@@ -26,6 +26,7 @@ class Neurons:
         nonzero: values that are not 0.
         numel: values fired or not, over all steps and images.
         after: name of the operation in front of it, None if there is none.
+        batch_first: whether time is the second axis of what it reads.
     """
 
     class_name: str
@@ -34,6 +35,7 @@ class Neurons:
     nonzero: int = 0
     numel: int = 0
     after: str | None = None
+    batch_first: bool = False
 
     @property
     def time_steps(self) -> int:
@@ -89,6 +91,11 @@ def by_step(module: nn.Module, output: Tensor) -> Tensor:
         or (library == "snntorch" and bool(names & {"LeakyParallel", "StateLeaky", "AssociativeLeaky"}))
     )
     return output if parallel and output.dim() else output[None]
+
+
+def batch_first(module: nn.Module) -> bool:
+    """Whether a neuron module, and so its network, has time behind the batch."""
+    return _library(module) == "sinabs"
 
 
 def first_tensor(output: Any) -> Tensor | None:  # noqa: ANN401  # whatever a module returns

@@ -19,6 +19,7 @@ class Operation:
         kind: ``conv``, ``linear`` or ``attention``, a product of two activations.
         parameters: names of those that its weights come from.
         image: whether it reads the input itself.
+        recurrent: whether it first read a state of zeros.
         rows: input sums of each call, by index of the leading axis; of whole numbers, absolute values.
         copies: how many times the input of each call holds the image.
         macs: dense multiply-accumulates.
@@ -26,15 +27,14 @@ class Operation:
         output_numel: values written.
         exact: accumulates that really occur.
         effective: multiply-accumulates in which no factor is 0.
-        weights: values of its weights in one call, and how many of them are 0.
         binary: whether all input values were 0 or 1.
-        ternary: whether all input values were -1, 0 or 1.
         integer: whether all input values were whole numbers.
     """
 
     kind: Kind
     parameters: set[str] = field(default_factory=set)
     image: bool = False
+    recurrent: bool = False
     rows: list[Tensor] = field(default_factory=list)
     copies: list[float] = field(default_factory=list)
     macs: int = 0

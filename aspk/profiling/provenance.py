@@ -62,10 +62,10 @@ class Provenance:
     def __init__(self, module: nn.Module) -> None:
         self._origins: dict[int, tuple[StorageWeakRef, Origin]] = {}
         self._next_sweep = 4096
-        for name, buffer in module.named_buffers():
-            self.set(buffer, Origin(Kind.WEIGHT, frozenset([name])))
-        for name, parameter in module.named_parameters():
-            self.set(parameter, Origin(Kind.WEIGHT, frozenset([name])))
+        self._shared: dict[int, list[tuple[int, int, str]]] = {}  # parts of storages and their names
+        for name, held in (*module.named_buffers(), *module.named_parameters()):
+            self.set(held, Origin(Kind.WEIGHT, frozenset([name])))
+            self._shared.setdefault(storage_key(held) or 0, []).append((*_extent(held), name))
 
     def of(self, tensor: Tensor) -> Origin:
         """The origin of a tensor; one that was never seen was there before the run: a weight."""
@@ -75,7 +75,12 @@ class Provenance:
         found = self._origins.get(storage.cdata)
         if found is None:
             return Origin(Kind.WEIGHT, frozenset([f"tensor {storage.cdata}"]))
-        return found[1]
+        origin, parts = found[1], self._shared.get(storage.cdata, [])
+        if origin.kind == Kind.WEIGHT and len(parts) > 1:  # weights in one piece of memory, as cuDNN's are
+            first, last = _extent(tensor)
+            names = frozenset(name for start, end, name in parts if start < last and first < end)
+            return Origin(Kind.WEIGHT, names or origin.names)
+        return origin
 
     def set(self, tensor: Tensor, origin: Origin) -> None:
         """Say where a tensor's storage comes from."""
@@ -92,6 +97,15 @@ class Provenance:
         """Whether a tensor's storage was seen."""
         storage = _storage(tensor)
         return storage is not None and storage.cdata in self._origins
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    """Where in its storage a strided tensor begins, and behind what it ends."""
+    if tensor.layout is not _STRIDED or not tensor.numel():
+        return 0, 0
+    start = int(tensor.storage_offset())
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return start, start + sum((size - 1) * stride for size, stride in pairs) + 1
 
 
 def storage_key(tensor: Tensor) -> int | None:

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from aspk.metrics import Kind as LayerKind
 from aspk.profiling.ledger import Ledger
-from aspk.profiling.neurons import Neurons, by_step, fired, first_tensor, is_neuron
+from aspk.profiling.neurons import Neurons, batch_first, by_step, fired, first_tensor, is_neuron
 from aspk.profiling.operations import is_binary
 from aspk.profiling.operators import Operator, operator, tensors
 from aspk.profiling.paths import math_paths
@@ -63,7 +63,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             self._ledger.paths = stack.enter_context(math_paths())
             stack.enter_context(self)
             yield self
-            self._ledger.place_initial_states()
+            self._ledger.close()
 
     def _hooks(self, name: str, module: nn.Module) -> tuple[Callable[..., None], Callable[..., None]]:
         spiking = is_neuron(module, self._neuron_types)
@@ -111,6 +111,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         neurons = sites.setdefault(name, Neurons(type(module).__name__))
         steps = by_step(module, spikes)
         counted = fired(steps)
+        neurons.batch_first = batch_first(module)
         neurons.calls.append((len(steps), steps.shape[1] if steps.dim() > 1 else 1))
         neurons.steps += counted
         neurons.nonzero += int(spikes.count_nonzero())
