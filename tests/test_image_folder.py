@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from data_files import assert_holds, labelled, pictures, pixels, settings
 
 from aspk.data import load_data
@@ -73,3 +74,53 @@ def test_image_folder_errors(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     with pytest.raises(DataError, match="needs a torchvision"):
         load_data(settings("image_folder", tmp_path / "sound"))
+
+
+DEPTHS = {
+    "I;16": lambda values: np.round(values * 65535).astype(np.uint16),
+    "I": lambda values: np.round(values * 65535).astype(np.int32),
+    "F": lambda values: values.astype(np.float32),
+    "L": lambda values: np.round(values * 255).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("resize", [None, 6])
+@pytest.mark.parametrize("mode", DEPTHS)
+def test_grey_pictures_of_any_depth_are_brought_to_0_to_1(tmp_path, mode, resize):
+    from PIL import Image
+
+    smooth = np.linspace(0.02, 0.03, 16 * 16).reshape(16, 16)  # dark: 8 bits have three values for it
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            picture = Image.fromarray(DEPTHS[mode](smooth if number else 1 - smooth))
+            picture.save(tmp_path / name / f"{number}.tif")
+    read = load_data(settings("image_folder", tmp_path, search=2, test=2, resize=resize))
+    ((mean, std),) = {*read.standardisation}
+    found = torch.cat([part.images for part in (read.train, read.search, read.test)]) * std + mean
+    assert found.shape[1:] == (3, *([16] * 2 if resize is None else [resize] * 2))
+    assert 0.01 < float(found.min()) < 0.03
+    assert 0.96 < float(found.max()) < 0.99
+    if resize is None:
+        dark = found[found.mean((1, 2, 3)) < 0.5][0, 0].numpy()
+        precision = {"I;16": 1e-5, "I": 1e-5, "F": 1e-6, "L": 2e-3}[mode]
+        assert np.abs(dark - smooth).max() < precision
+        assert len(np.unique(dark)) == (4 if mode == "L" else 256)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((8, 8), 70_000, np.int32), "mode I with values from 70000 to 70000: expected 0 to 65535"),
+        (np.full((8, 8), -1, np.int32), "mode I with values from -1"),
+        (np.full((8, 8), 255.0, np.float32), "mode F with values from 255 to 255: expected 0 to 1"),
+        (np.full((8, 8), np.nan, np.float32), "mode F"),
+    ],
+)
+def test_pictures_whose_range_is_unknown_are_refused(tmp_path, values, message):
+    from PIL import Image
+
+    write_images(tmp_path)
+    Image.fromarray(values).save(tmp_path / "bee" / "odd.tif")
+    with pytest.raises(DataError, match=rf"bee/odd\.tif: a picture of {message}"):
+        load_data(settings("image_folder", tmp_path))

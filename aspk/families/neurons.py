@@ -51,6 +51,9 @@ def lif(
     """
     neuron = native.Neuron(tau, v_threshold, reset == "hard", decay_input)
     differentiable = torch.is_grad_enabled() and x.requires_grad
+    if native.recorded():
+        # A trace is made, checked and used under different gradient modes, and must be the same in all.
+        return _plainly(x, neuron, differentiable=differentiable or native.traced())
     if native.available(x):
         rows, inner = (x.shape[1], x[0, 0].numel()) if x.dim() > 2 else (1, x[0].numel())
         layout = native.Layout(len(x), rows, 1, inner)
@@ -110,6 +113,22 @@ def normalised_lif(
 
 
 # ---------------------------------------------------------------------- PyTorch's operations
+
+
+def _plainly(x: Tensor, neuron: native.Neuron, *, differentiable: bool) -> Tensor:
+    """Spikes by operations that write nothing in place, and have derivatives where they are wanted."""
+    fired: list[Tensor] = []
+    v = torch.zeros_like(x[0])
+    for current in x.unbind():
+        v = v + (current - v) / neuron.tau if neuron.decay_input else v - v / neuron.tau + current
+        spikes = torch.ge(v, neuron.v_threshold).to(x.dtype)
+        kept = spikes  # the reset has no derivative
+        if differentiable:  # 0 is added, with the surrogate's derivative
+            activation = ((v - neuron.v_threshold) * _SURROGATE_SLOPE).sigmoid()
+            spikes = spikes + (activation - activation.detach())
+        fired.append(spikes)
+        v = v * (1 - kept) if neuron.hard else v - kept * neuron.v_threshold
+    return torch.stack(fired)
 
 
 def _integrate(x: Tensor, neuron: native.Neuron, membrane: Tensor | None) -> Tensor:

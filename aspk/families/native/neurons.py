@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.jit import is_tracing  # type: ignore[attr-defined]  # documented
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from aspk.families.native.build import library
 
@@ -60,9 +62,23 @@ class Affine:
     inverse_std: Tensor
 
 
+def recorded() -> bool:
+    """Whether ``torch.jit.trace``, ``torch.export`` or ``make_fx`` makes a program of what runs.
+
+    They see PyTorch's operations only: what a kernel writes would be a constant of the program.
+    """
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # PyTorch 2.6 lacks it
+    return traced() or bool(exporting() or is_in_torch_dispatch_mode())
+
+
+def traced() -> bool:
+    """Whether ``torch.jit.trace`` makes a program of what runs, whatever the gradient mode is."""
+    return bool(is_tracing())  # type: ignore[no-untyped-call]  # torch
+
+
 def available(x: Tensor) -> bool:
-    """Whether the kernels can work on this tensor: one in memory, not one that only traces a program."""
-    real = type(x) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
+    """Whether the kernels can work on this tensor: one in memory, while nobody makes a program."""
+    real = type(x) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling() and not recorded()
     return real and x.device.type == "cpu" and x.dtype in _NAMES and x.numel() > 0 and library() is not None
 
 
