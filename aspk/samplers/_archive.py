@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from aspk.objectives import Direction, minimised
 from aspk.samplers._codec import Codec
 from aspk.samplers._history import LARGEST, History, finite
+from aspk.samplers._pruned import completed
 from aspk.space.operators import Genome, Genotypes, keys
 from aspk.util.pareto import worst_where_infinite
 
@@ -44,6 +45,8 @@ class Archive:
         self._numbers, self._violation, self._scores = (_Table(1, np.float64) for _ in range(3))
         self._attributes = _Table(len(self._names), np.float64)
         self._constraints: list[dict[str, float]] = []
+        self._pruned: list[bool] = []
+        self._curves: list[Mapping[int, float]] = []
         self._values: _Table | None = None
 
     def history(self, study: Study, trials: Sequence[FrozenTrial]) -> History:
@@ -78,22 +81,32 @@ class Archive:
         return self._history(np.array(pending))
 
     def _take(self, trial: FrozenTrial, x: Genotypes) -> None:
-        if trial.state == TrialState.COMPLETE and self._measured(trial.values):
-            self._add(trial, x)
+        values, pruned = trial.values, trial.state == TrialState.PRUNED
+        if pruned:
+            values = self._reported(trial)
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and self._measured(values):
+            self._add(trial, x, values, pruned=pruned)
         else:
             self._discarded.append(x)
 
-    def _add(self, trial: FrozenTrial, x: Genotypes) -> None:
+    def _add(self, trial: FrozenTrial, x: Genotypes, values: Sequence[float], *, pruned: bool) -> None:
         self._numbers.append(trial.number)
         self._X.append(x)
         broken = [value for value in trial.constraints.values() if not value <= 0]
         self._violation.append(math.inf if any(map(math.isnan, broken)) else sum(broken))
         self._constraints.append(dict(trial.constraints))
         if self._values is None:
-            self._values = _Table(len(trial.values), np.float64)
-        self._values.append(trial.values)
+            self._values = _Table(len(values), np.float64)
+        self._values.append(values)
+        self._pruned.append(pruned)
+        self._curves.append(trial.intermediate_values)
         self._attributes.append([_number(trial.user_attrs.get(name)) for name in self._names])
-        self._scores.append(0.0 if self._fitness is None else float(self._fitness(trial)))
+        self._scores.append(math.nan if self._fitness is None or pruned else float(self._fitness(trial)))
+
+    def _reported(self, trial: FrozenTrial) -> list[float] | None:
+        """What a pruned trial reported last; None if it is nothing, or there are several objectives."""
+        curve = trial.intermediate_values
+        return [curve[max(curve)]] if curve and len(self._directions) == 1 else None
 
     def _measured(self, values: Sequence[float] | None) -> bool:
         """Whether there are values, none of which is NaN or infinitely good: such a trial has failed."""
@@ -107,10 +120,17 @@ class Archive:
             name: finite(np.array([values.get(name, math.nan) for values in self._constraints]))[order]
             for name in sorted(set().union(*self._constraints))
         }
+        pruned = np.array(self._pruned, dtype=bool)
+        own, std = worst_where_infinite(minimised(values, self._directions)), np.zeros(len(pruned))
+        if pruned.any():
+            sign = minimised([1.0], self._directions)[0, 0]
+            curves = [{step: sign * value for step, value in curve.items()} for curve in self._curves]
+            expected, std = completed(own[:, 0], pruned, curves)
+            own = expected[:, None]
         pending = pending.reshape(len(pending), self._X.rows.shape[1]).astype(self._X.rows.dtype)
         return History(
             X=self._X.rows[order],
-            values=worst_where_infinite(minimised(values[order], self._directions)),
+            values=own[order],
             directions=self._directions,
             violation=self._violation.rows[order, 0],
             pending=pending,
@@ -119,6 +139,8 @@ class Archive:
             designs=self._designs.union(keys(self.codec.genome, pending)),
             constraints=constraints,
             attributes=dict(zip(self._names, self._attributes.rows[order].T, strict=True)),
+            pruned=pruned[order],
+            std=std[order],
         )
 
     def _genotype(self, trial: FrozenTrial) -> Genotypes | None:

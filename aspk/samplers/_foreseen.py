@@ -18,7 +18,7 @@ from scipy.special import log_ndtr
 
 from aspk.errors import SamplerError
 from aspk.objectives.composite import Composite
-from aspk.samplers._history import LARGEST, within_reach
+from aspk.samplers._history import LARGEST, BoolArray, within_reach
 from aspk.space.operators import Genotypes
 from aspk.util.pareto import FloatArray
 
@@ -114,7 +114,9 @@ class ContradictionError(SamplerError):
         self.objective = objective
 
 
-def check_agreement(kind: str, objective: int, computed: FloatArray, told: FloatArray) -> None:
+def check_agreement(
+    kind: str, objective: int, computed: FloatArray, told: FloatArray, rows: BoolArray
+) -> None:
     """Refuse a formula that contradicts the trials.
 
     Args:
@@ -122,6 +124,7 @@ def check_agreement(kind: str, objective: int, computed: FloatArray, told: Float
         objective: its number.
         computed: the formula's values, shape (n,).
         told: the objective's own values in the trials, shape (n,).
+        rows: trials whose values are final, shape (n,).
 
     Raises:
         ContradictionError: they differ.
@@ -132,7 +135,7 @@ def check_agreement(kind: str, objective: int, computed: FloatArray, told: Float
             objective, f"{name} gives an array of shape {computed.shape}: expected {told.shape}"
         )
     computed = within_reach(computed)
-    wrong = np.isfinite(computed) & ~np.isclose(computed, told, rtol=_TOLERANCE, atol=1e-12)
+    wrong = rows & np.isfinite(computed) & ~np.isclose(computed, told, rtol=_TOLERANCE, atol=1e-12)
     if wrong.any():
         row = int(wrong.argmax())
         raise ContradictionError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,12 +14,13 @@ from aspk.space.operators import Genotypes
 from aspk.util.pareto import FloatArray, ranks, to_unit
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 LARGEST = 1e100  # magnitude of a number that is learnt from
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """A study's trials as arrays; n are evaluated, m are on their way.
+    """A study's trials as arrays; n are evaluated, if only in part, and m are on their way.
 
     Attributes:
         X: genotypes of the evaluated trials, shape (n, G).
@@ -28,13 +29,17 @@ class History:
         directions: what the study does with each objective, k of them.
         violation: sum of their positive constraint values, shape (n,); 0 is feasible, and NaN infinite.
         pending: genotypes of running and enqueued trials, shape (m, G).
-        discarded: genotypes of failed and pruned trials, shape (d, G); not to be proposed again.
+        discarded: genotypes of failed trials, and of pruned ones that reported nothing, shape (d, G); not
+            to be proposed again.
         fitness: a number to maximise that ranks the evaluated trials, shape (n,), or None; NaN is last.
         designs: keys (see :func:`aspk.space.operators.keys`) of all these genotypes.
         constraints: name of a constraint to its value in each evaluated trial, shape (n,), NaN where there is
             none; up to 0 is feasible.
         attributes: name of a user attribute to its number in each evaluated trial, shape (n,), NaN where
             there is none; those that the sampler asked for.
+        pruned: which of the evaluated trials were pruned, shape (n,); their values are expected ones, see
+            :mod:`aspk.samplers._pruned`. None is none of them.
+        std: standard deviations of the values that are expected, shape (n,), 0 for others; None is all 0.
     """
 
     X: Genotypes
@@ -47,10 +52,31 @@ class History:
     designs: Set[bytes] = frozenset()
     constraints: Mapping[str, FloatArray] = field(default_factory=dict)
     attributes: Mapping[str, FloatArray] = field(default_factory=dict)
+    pruned: BoolArray | None = None
+    std: FloatArray | None = None
 
     def __len__(self) -> int:
         """Number of evaluated trials."""
         return len(self.X)
+
+    @property
+    def complete(self) -> BoolArray:
+        """Which of the evaluated trials were not pruned, shape (n,)."""
+        return np.ones(len(self), dtype=bool) if self.pruned is None else ~self.pruned
+
+    def of(self, rows: BoolArray) -> History:
+        """With some of the evaluated trials only; the others stay known."""
+        return replace(
+            self,
+            X=self.X[rows],
+            values=self.values[rows],
+            violation=self.violation[rows],
+            fitness=None if self.fitness is None else self.fitness[rows],
+            constraints={name: values[rows] for name, values in self.constraints.items()},
+            attributes={name: values[rows] for name, values in self.attributes.items()},
+            pruned=None if self.pruned is None else self.pruned[rows],
+            std=None if self.std is None else self.std[rows],
+        )
 
     @property
     def signs(self) -> FloatArray:

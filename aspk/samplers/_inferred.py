@@ -38,11 +38,11 @@ class Inference:
         self._codec: ParameterCodec | None = None
 
     def codec(self, trials: Sequence[FrozenTrial]) -> ParameterCodec:
-        """Parameters that all complete trials have, and those with a condition that all of these keep.
+        """Parameters that all trials with a value have, and those with a condition that all of these keep.
 
         Parameters with one value only, and those whose values differ between trials, are left out.
         """
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        complete = [trial for trial in trials if _has_parameters(trial)]
         fresh = [trial for trial in complete if id(trial) not in self._read]
         if len(fresh) + len(self._read) != len(complete):  # another study, or a storage that copies
             self._clear()
@@ -96,6 +96,12 @@ class Inference:
             {name: self._coordinates[name].distribution for name in sorted(conditions)},
             {name: condition for name, condition in conditions.items() if condition is not None},
         )
+
+
+def _has_parameters(trial: FrozenTrial) -> bool:
+    """Whether a trial came as far as to have all of its parameters: it is complete, or has reported."""
+    reported = trial.state == TrialState.PRUNED and bool(trial.intermediate_values)
+    return trial.state == TrialState.COMPLETE or reported
 
 
 def _condition(

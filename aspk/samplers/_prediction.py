@@ -163,12 +163,13 @@ class Prediction:
         told, sign = history.values[:, k], float(history.signs[k])
         if k in self._known:
             form, closed = self._known[k], self._memory.closed
-            check_agreement("known", k, closed.of(self._genome, k, form, history.X), sign * told)
+            computed = closed.of(self._genome, k, form, history.X)
+            check_agreement("known", k, computed, sign * told, history.complete)
             return Computed(lambda X: promised(sign * closed.of(self._genome, k, form, X)))
         if k in self._composites:
             composite, own = self._composites[k], [name for name in self._columns if name[0] == k]
             computed = applied(composite, [self._columns[name] for name in own])
-            check_agreement("composites", k, computed, sign * told)
+            check_agreement("composites", k, computed, sign * told, history.complete)
             return Composed(composite, sign, [self._column(name, history) for name in own])
         return self._column((k, ""), history)
 
@@ -190,7 +191,7 @@ class Prediction:
         bounds = [bound for column, bound, _ in self._bounds.values() if column == name]
         worst = (_worst_on_front(table[:n], history.violation[:n])[place] for n in (count, total))
         then, now = (_clipped(y, count, max([wanted, *bounds])) for wanted in worst)
-        return self._surrogate(name, history.X, now, self._rows, early, then[early])
+        return self._surrogate(name, history.X, now, self._rows, early, then[early], history.std)
 
     def _surrogate(
         self,
@@ -200,21 +201,25 @@ class Prediction:
         rows: IntArray,
         early: IntArray,
         early_y: FloatArray,
+        std: FloatArray | None = None,
     ) -> Predictor:
         """A surrogate of ``rows`` with hyperparameters of the ``early`` ones, known at the last milestone."""
-        early_X = X[early]
-        content = (self._genome, early_X.tobytes() + early_y.tobytes())
+        std = np.zeros(len(y)) if std is None else std
+        early_X, early_std = X[early], std[early]
+        content = (self._genome, early_X.tobytes() + early_y.tobytes() + early_std.tobytes())
         if name not in self._memory.surrogates or self._memory.surrogates[name][0] != content:
-            self._memory.surrogates[name] = (content, self._learnt(early_X, early_y))
+            self._memory.surrogates[name] = (content, self._learnt(early_X, early_y, early_std))
         known = self._memory.surrogates[name][1]
         if known.scale.logarithm and not (y > 0).all():
-            known = self._learnt(X[rows], y[rows], logarithm=False)
-        return known.updated(X[rows], y[rows])
+            known = self._learnt(X[rows], y[rows], std[rows], logarithm=False)
+        return known.updated(X[rows], y[rows], std[rows])
 
-    def _learnt(self, X: Genotypes, y: FloatArray, logarithm: Logarithm = "auto") -> Predictor:
+    def _learnt(
+        self, X: Genotypes, y: FloatArray, std: FloatArray, logarithm: Logarithm = "auto"
+    ) -> Predictor:
         from aspk.surrogate.predictor import Encoder, learnt  # noqa: PLC0415 - scikit-learn is slow to import
 
-        return learnt(Encoder.of(self._genome, self._free, X), X, y, self._model, logarithm)
+        return learnt(Encoder.of(self._genome, self._free, X), X, y, self._model, logarithm, std)
 
     def _constraint(self, place: int, name: str, values: FloatArray, history: History) -> Bounded:
         """One constraint: a bound on what is learnt for an objective, or learnt itself.

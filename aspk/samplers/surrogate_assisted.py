@@ -151,6 +151,8 @@ class SurrogateSampler(GenotypeSampler):
 
     def _predicted(self, genome: Genome, history: History) -> Prediction:
         """What is predicted; objectives whose formula contradicts a trial are learnt."""
+        if self._composites:  # what a pruned trial carries is not final, and what it would be is not known
+            history = history.of(history.complete)
         known, composites = dict(self._known), self._measured(history)
         while True:
             try:
@@ -209,7 +211,8 @@ def _chosen(
 ) -> Genotypes:
     """The ``count`` candidates of largest expected improvement, each given those before it."""
     usable = predicted.log_feasibility(pool)
-    feasible = history.values[history.violation <= 0]
+    kept = history.violation <= 0
+    feasible = history.values[kept & history.complete if (kept & history.complete).any() else kept]
     if not len(feasible):
         return pool[np.lexsort([ranks(expected), -usable])[:count]]
     front = feasible[nondominated(feasible)]

@@ -111,7 +111,7 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         """
         check_is_fitted(self)
         rows, targets = self._validated(X, y)
-        self._predictor = self._predictor.updated(rows, targets, self.random_state)
+        self._predictor = self._predictor.updated(rows, targets, seed=self.random_state)
         return self
 
     def predict(

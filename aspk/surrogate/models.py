@@ -96,6 +96,7 @@ def fitted(
     seed: int,
     trended: int = 0,
     priors: Priors | None = None,
+    extra: FloatArray | None = None,
 ) -> Regression:
     """The regression of a name in :data:`MODELS`.
 
@@ -106,12 +107,14 @@ def fitted(
         seed: of the trees.
         trended: the last ``trended`` features of a process have a linear trend.
         priors: of a process, see :func:`~aspk.surrogate.process.most_probable`.
+        extra: variances of targets beside the noise, shape (n,), of a process; others take them as equal.
     """
     if name == "linear":
         return LinearModel(inputs, targets)
     if name == "trees":
         return TreesModel(inputs, targets, seed)
-    return Process(inputs, targets, most_probable(inputs, targets, trended, priors), trended=trended)
+    found = most_probable(inputs, targets, trended, priors, extra)
+    return Process(inputs, targets, found, trended=trended, extra=extra)
 
 
 MODELS: tuple[Literal["process", "linear", "trees"], ...] = ("process", "linear", "trees")

@@ -26,6 +26,7 @@ Logarithm = bool | Literal["auto"]
 # networks the evidence alone is now and then wrong about energies, and predicts negative ones.
 _LOGARITHM_ODDS = 10.0
 _FEW_CHOICES = 8  # of an ordered gene; more are nearly a continuum
+_VAGUE = 1e6  # standard deviations of a target beyond which it says nothing
 _CONSTANT = 1e-9  # relative range below which a free feature says nothing
 # Looking through all libraries of the process takes milliseconds, which are better spent at import.
 _CONTROLLER = ThreadpoolController()
@@ -130,6 +131,14 @@ class Scale:
         values = np.log(targets) if self.logarithm else targets
         return np.asarray((values - self.mean) / self.deviation)
 
+    def variance(self, targets: FloatArray, std: FloatArray | None) -> FloatArray | None:
+        """Variances of scaled targets whose standard deviations are given; None where all are 0."""
+        if std is None or not std.any():
+            return None
+        with np.errstate(over="ignore"):
+            scaled = std / (targets if self.logarithm else 1.0) / self.deviation
+        return np.square(np.minimum(scaled, _VAGUE))
+
     def original(self, mean: FloatArray, std: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Centre and spread of the targets; of a log-normal one the median, and exp(m) sinh(s)."""
         mean, std = self.mean + self.deviation * mean, self.deviation * std
@@ -198,13 +207,15 @@ class Predictor:
         """Mean and standard deviation, noise included, of each observation as the others predict it."""
         return self.scale.original(*self.regression.left_out)
 
-    def updated(self, rows: FloatArray, targets: FloatArray, seed: int = 0) -> Predictor:
+    def updated(
+        self, rows: FloatArray, targets: FloatArray, std: FloatArray | None = None, seed: int = 0
+    ) -> Predictor:
         """Learnt from other data, with what was chosen for these; a process keeps its hyperparameters."""
         inputs, scale = self.encode(rows), Scale.of(targets, self.scale.logarithm)
-        standard, old = scale.standard(targets), self.regression
+        standard, extra, old = scale.standard(targets), scale.variance(targets, std), self.regression
         with one_thread():
             new: Regression = (
-                Process(inputs, standard, old.hyperparameters, trended=self.encode.trended)
+                Process(inputs, standard, old.hyperparameters, trended=self.encode.trended, extra=extra)
                 if isinstance(old, Process)
                 else fitted(self.name, inputs, standard, seed)
             )
@@ -212,15 +223,23 @@ class Predictor:
 
 
 def candidates(
-    encode: Encoder, rows: FloatArray, targets: FloatArray, model: Model, logarithm: Logarithm, seed: int = 0
+    encode: Encoder,
+    rows: FloatArray,
+    targets: FloatArray,
+    model: Model,
+    logarithm: Logarithm,
+    seed: int = 0,
+    std: FloatArray | None = None,
 ) -> Mapping[Model, Predictor]:
     """A predictor of each kind that ``model`` allows, by name."""
     inputs = encode(rows)
     with one_thread():
         scale, priors = _most_likely(encode, inputs, targets, logarithm)
-        standard = scale.standard(targets)
+        standard, extra = scale.standard(targets), scale.variance(targets, std)
         return {
-            name: Predictor(name, encode, scale, fitted(name, inputs, standard, seed, encode.trended, priors))
+            name: Predictor(
+                name, encode, scale, fitted(name, inputs, standard, seed, encode.trended, priors, extra)
+            )
             for name in (MODELS if model == "auto" else (model,))
         }
 
@@ -231,10 +250,15 @@ def agreement(predictor: Predictor, targets: FloatArray) -> float:
 
 
 def learnt(
-    encode: Encoder, rows: FloatArray, targets: FloatArray, model: Model, logarithm: Logarithm = "auto"
+    encode: Encoder,
+    rows: FloatArray,
+    targets: FloatArray,
+    model: Model,
+    logarithm: Logarithm = "auto",
+    std: FloatArray | None = None,
 ) -> Predictor:
-    """The predictor that orders best what is left out."""
-    found = list(candidates(encode, rows, targets, model, logarithm).values())
+    """The predictor that orders best what is left out; ``std`` of the targets, shape (n,), 0 without."""
+    found = list(candidates(encode, rows, targets, model, logarithm, std=std).values())
     return found[0] if len(found) == 1 else max(found, key=lambda predictor: agreement(predictor, targets))
 
 

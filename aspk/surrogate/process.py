@@ -64,6 +64,7 @@ class Process:
         targets: standardised values, shape (n,).
         hyperparameters: None takes the most probable ones, see :func:`most_probable`.
         trended: number of features, the last ones, that have a linear trend.
+        extra: variances of the observations beside the noise, shape (n,); None is none.
 
     Raises:
         LinAlgError: equal inputs and too little noise.
@@ -76,12 +77,14 @@ class Process:
         hyperparameters: Hyperparameters | None = None,
         *,
         trended: int = 0,
+        extra: FloatArray | None = None,
     ) -> None:
-        self.hyperparameters = hyperparameters or most_probable(inputs, targets, trended)
+        self.hyperparameters = hyperparameters or most_probable(inputs, targets, trended, extra=extra)
         self._trended = inputs.shape[1] - trended  # the first column that has a trend
         self._inputs, self._targets = inputs, targets
         covariance = self._covariance(inputs)
-        covariance[np.diag_indices(len(inputs))] += self.hyperparameters.noise + _JITTER
+        own = self.hyperparameters.noise + _JITTER
+        covariance[np.diag_indices(len(inputs))] += own if extra is None else own + extra
         self._lower = cholesky(covariance, lower=True, check_finite=False)
         self._weights: FloatArray = cho_solve((self._lower, True), targets, check_finite=False)
 
@@ -174,7 +177,11 @@ def medians(priors: Priors, trended: int = 0) -> Hyperparameters:
 
 
 def most_probable(
-    inputs: FloatArray, targets: FloatArray, trended: int = 0, priors: Priors | None = None
+    inputs: FloatArray,
+    targets: FloatArray,
+    trended: int = 0,
+    priors: Priors | None = None,
+    extra: FloatArray | None = None,
 ) -> Hyperparameters:
     """The hyperparameters of highest posterior probability, found by L-BFGS from the priors' medians.
 
@@ -183,12 +190,15 @@ def most_probable(
         targets: standardised values, shape (n,).
         trended: number of features, the last ones, that have a linear trend.
         priors: None takes :func:`weak_priors`.
+        extra: variances of the observations beside the noise, shape (n,); None is none.
     """
     priors = weak_priors(inputs.shape[1]) if priors is None else priors
     point = priors[:, 0]
     for most, steps in _ROUNDS:
         rows = spread(len(inputs), most)
-        posterior, options = _Posterior(inputs[rows], targets[rows], priors, trended), {"maxiter": steps}
+        known = None if extra is None else extra[rows]
+        posterior = _Posterior(inputs[rows], targets[rows], priors, trended, known)
+        options = {"maxiter": steps}
         bounds = priors[:, 2:].tolist()
         point = minimize(posterior, point, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
         if len(rows) == len(inputs):
@@ -210,8 +220,16 @@ class _Posterior:
     their elements below the diagonal are computed.
     """
 
-    def __init__(self, inputs: FloatArray, targets: FloatArray, priors: Priors, trended: int = 0) -> None:
+    def __init__(
+        self,
+        inputs: FloatArray,
+        targets: FloatArray,
+        priors: Priors,
+        trended: int = 0,
+        extra: FloatArray | None = None,
+    ) -> None:
         n, d = inputs.shape
+        self._known = _JITTER if extra is None else _JITTER + extra
         self._below = np.tril_indices(n, -1)
         i, j = self._below
         self._flat = i + n * j  # their places in LAPACK's order, by columns
@@ -227,7 +245,7 @@ class _Posterior:
         r = np.sqrt(5.0 * (inverse_squares @ self._squares))
         decay = np.exp(-r)
         matern = (1 + r + r * r / 3) * decay
-        covariance = np.diag(signal + trend * self._own_products + noise + _JITTER)
+        covariance = np.diag(signal + trend * self._own_products + noise + self._known)
         covariance.reshape(-1)[self._flat] = signal * matern + trend * self._products
         lower, failed = dpotrf(covariance.T, lower=True, clean=False, overwrite_a=True)
         if failed:  # L-BFGS then tries a shorter step

@@ -1,0 +1,65 @@
+"""What pruned trials would have come to, judged by complete trials at the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from aspk.samplers._history import BoolArray, within_reach
+from aspk.util.pareto import FloatArray
+
+_FEWEST = 3  # complete trials that a line is fitted to
+
+
+def completed(
+    values: FloatArray, pruned: BoolArray, curves: Sequence[Mapping[int, float]]
+) -> tuple[FloatArray, FloatArray]:
+    """Final values of complete trials, and what is expected of pruned ones, minimised.
+
+    An expected value is never better than the best final one: a pruner ends what looks worse.
+
+    Args:
+        values: final values, and of pruned trials those at their last step, shape (n,).
+        pruned: which are pruned, shape (n,).
+        curves: step to the value reported there of each trial.
+
+    Returns:
+        The values, and the standard deviations of those that are expected, 0 elsewhere; shape (n,) each.
+    """
+    result, std = within_reach(values), np.zeros(len(values))
+    final, complete = result[~pruned], [curve for curve, out in zip(curves, pruned, strict=True) if not out]
+    if not len(final):
+        return result, std
+    last = np.array([max(curve, default=0) for curve in curves])
+    for step in np.unique(last[pruned]).tolist():
+        rows = pruned & (last == step)
+        then = np.array([curve.get(step, np.nan) for curve in complete])
+        peers = np.isfinite(then)
+        if peers.any():
+            with np.errstate(over="ignore"):  # of deviations, which are then the largest
+                expected, deviation = _projected(within_reach(then[peers]), final[peers], result[rows])
+            result[rows], std[rows] = expected, within_reach(deviation)
+        else:
+            std[rows] = np.ptp(final)
+    result[pruned] = np.maximum(result[pruned], final.min())
+    return result, std
+
+
+def _projected(then: FloatArray, final: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Final values expected of ``values``, from a line through (``then``, ``final``), and their deviations.
+
+    The deviations are those of a regression's predictions, which grow with the distance from its data.
+    Trials come nearer to each other as they are trained, not farther apart: slopes beyond 1 are chance.
+    """
+    n = len(then)
+    if n < _FEWEST:
+        gain = final - then
+        return values + np.median(gain), np.full(len(values), np.ptp(final) + np.abs(gain).max())
+    apart = then - then.mean()
+    around = apart @ apart
+    slope = np.clip(apart @ (final - final.mean()) / around, 0.0, 1.0) if around > 0 else 1.0
+    left = final - final.mean() - slope * apart
+    distance = np.square(values - then.mean()) / around if around > 0 else np.zeros(len(values))
+    variance = left @ left / (n - 2) * (1 + 1 / n + distance)
+    return final.mean() + slope * (values - then.mean()), np.sqrt(variance)
