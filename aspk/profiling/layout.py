@@ -63,32 +63,41 @@ def layout_of(
         ProfilingError: input, neurons and options contradict each other.
     """
     ran = Counter((site.time_steps, site.calls[0][1]) for site in sites)
+    if len(shape) > 2 and time_first is None and ran and all(_ambiguous(site, shape) for site in sites):
+        raise ProfilingError(
+            f"the input has shape {shape}, neurons of your own gave {next(iter(sites)).shape} in one call: "
+            "nothing says whether the first axis is time, say it with time_first=True or False"
+        )
     readings = _readings(shape, ran, time_first, time_steps, convolved)
     if not ran and readings:
         return readings[0]
-    scores = [_support(reading, ran) for reading in readings]
-    if not readings or not max(scores)[1]:
-        if time_first is None or time_steps is None or not _steps_fit(time_steps, ran):
-            raise ProfilingError(_contradiction(shape, ran, time_first, time_steps))
-        scores = [(0, 1)] * len(readings)  # the user has said it all, and the steps agree
-        if not readings:
-            raise ProfilingError(_contradiction(shape, ran, time_first, time_steps))
-    return readings[scores.index(max(scores))]
+    for loosely in (False, True):
+        scores = [_support(reading, ran, loosely=loosely) for reading in readings]
+        if any(supported for _, supported in scores):
+            return readings[scores.index(max(scores))]
+    said = time_first is not None and time_steps is not None
+    if said and readings and any(steps % readings[0].time_steps == 0 for steps, _ in ran):
+        return readings[0]  # the user has said it all, and the steps agree
+    raise ProfilingError(_contradiction(shape, ran, time_first, time_steps))
 
 
-def _support(reading: Layout, ran: _Ran) -> tuple[int, int]:
-    """Neurons that ran exactly so, and those that ran a multiple."""
+def _ambiguous(site: Neurons, shape: tuple[int, ...]) -> bool:
+    """Whether neurons gave the input's first two axes in one call, and are of a class that says no more."""
+    return len(site.calls) == 1 and site.shape[:2] == shape[:2]
+
+
+def _support(reading: Layout, ran: _Ran, *, loosely: bool) -> tuple[int, int]:
+    """Neurons that ran exactly so, and those that ran a multiple.
+
+    Loosely, a batch of one may have lost its axis to some reshaping and says nothing.
+    """
     exact = ran[reading.time_steps, reading.images]
     multiple = sum(
         count
         for (steps, batch), count in ran.items()
-        if batch % reading.images == 0 and steps % reading.time_steps == 0
+        if (batch % reading.images == 0 or (loosely and batch == 1)) and steps % reading.time_steps == 0
     )
     return exact, multiple
-
-
-def _steps_fit(time_steps: int, ran: _Ran) -> bool:
-    return any(steps % time_steps == 0 for steps, _ in ran)
 
 
 def _readings(
@@ -103,9 +112,7 @@ def _readings(
     if not time_first and axes >= 3 and ran:
         sequences.append(("[B, T, ...]", shape[1], shape[0]))
     if not time_first:
-        agreeing = Counter({steps: count for (steps, batch), count in ran.items() if batch % shape[0] == 0})
-        steps = agreeing.most_common(1)[0][0] if agreeing else 1
-        static.append(("[B, ...]", time_steps or steps, shape[0]))
+        static.append(("[B, ...]", time_steps or _usual_steps(ran, shape[0]), shape[0]))
         folded = {steps for steps, batch in ran if steps > 1 and steps * batch == shape[0]}
         static += [("[T*B, ...]", steps, shape[0] // steps) for steps in sorted(folded)]
     if not ran and axes != 5:
@@ -116,6 +123,13 @@ def _readings(
         for name, steps, images in likely
         if time_steps in (None, steps)
     ]
+
+
+def _usual_steps(ran: _Ran, images: int) -> int:
+    """Steps that most neurons ran on so many images, or on a batch that has lost its axis."""
+    fitting = Counter({steps: count for (steps, batch), count in ran.items() if batch % images == 0})
+    fitting = fitting or Counter({steps: count for (steps, batch), count in ran.items() if batch == 1})
+    return fitting.most_common(1)[0][0] if fitting else 1
 
 
 def _contradiction(shape: tuple[int, ...], ran: _Ran, time_first: bool | None, time_steps: int | None) -> str:

@@ -27,6 +27,7 @@ class Neurons:
         numel: values fired or not, over all steps and images.
         after: name of the operation in front of it, None if there is none.
         batch_first: whether time is the second axis of what it reads.
+        shape: of the first call's output, of neurons of the user's own that nothing says the axes of.
     """
 
     class_name: str
@@ -36,6 +37,7 @@ class Neurons:
     numel: int = 0
     after: str | None = None
     batch_first: bool = False
+    shape: tuple[int, ...] = ()
 
     @property
     def time_steps(self) -> int:
@@ -74,9 +76,17 @@ def _library(module: nn.Module) -> str | None:
     return None
 
 
-def by_step(module: nn.Module, output: Tensor) -> Tensor:
-    """What a neuron module gave, time first: [T, B, ...]; T is 1 where it runs step by step."""
+def by_step(module: nn.Module, output: Tensor, *, time_steps: int | None = None) -> Tensor:
+    """What a neuron module gave, time first: [T, B, ...]; T is 1 where it runs step by step.
+
+    Args:
+        module: the neurons.
+        output: what they gave in one call.
+        time_steps: T as the user gave it; neurons of their own that give as many run all steps in one call.
+    """
     library = _library(module)
+    if library is None and time_steps and output.dim() > 1 and len(output) == time_steps:
+        return output
     if library == "sinabs":
         if hasattr(module, "num_timesteps"):  # a squeezed layer: [B * T, ...]
             shape = (module.batch_size, module.num_timesteps, *output.shape[1:])
@@ -91,6 +101,12 @@ def by_step(module: nn.Module, output: Tensor) -> Tensor:
         or (library == "snntorch" and bool(names & {"LeakyParallel", "StateLeaky", "AssociativeLeaky"}))
     )
     return output if parallel and output.dim() else output[None]
+
+
+def is_own(module: nn.Module) -> bool:
+    """Whether a neuron module is of no known library and does not say whether it runs all steps at once."""
+    named = hasattr(module, "step_mode") or type(module).__name__.startswith("MultiStep")
+    return _library(module) is None and not named
 
 
 def batch_first(module: nn.Module) -> bool:

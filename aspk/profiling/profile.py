@@ -159,8 +159,9 @@ def profile_energy(
         return _spikformer(module, batches(x, labelled=True, progress=progress), device)
     for batch in batches(x, labelled=call is None, progress=progress):
         there = to_device(batch, device)
-        found = _run(module, there, neurons, call or run)
         shape = tuple(main_input(there).shape)
+        steps = shape[0] if time_first else time_steps
+        found = _run(module, there, neurons, call or run, steps)
         layout = layout_of(
             shape,
             found.neurons.values(),
@@ -188,12 +189,12 @@ def _run(
     batch: Any,  # noqa: ANN401  # whatever the module takes
     neurons: tuple[type[nn.Module], ...],
     call: Callable[[nn.Module, Any], object],
+    time_steps: int | None,
 ) -> Recording:
-    main_input(batch)
     with untouched(module):
         module.eval()
         reset(module, neurons)
-        recorder = Recorder(module, batch, neurons)
+        recorder = Recorder(module, batch, neurons, time_steps=time_steps)
         with torch.inference_mode(mode=False), torch.no_grad(), recorder.watching():
             call(module, batch)
     return recorder.found

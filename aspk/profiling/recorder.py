@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from aspk.metrics import Kind as LayerKind
 from aspk.profiling.ledger import Ledger
-from aspk.profiling.neurons import Neurons, batch_first, by_step, fired, first_tensor, is_neuron
+from aspk.profiling.neurons import Neurons, batch_first, by_step, fired, first_tensor, is_neuron, is_own
 from aspk.profiling.operations import is_binary
 from aspk.profiling.operators import Operator, operator, tensors
 from aspk.profiling.paths import math_paths
@@ -32,12 +32,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         module: the module.
         inputs: what it is called with.
         neurons: further classes of neuron modules.
+        time_steps: simulated steps T, if the user gave them.
     """
 
-    def __init__(self, module: nn.Module, inputs: object, neurons: tuple[type[nn.Module], ...] = ()) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: object,
+        neurons: tuple[type[nn.Module], ...] = (),
+        *,
+        time_steps: int | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.module = module
-        self._neuron_types = neurons
+        self._neuron_types, self._time_steps = neurons, time_steps
         self._origins = Provenance(module)
         for tensor in tensors(inputs):
             self._origins.set(tensor, Origin(Kind.IMAGE))
@@ -109,9 +117,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         sites = self.found.neurons
         fresh = name not in sites
         neurons = sites.setdefault(name, Neurons(type(module).__name__))
-        steps = by_step(module, spikes)
+        steps = by_step(module, spikes, time_steps=self._time_steps)
         counted = fired(steps)
         neurons.batch_first = batch_first(module)
+        if is_own(module) and steps.dim() > spikes.dim():
+            neurons.shape = tuple(spikes.shape)
         neurons.calls.append((len(steps), steps.shape[1] if steps.dim() > 1 else 1))
         neurons.steps += counted
         neurons.nonzero += int(spikes.count_nonzero())
