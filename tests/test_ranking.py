@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 import json
 import math
+import random
+import signal
 import subprocess
 import sys
 import time
@@ -295,6 +297,32 @@ def test_kill_9_and_the_same_command_again_gives_the_same_ranking(ranked_study, 
     (folder / "network-01-seed-0.json").write_text("{")  # damaged: trained again
     assert main(command(ranked_study)) == 0
     assert json.loads((folder / "rank.json").read_text()) == report
+
+
+@pytest.mark.slow
+def test_a_ranking_killed_again_and_again_is_the_undisturbed_one(ranked_study, tmp_path):
+    arguments = [*command(ranked_study), "--workers", "2"]
+    rng = random.Random(0)
+    for _ in range(10):
+        process = subprocess.Popen([sys.executable, "-m", "aspk", *arguments], stderr=subprocess.DEVNULL)
+        lock = tmp_path / "run" / "rank" / "rank.lock"
+        while process.poll() is None and f'"process": {process.pid},' not in (
+            lock.read_text() if lock.exists() else ""
+        ):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 8))
+        process.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM]))  # no word to the workers
+        process.wait()
+        assert process.returncode in (-signal.SIGKILL, -signal.SIGTERM, 130, 0)
+    assert main(arguments) == 0
+    assert main([*command(ranked_study), "--output", str(tmp_path / "whole")]) == 0
+    disturbed, whole = (
+        json.loads((tmp_path / name / "rank.json").read_text()) for name in ("run/rank", "whole")
+    )
+    assert disturbed == whole
+    assert not [
+        path for path in (tmp_path / "run" / "rank").iterdir() if path.suffix in (".pt", ".lock", ".tmp")
+    ]
 
 
 def test_records_of_another_recipe_are_refused(ranked_study, capsys):
