@@ -242,7 +242,7 @@ def test_csv_has_full_precision_and_the_parameters(tmp_path: Path) -> None:
 
 
 def test_hypervolumes_are_compared_after_the_same_number_of_evaluations() -> None:
-    long = strangers_study([(0.5,)] * 30 + [(0.0,)] * 30, "minimize")
+    long = strangers_study([(0.75,)] * 24 + [(0.5,)] * 25 + [(0.0,)] * 11, "minimize")  # better at 25, at 50
     short = strangers_study([(0.5,), (0.25,)] * 15, "minimize")
     for study, sampler in ((long, "evolutionary"), (short, "nsga2")):
         study.set_user_attr(attributes.CONTEXT, {"anchors": {"value": [0, 1]}})

@@ -18,6 +18,7 @@ from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._history import History
 from aspk.samplers._pool import distance_to_front, evolve, unseen
 from aspk.samplers._prediction import Memory, Prediction, _clipped, _milestone, _worst_on_front
+from aspk.space.file import space_from_dict
 from aspk.space.operators import keys
 from aspk.tables import TabularEvaluator
 from aspk.testing import FormulaEvaluator
@@ -128,6 +129,32 @@ def test_the_distance_to_a_front_by_hand():
     front = np.array([[0.0, 10.0], [1.0, 0.0]])
     rows = np.array([[0.0, 10.0], [0.5, 11.0], [1.25, 5.0], [-0.1, 12.0]])
     assert distance_to_front(rows, front) == pytest.approx([0.0, 0.5, 0.5, 0.2])
+
+
+def test_a_new_end_of_the_front_is_worth_more_than_a_grain_in_its_middle():
+    """Behind its reference point the end would be worth nothing."""
+    end, grain, bad = (0.0, 9.0), (4.9, 4.9), (20.0, 20.0)
+    front = [(float(i), 9.0 - i) for i in range(1, 9)]
+    outcome = dict(zip(range(8, 104, 8), [*front, end, grain, bad, bad], strict=True))
+    fixed = {"depth": 1, "time_steps": 1, "mlp_ratio": 1, "num_heads": 1, "v_threshold": 1, "tau": 2}
+    space = space_from_dict(
+        {
+            "name": "widths",
+            "settings": {"patch_size": 2},
+            "network": {"embed_dim": list(outcome), "depth": [1], "time_steps": [1]},
+            "block": {"mlp_ratio": [1], "num_heads": [1], "v_threshold": [1], "tau": [2]},
+            "reference": {"embed_dim": 8, **fixed},
+        }
+    )
+    known = {0: lambda config: outcome[config.embed_dim][0], 1: lambda config: outcome[config.embed_dim][1]}
+    sampler = SurrogateSampler(space=space, seed=0, known=known)
+    study = create(sampler, directions=("minimize", "minimize"))
+    for x in space.networks():
+        config = space.decode(x)
+        if outcome[config.embed_dim] in front:
+            study.enqueue_trial(space.parameters(x))
+    study.optimize(lambda trial: outcome[space.suggest(trial).embed_dim], n_trials=len(front) + 1)
+    assert study.trials[-1].values == list(end)
 
 
 # ------------------------------------------------------------------ predictions
