@@ -182,6 +182,15 @@ def in_the_study(study):
     return [(t.user_attrs["accuracy"], t.user_attrs["spikes"]) for t in study.get_trials(deepcopy=False)]
 
 
+@pytest.mark.parametrize("storage", ["sqlite:///{}/asked.db", "{}/asked.log"])
+def test_to_ask_for_the_statistics_of_a_study_makes_no_storage(study_file, tmp_path, storage):
+    spec = dataclasses.replace(load_study_file(study_file), storage=storage.format(tmp_path / "new"))
+    assert ask_question(spec, device="cpu").statistics == "shared_time"
+    assert not (tmp_path / "new").exists()
+    searched(spec, 3, "own")
+    assert ask_question(spec, device="cpu").statistics == "own"
+
+
 def test_a_new_study_writes_down_what_it_took_and_the_report_shows_it(study_file, tmp_path, capsys):
     spec = load_study_file(study_file)
     assert main(["search", str(study_file), "--device", "cpu"]) == 0

@@ -115,9 +115,8 @@ def _open_database(url: str) -> RDBStorage:
     options: dict[str, object] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         options = {"connect_args": {"timeout": _PATIENCE_S}}
-        file = sqlalchemy.make_url(url).database
-        if file and not file.startswith("file:"):  # else SQLite's own form of URL, or a database in memory
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
+        if file := _file_of(url):
+            file.parent.mkdir(parents=True, exist_ok=True)
     storage = _create_tables(url, options)
     if url.startswith("sqlite"):
         _configure(storage, _WRITE_AHEAD)
@@ -125,6 +124,17 @@ def _open_database(url: str) -> RDBStorage:
         _configure(storage, _BY_INDEX)
     _flush_together(storage)
     return storage
+
+
+def _file_of(url: str) -> Path | None:
+    """The file that a storage is in; None of a server, a database in memory, or SQLite's own form of URL."""
+    if _JOURNAL.fullmatch(url):
+        return Path(url.removeprefix("journal:"))
+    try:
+        file = sqlalchemy.make_url(url).database if url.startswith("sqlite") else None
+    except sqlalchemy.exc.ArgumentError:  # whoever opens it says so
+        return None
+    return Path(file) if file and not file.startswith("file:") else None
 
 
 def _create_tables(url: str, options: dict[str, object]) -> RDBStorage:
@@ -326,12 +336,13 @@ def with_recorded_statistics(spec: StudySpec) -> StudySpec:
     """The spec with the statistics that its study was begun with in the place of ``auto``.
 
     Networks of one study that were evaluated with different statistics could not be compared, so a study
-    keeps what it has; where there is no study yet, the spec is as it was.
+    keeps what it has; where there is no study yet, the spec is as it was. To ask makes no storage.
 
     Raises:
         StudyError: the storage cannot be opened.
     """
-    if spec.evaluation.statistics != "auto":
+    file = _file_of(spec.storage_url)
+    if spec.evaluation.statistics != "auto" or (file is not None and not file.exists()):
         return spec
     storage = open_storage(spec.storage_url)
     try:
