@@ -1,7 +1,7 @@
 """Following events or multiplying everything: the native engine's layers beside PyTorch's dense ones.
 
 Processor time of the same products of the same spikes on one thread, at several firing rates; above 1 the
-native layer needs less. The engine's own limits (``kDense`` and its like in spikes.cpp) come from here.
+native layer needs less. The engine's own limits (``kDense`` and its like in dense.cpp) come from here.
 
     python benchmarks/break_even.py
 """

@@ -35,9 +35,11 @@ def wheel(tmp_path_factory):
 def test_the_wheel_has_the_data_files_and_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     shipped = {"aspk/search_spaces/tiny.toml", "aspk/search_spaces/auto_spikformer.toml", "aspk/py.typed"}
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "aspk").rglob("*.py")}
+    code = (path for path in (ROOT / "aspk").rglob("*") if path.suffix in (".py", ".cpp", ".h"))
+    modules = {str(path.relative_to(ROOT)) for path in code}
     data = {str(Path("aspk") / path.relative_to(ROOT)) for path in (ROOT / "studies").rglob("*.*")}
-    shipped |= {"aspk/families/native/kernels.cpp"} | data
+    assert {"aspk/engines/spikes/program.cpp", "aspk/families/native/kernels/neurons.cpp"} <= modules
+    shipped |= data
     shipped |= {str(path.relative_to(ROOT)) for path in (ROOT / "aspk" / "testing" / "tables").glob("*.npz")}
     assert shipped | modules <= set(names)
     assert not [name for name in names if "test_" in name or name.startswith("tests")]

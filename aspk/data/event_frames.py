@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aspk.data.sources import Images, Source, cache_folder, named_folder
+from aspk.data.sources import Images, Source, named_folder
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
+from aspk.util.files import cache_folder
 from aspk.util.npz import read_npz
 
 _ARRAY = "frames"

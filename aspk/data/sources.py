@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from aspk.data.download import Remote, fetch
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
+from aspk.util.files import cache_folder
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,3 @@ def named_folder(name: str) -> Path:
         return Path(name).expanduser()
     except RuntimeError as error:
         raise DataError(f"data.folder = {name!r}: {error}; write the whole path, or set HOME") from None
-
-
-def cache_folder() -> Path:
-    """Where downloaded data sets go: ``aspk`` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aspk"

@@ -29,7 +29,7 @@ def choose_engine(name: str, *, device: torch.device, dtype: torch.dtype, memory
     """
     if name == "native" and device.type != "cpu":
         raise EngineError(f"engine 'native' runs on the CPU, the supernet is on {device}; use torch or auto")
-    if name in ("auto", "native") and device.type == "cpu" and NativeEngine.available():
+    if name in ("auto", "native") and device.type == "cpu" and NativeEngine.available(dtype):
         return NativeEngine(dtype=dtype, memory=memory)
     kind = CompiledEngine if name == "compiled" else TorchEngine
     return kind(dtype=dtype, images=64 if device.type == "cpu" else 512, memory=memory)

@@ -1,4 +1,4 @@
-"""The native engine: events on the CPU, in C++ (``spikes.cpp``)."""
+"""The native engine: events on the CPU, in C++ (``spikes/``)."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ class NativeEngine(Engine):
         self._packed: weakref.WeakKeyDictionary[Layer, Tensor] = weakref.WeakKeyDictionary()
 
     @staticmethod
-    def available() -> bool:
-        """Whether there is a compiler, or was one."""
-        return native_operations.available()
+    def available(dtype: torch.dtype = torch.float32) -> bool:
+        """Whether there is a compiler for these weights, or was one; the first time, it compiles."""
+        return dtype in (torch.float32, torch.float64) and native_operations.available(dtype)
 
     def program(self, walk: Callable[[Tensor], None], images: Tensor) -> NativeProgram:
         """See :class:`~aspk.engines.base.Engine`."""

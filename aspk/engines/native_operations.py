@@ -1,4 +1,4 @@
-"""Operations of the native engine, and their execution in C++ (``spikes.cpp``)."""
+"""Operations of the native engine, and their execution in C++ (``spikes/``)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from aspk.engines.native_states import Place
 from aspk.families.native import library
 
-_SOURCE = Path(__file__).with_name("spikes.cpp")
+_SOURCE = Path(__file__).with_name("spikes")
 LAYER, POOL, ADD, ATTEND, TOKENS, COUNT = range(6)  # kinds of operations
 FIRE, MOMENTS, PRODUCTS = range(3)  # tasks of a layer
 SPIKES, RESIDUAL, PATTERNS, KEPT, BITS = range(5)  # its inputs
 
 
 class Operation(ctypes.Structure):
-    """``Operation`` of spikes.cpp."""
+    """``Operation`` of spikes/program.cpp."""
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("kind", "task", "input", "hard", "decay_input", "repeated")),
@@ -33,9 +33,13 @@ class Operation(ctypes.Structure):
     )
 
 
-def available() -> bool:
-    """Whether there is a compiler, or was one."""
-    return library(_SOURCE) is not None
+def available(dtype: torch.dtype) -> bool:
+    """Whether there is a compiler, or was one; the first time, it compiles.
+
+    Args:
+        dtype: type of the weights.
+    """
+    return library(_SOURCE, _name(dtype)) is not None
 
 
 def execute(
@@ -57,9 +61,13 @@ def execute(
         dtype: type of the weights.
         threads: at most so many; None is PyTorch's number.
     """
-    found = library(_SOURCE)
+    found = library(_SOURCE, _name(dtype))
     assert found is not None, "see available()"
-    run: Callable[..., None] = getattr(found, f"run_{str(dtype).removeprefix('torch.')}")
+    run: Callable[..., None] = found.run
     threads = min(threads or torch.get_num_threads(), -(-images // capacity))
     sizes = map(ctypes.c_int64, (len(operations), images, capacity, memory))
     run((Operation * len(operations))(*operations), *sizes, ctypes.c_int(threads))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -16,7 +16,7 @@ _ALIGNED = 64  # bytes
 
 
 class Place(ctypes.Structure):
-    """Where one image's part of a state lies: ``Place`` of spikes.cpp."""
+    """Where one image's part of a state lies: ``Place`` of spikes/program.cpp."""
 
     _fields_ = (("address", ctypes.c_int64), ("bytes", ctypes.c_int64), ("mine", ctypes.c_int64))
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -67,6 +68,25 @@ def remove_leftovers(folder: Path) -> None:
             here = named[1] == place()
             if not start_time(int(named[2])) if here else time.time() - path.stat().st_mtime > _FORGOTTEN_S:
                 path.unlink()
+
+
+def cache_folder() -> Path:
+    """Where downloads and compiled code are kept: ``aspk`` in the user's cache folder.
+
+    A user without a home, as ``docker run -u`` makes them, has it among the temporary files.
+    """
+    chosen = os.environ.get("XDG_CACHE_HOME")
+    if chosen:
+        return Path(chosen) / "aspk"
+    try:
+        return Path.home() / ".cache" / "aspk"
+    except RuntimeError:  # no HOME, and the system does not know the user
+        return temporary_folder()
+
+
+def temporary_folder() -> Path:
+    """This user's folder among the temporary files, the same in all processes; others may have made it."""
+    return Path(tempfile.gettempdir()) / f"aspk-{os.getuid()}"
 
 
 def safe_name(name: str) -> str:

@@ -13,12 +13,17 @@ import hashlib
 import logging
 import os
 import platform
-import subprocess
+import shlex
 import tempfile
+import time
 from pathlib import Path
 
+from aspk.families.native import cache
+from aspk.families.native.processes import TooSlowError, run
+from aspk.util.files import write_atomically
+
 _LOGGER = logging.getLogger(__name__)
-_SOURCE = Path(__file__).with_name("kernels.cpp")
+_KERNELS = Path(__file__).with_name("kernels")
 # No fused multiply-add and no reordering: the spikes are those of PyTorch's operations, bit for bit.
 _FLAGS = (
     "-std=c++17",
@@ -28,49 +33,106 @@ _FLAGS = (
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fopenmp",
-    "-shared",
     "-fPIC",
+    "-fvisibility=hidden",
 )
-_TIMEOUT = 120  # seconds; it takes one to ten
+_NUMBERS = {"float32": "float", "float64": "double"}
+_SECONDS = 120  # that a compilation may take; it needs about eight of a processor
+_PAUSE = 24 * 3600  # seconds before what was too slow is tried again
+
+
+def library(sources: Path = _KERNELS, numbers: str = "float32") -> ctypes.CDLL | None:
+    """The compiled kernels; None without a compiler, or if ``ASPK_NATIVE=0`` says not to use them.
+
+    Whoever comes first compiles; others wait for it.
+
+    Args:
+        sources: folder with the C++ files of a library; the kernels of a layer's neurons unless others are
+            asked for.
+        numbers: their type, ``float32`` or ``float64``; each has a library of its own.
+    """
+    return _library(sources, numbers)
 
 
 @functools.cache
-def library(source: Path = _SOURCE) -> ctypes.CDLL | None:
-    """The compiled kernels; None without a compiler, or if ``ASPK_NATIVE=0`` says not to use them.
-
-    Whoever comes first compiles; a file is complete or not there, so that processes need no lock and a
-    killed compilation leaves nothing behind that matters.
-
-    Args:
-        source: a C++ file; the kernels of a layer's neurons unless another is asked for.
-    """
+def _library(sources: Path, numbers: str) -> ctypes.CDLL | None:
     if os.environ.get("ASPK_NATIVE") == "0":
         return None
     try:
-        path = _cache_folder() / f"{source.stem}-{_identity(source)}.so"
-        if not path.exists():
-            _compile(source, path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = str(getattr(error, "stderr", "") or error).strip().partition("\n")[0]
-        _LOGGER.warning("no native %s, PyTorch's operations instead: %s", source.stem, reason)
+        return _Library(sources, numbers).load()
+    except (OSError, ValueError) as error:  # ValueError: quotes in CXX
+        _LOGGER.warning("no native %s, PyTorch's operations instead: %s", sources.name, error)
         return None
 
 
-def _compiler() -> str:
-    return os.environ.get("CXX", "c++")
+class _Library:
+    """One library to be found or built."""
+
+    def __init__(self, sources: Path, numbers: str) -> None:
+        self._compiler = shlex.split(os.environ.get("CXX") or "c++")
+        self._compile = [*self._compiler, *_FLAGS, f"-DASPK_NUMBER={_NUMBERS[numbers]}"]
+        self._title = f"{sources.name} ({numbers})"
+        files = sorted(sources.iterdir())
+        self._pieces = [path for path in files if path.suffix == ".cpp"]
+        # What the machine code depends on, but for the compiler's version.
+        parts = [part.encode() for part in (*self._compile, _processor())]
+        self._name = f"{sources.name}-{numbers}-{_digest(*parts, *(path.read_bytes() for path in files))}"
+
+    def load(self) -> ctypes.CDLL:
+        """Find it, or compile and keep it.
+
+        Raises:
+            OSError: it cannot be compiled or kept, or took too long the last time.
+        """
+        reasons: list[str] = []
+        for folder in cache.folders():
+            try:
+                found = self._load(cache.trusted(folder))
+            except cache.UnusableError as error:
+                reasons.append(str(error))
+                continue
+            if reasons:
+                _LOGGER.warning("native %s is kept in %s: %s", self._title, folder, "; ".join(reasons))
+            return found
+        raise OSError("; ".join(reasons))
+
+    def _load(self, folder: Path) -> ctypes.CDLL:
+        slow = folder / f"{self._name}.too-slow"
+        if slow.exists() and time.time() - slow.stat().st_mtime < _PAUSE:
+            raise OSError(f"compiling took too long within the last day; rm {slow} to try again")
+        try:
+            name = f"{self._name}-{self._version}"
+            found = cache.load(folder, name)
+            if found is None:
+                with cache.alone(folder, seconds=_SECONDS):
+                    found = cache.load(folder, name) or self._build(folder, name)
+        except TooSlowError as error:
+            write_atomically(slow, "")
+            raise OSError(f"{error}; not tried again for a day; rm {slow} to try at once") from error
+        slow.unlink(missing_ok=True)
+        return found
+
+    @functools.cached_property
+    def _version(self) -> str:
+        return _digest(*run([[*self._compiler, "--version"]], seconds=_SECONDS))
+
+    def _build(self, folder: Path, name: str) -> ctypes.CDLL:
+        # Warnings, though nothing is wrong: everybody should see what takes seconds without another sign.
+        _LOGGER.warning("compiling native %s, once on this machine", self._title)
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory(dir=folder, prefix=cache.UNFINISHED) as work:
+            objects = [f"{work}/{piece.stem}.o" for piece in self._pieces]
+            pieces = zip(self._pieces, objects, strict=True)
+            run([[*self._compile, "-c", str(piece), "-o", out] for piece, out in pieces], seconds=_SECONDS)
+            built = Path(work) / "library.so"
+            run([[*self._compile, "-shared", *objects, "-o", str(built)]], seconds=_SECONDS)
+            found = cache.keep(built, folder, name)
+        seconds = time.perf_counter() - start
+        _LOGGER.warning("compiled native %s in %.1f s; it is kept in %s", self._title, seconds, folder)
+        return found
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aspk" / "native"
-
-
-def _identity(source: Path) -> str:
-    """A hash of what the machine code depends on: source, compiler, flags, processor."""
-    version = subprocess.run(
-        [_compiler(), "--version"], capture_output=True, check=True, timeout=_TIMEOUT
-    ).stdout
-    parts = (source.read_bytes(), version, repr(_FLAGS).encode(), _processor().encode())
+def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
@@ -82,15 +144,3 @@ def _processor() -> str:
         return platform.processor()
     wanted = ("model name", "flags", "Features")
     return "".join(sorted({line for line in lines if line.startswith(wanted)}))
-
-
-def _compile(source: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".so")
-    os.close(handle)
-    try:
-        command = [_compiler(), *_FLAGS, str(source), "-o", temporary]
-        subprocess.run(command, capture_output=True, check=True, text=True, timeout=_TIMEOUT)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

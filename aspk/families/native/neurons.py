@@ -79,7 +79,8 @@ def traced() -> bool:
 def available(x: Tensor) -> bool:
     """Whether the kernels can work on this tensor: one in memory, while nobody makes a program."""
     real = type(x) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling() and not recorded()
-    return real and x.device.type == "cpu" and x.dtype in _NAMES and x.numel() > 0 and library() is not None
+    possible = real and x.device.type == "cpu" and x.dtype in _NAMES and x.numel() > 0
+    return possible and library(numbers=_NAMES[x.dtype]) is not None
 
 
 def normalisation(
@@ -161,9 +162,9 @@ def gradients(
 
 
 def _call(name: str, like: Tensor, *arguments: object) -> None:
-    found = library()
+    found = library(numbers=_NAMES[like.dtype])
     assert found is not None, "see available()"
-    kernel: Callable[..., None] = getattr(found, f"{name}_{_NAMES[like.dtype]}")
+    kernel: Callable[..., None] = getattr(found, f"call_{name}")
     kernel(*arguments)
 
 

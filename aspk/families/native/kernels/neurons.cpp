@@ -314,39 +314,41 @@ void through_norm(const T* y, T* grad, const Shape& s, const T* scale, const dou
 
 }  // namespace
 
-#define ASPK_KERNELS(NAME, T)                                                                                  \
-    extern "C" void statistics_##NAME(const T* y, int64_t steps, int64_t rows, int64_t channels,               \
-                                      int64_t inner, double* mean, double* variance, int threads) {            \
-        statistics<T>(y, {steps, rows, channels, inner}, mean, variance, threads);                             \
-    }                                                                                                          \
-    extern "C" void normalisation_##NAME(int64_t channels, int64_t count, const T* weight, const T* bias,      \
-                                         double eps, double momentum, const double* mean,                      \
-                                         const double* variance, T* running_mean, T* running_var, T* scale,    \
-                                         T* shift, double* inverse_std) {                                      \
-        normalisation<T>(channels, static_cast<double>(count), weight, bias, eps, momentum, mean, variance,    \
-                         running_mean, running_var, scale, shift, inverse_std);                                \
-    }                                                                                                          \
-    extern "C" void forward_##NAME(const T* y, T* spikes, int64_t steps, int64_t rows, int64_t channels,       \
-                                   int64_t inner, const T* scale, const T* shift, int repeated, double tau,    \
-                                   double v_threshold, int hard, int decay_input, int threads) {               \
-        with_neuron<T>(tau, v_threshold, hard, decay_input, [&](auto neuron) {                                 \
-            forward(y, spikes, {steps, rows, channels, inner}, scale, shift, repeated, neuron, threads);       \
-        });                                                                                                    \
-    }                                                                                                          \
-    extern "C" void backward_##NAME(const T* y, const T* grad_spikes, T* grad, int64_t steps, int64_t rows,    \
-                                    int64_t channels, int64_t inner, const T* scale, const T* shift,           \
-                                    const double* mean, const double* inverse_std, int repeated, double tau,   \
-                                    double v_threshold, int hard, int decay_input, double* sums,               \
-                                    double* products, int threads) {                                           \
-        const Shape s{steps, rows, channels, inner};                                                           \
-        with_neuron<T>(tau, v_threshold, hard, decay_input, [&](auto neuron) {                                 \
-            backward(y, grad_spikes, grad, s, scale, shift, mean, inverse_std, repeated, neuron, sums,         \
-                     products, threads);                                                                       \
-        });                                                                                                    \
-        if (!scale || !mean) return;                                                                           \
-        const Shape read{1, repeated ? rows : steps * rows, channels, inner};                                  \
-        through_norm<T>(y, grad, read, scale, mean, inverse_std, sums, products, threads);                     \
-    }
+// ------------------------------------------------------------------------------------------- what Python calls
 
-ASPK_KERNELS(float32, float)
-ASPK_KERNELS(float64, double)
+#define ASPK_CALLED extern "C" __attribute__((visibility("default"))) void
+
+using Number = ASPK_NUMBER;  // each type has a library of its own
+
+ASPK_CALLED call_statistics(const Number* y, int64_t steps, int64_t rows, int64_t channels, int64_t inner, double* mean,
+                            double* variance, int threads) {
+    statistics(y, {steps, rows, channels, inner}, mean, variance, threads);
+}
+
+ASPK_CALLED call_normalisation(int64_t channels, int64_t count, const Number* weight, const Number* bias, double eps,
+                               double momentum, const double* mean, const double* variance, Number* running_mean,
+                               Number* running_var, Number* scale, Number* shift, double* inverse_std) {
+    normalisation(channels, static_cast<double>(count), weight, bias, eps, momentum, mean, variance, running_mean,
+                  running_var, scale, shift, inverse_std);
+}
+
+ASPK_CALLED call_forward(const Number* y, Number* spikes, int64_t steps, int64_t rows, int64_t channels, int64_t inner,
+                         const Number* scale, const Number* shift, int repeated, double tau, double v_threshold,
+                         int hard, int decay_input, int threads) {
+    with_neuron<Number>(tau, v_threshold, hard, decay_input, [&](auto neuron) {
+        forward(y, spikes, {steps, rows, channels, inner}, scale, shift, repeated, neuron, threads);
+    });
+}
+
+ASPK_CALLED call_backward(const Number* y, const Number* grad_spikes, Number* grad, int64_t steps, int64_t rows,
+                          int64_t channels, int64_t inner, const Number* scale, const Number* shift,
+                          const double* mean, const double* inverse_std, int repeated, double tau, double v_threshold,
+                          int hard, int decay_input, double* sums, double* products, int threads) {
+    const Shape s{steps, rows, channels, inner};
+    with_neuron<Number>(tau, v_threshold, hard, decay_input, [&](auto neuron) {
+        backward(y, grad_spikes, grad, s, scale, shift, mean, inverse_std, repeated, neuron, sums, products, threads);
+    });
+    if (!scale || !mean) return;
+    const Shape read{1, repeated ? rows : steps * rows, channels, inner};
+    through_norm(y, grad, read, scale, mean, inverse_std, sums, products, threads);
+}

@@ -1,0 +1,30 @@
+// What stands between layers, for one image at a time.
+#pragma once
+
+#include "bits.h"
+#include "neuron.h"
+
+// What the attention needs beside its input and output.
+struct Attention {
+    std::vector<Number> products;        // k^T v of a step, [channels, a head's channels]
+    std::vector<Number> membranes;       // [tokens, heads, a head's channels]
+    std::vector<int64_t> queries, keys;  // spikes of each channel
+};
+
+// scale (q k^T) v as q (k^T v) for each head and step: a sum of integers, exact in any order.
+// counts, [5, steps]: spikes of q, k and v, pairs of spikes of q and k, spikes that leave.
+void attend(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t stride, Number scale, const Neuron neuron,
+            uint64_t* spikes, int64_t* counts, Attention& scratch);
+
+// Spikes at each step, plain and by windows, [2, steps].
+void count(const Map& map, const uint64_t* spikes, int64_t stride, int64_t* counts);
+
+// 3x3 pooling with stride 2 and padding 1: a pixel fires if one of its window does. counts: of the pooled spikes.
+void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int64_t* counts);
+
+// sum = x + spikes; x may be null. counts: of sum and origin together at each step, twice; origin may be null.
+void add(const Map& map, const uint8_t* x, const uint64_t* spikes, const uint8_t* origin, uint8_t* sum,
+         int64_t* counts);
+
+// Sums over the tokens of x and origin together, [steps, channels]; origin may be null.
+void sum_tokens(const Map& map, const uint8_t* x, const uint8_t* origin, int32_t* sums);

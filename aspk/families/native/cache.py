@@ -1,0 +1,132 @@
+"""The folder of compiled libraries: what lies in it is loaded into the process, and must be ours."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from aspk.util.files import cache_folder, temporary_folder
+
+UNFINISHED = ".build-"  # begins the names of folders that libraries are built in
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class UnusableError(OSError):
+    """A folder that cannot be written, or that somebody else may write."""
+
+
+def folders() -> Iterator[Path]:
+    """Where libraries may be kept, the usual place first: the user's cache, else temporary files."""
+    yield cache_folder() / "native"
+    yield temporary_folder() / "native"
+
+
+def trusted(folder: Path) -> Path:
+    """The real path of a folder in which nobody but this user and root can put a file; made if need be.
+
+    Raises:
+        UnusableError: it belongs to somebody else, others may write it or a folder above it, or it cannot be
+            made.
+    """
+    try:
+        missing = [one for one in (folder, *folder.parents) if not one.exists()]
+        for one in reversed(missing):
+            one.mkdir(mode=0o700, exist_ok=True)  # nobody else's from the start, whatever the umask
+        real = folder.resolve()
+        found = [(one, one.stat()) for one in (real, *real.parents)]
+    except OSError as error:
+        raise UnusableError(f"{folder} cannot be used: {error.strerror}") from error
+    for one, of in found:
+        # Above it, where the sticky bit is set, as in /tmp, others cannot touch what is ours.
+        shared = of.st_mode & _OTHERS_WRITE and (one == real or not of.st_mode & stat.S_ISVTX)
+        if shared or not _ours(of):
+            raise UnusableError(f"others than this user and root may write {one} (chown, chmod go-w)")
+    return real
+
+
+@contextlib.contextmanager
+def alone(folder: Path, *, seconds: float) -> Iterator[None]:
+    """While no other process builds in the folder; the system frees it when a process dies.
+
+    Args:
+        folder: see :func:`trusted`.
+        seconds: to wait for another one at most; then both build, and each keeps a whole file.
+
+    Raises:
+        UnusableError: the folder cannot be written.
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UnusableError(f"{folder} cannot be written")
+    handle, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + seconds
+    try:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.05)
+                continue
+            except OSError:  # a file system without locks
+                break
+            for left in folder.glob(f"{UNFINISHED}*"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            break
+        yield
+    finally:
+        os.close(handle)
+
+
+def load(folder: Path, name: str) -> ctypes.CDLL | None:
+    """The library of that name, if it is there and is what was once built.
+
+    The file's name ends with the hash of its content. One that was cut off, changed or put there by somebody
+    else is not loaded, and removed: mapping a file that is too short kills the process.
+
+    Args:
+        folder: see :func:`trusted`.
+        name: begins the file's name.
+    """
+    for path in sorted(folder.glob(f"{name}-*.so")):
+        content = _content(path)
+        if content is not None and path.name == _file_name(name, content):
+            return ctypes.CDLL(str(path))
+        with contextlib.suppress(OSError):  # of another user's folder
+            path.unlink()
+    return None
+
+
+def keep(built: Path, folder: Path, name: str) -> ctypes.CDLL:
+    """Move a library that was built into the folder, complete or not at all, and load it."""
+    with built.open("rb") as file:
+        path = folder / _file_name(name, file.read())
+        os.fsync(file.fileno())
+    built.chmod(stat.S_IMODE(built.stat().st_mode) & ~_OTHERS_WRITE)  # a umask of 002 gives more
+    os.replace(built, path)
+    return ctypes.CDLL(str(path))
+
+
+def _content(path: Path) -> bytes | None:
+    """Bytes of a file of ours; None if it is anything else."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with open(handle, "rb") as file:
+        found = os.fstat(handle)
+        ours = stat.S_ISREG(found.st_mode) and _ours(found) and not found.st_mode & _OTHERS_WRITE
+        return file.read() if ours else None
+
+
+def _ours(found: os.stat_result) -> bool:
+    return found.st_uid in (0, os.getuid())
+
+
+def _file_name(name: str, content: bytes) -> str:
+    return f"{name}-{hashlib.sha256(content).hexdigest()[:32]}.so"
