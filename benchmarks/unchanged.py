@@ -1,0 +1,201 @@
+"""Whether a change of the code left every result as it was, to the bit.
+
+    python benchmarks/unchanged.py OLD NEW            # two checkouts, each with its own .venv
+    python benchmarks/unchanged.py OLD NEW --only searches
+
+Runs one fixed list in both: 18 searches, an evaluation of every shipped space on every engine, a training that
+is killed and resumed, and an energy bill. Uses public names only, so that it runs in older checkouts as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SEEDS = (0, 1)
+TRIALS = 30
+
+
+def searches() -> dict[str, Any]:
+    """Three samplers, three studies, two seeds: the parameters and values of every trial."""
+    import optuna
+
+    from aspk import load_space
+    from aspk.samplers import EvolutionarySampler, NSGA2Sampler, SurrogateSampler
+    from aspk.testing import FormulaEvaluator
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    tiny = load_space("tiny")
+    evaluator = FormulaEvaluator(tiny)
+
+    def accuracy_and_energy(trial: optuna.Trial) -> tuple[float, ...]:
+        (metrics,) = evaluator.evaluate([tiny.suggest(trial)])
+        return 1 - metrics.accuracy, metrics.energy_mj
+
+    def one_number(trial: optuna.Trial) -> tuple[float, ...]:
+        (metrics,) = evaluator.evaluate([tiny.suggest(trial)])
+        return (1 - metrics.accuracy + metrics.energy_mj,)
+
+    def mixed(trial: optuna.Trial) -> tuple[float, ...]:
+        x, y = trial.suggest_int("x", 0, 20), trial.suggest_float("y", -2, 2)
+        kind = trial.suggest_categorical("kind", ["a", "b"])
+        return (x - 7) ** 2 + y**2, abs(x - 12) + (kind == "a")
+
+    objectives = {"front": (accuracy_and_energy, tiny), "one": (one_number, tiny), "mixed": (mixed, None)}
+    found = {}
+    for kind in (SurrogateSampler, NSGA2Sampler, EvolutionarySampler):
+        for name, (objective, space) in objectives.items():
+            for seed in SEEDS:
+                sampler = kind(space=space, seed=seed)
+                study = optuna.create_study(
+                    directions=["minimize"] * (1 if name == "one" else 2), sampler=sampler
+                )
+                study.optimize(objective, n_trials=TRIALS)
+                found[f"{kind.__name__} {name} {seed}"] = [[t.params, t.values] for t in study.trials]
+    return found
+
+
+def evaluations() -> dict[str, Any]:
+    """Every shipped space on every engine: accuracy, energy and counts of four networks together."""
+    import numpy as np
+    import torch
+
+    from aspk import DataSettings, Supernet, SupernetEvaluator, load_space
+    from aspk.data import generated_data
+
+    try:
+        from aspk.spec.settings import EngineSettings, EvaluationSettings
+    except ImportError:  # a checkout from before the modules were put on shelves
+        from aspk.settings import EngineSettings, EvaluationSettings
+
+    found = {}
+    folder = Path(__file__).resolve().parent.parent / "search_spaces"
+    for space in map(load_space, sorted(path.stem for path in folder.glob("*.toml"))):
+        size = 4 * space.settings.patch_size  # 16 tokens
+        images = DataSettings(name="cifar10_dvs" if "dvs" in space.name else "digits", resize=size)
+        data = generated_data(images, 24, frames=int(max(space.network["time_steps"])))
+        supernet = Supernet(space, shape=data.shape, classes=data.classes, seed=1)
+        with torch.no_grad():  # louder, so that neurons fire throughout
+            for parameter in supernet.network.parameters():
+                if parameter.dim() == 1:
+                    parameter.add_(0.5)
+        configs = [space.reference, *map(space.decode, space.sample_choices(3, np.random.default_rng(2)))]
+        for engine in ("native", "torch"):
+            for statistics in ("own", "shared_time", "running"):
+                settings = EvaluationSettings(
+                    images=12, calibration_images=12, batch_size=8, statistics=statistics
+                )
+                evaluator = SupernetEvaluator(
+                    supernet, data, settings=settings, machine=EngineSettings(name=engine)
+                )
+                results = evaluator.evaluate(configs)
+                found[f"{space.name} {engine} {statistics}"] = [
+                    [m.accuracy, m.energy_mj, m.spikes, _digest(repr(m.layers))] for m in results
+                ]
+    return found
+
+
+def training() -> dict[str, Any]:
+    """A supernet on the digits, killed after its first saved state and resumed: a digest of its weights."""
+    script = (
+        "import sys\nfrom pathlib import Path\n"
+        "from aspk import Recipe, load_data, load_space, train_supernet\n"
+        "recipe = Recipe(updates=24, batch_size=32, checkpoint_every=4)\n"
+        "train_supernet(load_space('tiny'), load_data('digits'), recipe, folder=Path(sys.argv[1]), progress=False)"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command = [sys.executable, "-c", script, name]
+        process = subprocess.Popen(command)
+        deadline = time.monotonic() + 240
+        while process.poll() is None and not (folder / "training.pt").exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError("no state was saved")
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed = not (folder / "supernet.safetensors").exists()
+        subprocess.run(command, check=True)
+        return {
+            "killed in the middle": killed,
+            "weights": hashlib.sha256((folder / "supernet.safetensors").read_bytes()).hexdigest(),
+        }
+
+
+def bill() -> dict[str, Any]:
+    """The energy account of the reference network of the smallest space, under every preset."""
+    from aspk.energy import PRESETS
+
+    models = [argument for name in PRESETS for argument in ("--model", name)]
+    command = ["energy", "--space", "tiny", "--reference", "--random-weights", "--json", "-", *models]
+    done = subprocess.run(
+        [sys.executable, "-m", "aspk", *command], check=True, capture_output=True, text=True
+    )
+    return {"account": json.loads(done.stdout)}
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "searches": searches,
+    "evaluations": evaluations,
+    "training": training,
+    "bill": bill,
+}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _run(checkout: Path, part: str) -> dict[str, Any]:
+    """One part in a checkout, by this very file, so that both run the same list."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "found.json"
+        source = Path(__file__).read_text(encoding="utf-8")
+        copy = checkout / "benchmarks" / "_unchanged_copy.py"
+        copy.write_text(source, encoding="utf-8")
+        try:
+            subprocess.run(
+                [checkout / ".venv/bin/python", copy, "--part", part, "--output", output],
+                check=True,
+                cwd=checkout,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+            )
+        finally:
+            copy.unlink()
+        return dict(json.loads(output.read_text(encoding="utf-8")))
+
+
+def main() -> int:
+    """Compare two checkouts; 1 if anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("checkouts", nargs="*", type=Path, help="the old and the new one")
+    parser.add_argument("--only", choices=PARTS, action="append", help="these parts alone")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.part:
+        options.output.write_text(json.dumps(PARTS[options.part]()), encoding="utf-8")
+        return 0
+    if len(options.checkouts) != 2:
+        parser.error("give two checkouts")
+    different = 0
+    for part in options.only or PARTS:
+        old, new = (_run(checkout.resolve(), part) for checkout in options.checkouts)
+        differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        different += len(differing)
+        print(f"{part}: {len(old) - len(differing)} of {len(old)} the same", *differing[:5], flush=True)
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
