@@ -24,6 +24,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -31,7 +32,8 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import neuron
 from torch import Tensor
 
-from aspk.families import Supernet, spikformer
+from aspk.families import Supernet, layers
+from aspk.families.spikformer import network
 from aspk.space.file import load_space
 from aspk.space.genes import SubnetConfig
 
@@ -94,18 +96,13 @@ BASELINES = {"linear": plain_layer, "conv1d": pointwise_convolution}
 @contextmanager
 def spikingjelly_layers(linear: str) -> Iterator[None]:
     """Run the network on the baseline's layers."""
-    functions = {
-        "lif": spikingjelly_lif,
-        "normalised_lif": spikingjelly_normalised_lif,
-        "convolution": plain_layer,
-        "linear": BASELINES[linear],
-    }
-    own = {name: getattr(spikformer, name) for name in functions}
-    vars(spikformer).update(functions)
-    try:
+    with (
+        mock.patch.object(network, "lif", spikingjelly_lif),
+        mock.patch.object(layers, "normalised_lif", spikingjelly_normalised_lif),
+        mock.patch.object(layers, "convolution", plain_layer),
+        mock.patch.object(layers, "linear", BASELINES[linear]),
+    ):
         yield
-    finally:
-        vars(spikformer).update(own)
 
 
 class Trainer:

@@ -3,8 +3,8 @@
     python benchmarks/unchanged.py OLD NEW            # two checkouts, each with its own .venv
     python benchmarks/unchanged.py OLD NEW --only searches
 
-Runs one fixed list in both: 18 searches, an evaluation of every shipped space on every engine, a training that
-is killed and resumed, and an energy bill. Uses public names only, so that it runs in older checkouts as well.
+Runs one fixed list in both: 18 searches, an evaluation of every shipped space on every engine, a training
+that is killed and resumed, and an energy bill. It uses public names only, so that it runs in older checkouts.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def training() -> dict[str, Any]:
         "import sys\nfrom pathlib import Path\n"
         "from aspk import Recipe, load_data, load_space, train_supernet\n"
         "recipe = Recipe(updates=24, batch_size=32, checkpoint_every=4)\n"
-        "train_supernet(load_space('tiny'), load_data('digits'), recipe, folder=Path(sys.argv[1]), progress=False)"
+        "space, data, folder = load_space('tiny'), load_data('digits'), Path(sys.argv[1])\n"
+        "train_supernet(space, data, recipe, folder=folder, progress=False)"
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

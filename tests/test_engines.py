@@ -22,9 +22,10 @@ from aspk.engines import CompiledEngine, NativeEngine, Population, TorchEngine, 
 from aspk.engines.base import Layer, Moments, windows
 from aspk.engines.packing import by_patterns, packed
 from aspk.errors import EngineError
-from aspk.families import Supernet, calibrate, spikformer
+from aspk.families import Supernet, calibrate, layers
 from aspk.families.counting import Counter
 from aspk.families.neurons import lif
+from aspk.families.spikformer import network as spikformer
 from aspk.space.file import load_space
 from aspk.spec.settings import EngineSettings
 
@@ -121,7 +122,7 @@ def test_spikes_are_those_of_spikingjellys_neurons(name, engine, monkeypatch):
     supernet, configs, calibration, x = make(name, seed=2)
     population, logits = evaluated(supernet, configs, ENGINES[engine](dtype=torch.float64), calibration, x)
     monkeypatch.setattr(spikformer, "lif", spikingjelly_lif)
-    monkeypatch.setattr(spikformer, "normalised_lif", spikingjelly_normalised_lif)
+    monkeypatch.setattr(layers, "normalised_lif", spikingjelly_normalised_lif)
     for config in configs:
         counter = Counter(population.shapes(config))
         with torch.no_grad():

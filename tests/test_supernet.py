@@ -16,7 +16,7 @@ from torch import nn
 from aspk.costs import cost
 from aspk.errors import GenotypeError
 from aspk.families import Spikformer, Supernet
-from aspk.families.spikformer import initialise
+from aspk.families.layers import initialise
 from aspk.space.file import load_space
 from aspk.space.genes import NetworkSettings
 from aspk.util.shipped import shipped_files

@@ -8,9 +8,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from aspk.costs.cost import layer_shapes, operations, parameters
 from aspk.errors import ObjectiveError
 from aspk.metrics import LayerShape
 from aspk.space import IntArray, SearchSpace
-from aspk.space.genes import BlockConfig, SubnetConfig
+from aspk.space.genes import GENES, SubnetConfig
 from aspk.util.pareto import FloatArray
 
 CostName = Literal["parameters", "operations"]
@@ -27,7 +27,9 @@ COSTS: dict[CostName, Callable[[tuple[LayerShape, ...]], int]] = {
     "parameters": parameters,
     "operations": operations,
 }
-_SIZES = ("embed_dim", "mlp_ratio", "num_heads")  # what the cost of a block depends on
+# What the cost of a block depends on: every gene that is no neuron's and does not repeat what there is.
+_REPEATS = ("depth", "time_steps")
+_SIZES = tuple(name for name, kind in GENES.items() if not kind.neuron and name not in _REPEATS)
 
 
 @dataclass(frozen=True)
@@ -91,17 +93,22 @@ class ClosedCost:
     @cached_property
     def _outside(self) -> FloatArray:
         """The same of all that is not in a block, for each width."""
-        _, ratio, heads = (self._values(name)[0] for name in _SIZES)
-        return np.array([self._counted(w, ratio, heads, inside=False) for w in self._values("embed_dim")])
+        width, *others = (self._values(name) for name in _SIZES)
+        return np.array([self._counted(one, *(o[0] for o in others), inside=False) for one in width])
 
-    def _counted(self, width: float, ratio: float, heads: float, *, inside: bool) -> tuple[int, int]:
+    def _counted(self, *sizes: float, inside: bool) -> tuple[int, int]:
         """Costs of one and of two steps tell those of each step from those that occur once."""
-        block = BlockConfig(mlp_ratio=ratio, num_heads=int(heads), v_threshold=1.0, tau=2.0)
-        one, two = (self._part(int(width), block, steps, inside=inside) for steps in (1, 2))
+        one, two = (self._part(sizes, steps, inside=inside) for steps in (1, 2))
         return two - one, 2 * one - two
 
-    def _part(self, width: int, block: BlockConfig, steps: int, *, inside: bool) -> int:
-        config = SubnetConfig(embed_dim=width, time_steps=steps, blocks=(block,))
+    def _part(self, sizes: tuple[float, ...], steps: int, *, inside: bool) -> int:
+        values: dict[str, Any] = {
+            name: GENES[name].type(size) for name, size in zip(_SIZES, sizes, strict=True)
+        }
+        own = {name: value for name, value in values.items() if GENES[name].per_block}
+        block = replace(self.space.reference.blocks[0], **own)
+        network = {name: value for name, value in values.items() if name not in own}
+        config = replace(self.space.reference, **network, time_steps=steps, blocks=(block,))
         layers = layer_shapes(config, self.space.settings, self.shape, self.classes)
         return COSTS[self.name](
             tuple(layer for layer in layers if layer.name.startswith("blocks.") == inside)

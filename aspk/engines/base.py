@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from aspk.families.neurons import Neurons
+from aspk.families.base import OPERATIONS, Neurons, Operation
 from aspk.metrics import LayerShape
 
 # Factor and summand, [outputs] each, that make a product the charge of a neuron, in the engine's own form.
@@ -129,6 +129,8 @@ class Engine(abc.ABC):
     """The operations of one way to execute."""
 
     name: ClassVar[str]
+    # Which operations it runs; networks of others run on the engine "torch".
+    operations: ClassVar[frozenset[type[Operation]]] = OPERATIONS
     images: int  # that it likes to run at once
     # Whether an output is the same to the bit whatever other outputs a layer has.
     independent_outputs: ClassVar[bool] = False

@@ -26,7 +26,7 @@ from aspk.engines.native_states import (
     TensorMemory,
 )
 from aspk.engines.packing import by_patterns, packed, whole
-from aspk.families.neurons import Neurons
+from aspk.families.base import Neurons
 from aspk.metrics import LayerShape
 
 _WORD = 64  # channels in a word of spikes

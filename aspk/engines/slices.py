@@ -7,11 +7,10 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import nn
 
-from aspk.costs import cost
 from aspk.engines.base import Layer, Moments
 from aspk.families import Supernet
-from aspk.families.spikformer import ConvNorm, LinearNorm
-from aspk.space.genes import SubnetConfig
+from aspk.families.base import Product
+from aspk.families.layers import ConvNorm, LinearNorm
 
 
 class Slices:
@@ -25,15 +24,9 @@ class Slices:
         self._supernet = supernet
         self._layers: dict[Hashable, Layer] = {}
 
-    def first(self) -> Layer:
-        """The supernet's whole first layer: its products hold those of every width."""
-        site = self._supernet.network.get_submodule("stem.0")
-        assert isinstance(site, ConvNorm)
-        return self._slice(("stem.0",), *site.conv.weight.shape[:2])
-
-    def layer(self, config: SubnetConfig, *names: str) -> Layer:
+    def layer(self, product: Product) -> Layer:
         """Layers that read the same input as one: the leading slices of the supernet's."""
-        return self._slice(names, *self._widths(config, names[0]))
+        return self._slice(product.names, product.outputs, product.inputs)
 
     def _slice(self, names: tuple[str, ...], outputs: int, inputs: int) -> Layer:
         key = (*names, outputs, inputs)
@@ -41,20 +34,6 @@ class Slices:
             sites = [self._supernet.network.get_submodule(name) for name in names]
             self._layers[key] = _joined([_leading(names, site, outputs, inputs) for site in sites])
         return self._layers[key]
-
-    def _widths(self, config: SubnetConfig, name: str) -> tuple[int, int]:
-        """Outputs and inputs of a layer."""
-        width = config.embed_dim
-        if not name.startswith("blocks"):
-            widths = (self._supernet.shape[0], *cost.stem_widths(config), width)
-            index = cost.STEM_STAGES if name == "position" else int(name.removeprefix("stem."))
-            return widths[index + 1], widths[index]
-        _, index_, part = name.split(".")
-        block = config.blocks[int(index_)]
-        attention = self._supernet.space.settings.attention_width(config, block)
-        hidden = int(width * block.mlp_ratio)
-        sizes = {"proj": (width, attention), "fc1": (hidden, width), "fc2": (width, hidden)}
-        return sizes.get(part, (attention, width))
 
 
 def _leading(names: tuple[str, ...], site: nn.Module, outputs: int, inputs: int) -> Layer:

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aspk.engines.base import Attention, Charge, Counts, Engine, Layer, Moments, State, windows
-from aspk.families.neurons import Neurons, lif
+from aspk.families.base import Neurons
+from aspk.families.neurons import lif
 from aspk.metrics import LayerShape
 
 _MANY = 2**24  # values

@@ -1,7 +1,34 @@
-"""A weight-entangled Spikformer, stem included."""
+"""What networks are: programs of operations, the modules that compute them, and weight-entangled supernets.
 
-from aspk.families.neurons import lif
-from aspk.families.spikformer import Observer, Spikformer, calibrate
-from aspk.families.supernet import Statistics, Supernet
+Names are loaded when they are first used: what is known of a network from its program alone needs no torch.
+"""
 
-__all__ = ["Observer", "Spikformer", "Statistics", "Supernet", "calibrate", "lif"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aspk.families.layers import Observer, calibrate
+    from aspk.families.neurons import lif
+    from aspk.families.registry import program_of
+    from aspk.families.spikformer.network import Spikformer
+    from aspk.families.supernet import Statistics, Supernet
+
+__all__ = ["Observer", "Spikformer", "Statistics", "Supernet", "calibrate", "lif", "program_of"]
+
+_HOME = {
+    "Observer": "layers",
+    "calibrate": "layers",
+    "lif": "neurons",
+    "program_of": "registry",
+    "Spikformer": "spikformer.network",
+    "Statistics": "supernet",
+    "Supernet": "supernet",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -13,7 +13,7 @@ from aspk.metrics import LayerCount, LayerShape
 
 
 class Counter:
-    """An :class:`~aspk.families.spikformer.Observer` that adds up counts over batches.
+    """An :class:`~aspk.families.Observer` that adds up counts over batches.
 
     Sums of 0/1 spikes are exact: below 2^24 within an image in float32, and in float64 beyond.
 
@@ -31,7 +31,7 @@ class Counter:
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=3)  # tensors and their sums
 
     def __call__(self, layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:
-        """Add one layer's batch; see :class:`~aspk.families.spikformer.Observer`."""
+        """Add one layer's batch; see :class:`~aspk.families.Observer`."""
         shape, x = self._shapes[layer], inputs[0].detach()
         static = shape.source == "image" and x.dim() == 4
         if static or shape.kind == "head":

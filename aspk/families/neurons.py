@@ -14,24 +14,15 @@ with V = 0 before the first step: no state outlives a call.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aspk.families import native
+from aspk.families.base import Reset
 
-Reset = Literal["hard", "soft"]
 _SURROGATE_SLOPE = 4.0
-
-
-class Neurons(TypedDict):
-    """The properties of one site's neurons, see :func:`lif`."""
-
-    tau: float
-    v_threshold: float
-    reset: Reset
-    decay_input: bool
 
 
 def lif(

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from aspk.errors import EvaluationError
+from aspk.families.layers import calibrate, initialise
 from aspk.families.mode import evaluation_mode
-from aspk.families.spikformer import Spikformer, calibrate, initialise
+from aspk.families.registry import program_of
+from aspk.families.spikformer.network import Spikformer
 from aspk.space.genes import NetworkSettings, SubnetConfig
 
 _LOWEST_RATE = 0.01
@@ -46,6 +48,7 @@ def calibrated_random_network(
     """
     network = Spikformer(config, settings, shape=shape, classes=classes)
     initialise(network, seed)
+    program = program_of(config, settings, shape=shape, classes=classes)
     x = torch.randn(images, *shape, generator=torch.Generator().manual_seed(seed))
     for _ in range(_ROUNDS):
         # In training mode each pass normalises with the statistics of the batch, as after calibration.
@@ -53,7 +56,7 @@ def calibrated_random_network(
         silent = [site for site, rate in rates.items() if rate < _LOWEST_RATE]
         if not silent:
             break
-        for layer in {layer for site in silent for layer in _layers_before(site)}:
+        for layer in {layer for site in silent for layer in program.drivers(site)}:
             network.get_parameter(f"{layer}.norm.bias").add_(_STEP)
     calibrate(network, x)
     silent = [site for site, rate in firing_rates(network, x).items() if not rate]
@@ -80,9 +83,3 @@ def _rates(network: Spikformer, x: Tensor) -> dict[str, float]:
 
     network(x, note)
     return rates
-
-
-def _layers_before(site: str) -> tuple[str, ...]:
-    """The layers whose normalisation drives a site; the attention neurons are driven by q, k and v."""
-    block, _, kind = site.rpartition(".")
-    return tuple(f"{block}.{name}" for name in ("q", "k", "v")) if kind == "av" else (site,)

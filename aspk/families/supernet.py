@@ -1,6 +1,6 @@
 """The supernet: the weights of the largest network, of which every other one uses the leading slices.
 
-There is one network definition, :class:`~aspk.families.spikformer.Spikformer`. A forward pass of the
+There is one network definition, :class:`~aspk.families.Spikformer`. A forward pass of the
 supernet runs the plain network of a configuration on *views* of the shared weights, so that
 ``supernet(x, config)`` and ``supernet.extract(config)(x)`` are the same computation.
 """
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from aspk.families.spikformer import Observer, Spikformer, calibrate, initialise
+from aspk.families.layers import Observer, calibrate, initialise
+from aspk.families.spikformer.network import Spikformer
 from aspk.space import SearchSpace
-from aspk.space.genes import NetworkSettings, SubnetConfig
+from aspk.space.genes import GENES, NetworkSettings, SubnetConfig
 from aspk.spec.settings import Recipe
 
 # Batch-normalisation statistics of one network, by buffer name: a value, kept beside the supernet.
@@ -28,9 +29,8 @@ Statistics = Mapping[str, Tensor]
 
 def _structure(config: SubnetConfig) -> SubnetConfig:
     """A network with weights of the same shapes, the same one for all such networks."""
-    blocks = tuple(
-        replace(block, v_threshold=1.0, tau=2.0, attention_v_threshold=0.5) for block in config.blocks
-    )
+    neurons: dict[str, Any] = {name: 2.0 for name, kind in GENES.items() if kind.neuron and kind.per_block}
+    blocks = tuple(replace(block, **neurons) for block in config.blocks)
     return SubnetConfig(embed_dim=config.embed_dim, time_steps=1, blocks=blocks)
 
 

@@ -14,10 +14,11 @@ from aspk.costs import cost
 from aspk.energy import PAPER, STRICT, EnergyModel, energy_mj, energy_text
 from aspk.errors import ProfilingError
 from aspk.evaluation.exported import ExportedNetwork
-from aspk.families import Spikformer
+from aspk.families import Spikformer, program_of
+from aspk.families.base import Addition, Pooling, Program
 from aspk.families.counting import Counter as SpikformerCounter
 from aspk.families.mode import evaluation_mode
-from aspk.metrics import LayerCount
+from aspk.metrics import Kind, LayerCount
 from aspk.profiling.counts import Totals, added, elementwise_counts, layer_counts, totals_of
 from aspk.profiling.inputs import batches, check_watchable, main_input, run, to_device
 from aspk.profiling.layout import Layout, layout_of
@@ -262,8 +263,8 @@ def _sites(parts: Sequence[tuple[Recording, Layout]], images: int) -> tuple[Neur
 
 def _spikformer(network: Spikformer, given: Iterable[Any], device: torch.device | None) -> Profile:
     """Networks of aspk tell their layers themselves."""
-    shapes = cost.layer_shapes(network.config, network.settings, network.shape, network.classes)
-    counter, images, static = SpikformerCounter(shapes), 0, True
+    program = program_of(network.config, network.settings, shape=network.shape, classes=network.classes)
+    counter, images, static = SpikformerCounter(program.layers), 0, True
     with torch.no_grad(), evaluation_mode(network):
         for batch in given:
             x = main_input(to_device(batch, device))
@@ -293,22 +294,19 @@ def _spikformer(network: Spikformer, given: Iterable[Any], device: torch.device 
     return Profile(
         layers=layers,
         sites=sites,
-        parameters=cost.parameters(shapes),
+        parameters=cost.parameters(program.layers),
         time_steps=steps,
         images=images,
         layout=str(layout),
-        elementwise=_own_elementwise(network, layers),
+        elementwise=_own_elementwise(program),
     )
 
 
-def _own_elementwise(network: Spikformer, layers: Sequence[LayerCount]) -> tuple[LayerCount, ...]:
-    """Additions to the residual stream and max-poolings, over all steps, from shapes."""
-    sizes = {layer.name: layer.output_size * layer.repeats for layer in layers}
-    added_to = {"position": 1} | {block.name: 2 for block in network.blocks if hasattr(block, "name")}
-    found: dict[Any, Elementwise] = {
-        (f"stem.{stage}", "pooling"): Elementwise(values=sizes[f"stem.{stage}"])
-        for stage in cost.pooled_stages(network.settings)
-    }
-    for name, times in added_to.items():
-        found[name, "addition"] = Elementwise(values=times * sizes["position"])
-    return elementwise_counts(found, 1)
+def _own_elementwise(program: Program) -> tuple[LayerCount, ...]:
+    """Additions to the residual stream and max-poolings, over all steps."""
+    values: Counter[tuple[str, Kind]] = Counter()
+    for one in program.operations:
+        if isinstance(one, Pooling | Addition):
+            kind: Kind = "pooling" if isinstance(one, Pooling) else "addition"
+            values[one.place, kind] += one.size * program.time_steps
+    return elementwise_counts({key: Elementwise(values=count) for key, count in values.items()}, 1)

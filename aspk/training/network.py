@@ -14,8 +14,8 @@ from torch import Tensor
 
 from aspk.data import DataSet, network_input
 from aspk.families import Spikformer, calibrate
+from aspk.families.layers import initialise
 from aspk.families.random_weights import firing_rates
-from aspk.families.spikformer import initialise
 from aspk.space.genes import NetworkSettings, SubnetConfig
 from aspk.spec.settings import Recipe
 from aspk.training.loop import MONITOR_IMAGES, Batch, Run, train

@@ -61,7 +61,7 @@ MOVED: Mapping[str, str] = {
     "aspk.supernet.neurons": "aspk.families.neurons",
     "aspk.supernet.products": "aspk.families.products",
     "aspk.supernet.random_weights": "aspk.families.random_weights",
-    "aspk.supernet.spikformer": "aspk.families.spikformer",
+    "aspk.supernet.spikformer": "aspk.families.spikformer.network",
     "aspk.supernet.supernet": "aspk.families.supernet",
     "aspk.testing.building": "aspk.tables.building",
     "aspk.testing.table": "aspk.tables.table",

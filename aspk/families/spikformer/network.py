@@ -6,62 +6,15 @@ static image, the same at every step, is computed once.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aspk.costs.cost import pooled_stages, stem_widths
-from aspk.families.neurons import Neurons, lif, normalised_lif
-from aspk.families.products import convolution, linear
+from aspk.families.base import Neurons
+from aspk.families.layers import ConvNorm, LinearNorm, Observer, nobody
+from aspk.families.neurons import lif
+from aspk.families.spikformer.program import pooled_stages, stem_widths
 from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig, check_network
-
-
-class Observer(Protocol):
-    """Is told what each layer reads and what the neurons behind it fire."""
-
-    def __call__(self, layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:
-        """Look at one layer, named as in :func:`aspk.costs.cost.layer_shapes`.
-
-        Args:
-            layer: the layer's name.
-            inputs: what it reads, [T, B, ...] ([B, ...] for a static image); two for ``qk`` and ``av``.
-            spikes: what its neurons fire, [T, B, ...], or None where none follow.
-        """
-        ...
-
-
-def _nobody(layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:
-    """Observe nothing."""
-
-
-class ConvNorm(nn.Module):
-    """3x3 convolution, batch normalisation and neurons over [..., C, H, W]."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
-
-    def forward(self, x: Tensor, neurons: Neurons, time_steps: int) -> Tensor:
-        """Spikes [T, B, C', H, W] of [T, B, C, H, W], or of a static [B, C, H, W]."""
-        y = convolution(x.flatten(0, -4), self.conv)  # time and batch as one axis: [T*B, C', H, W]
-        repeat = time_steps if x.dim() == 4 else None
-        return normalised_lif(y.reshape(*x.shape[:-3], *y.shape[1:]), self.norm, repeat=repeat, **neurons)
-
-
-class LinearNorm(nn.Module):
-    """Linear layer, batch normalisation and neurons over [T, B, L, D]."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inputs, outputs)
-        self.norm = nn.BatchNorm1d(outputs)
-
-    def forward(self, x: Tensor, neurons: Neurons) -> Tensor:
-        """Spikes [T, B, L, D'] of [T, B, L, D]."""
-        return normalised_lif(linear(x, self.linear), self.norm, **neurons)
 
 
 class Block(nn.Module):
@@ -81,7 +34,7 @@ class Block(nn.Module):
         self.fc1 = LinearNorm(width, hidden)
         self.fc2 = LinearNorm(hidden, width)
 
-    def forward(self, x: Tensor, observe: Observer = _nobody) -> Tensor:
+    def forward(self, x: Tensor, observe: Observer = nobody) -> Tensor:
         """The residual stream [T, B, L, D] behind the block."""
         x = x + self._attention(x, observe)
         return x + self._site("fc2", self._site("fc1", x, observe), observe)
@@ -155,7 +108,7 @@ class Spikformer(nn.Module):
             assert isinstance(block, Block)
             block.config = own
 
-    def forward(self, x: Tensor, observe: Observer = _nobody, *, per_step: bool = False) -> Tensor:
+    def forward(self, x: Tensor, observe: Observer = nobody, *, per_step: bool = False) -> Tensor:
         """Logits [B, classes] of static images [B, C, H, W] or sequences [T, B, C, H, W].
 
         With ``per_step`` those of each step on its own, [T, B, classes], whose mean over time they are.
@@ -167,7 +120,7 @@ class Spikformer(nn.Module):
         logits: Tensor = self.head(features)
         return logits
 
-    def features(self, x: Tensor, observe: Observer = _nobody) -> Tensor:
+    def features(self, x: Tensor, observe: Observer = nobody) -> Tensor:
         """Mean over the tokens behind the last block, [T, B, D]."""
         x = self._stem(x, observe)  # [T, B, D, H', W']
         x = x.flatten(3).transpose(2, 3)  # tokens: [T, B, L, D]
@@ -196,43 +149,3 @@ class Spikformer(nn.Module):
             "reset": self.settings.reset,
             "decay_input": self.settings.decay_input,
         }
-
-
-def initialise(network: nn.Module, seed: int) -> None:
-    """Draw fresh weights: truncated normal (0.02) for linear layers, uniform (Kaiming) for convolutions."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
-            elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.reset_parameters()
-
-
-@torch.no_grad()
-def calibrate(network: Spikformer, x: Tensor) -> Spikformer:
-    """Set the batch-normalisation statistics of a stand-alone network to those of the images ``x``.
-
-    All of ``x`` is one batch, so that the variances are those of the whole set; means of per-batch variances
-    would be too low. The variances are PyTorch's unbiased ones, n / (n - 1) of the biased ones. In the first
-    layer, which a static image goes through once, n counts every pixel once; a network that repeats the image
-    before that layer counts it T times, which makes a difference of 1 / (2 n) at T = 2.
-
-    Args:
-        network: is changed, and left in evaluation mode.
-        x: static images [B, C, H, W] or sequences [T, B, C, H, W], from the training split.
-
-    Returns:
-        The network.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0  # the running statistics become those of the one batch
-    network.train()(x)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    return network.eval()

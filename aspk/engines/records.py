@@ -1,0 +1,50 @@
+"""What was counted at one node of a population's tree, and what it says of a layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aspk.metrics import LayerCount, LayerShape
+
+
+class Record:
+    """What one layer read and fired at one node, all images so far: sums at each step, [T]."""
+
+    def __init__(self) -> None:
+        self.inputs = self.exact = torch.zeros(0)
+        self.outputs: Tensor | None = None
+
+    def add(self, inputs: Tensor, exact: Tensor, outputs: Tensor | None) -> None:
+        """Add a batch; ``exact`` is the inputs as an exact count of operations weighs them."""
+        if self.inputs.numel():
+            inputs, exact = inputs + self.inputs, exact + self.exact
+            outputs = None if outputs is None or self.outputs is None else outputs + self.outputs
+        self.inputs, self.exact, self.outputs = inputs, exact, outputs
+
+
+def layer_count(shape: LayerShape, record: Record, *, steps: int, images: int, tokens: int) -> LayerCount:
+    """Means over images of what was counted for one layer.
+
+    Args:
+        shape: the layer.
+        record: what was counted; of more steps, if other networks ran them.
+        steps: steps of the network.
+        images: how many images were counted.
+        tokens: over how many tokens the head's input was summed.
+    """
+    inputs, exact = (t[:steps].cpu().double() / images for t in (record.inputs, record.exact))
+    fired = [] if record.outputs is None else (record.outputs[:steps].cpu().double() / images).tolist()
+    if shape.kind == "head":  # reads the mean over tokens and steps, once
+        inputs = exact = inputs.sum()[None] / (tokens * steps)
+    fan_out = {
+        "conv": shape.operations // (9 * shape.input_size),
+        "attention": 1 if shape.output_size == 0 else shape.operations / shape.input_size,
+    }.get(shape.kind, shape.operations / shape.input_size)
+    return LayerCount(
+        **vars(shape),
+        input_sums=tuple(inputs.tolist()),
+        exact_operations=float(exact.sum()) * fan_out,
+        output_spikes=float(sum(fired)),
+        output_sums=tuple(fired),
+    )

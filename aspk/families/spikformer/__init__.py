@@ -1,0 +1,1 @@
+"""The Spikformer: what it computes (``program``, without torch), and as a module (``network``)."""
