@@ -76,7 +76,7 @@ def evaluations() -> dict[str, Any]:
     try:
         from aspk.spec.settings import EngineSettings, EvaluationSettings
     except ImportError:  # a checkout from before the modules were put on shelves
-        from aspk.settings import EngineSettings, EvaluationSettings
+        from aspk.spec.settings import EngineSettings, EvaluationSettings
 
     found = {}
     folder = Path(__file__).resolve().parent.parent / "search_spaces"
