@@ -104,3 +104,26 @@ def test_mistakes_stop_it(study_file, capsys):
     study_file.write_text(study_file.read_text().replace('space = "tiny"', 'space = "huge"'))
     assert check(study_file) == 1
     assert "no search space 'huge'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sampler", "printed"),
+    [
+        (
+            'name = "nsga2"\npopulation = 30',
+            "sampler.population = 30; sampler 'nsga2' takes population_size, crossover_probability",
+        ),
+        (
+            'name = "random"\ncolour = "red"',
+            "unknown key sampler.colour = 'red'; sampler 'random' takes no options",
+        ),
+        ("pool_sise = 30", "takes n_startup_trials, pool_size, population_size, features, model"),
+        ('name = "nsga2"\npopulation_size = 1', "[sampler] 'nsga2': population_size"),
+        ('name = "evolutionary"\npopulation_size = "many"', "[sampler] 'evolutionary': "),
+    ],
+)
+def test_options_of_the_sampler_are_checked(study_file, capsys, sampler, printed):
+    text = study_file.read_text().partition("[sampler]")[0]
+    study_file.write_text(f"{text}[sampler]\n{sampler}\n")
+    assert check(study_file) == 1
+    assert printed in capsys.readouterr().err

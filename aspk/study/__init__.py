@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         question,
         supernet_of,
     )
-    from aspk.study.record import create_or_resume, make_sampler
+    from aspk.study.record import check_sampler, create_or_resume, make_sampler
     from aspk.study.replay import Reproduction, reproduce
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "SearchResult",
     "ask_question",
     "check_bounds",
+    "check_sampler",
     "create_or_resume",
     "evaluate_trial",
     "evaluator_of",

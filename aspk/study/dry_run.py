@@ -23,6 +23,7 @@ from aspk.space.genes import SubnetConfig
 from aspk.spec.settings import Recipe
 from aspk.spec.study import StudySpec
 from aspk.study.problem import check_bounds
+from aspk.study.record import check_sampler
 from aspk.training import SupernetRun
 
 _STEPS = 2
@@ -112,6 +113,7 @@ def dry_run(spec: StudySpec, *, batch: int | None = None, device: str = "auto") 
     frames = space.max_time_steps
     data = generated_data(spec.data, count, frames=frames, seed=spec.seed).to(place)
     check_bounds(spec, space, data.shape, data.classes)
+    check_sampler(spec, space)
     recipe = replace(spec.train, batch_size=count, accumulate=1)
     run = SupernetRun(space, data, recipe, spec.seed)
     if on_gpu:

@@ -9,18 +9,29 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
 
-from aspk.errors import StudyError
+from aspk.errors import SamplerError, StudyError
 from aspk.samplers import EvolutionarySampler, GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
+from aspk.space import SearchSpace
 from aspk.spec.study import StudySpec
 from aspk.study.problem import Question, f_aeb_of
 from aspk.study.storage import open_storage, taken_statistics
 from aspk.trials import attributes
+from aspk.util.passwords import shown
 
+_SAMPLERS: Mapping[str, type[GenotypeSampler]] = {
+    "surrogate": SurrogateSampler,
+    "nsga2": NSGA2Sampler,
+    "evolutionary": EvolutionarySampler,
+    "random": RandomSampler,
+}
+# Arguments that a search gives its sampler by itself.
+_OURS = ("space", "seed", "known", "known_constraints", "composites", "fitness", "attributes")
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
 _MOST_DETAILS = 6  # of one part of the question that are spelled out
 _WAIT_S = 3  # for the record of a study that another worker is making at this moment
@@ -181,30 +192,43 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **libraries}
 
 
+def check_sampler(spec: StudySpec, space: SearchSpace) -> None:
+    """Refuse a table [sampler] with which no sampler can be made, before anything is evaluated.
+
+    Raises:
+        StudyError: an option is unknown or impossible.
+    """
+    known = signature(_SAMPLERS[spec.sampler]).parameters
+    for key, value in spec.sampler_options.items():
+        if key not in known:
+            options = ", ".join(name for name in known if name not in _OURS) or "no options"
+            raise StudyError(
+                f"unknown key sampler.{key} = {shown(value)}; sampler {spec.sampler!r} takes {options}"
+            )
+    _make_sampler(spec, {"space": space})
+
+
 def make_sampler(spec: StudySpec, asked: Question) -> GenotypeSampler:
     """The study's sampler.
 
     Raises:
-        StudyError: an option is unknown to it.
+        StudyError: an option is unknown to it, or impossible.
     """
+    check_sampler(spec, asked.space)
     options: dict[str, Any] = {
         "space": asked.space,
         "seed": spec.seed,
         "known_constraints": asked.known_constraints,
-        **spec.sampler_options,
-    }
-    kinds: dict[str, type[GenotypeSampler]] = {
-        "surrogate": SurrogateSampler,
-        "nsga2": NSGA2Sampler,
-        "evolutionary": EvolutionarySampler,
-        "random": RandomSampler,
     }
     if spec.sampler == "surrogate":
-        options.setdefault("known", asked.known)
-        options.setdefault("composites", asked.composites)
+        options |= {"known": asked.known, "composites": asked.composites}
     if spec.sampler == "evolutionary":
-        options.setdefault("fitness", lambda trial: f_aeb_of(trial, asked.faeb))
+        options["fitness"] = lambda trial: f_aeb_of(trial, asked.faeb)
+    return _make_sampler(spec, options)
+
+
+def _make_sampler(spec: StudySpec, options: Mapping[str, Any]) -> GenotypeSampler:
     try:
-        return kinds[spec.sampler](**options)
-    except (TypeError, ValueError) as error:
-        raise StudyError(f"sampler {spec.sampler!r}: {error}") from None
+        return _SAMPLERS[spec.sampler](**{**options, **spec.sampler_options})
+    except (TypeError, ValueError, SamplerError) as error:
+        raise StudyError(f"[sampler] {spec.sampler!r}: {error}") from None
