@@ -225,3 +225,20 @@ def test_a_table_of_a_part_of_the_space(study_file, tmp_path, capsys):
     part.write_text(PART.format(scale=0.5, threshold=1.0))
     assert main(command) == 1
     assert "[settings]" in capsys.readouterr().err
+
+
+def test_a_folder_without_an_exported_network_is_told_how_to_get_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "digits" / "export-digits"
+    folder.mkdir(parents=True)
+    (folder / "network.safetensors").write_text("")
+    for model, told in [
+        ("runs/nothing", "runs/nothing: no exported network there; 'aspk export STUDY' writes one"),
+        ("digits", "'aspk export digits' writes one"),
+        ("own.toml", "'aspk retrain own.toml' trains it alone before"),
+        ("runs/digits", "no exported network there, but in runs/digits/export-digits; "),
+        ("x" * 300, "no exported network there"),
+    ]:
+        for command in (["evaluate", model], ["predict", model, "a.png"]):
+            assert main(command) == 1
+            assert told in capsys.readouterr().err

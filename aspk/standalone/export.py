@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from aspk.metrics import Metrics
 from aspk.space.file import load_space, settings_from_dict
 from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec
+from aspk.util.shipped import shipped_files
 from aspk.study import evaluator_of
 from aspk.study.storage import open_study
 from aspk.training.checkpoint import (
@@ -36,6 +38,7 @@ from aspk.trials.attributes import metrics_from_attributes
 from aspk.util.files import write_atomically
 
 _WEIGHTS, _DESCRIPTION = EXPORT_FILES = ("network.safetensors", "network.json")
+_MOST_NAMED = 3  # folders with exported networks, where a folder without one was given
 
 
 def export_network(
@@ -86,6 +89,18 @@ def _input_and_classes(data: DataSet, network: Spikformer) -> dict[str, Any]:
     return known if data.class_names is None else known | {"classes": list(data.class_names)}
 
 
+def _no_export(folder: Path) -> str:
+    """What is said of a folder without an exported network, which may be a study's folder or name."""
+    below = sorted(str(found.parent) for found in folder.glob(f"*/{_WEIGHTS}"))[:_MOST_NAMED]
+    there = f", but in {', '.join(below)}" if below else ""
+    is_study = folder.suffix == ".toml" or str(folder) in shipped_files("studies")
+    study = folder if is_study else "STUDY"
+    return (
+        f"{folder}: no exported network there{there}; 'aspk export {study}' writes one of the networks that "
+        f"a search found, 'aspk retrain {study}' trains it alone before"
+    )
+
+
 def load_exported(path: str | Path, device: torch.device | None = None) -> ExportedNetwork:
     """An exported network, ready to use: ``model(model.preprocess(images))`` gives logits.
 
@@ -101,6 +116,8 @@ def load_exported(path: str | Path, device: torch.device | None = None) -> Expor
     folder = Path(path)
     folder = folder.parent if folder.name in EXPORT_FILES else folder
     weights, description = folder / _WEIGHTS, folder / _DESCRIPTION
+    if not os.path.isfile(weights):  # unlike Path.is_file, False for a name that no file can have
+        raise CheckpointError(_no_export(folder))
     tensors, header = load_tensors(weights)
     if header.get("kind") != "network":
         raise CheckpointError(f"{weights}: holds {header.get('kind')!r}, expected an exported network")

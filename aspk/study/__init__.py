@@ -42,7 +42,7 @@ __all__ = [
 
 _HOME = {
     "loop": ("SearchResult", "evaluate_trial", "run_study"),
-    "record": ("create_or_resume", "make_sampler"),
+    "record": ("check_sampler", "create_or_resume", "make_sampler"),
     "replay": ("Reproduction", "reproduce"),
 }
 
