@@ -21,7 +21,6 @@ from aspk.metrics import Metrics
 from aspk.space.file import load_space, settings_from_dict
 from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec
-from aspk.util.shipped import shipped_files
 from aspk.study import evaluator_of
 from aspk.study.storage import open_study
 from aspk.training.checkpoint import (
@@ -36,6 +35,7 @@ from aspk.training.checkpoint import (
 )
 from aspk.trials.attributes import metrics_from_attributes
 from aspk.util.files import write_atomically
+from aspk.util.shipped import shipped_files
 
 _WEIGHTS, _DESCRIPTION = EXPORT_FILES = ("network.safetensors", "network.json")
 _MOST_NAMED = 3  # folders with exported networks, where a folder without one was given
@@ -91,7 +91,8 @@ def _input_and_classes(data: DataSet, network: Spikformer) -> dict[str, Any]:
 
 def _no_export(folder: Path) -> str:
     """What is said of a folder without an exported network, which may be a study's folder or name."""
-    below = sorted(str(found.parent) for found in folder.glob(f"*/{_WEIGHTS}"))[:_MOST_NAMED]
+    found = folder.glob(f"*/{_WEIGHTS}") if os.path.isdir(folder) else ()
+    below = sorted(str(path.parent) for path in found)[:_MOST_NAMED]
     there = f", but in {', '.join(below)}" if below else ""
     is_study = folder.suffix == ".toml" or str(folder) in shipped_files("studies")
     study = folder if is_study else "STUDY"
