@@ -242,3 +242,15 @@ def test_a_folder_without_an_exported_network_is_told_how_to_get_one(tmp_path, m
         for command in (["evaluate", model], ["predict", model, "a.png"]):
             assert main(command) == 1
             assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "energy --space tiny --random-weights --shape 99999,99999,99999",
+        "energy --space tiny --random-weights --images 999999999999",
+    ],
+)
+def test_what_no_memory_holds_ends_in_a_message(line, capsys):
+    assert main(line.split()) == 1
+    assert "take fewer images at once" in capsys.readouterr().err

@@ -38,6 +38,7 @@ def selection_arguments(
         "--select",
         choices=_SELECTIONS,
         default=_SELECTIONS[0],
+        metavar="RULE",
         help="the network of the front: cheapest (default: the cheapest within --margin of the most "
         "accurate), knee (nearest to the best value of every objective), most-accurate or best-f-aeb; "
         "what is printed names all four",
@@ -108,7 +109,7 @@ def energy_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``aspk energy`` takes."""
     add = parser.add_argument
     add("network", nargs="?", help="an exported model's folder, or a study (its front, billed again)")
-    add("--trial", type=int, help="one trial of the study instead of its front")
+    add("--trial", type=whole_number(0), help="one trial of the study instead of its front")
     add("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")
     add("--model", action="append", help="an account: a preset or a TOML file; repeat it to compare")
     add("--space", help="a search space, for a network with --random-weights")
@@ -143,5 +144,5 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split", default="test", help="train, search or test (default: test)")
     add("--data-folder", help="where the data set's files are, if not where they were")
     add("--study", help="a study, for the network of one of its running trials; prints what to tell")
-    add("--trial", type=int, help="the trial's number, from 'aspk optuna ask'")
+    add("--trial", type=whole_number(0), help="the trial's number, from 'aspk optuna ask'")
     add("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")

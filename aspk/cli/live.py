@@ -5,15 +5,26 @@ from __future__ import annotations
 import argparse
 
 from aspk.cli.arguments import selection_arguments, spec_of, study_arguments, whole_number
+from aspk.cli.commands import Commands, Group
 
 
-def add_live_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_live_commands(commands: Commands) -> None:
     """Add ``reproduce``, ``dashboard`` and ``optuna``."""
-    reproduce = commands.add_parser("reproduce", help="search again; report the first difference")
+    reproduce = commands.add(
+        "reproduce",
+        Group.TRUST,
+        help="search again; report the first difference",
+        example="aspk reproduce digits",
+    )
     study_arguments(reproduce, sampler=True, device=True)
     reproduce.set_defaults(run=_reproduce)
 
-    dashboard = commands.add_parser("dashboard", help="show a study in optuna-dashboard")
+    dashboard = commands.add(
+        "dashboard",
+        Group.SEARCH,
+        help="show a study in optuna-dashboard",
+        example="aspk dashboard digits --port 0",
+    )
     study_arguments(dashboard, sampler=True, device=True)
     selection_arguments(dashboard)
     dashboard.add_argument(
@@ -26,8 +37,13 @@ def add_live_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     dashboard.set_defaults(run=_dashboard)
 
     # No option is ours, --help included: with another prefix than "-", all is handed on.
-    stock = commands.add_parser(
-        "optuna", help="Optuna's own command line", add_help=False, prefix_chars="\N{NULL}"
+    stock = commands.add(
+        "optuna",
+        Group.OTHER,
+        help="Optuna's own command line, with aspk's samplers",
+        example="aspk optuna best-trials --storage sqlite:///runs/digits/study.db --study-name digits",
+        add_help=False,
+        prefix_chars="\N{NULL}",
     )
     stock.add_argument("arguments", nargs=argparse.REMAINDER)
     stock.set_defaults(run=_optuna)

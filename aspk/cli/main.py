@@ -14,10 +14,12 @@ from pathlib import Path
 
 from aspk import __version__
 from aspk.cli.arguments import device_argument as _device_argument
-from aspk.cli.arguments import energy_arguments, evaluate_arguments, selection_arguments
+from aspk.cli.arguments import energy_arguments, selection_arguments, whole_number
 from aspk.cli.arguments import spec_of as _spec
 from aspk.cli.arguments import study_arguments as _study_arguments
-from aspk.cli.live import add_live_commands, evaluate_trial_command
+from aspk.cli.commands import Commands, Group, GroupedParser
+from aspk.cli.completion import add_completion_command
+from aspk.cli.live import add_live_commands
 from aspk.cli.models import add_model_commands
 from aspk.cli.search import add_search_commands
 from aspk.cli.training import add_training_commands
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 for an error (printed), 2 for wrong usage, 130 if interrupted.
     """
-    options = _parser().parse_args(arguments)
+    options = command_parser().parse_args(arguments)
     return reported(lambda: int(options.run(options)))
 
 
@@ -55,6 +57,10 @@ def reported(command: Callable[[], int]) -> int:
         print(f"aspk: error: {error}", file=sys.stderr)
         return 1
     except Exception as error:
+        if _is_memory(error):
+            shortage = str(error).partition("\n")[0] or "no more memory"
+            print(f"aspk: error: {shortage}; take fewer images at once, or smaller ones", file=sys.stderr)
+            return 1
         if type(error).__module__.partition(".")[0] not in _STORAGE_LIBRARIES:
             raise
         from aspk.study.retry import reason
@@ -63,19 +69,40 @@ def reported(command: Callable[[], int]) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="aspk", description="Multi-objective search for spiking transformers on Optuna and pymoo."
+def _is_memory(error: Exception) -> bool:
+    """Whether memory ran out, on this machine or on its GPU; PyTorch has no class for the former."""
+    kind = type(error).__name__
+    return kind in ("MemoryError", "OutOfMemoryError", "_ArrayMemoryError") or (
+        kind == "RuntimeError" and "can't allocate memory" in str(error)
+    )
+
+
+def command_parser() -> GroupedParser:
+    """The parser of the command line."""
+    parser = GroupedParser(
+        prog="aspk",
+        usage="aspk COMMAND ...",
+        description="Multi-objective search for spiking transformers on Optuna and pymoo.\n"
+        "To begin with: aspk train digits; aspk search digits; aspk report digits",
+        epilog="'aspk COMMAND --help' shows a command's options and an example.",
     )
     parser.add_argument("--version", action="version", version=f"aspk {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    parser.set_defaults(run=lambda _: print(parser.format_help(), end="") or 0)
+    commands = parser.commands
 
-    space = commands.add_parser("space", help="describe a search space")
+    space = commands.add(
+        "space", Group.PREPARE, help="describe a search space", example="aspk space auto_spikformer"
+    )
     space.add_argument("space", help="a search-space file, or the name of a shipped one such as tiny")
     space.add_argument("--optuna-json", metavar="FILE", help="write it for 'optuna ask'; '-' prints it")
     space.set_defaults(run=_space)
 
-    train = commands.add_parser("train", help="train a study's supernet, or go on training it")
+    train = commands.add(
+        "train",
+        Group.PREPARE,
+        help="train a study's supernet, or go on training it",
+        example="aspk train cifar10 --download --check 20",
+    )
     _study_arguments(train, sampler=False, device=True)
     train.add_argument(
         "--download", action="store_true", help="download the study's data set if it is missing"
@@ -83,55 +110,69 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--recipe", help="a recipe instead of the study's [train]: cpu, paper, sandwich, FILE")
     train.add_argument(
         "--check",
-        type=int,
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="then evaluate N random networks",
     )
     train.set_defaults(run=_train)
 
-    search = commands.add_parser("search", help="search, or go on searching")
+    search = commands.add(
+        "search",
+        Group.SEARCH,
+        help="search, or go on searching",
+        example="aspk search digits --sampler nsga2 --evaluations 300",
+    )
     _study_arguments(search, sampler=True, device=True)
-    search.add_argument("--evaluations", type=int, help="networks to evaluate, instead of the study file's")
+    search.add_argument(
+        "--evaluations", type=whole_number(1), help="networks to evaluate, instead of the study file's"
+    )
     search.set_defaults(run=_search)
 
-    report = commands.add_parser("report", help="write a study's Pareto table, figures and HTML page")
+    report = commands.add(
+        "report",
+        Group.SEARCH,
+        help="write a study's Pareto table, figures and HTML page",
+        example="aspk report digits --select knee --output report",
+    )
     _study_arguments(report, sampler=True)
     report.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/report-NAME)")
     selection_arguments(report)
-    report.add_argument("--trials", type=int, nargs="+", help="trials whose layers are shown")
+    report.add_argument("--trials", type=whole_number(0), nargs="+", help="trials whose layers are shown")
     report.set_defaults(run=_report)
 
-    compare = commands.add_parser("compare", help="compare samplers on one study file, or several studies")
+    compare = commands.add(
+        "compare",
+        Group.SEARCH,
+        help="compare samplers on one study file, or several studies",
+        example="aspk compare digits own.toml",
+    )
     compare.add_argument("studies", nargs="+", metavar="study", help="study files, or names of shipped ones")
     compare.set_defaults(run=_compare)
 
-    export = commands.add_parser("export", help="write a found network as a stand-alone model")
-    _study_arguments(export, sampler=True, device=True)
-    which = export.add_mutually_exclusive_group()
-    which.add_argument("--trial", type=int, help="this trial's network, instead of a selected one")
-    selection_arguments(export, which)
-    export.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/export-NAME)")
-    export.set_defaults(run=_export)
-
-    evaluate = commands.add_parser("evaluate", help="accuracy and energy of an exported network or a trial")
-    evaluate_arguments(evaluate)
-    _device_argument(evaluate)
-    evaluate.set_defaults(run=_evaluate, usage=evaluate.error)
-
-    energy = commands.add_parser("energy", help="the energy account of one network, or of a study's networks")
+    energy = commands.add(
+        "energy",
+        Group.ENERGY,
+        help="the energy account of one network, or of a study's networks",
+        example="aspk energy --space auto_spikformer --random-weights --json -",
+    )
     energy_arguments(energy)
     _device_argument(energy)
     energy.set_defaults(run=_energy, usage=energy.error)
 
     add_model_commands(commands)
     add_training_commands(commands, _again)
-    headline = commands.add_parser("headline", help="has left the package: 'make baseline' in a checkout")
-    headline.add_argument("arguments", nargs=argparse.REMAINDER)
-    headline.set_defaults(run=_headline)
+    _add_headline(commands)
     add_live_commands(commands)
     add_search_commands(commands)
+    add_completion_command(commands, parser)
     return parser
+
+
+def _add_headline(commands: Commands) -> None:
+    headline = commands.add_hidden("headline")
+    headline.add_argument("arguments", nargs=argparse.REMAINDER)
+    headline.set_defaults(run=_headline)
 
 
 def _headline(_: argparse.Namespace) -> int:
@@ -274,58 +315,6 @@ def _compare(options: argparse.Namespace) -> int:
             raise StudyError(f"no study of {name!r} in its storage; run 'aspk search {name}'")
         found |= {(spec.storage_url, study.study_name): summarise(study) for study in studies}
     print(compare_text(list(found.values())))
-    return 0
-
-
-def _export(options: argparse.Namespace) -> int:
-    spec = _spec(options)
-
-    from aspk.report import no_front_text, select, selection_text, summarise
-    from aspk.standalone.export import export_trial
-    from aspk.study.storage import open_study
-
-    summary, number = summarise(open_study(spec)), options.trial
-    if number is None:
-        selection = select(summary, options.select, margin=options.margin)
-        if selection.chosen is None:
-            raise StudyError(f"nothing to export from study {spec.name!r}: {no_front_text(summary)}")
-        number = selection.chosen.row.number
-        print(selection_text(selection))
-    folder = options.output or spec.folder / safe_name(f"export-{spec.name}")
-    export_trial(spec, folder, number=number, device=options.device)
-    print(f"exported trial {number} of {spec.name}: {folder}")
-    return 0
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    if (options.model is None) == (options.study is None) or (options.study is None) != (
-        options.trial is None
-    ):
-        options.usage("give an exported model, or --study and --trial")
-    if options.study is not None:
-        return evaluate_trial_command(options)
-
-    from dataclasses import replace
-
-    from aspk.data import load_data
-    from aspk.energy import STRICT, energy_mj
-    from aspk.engines.device import resolve_device
-    from aspk.evaluation.supernet import measure
-    from aspk.spec.settings import DataSettings
-    from aspk.standalone.export import load_exported
-
-    device = resolve_device(options.device)
-    exported = load_exported(options.model, device)
-    settings = DataSettings.from_json(exported.provenance.get("data"))
-    data = load_data(replace(settings, folder=options.data_folder or settings.folder)).to(device)
-    metrics = measure(exported.network, data.split(options.split))
-    strict = energy_mj(metrics.layers, STRICT)
-    print(
-        f"{options.model} ({exported.weights}): {data.name} {options.split} accuracy {metrics.accuracy:.4f}, "
-        f"{metrics.parameters:,} parameters, {metrics.firing_rate:.3f} mean firing rate\n"
-        f"estimated energy per image: {metrics.energy_mj:.3g} mJ (Spikformer paper's account), "
-        f"{strict:.3g} mJ (strict: dense residual)"
-    )
     return 0
 
 

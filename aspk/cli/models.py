@@ -1,4 +1,4 @@
-"""The command for exported models: ``aspk predict``."""
+"""The commands for networks that leave their study: ``aspk export``, ``evaluate`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,56 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aspk.cli.arguments import device_argument
+from aspk.cli.arguments import (
+    device_argument,
+    evaluate_arguments,
+    selection_arguments,
+    spec_of,
+    study_arguments,
+    whole_number,
+)
+from aspk.cli.commands import Commands, Group
+from aspk.cli.live import evaluate_trial_command
+from aspk.errors import StudyError
+from aspk.util.files import safe_name
 
 if TYPE_CHECKING:
     from aspk.standalone.prediction import Prediction
 
 
-def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``predict``."""
-    predict = commands.add_parser("predict", help="classify image files with an exported network")
+def add_model_commands(commands: Commands) -> None:
+    """Add ``export``, ``evaluate`` and ``predict``."""
+    export = commands.add(
+        "export",
+        Group.NETWORKS,
+        help="write a found network as a stand-alone model",
+        example="aspk export digits --select most-accurate --output model",
+    )
+    study_arguments(export, sampler=True, device=True)
+    which = export.add_mutually_exclusive_group()
+    which.add_argument(
+        "--trial", type=whole_number(0), help="this trial's network, instead of a selected one"
+    )
+    selection_arguments(export, which)
+    export.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/export-NAME)")
+    export.set_defaults(run=_export)
+
+    evaluate = commands.add(
+        "evaluate",
+        Group.NETWORKS,
+        help="accuracy and energy of an exported network or a trial",
+        example="aspk evaluate runs/digits/export-digits --split test",
+    )
+    evaluate_arguments(evaluate)
+    device_argument(evaluate)
+    evaluate.set_defaults(run=_evaluate, usage=evaluate.error)
+
+    predict = commands.add(
+        "predict",
+        Group.NETWORKS,
+        help="classify image files with an exported network",
+        example="aspk predict runs/digits/export-digits pictures --top 1",
+    )
     predict.add_argument("model", type=Path, help="the folder that 'aspk export' or 'aspk retrain' wrote")
     predict.add_argument(
         "images", type=Path, nargs="+", metavar="image", help="image files (event frames: .npz), or folders"
@@ -25,6 +66,58 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     predict.add_argument("--json", action="store_true", help="print JSON")
     device_argument(predict)
     predict.set_defaults(run=_predict, usage=predict.error)
+
+
+def _export(options: argparse.Namespace) -> int:
+    spec = spec_of(options)
+
+    from aspk.report import no_front_text, select, selection_text, summarise
+    from aspk.standalone.export import export_trial
+    from aspk.study.storage import open_study
+
+    summary, number = summarise(open_study(spec)), options.trial
+    if number is None:
+        selection = select(summary, options.select, margin=options.margin)
+        if selection.chosen is None:
+            raise StudyError(f"nothing to export from study {spec.name!r}: {no_front_text(summary)}")
+        number = selection.chosen.row.number
+        print(selection_text(selection))
+    folder = options.output or spec.folder / safe_name(f"export-{spec.name}")
+    export_trial(spec, folder, number=number, device=options.device)
+    print(f"exported trial {number} of {spec.name}: {folder}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if (options.model is None) == (options.study is None) or (options.study is None) != (
+        options.trial is None
+    ):
+        options.usage("give an exported model, or --study and --trial")
+    if options.study is not None:
+        return evaluate_trial_command(options)
+
+    from dataclasses import replace
+
+    from aspk.data import load_data
+    from aspk.energy import STRICT, energy_mj
+    from aspk.engines.device import resolve_device
+    from aspk.evaluation.supernet import measure
+    from aspk.spec.settings import DataSettings
+    from aspk.standalone.export import load_exported
+
+    device = resolve_device(options.device)
+    exported = load_exported(options.model, device)
+    settings = DataSettings.from_json(exported.provenance.get("data"))
+    data = load_data(replace(settings, folder=options.data_folder or settings.folder)).to(device)
+    metrics = measure(exported.network, data.split(options.split))
+    strict = energy_mj(metrics.layers, STRICT)
+    print(
+        f"{options.model} ({exported.weights}): {data.name} {options.split} accuracy {metrics.accuracy:.4f}, "
+        f"{metrics.parameters:,} parameters, {metrics.firing_rate:.3f} mean firing rate\n"
+        f"estimated energy per image: {metrics.energy_mj:.3g} mJ (Spikformer paper's account), "
+        f"{strict:.3g} mJ (strict: dense residual)"
+    )
+    return 0
 
 
 def _predict(options: argparse.Namespace) -> int:

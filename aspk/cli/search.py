@@ -4,35 +4,53 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aspk.cli.arguments import device_argument, spec_of, study_arguments
+from aspk.cli.arguments import device_argument, spec_of, study_arguments, whole_number
+from aspk.cli.commands import Commands, Group
 from aspk.errors import TableError
-from aspk.space import SearchSpace
+
+if TYPE_CHECKING:
+    from aspk.space import SearchSpace
 
 _INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 
-def add_search_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_search_commands(commands: Commands) -> None:
     """Add ``surrogate`` and ``table``."""
-    surrogate = commands.add_parser("surrogate", help="how well a surrogate predicts a study's trials")
+    surrogate = commands.add(
+        "surrogate",
+        Group.TRUST,
+        help="how well a surrogate predicts a study's trials",
+        example="aspk surrogate digits --model trees",
+    )
     study_arguments(surrogate, sampler=True)
     surrogate.add_argument("--model", choices=("auto", "process", "linear", "trees"), default="process")
-    surrogate.add_argument("--draws", type=int, default=10, help="training sets of each size (default: 10)")
+    surrogate.add_argument(
+        "--draws", type=whole_number(1), default=10, help="training sets of each size (default: 10)"
+    )
     surrogate.add_argument(
         "--output", type=Path, metavar="FILE", help="figure (default: FOLDER/surrogate-NAME.png)"
     )
     surrogate.set_defaults(run=_surrogate)
 
-    table = commands.add_parser("table", help="evaluate every network of a small space")
+    table = commands.add(
+        "table",
+        Group.OTHER,
+        help="evaluate every network of a small space",
+        example="aspk table digits --space part.toml --output part.npz",
+    )
     study_arguments(table, sampler=False)
     table.add_argument("--output", type=Path, required=True, metavar="FILE", help="the table, NAME.npz")
     table.add_argument("--space", help="a part of the supernet's space (default: the study's space)")
     table.add_argument("--splits", nargs="+", default=["search", "test"], metavar="SPLIT")
-    table.add_argument("--images", type=int, help="images of each split (default: the study's)")
+    table.add_argument("--images", type=whole_number(1), help="images of each split (default: the study's)")
     table.add_argument(
         "--statistics", choices=("auto", "own", "shared_time", "running"), help="instead of the study's"
     )
-    table.add_argument("--batch", type=int, default=500, help="networks evaluated at once (default: 500)")
+    table.add_argument(
+        "--batch", type=whole_number(1), default=500, help="networks evaluated at once (default: 500)"
+    )
     device_argument(table)
     table.set_defaults(run=_table)
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aspk.cli.arguments import selection_arguments, spec_of, study_arguments
+from aspk.cli.arguments import selection_arguments, spec_of, study_arguments, whole_number
+from aspk.cli.commands import Commands, Group
 
 if TYPE_CHECKING:
     from aspk.spec.study import StudySpec
@@ -19,20 +20,25 @@ if TYPE_CHECKING:
 _INTERRUPTED = 130
 
 
-def add_training_commands(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], again: Callable[[], str]
-) -> None:
+def add_training_commands(commands: Commands, again: Callable[[], str]) -> None:
     """Add the commands to a parser's.
 
     Args:
         commands: the parser's commands.
         again: the command line as it was typed.
     """
-    retrain = commands.add_parser("retrain", help="train found networks alone, and export them")
+    retrain = commands.add(
+        "retrain",
+        Group.NETWORKS,
+        help="train found networks alone, and export them",
+        example="aspk retrain digits --front --seeds 3",
+    )
     study_arguments(retrain, sampler=True, device=True)
     which = retrain.add_mutually_exclusive_group()
     which.add_argument("--front", action="store_true", help="every network of the front")
-    which.add_argument("--trial", type=int, action="append", help="this trial's network; may be repeated")
+    which.add_argument(
+        "--trial", type=whole_number(0), action="append", help="this trial's network; may be repeated"
+    )
     selection_arguments(retrain, which)
     retrain.add_argument("--seeds", type=int, default=1, help="trainings of each network (default: 1)")
     retrain.add_argument(
@@ -42,8 +48,11 @@ def add_training_commands(
     retrain.add_argument("--output", type=Path, help="where exports go (default: FOLDER/retrained)")
     retrain.set_defaults(run=lambda options: _retrain(options, again))
 
-    check = commands.add_parser(
-        "check", help="try a study out on generated images, and say what it will cost"
+    check = commands.add(
+        "check",
+        Group.PREPARE,
+        help="try a study out on generated images, and say what it will cost",
+        example="aspk check cifar100 --batch 64",
     )
     study_arguments(check, sampler=True, device=True)
     check.add_argument(
@@ -51,7 +60,12 @@ def add_training_commands(
     )
     check.set_defaults(run=_check)
 
-    rank = commands.add_parser("rank", help="measure whether a supernet's ranking can be trusted")
+    rank = commands.add(
+        "rank",
+        Group.TRUST,
+        help="measure whether a supernet's ranking can be trusted",
+        example="aspk rank digits --networks 24 --workers 2",
+    )
     study_arguments(rank, sampler=False, device=True)
     rank.add_argument("--networks", type=int, default=24, help="networks to train alone (default: 24)")
     rank.add_argument("--twice", type=int, default=4, help="how many of them with a second seed (default: 4)")
