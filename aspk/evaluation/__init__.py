@@ -3,6 +3,6 @@
 ``SupernetEvaluator`` stands in :mod:`aspk.evaluation.supernet`, so that the protocol loads without torch.
 """
 
-from aspk.evaluation.protocol import CachedEvaluator, Evaluator, Result, evaluate_all
+from aspk.evaluation.protocol import CachedEvaluator, Evaluator, Progress, Result, evaluate_all
 
-__all__ = ["CachedEvaluator", "Evaluator", "Result", "evaluate_all"]
+__all__ = ["CachedEvaluator", "Evaluator", "Progress", "Result", "evaluate_all"]

@@ -7,7 +7,8 @@ could not evaluate, an :class:`~aspk.errors.EvaluationError` stands in the place
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Protocol
 
 from aspk.errors import EvaluationError
@@ -16,20 +17,31 @@ from aspk.space import SearchSpace
 from aspk.space.genes import SubnetConfig
 
 Result = Metrics | EvaluationError
+Progress = Callable[[float], None]  # is told what share of the work is done, from 0 to 1
 
 
 class Evaluator(Protocol):
     """Anything with this method is an evaluator."""
 
     def evaluate(self, configs: Sequence[SubnetConfig]) -> Sequence[Result]:
-        """Evaluate networks; one result each, in the same order."""
+        """Evaluate networks; one result each, in the same order.
+
+        An evaluator may take a keyword ``progress`` as well, a :data:`Progress` or None, and call it.
+        """
         ...
 
 
-def evaluate_all(evaluator: Evaluator, configs: Sequence[SubnetConfig]) -> list[Result]:
+def evaluate_all(
+    evaluator: Evaluator, configs: Sequence[SubnetConfig], progress: Progress | None = None
+) -> list[Result]:
     """Evaluate ``configs`` together; if that raises, one by one, so that one bad network costs only itself.
 
     An exception of a single network becomes an :class:`~aspk.errors.EvaluationError` in its place.
+
+    Args:
+        evaluator: of the networks.
+        configs: the networks.
+        progress: is called by evaluators that say how far they are.
 
     Raises:
         EvaluationError: the evaluator returned another number of results than it got networks.
@@ -37,7 +49,8 @@ def evaluate_all(evaluator: Evaluator, configs: Sequence[SubnetConfig]) -> list[
     if not configs:
         return []
     try:
-        results = list(evaluator.evaluate(configs))
+        telling = {"progress": progress} if _takes_progress(evaluator) else {}
+        results = list(evaluator.evaluate(configs, **telling))
     except Exception as error:
         if len(configs) == 1:
             failure = error if isinstance(error, EvaluationError) else EvaluationError(_cause(error))
@@ -48,6 +61,13 @@ def evaluate_all(evaluator: Evaluator, configs: Sequence[SubnetConfig]) -> list[
             f"{type(evaluator).__name__} returned {len(results)} results for {len(configs)} networks"
         )
     return results
+
+
+def _takes_progress(evaluator: Evaluator) -> bool:
+    try:
+        return "progress" in signature(evaluator.evaluate).parameters
+    except (TypeError, ValueError):  # a callable that is no Python function
+        return False
 
 
 def _cause(error: Exception) -> str:
@@ -65,10 +85,10 @@ class CachedEvaluator:
         self._space = space
         self._known: dict[tuple[int, ...], Metrics] = {}
 
-    def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Result]:
+    def evaluate(self, configs: Sequence[SubnetConfig], progress: Progress | None = None) -> list[Result]:
         """See :class:`Evaluator`."""
         keys = [tuple(self._space.encode(config).tolist()) for config in configs]
         fresh = {key: config for key, config in zip(keys, configs, strict=True) if key not in self._known}
-        results = dict(zip(fresh, evaluate_all(self._evaluator, list(fresh.values())), strict=True))
+        results = dict(zip(fresh, evaluate_all(self._evaluator, list(fresh.values()), progress), strict=True))
         self._known |= {key: result for key, result in results.items() if isinstance(result, Metrics)}
         return [self._known[key] if key in self._known else results[key] for key in keys]

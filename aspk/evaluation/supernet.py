@@ -17,6 +17,7 @@ from aspk.energy import PAPER, EnergyModel, energy_mj
 from aspk.engines import Population, choose_engine
 from aspk.errors import DataError
 from aspk.evaluation.cache import ResultCache
+from aspk.evaluation.protocol import Progress
 from aspk.families import Spikformer, Supernet
 from aspk.families.counting import Counter
 from aspk.families.mode import evaluation_mode
@@ -76,11 +77,15 @@ class SupernetEvaluator:
         """Number of images that accuracies are measured on."""
         return len(self._split)
 
-    def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Metrics]:
+    def evaluate(self, configs: Sequence[SubnetConfig], progress: Progress | None = None) -> list[Metrics]:
         """Metrics of each network, from its own spikes after its own calibration.
 
         The networks run together, and what two of them share is computed once; the results are those of
         each one evaluated alone. What was evaluated before is not evaluated again.
+
+        Args:
+            configs: the networks.
+            progress: is told what share of the images they have seen.
 
         Raises:
             GenotypeError: a network cannot be built.
@@ -90,30 +95,37 @@ class SupernetEvaluator:
         known = self._cache()
         found = {config: known.get(config) for config in configs}
         fresh = [config for config, metrics in found.items() if metrics is None]
-        for config, metrics in self._measure(fresh).items():
+        for config, metrics in self._measure(fresh, progress or _silent).items():
             known.put(config, metrics)
             found[config] = metrics
         return [metrics for metrics in map(found.get, configs) if metrics is not None]
 
-    def _measure(self, configs: Sequence[SubnetConfig]) -> dict[SubnetConfig, Metrics]:
+    def _measure(self, configs: Sequence[SubnetConfig], progress: Progress) -> dict[SubnetConfig, Metrics]:
         """Of sequences, networks of different T see different frames: only those of one T run together."""
         groups: dict[int, list[SubnetConfig]] = {}
         for config in configs:
             groups.setdefault(config.time_steps if self._calibration.dim() == 5 else 0, []).append(config)
         found: dict[SubnetConfig, Metrics] = {}
         for steps, group in groups.items():
-            found |= self._measure_together(group, steps)
+            part = _part(progress, before=len(found) / len(configs), share=len(group) / len(configs))
+            found |= self._measure_together(group, steps, part)
         return found
 
-    def _measure_together(self, configs: Sequence[SubnetConfig], steps: int) -> dict[SubnetConfig, Metrics]:
+    def _measure_together(
+        self, configs: Sequence[SubnetConfig], steps: int, progress: Progress
+    ) -> dict[SubnetConfig, Metrics]:
         population = Population(self.supernet, configs, self.engine, statistics=self.settings.statistics)
         longest = self.supernet.space.max_time_steps
         calibrated = longest if self.settings.statistics == "shared_time" else steps
         population.calibrate(network_input(self._calibration, calibrated))
+        seen, images = len(self._calibration), len(self._calibration) + len(self._split)
+        progress(seen / images)
         hits = dict.fromkeys(configs, 0)
         for part in self._split.batches(self._batch_size(population)):
             for config, logits in population.run(network_input(part.images, steps)).items():
                 hits[config] += int((logits.argmax(1) == part.labels).sum())
+            seen += len(part)
+            progress(seen / images)
         return {
             config: metrics_of(
                 population.shapes(config),
@@ -202,6 +214,15 @@ def metrics_of(
         firing_rate=spikes / neuron_steps,
         layers=layers,
     )
+
+
+def _part(progress: Progress, *, before: float, share: float) -> Progress:
+    """The progress of a part of the work: what was done before it, and its share of the whole."""
+    return lambda done: progress(before + share * done)
+
+
+def _silent(share: float) -> None:
+    """A :data:`Progress` that nobody follows."""
 
 
 def _add(hashed: hashlib._Hash, tensors: Iterable[Tensor]) -> None:

@@ -156,7 +156,7 @@ def _inherited(study: RankingStudy, jobs: Sequence[Job], *, progress: bool) -> d
     missing = [(name, job) for name in settings for job in jobs if job.name not in record.get(name, {})]
     total = len(settings) * len(jobs)
     with (
-        graceful_interruption() as interruption,
+        graceful_interruption(finishing="the batch", lost="its networks are evaluated again") as interruption,
         tqdm(total=total, initial=total - len(missing), desc="inherited", disable=not progress) as bar,
     ):
         for name, setting in settings.items():

@@ -12,7 +12,7 @@ from optuna.trial import Trial, TrialState
 from tqdm import tqdm
 
 from aspk.errors import EvaluationError, StudyError
-from aspk.evaluation import Result, evaluate_all
+from aspk.evaluation import Progress, Result, evaluate_all
 from aspk.metrics import Metrics
 from aspk.objectives import minimised
 from aspk.samplers import GenotypeSampler
@@ -79,18 +79,23 @@ def run_study(
     persistently = partial(patiently, patience_s=settings.patience_s)
     scores.read(study)
     done = min(scores.complete, spec.evaluations)
-    bar = tqdm(total=spec.evaluations, initial=done, desc=spec.name, unit="net", disable=not progress)
-    with graceful_interruption() as interruption, bar, worker.at_work():
+    # Without smoothing, the time left follows from the whole run, in which batches are proposed as well.
+    bar = tqdm(total=spec.evaluations, initial=done, unit="net", smoothing=0, disable=not progress)
+    stopping = graceful_interruption(finishing="the batch", lost="its networks are evaluated again")
+    with stopping as interruption, bar, worker.at_work():
+        bar.set_postfix_str(scores.figures())
         while scores.complete < spec.evaluations and not interruption.requested:
             trials = persistently(partial(_ask, worker, sampler, spec, scores))
-            for trial, result in zip(trials, evaluate(asked, trials), strict=True):
+            moved = partial(_move, bar, start=min(scores.complete, spec.evaluations), size=len(trials))
+            for trial, result in zip(trials, evaluate(asked, trials, moved), strict=True):
                 persistently(partial(tell, study, trial, result, asked))
                 worker.release(trial)
             persistently(partial(scores.read, study))
             if not trials and scores.complete < spec.evaluations:
                 time.sleep(settings.poll_s)  # others evaluate what is left, and may yet die
+            bar.set_postfix_str(scores.figures(), refresh=False)
             bar.update(min(scores.complete, spec.evaluations) - bar.n)
-            bar.set_postfix(scores.figures())
+            bar.refresh()
             if trials:
                 scores.check_progress()
     return SearchResult(study, scores.complete >= spec.evaluations, scores.complete)
@@ -102,9 +107,14 @@ def _ask(worker: Worker, sampler: GenotypeSampler, spec: StudySpec, scores: _Sco
     return worker.ask(sampler, min(spec.batch, room), budget=spec.evaluations) if room > 0 else []
 
 
-def evaluate(asked: Question, trials: Sequence[Trial]) -> list[Result]:
+def _move(bar: tqdm, share: float, *, start: int, size: int) -> None:
+    """Move a bar within a batch: networks that are evaluated together are all done at the same time."""
+    bar.update(start + int(share * size) - bar.n)
+
+
+def evaluate(asked: Question, trials: Sequence[Trial], progress: Progress | None = None) -> list[Result]:
     """Evaluate the networks of ``trials`` together; one result each."""
-    return evaluate_all(asked.evaluator, [_config(asked.space, trial) for trial in trials])
+    return evaluate_all(asked.evaluator, [_config(asked.space, trial) for trial in trials], progress)
 
 
 def _config(space: SearchSpace, trial: Trial) -> SubnetConfig:
@@ -178,16 +188,20 @@ class _Scores:
             if trial.number not in self._known
         ]
         self._known |= {trial.number for trial in fresh}
-        self._best = max([self._best, *(f_aeb_of(trial, self._asked.faeb) for trial in fresh)])
-        feasible = [t.values for t in fresh if all(excess <= 0 for excess in t.constraints.values())]
-        values = [*self._front, *feasible]
+        feasible = [t for t in fresh if all(excess <= 0 for excess in t.constraints.values())]
+        self._best = max([self._best, *(f_aeb_of(trial, self._asked.faeb) for trial in feasible)])
+        values = [*self._front, *(trial.values for trial in feasible)]
         on_front = nondominated(minimised(values, self._directions))
         self._front = [row for row, best in zip(values, on_front, strict=True) if best]
 
-    def figures(self) -> dict[str, str]:
+    def figures(self) -> str:
+        """The best feasible F_AEB, the size of the front, and its hypervolume."""
+        if not self._front:
+            return "nothing feasible yet" if self._known else ""
         anchors = [self._asked.anchors.get(item.name) for item in self._asked.objectives]
         volume = anchored_hypervolume(self._front, self._directions, anchors)
-        return {"F_AEB": f"{self._best:.4f}", "front": str(len(self._front)), "hypervolume": f"{volume:.4f}"}
+        best = f"F_AEB {self._best:.4f}, " if self._best > float("-inf") else ""
+        return f"{best}front {len(self._front)}, HV {volume:.4f}"
 
     def check_progress(self) -> None:
         self._fruitless = self._fruitless + 1 if self.complete == self._before else 0

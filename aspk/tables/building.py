@@ -79,7 +79,10 @@ def _build(
     order = prefix_order(space, networks)
     batches = np.split(order, range(batch, len(order), batch))
     bar = tqdm(total=len(order), desc=path.stem, unit="net", disable=not progress)
-    with graceful_interruption() as interruption, bar:
+    with (
+        graceful_interruption(finishing="the batch", lost="its networks are evaluated again") as interruption,
+        bar,
+    ):
         for number, rows in enumerate(batches):
             part = parts / f"{number:05}.npz"
             if interruption.requested:

@@ -283,7 +283,9 @@ def _train(run: Run, state_file: Path, *, description: str, progress: bool) -> b
     recipe = run.recipe
     options: dict[str, Any] = {"initial": run.update, "desc": description, "unit": "update"}
     with (
-        graceful_interruption() as interruption,
+        graceful_interruption(
+            finishing="the update", lost="updates since the last checkpoint are done again"
+        ) as interruption,
         tqdm(total=recipe.updates, disable=not progress, **options) as bar,
     ):
         while run.update < recipe.updates:

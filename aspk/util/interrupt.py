@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+_STDERR = 2  # the file descriptor
 
 
 class Interruption:
-    """Whether the user has asked to stop. A second Ctrl-C stops at once; SIGTERM may follow the first."""
+    """Whether the user has asked to stop. A second Ctrl-C stops at once; SIGTERM may follow the first.
 
-    def __init__(self) -> None:
+    Args:
+        told: what the user is told the first time.
+    """
+
+    def __init__(self, told: str) -> None:
         self.requested = False
         self._by_hand = False
+        self._told = f"\naspk: {told}\n".encode()
 
     def request(self, signum: int, frame: FrameType | None) -> None:
         """Signal handler."""
@@ -22,12 +31,20 @@ class Interruption:
             raise KeyboardInterrupt
         self.requested = True
         self._by_hand = self._by_hand or signum == signal.SIGINT
+        if multiprocessing.parent_process() is None:  # Ctrl-C reaches all processes, but one word is enough
+            with suppress(OSError):  # nobody listens any more
+                os.write(_STDERR, self._told)  # a handler must not enter a stream that is being written to
 
 
 @contextmanager
-def graceful_interruption() -> Iterator[Interruption]:
-    """Collect SIGINT and SIGTERM while the block runs; outside the main thread nothing is collected."""
-    interruption = Interruption()
+def graceful_interruption(*, finishing: str, lost: str) -> Iterator[Interruption]:
+    """Collect SIGINT and SIGTERM while the block runs; outside the main thread nothing is collected.
+
+    Args:
+        finishing: what is brought to its end after the first one, for the message on stderr.
+        lost: what a second Ctrl-C costs, a sentence's end.
+    """
+    interruption = Interruption(f"finishing {finishing}; Ctrl-C again stops at once, and {lost}")
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return

@@ -172,7 +172,10 @@ def _inherited_on_test(
     names = ("calibration_images", "statistics")
     identity = {**bench.fingerprints, **{name: getattr(settings, name) for name in names}}
     known = _read(file, identity)
-    with graceful_interruption() as interruption, _timed(bench.plan.folder, "inherited on test"):
+    with (
+        graceful_interruption(finishing="the network", lost="it is evaluated again") as interruption,
+        _timed(bench.plan.folder, "inherited on test"),
+    ):
         for item in tqdm(chosen, desc="inherited on test", unit="net", disable=not progress):
             if interruption.requested:
                 return None
