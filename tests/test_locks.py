@@ -171,7 +171,7 @@ from aspk.util.pool import results_of
 FOLDER = Path(sys.argv[1])
 
 def work(number):
-    with graceful_interruption() as interruption:
+    with graceful_interruption(finishing="it", lost="all is lost") as interruption:
         (FOLDER / f"{number}.new").write_text(str(os.getpid()))
         os.rename(FOLDER / f"{number}.new", FOLDER / f"{number}.pid")
         while not interruption.requested:

@@ -18,6 +18,7 @@ from aspk.util.interrupt import graceful_interruption
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _LOOK_S = 0.2  # between two looks whether the user asked to stop
+_LOST = "updates since their last checkpoints are done again"
 
 
 def results_of(
@@ -44,7 +45,7 @@ def results_of(
     reading, writing = context.Pipe(duplex=False)
     waiting, running = iter(items), set[Future[_Result]]()
     with (
-        graceful_interruption() as interruption,
+        graceful_interruption(finishing="the workers' updates", lost=_LOST) as interruption,
         writing,
         ProcessPoolExecutor(
             min(workers, len(items)), context, initializer=_follow_parent, initargs=(reading,)
