@@ -204,7 +204,7 @@ def test_a_second_ctrl_c_stops_at_once_but_sigterm_beside_the_first_does_not():
     from aspk.util.interrupt import Interruption
 
     for others in ([signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM]):
-        interruption = Interruption()
+        interruption = Interruption("finishing it")
         for number in (*others, signal.SIGINT, *others):
             interruption.request(number, None)
         assert interruption.requested
