@@ -299,8 +299,13 @@ def test_data_is_a_name_or_a_table(tmp_path):
     assert load_study_file(file).data == DATA
     file.write_text("space = 'tiny'\n[data]\nname = 'cifar10'\nfolder = 'c'\ntrain = 0.5\nsearch = 100\n")
     spec = load_study_file(file)
-    assert spec.data == DataSettings(name="cifar10", folder="c", train=0.5, search=100)
-    assert spec.to_json()["data"] == {"name": "cifar10", "folder": "c", "train": 0.5, "search": 100}
+    assert spec.data == DataSettings(name="cifar10", folder=str(tmp_path / "c"), train=0.5, search=100)
+    assert spec.to_json()["data"] == {
+        "name": "cifar10",
+        "folder": str(tmp_path / "c"),
+        "train": 0.5,
+        "search": 100,
+    }
     assert DataSettings.from_json(json.loads(json.dumps(spec.to_json()))["data"]) == spec.data
 
 

@@ -9,8 +9,11 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from aspk import __version__
 from aspk.cli.arguments import device_argument as _device_argument
@@ -40,7 +43,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 for an error (printed), 2 for wrong usage, 130 if interrupted.
     """
     options = command_parser().parse_args(arguments)
-    return reported(lambda: int(options.run(options)))
+    with _plain_warnings():
+        return reported(lambda: int(options.run(options)))
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings of aspk's own, without the line of source that Python shows with each."""
+    shown, package = warnings.showwarning, str(Path(__file__).parent.parent)
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if filename.startswith(package):
+            print(f"aspk: {message}", file=sys.stderr)
+        else:
+            shown(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def reported(command: Callable[[], int]) -> int:

@@ -12,6 +12,7 @@ from aspk.energy import PRESETS, EnergyModel
 from aspk.errors import AspkError, StudyError
 from aspk.objectives import OBJECTIVES, budget
 from aspk.objectives.scalarization import FAEB, Form
+from aspk.spec.paths import with_places
 from aspk.spec.recipe import recipe_from_dict
 from aspk.spec.settings import DataSettings, EngineSettings, EvaluationSettings, Recipe
 from aspk.util.files import safe_name
@@ -63,8 +64,7 @@ class StudySpec:
         batch: networks evaluated together.
         storage: an Optuna storage URL, or a file ending in ``.log`` for a journal; None is SQLite in
             ``folder``.
-        weights: the supernet's file, beside the study file or relative to where the command runs; None is
-            ``supernet.safetensors`` in ``folder``.
+        weights: the supernet's file; None is ``supernet.safetensors`` in ``folder``.
         train: the recipe of the supernet.
         retrain: the recipe of found networks that are trained alone.
         evaluation: how networks are evaluated.
@@ -136,6 +136,8 @@ class StudySpec:
 def load_study_file(source: str | Path, changes: Mapping[str, Any] | None = None) -> StudySpec:
     """Read a study from a TOML file or by the name of a shipped one.
 
+    Paths in the file start from it, see :func:`aspk.spec.paths.with_places`.
+
     Args:
         source: a path, or a name such as ``digits``.
         changes: plain values that replace those of the file, see :func:`changed`.
@@ -145,10 +147,9 @@ def load_study_file(source: str | Path, changes: Mapping[str, Any] | None = None
     """
     path, data = read_toml(source, folder="studies", kind="study", error=StudyError)
     try:
-        spec = study_from_dict(changed({"name": path.stem, **data}, changes or {}))
+        return study_from_dict(with_places(changed({"name": path.stem, **data}, changes or {}), path))
     except AspkError as error:
         raise StudyError(f"{path}: {error}") from None
-    return _beside(spec, path.parent)
 
 
 def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,14 +162,6 @@ def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
         both = isinstance(value, Mapping) and isinstance(values.get(key), Mapping) and key != "sampler"
         values[key] = {**values[key], **value} if both else value
     return values
-
-
-def _beside(spec: StudySpec, folder: Path) -> StudySpec:
-    """The spec with space and weights at their place beside the study file, where they are there."""
-    space = folder / (spec.space if spec.space.endswith(".toml") else f"{spec.space}.toml")
-    spec = replace(spec, space=str(space)) if space.is_file() else spec
-    weights = folder / spec.weights if spec.weights else None
-    return replace(spec, weights=weights) if weights and weights.is_file() else spec
 
 
 _PLAIN: dict[str, type] = {

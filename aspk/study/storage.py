@@ -24,8 +24,9 @@ from optuna.trial import Trial, TrialState
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from aspk.errors import StudyError
+from aspk.space.file import load_space
 from aspk.spec.study import SAMPLERS, StudySpec
-from aspk.trials.attributes import CONTEXT, SPEC, VERDICT
+from aspk.trials.attributes import CONTEXT, SPACE, SPEC, VERDICT
 from aspk.trials.verdict import UNKNOWN, read_verdict
 from aspk.util.passwords import masked, without_password
 
@@ -305,17 +306,36 @@ def studies_of(spec: StudySpec) -> list[optuna.Study]:
     To ``statistics = "auto"`` a study belongs with any statistics, and reports say where they differ.
     """
     storage, record = open_storage(spec.storage_url), spec.to_json()
-    asks = ("space", "data", "objectives", "constraints", "energy", "weights")
-    wanted = record["evaluation"]
+    asks = ("objectives", "constraints", "energy")
+    wanted, space = record["evaluation"], load_space(spec.space).to_json()
+    weights = _fingerprint(spec.weights_file)
     studies = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
     found = []
     for study in studies:
         held = study.user_attrs.get(SPEC, {})
         taken = wanted["statistics"] if wanted["statistics"] == "auto" else statistics_of(study)
         evaluation = {**held.get("evaluation", {}), "statistics": taken}
-        if evaluation == wanted and all(held.get(key) == record[key] for key in asks):
+        same = study.user_attrs.get(SPACE) == space and _without_folder(held.get("data")) == _without_folder(
+            record["data"]
+        )
+        trained = study.user_attrs.get(CONTEXT, {}).get("fingerprints", {}).get("weights")
+        same &= None in (trained, weights) or trained == weights
+        if same and evaluation == wanted and all(held.get(key) == record[key] for key in asks):
             found.append(study)
     return found
+
+
+def _without_folder(data: object) -> object:
+    """Which data a study is about, wherever their files are."""
+    table = {"name": data} if isinstance(data, str) else data
+    return {key: table[key] for key in table if key != "folder"} if isinstance(table, dict) else table
+
+
+def _fingerprint(weights: Path) -> str | None:
+    try:
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def statistics_of(study: optuna.Study) -> str | None:
@@ -361,9 +381,8 @@ def verdict_of(spec: StudySpec, statistics: str) -> str:
         spec: the study.
         statistics: whose statistics its networks are evaluated with.
     """
-    try:
-        fingerprint = hashlib.sha256(spec.weights_file.read_bytes()).hexdigest()
-    except OSError:
+    fingerprint = _fingerprint(spec.weights_file)
+    if fingerprint is None:
         return UNKNOWN
     return read_verdict(spec.weights_file.parent / "rank.json", fingerprint, statistics)
 

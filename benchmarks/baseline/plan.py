@@ -110,12 +110,13 @@ def _headline(path: Path, data: Mapping[str, Any], quick: bool) -> Headline:
     place = Path(str(data.get("folder", Path("runs") / f"headline-{safe_name(path.stem)}")))
     folder = place.with_name(f"{place.name}-quick") if quick else place
     weights = load_study_file(source).weights_file
-    common = {**_table(data, "changes"), "folder": str(folder)}
+    common = _table(data, "changes")
 
     def spec(name: str, table: Mapping[str, Any], own: tuple[str, ...]) -> StudySpec:
         changes = changed(common, {key: value for key, value in table.items() if key not in own})
         found = load_study_file(source, {**changes, "name": name})
-        found = replace(found, storage=None, weights=weights)  # in our folder, with the study's supernet
+        # In our folder, with the study's supernet.
+        found = replace(found, folder=folder, storage=None, weights=weights)
         return _tiny(found) if quick else found
 
     searches = [_search(name, table, spec) for name, table in _tables(data, "searches").items()]
