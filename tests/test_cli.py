@@ -61,7 +61,7 @@ def test_space_prints_the_size(capsys):
     [
         (["space", "nowhere.toml"], "no search space 'nowhere.toml'"),
         (["train", "nowhere"], "no study 'nowhere'"),
-        (["evaluate", "nowhere"], "no such file"),
+        (["evaluate", "nowhere"], "no exported network there"),
     ],
 )
 def test_errors_are_one_line_and_exit_1(arguments, message, capsys):
