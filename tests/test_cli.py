@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from aspk.cli import main
 from aspk.engines.device import resolve_device
 from aspk.spec.study import load_study_file
 from aspk.training.checkpoint import load_state
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def aspk(*arguments, cwd=None):
@@ -214,11 +217,18 @@ def test_a_table_of_a_part_of_the_space(study_file, tmp_path, capsys):
     part.write_text(PART.format(scale=1.0, threshold=1.0))
     command = ["table", str(study_file), "--space", str(part), "--images", "16", "--output", str(output)]
     assert main([*command, "--statistics", "shared_time", "--batch", "3"]) == 0
-    assert "8 networks" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    first, last = printed.splitlines()
+    assert "8 networks on 16 images of search, 16 images of test; one took " in first
+    assert re.search(r"so all take at most about \d+ (s|minutes)\. Ctrl-C ends after a batch", first)
+    assert "8 networks" in last
     table = TabularEvaluator(output, split="test")
     assert table.table.about["evaluation"]["images"] == 16
     assert {metrics.accuracy * 16 % 1 for metrics in table.metrics} == {0.0}
     assert all(metrics.extras["strict_mj"] >= metrics.energy_mj > 0 for metrics in table.metrics)
+    part.write_text((ROOT / "search_spaces" / "auto_spikformer.toml").read_text())
+    assert main(command) == 1
+    assert "networks, a table holds at most 1,000,000: give a part" in capsys.readouterr().err
     part.write_text(PART.format(scale=1.0, threshold=1.1))
     assert main(command) == 1
     assert "v_threshold=1.1 is not one of" in capsys.readouterr().err

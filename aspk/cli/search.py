@@ -11,8 +11,12 @@ from aspk.cli.commands import Commands, Group
 from aspk.errors import TableError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aspk.evaluation.supernet import SupernetEvaluator
     from aspk.space import SearchSpace
 
+_TIMED = 8  # networks that tell how long all take
 _INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 
@@ -77,6 +81,32 @@ def _check_part(space: SearchSpace, whole: SearchSpace) -> None:
         whole.encode(space.decode(x))
 
 
+def _expected(space: SearchSpace, evaluators: Mapping[str, SupernetEvaluator]) -> str:
+    """What a table will take, told by some of its networks; their results are kept for it."""
+    import time
+
+    import numpy as np
+
+    X = space.sample_choices(min(_TIMED, space.size), np.random.default_rng(0))
+    configs = list({space.decode(x) for x in X})
+    started = time.perf_counter()
+    for evaluator in evaluators.values():
+        evaluator.evaluate(configs)
+    each = (time.perf_counter() - started) / len(configs)
+    images = ", ".join(f"{evaluator.images:,} images of {split}" for split, evaluator in evaluators.items())
+    return (
+        f"{space.size:,} networks on {images}; one took {each:.2g} s of {len(configs)} tried, so all take at "
+        f"most about {_duration(each * space.size)}. Ctrl-C ends after a batch, and the same command goes on"
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} s"
+
+
 def _table(options: argparse.Namespace) -> int:
     spec = spec_of(options)
 
@@ -87,12 +117,13 @@ def _table(options: argparse.Namespace) -> int:
     from aspk.evaluation.supernet import SupernetEvaluator
     from aspk.space.file import load_space
     from aspk.study import supernet_of
-    from aspk.tables import build_table
+    from aspk.tables.building import build_table, check_size
 
     changes = {name: getattr(options, name) for name in ("images", "statistics") if getattr(options, name)}
     loaded, data = supernet_of(spec, options.device), load_data(spec.data)
     settings = replace(spec.evaluation, **changes).for_weights(loaded.supernet.recipe)
     space = load_space(options.space or spec.space)
+    check_size(space)
     _check_part(space, loaded.supernet.space)
     evaluators = {
         split: SupernetEvaluator(
@@ -107,6 +138,7 @@ def _table(options: argparse.Namespace) -> int:
         "classes": data.classes,
         "evaluation": asdict(settings),
     }
+    print(f"{options.output}: {_expected(space, evaluators)}", flush=True)
     if not build_table(space, evaluators, options.output, about=about, batch=options.batch):
         print("aspk: stopped; the same command goes on from what is saved", file=sys.stderr)
         return _INTERRUPTED

@@ -24,6 +24,7 @@ from aspk.util.interrupt import graceful_interruption
 from aspk.util.locks import exclusive
 from aspk.util.npz import read_npz
 
+_MOST = 1_000_000  # networks of a table, whose rows are all in memory
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -59,6 +60,7 @@ def build_table(
     """
     if batch < 1:
         raise TableError(f"batch={batch}: expected at least 1")
+    check_size(space)
     path, networks, about = Path(path), np.array(list(space.networks())), about or {}
     with exclusive(path):
         return _build(space, evaluators, path, networks, about=about, batch=batch, progress=progress)
@@ -93,6 +95,19 @@ def _build(
     write_table(Table(space, _gathered(parts, batches), about), path)
     shutil.rmtree(parts)
     return True
+
+
+def check_size(space: SearchSpace) -> None:
+    """Refuse a space that no table holds, before its networks are listed.
+
+    Raises:
+        TableError: it has too many networks.
+    """
+    if space.size > _MOST:
+        raise TableError(
+            f"{space.name!r} has {space.size:,} networks, a table holds at most {_MOST:,}: "
+            "give a part of the space, with fewer genes or choices"
+        )
 
 
 def prefix_order(space: SearchSpace, networks: IntArray) -> IntArray:
