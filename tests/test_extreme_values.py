@@ -22,7 +22,7 @@ import aspk
 from aspk.report.figures import front_figure, hypervolume_figure, png
 from aspk.report.summary import summarise
 from aspk.samplers import EvolutionarySampler, NSGA2Sampler, RandomSampler, SurrogateSampler
-from aspk.samplers._codec import Coordinate
+from aspk.samplers._coordinate import Coordinate
 from aspk.util.pareto import anchored_hypervolume, hypervolume, knee, nondominated, ranks, scaled, to_unit
 
 LARGEST, SMALLEST = sys.float_info.max, math.ulp(0.0)

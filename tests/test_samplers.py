@@ -17,7 +17,8 @@ from spaces import SWITCHES
 
 from aspk.errors import SamplerError
 from aspk.samplers import NSGA2Sampler, SurrogateSampler
-from aspk.samplers._codec import Coordinate, SpaceCodec
+from aspk.samplers._codec import SpaceCodec
+from aspk.samplers._coordinate import Coordinate
 from aspk.testing import FormulaEvaluator
 from aspk.trials.attributes import GENOTYPE
 

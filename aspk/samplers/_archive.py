@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from optuna.distributions import BaseDistribution
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -40,6 +41,7 @@ class Archive:
         genes, kind = len(self.codec.genome.cardinalities), _dtype(self.codec.genome)
         self._known: dict[int, FrozenTrial] = {}  # by id(): storages hand out the same object every time
         self._designs: set[bytes] = set()
+        self._open: set[bytes] = set()  # genotypes that do not say all of their trials
         self._directions: tuple[Direction, ...] = ()
         self._X, self._discarded = _Table(genes, kind), _Table(genes, kind)
         self._numbers, self._violation, self._scores = (_Table(1, np.float64) for _ in range(3))
@@ -64,7 +66,7 @@ class Archive:
             "maximize" if direction == StudyDirection.MAXIMIZE else "minimize"
             for direction in study.directions
         )
-        pending, finished = [], []
+        pending, finished, open_ended = [], [], []
         for trial in fresh:
             x = self._genotype(trial)
             if trial.state.is_finished():
@@ -75,9 +77,11 @@ class Archive:
                 pending.append(x)
             else:
                 finished.append(x)
+                open_ended.append(not self.codec.whole and _has_others(trial, self.codec.distributions))
                 self._take(trial, x)
         if finished:
-            self._designs.update(keys(self.codec.genome, np.array(finished)))
+            for key, more in zip(keys(self.codec.genome, np.array(finished)), open_ended, strict=True):
+                (self._open if more else self._designs).add(key)
         return self._history(np.array(pending))
 
     def _take(self, trial: FrozenTrial, x: Genotypes) -> None:
@@ -136,12 +140,20 @@ class Archive:
             pending=pending,
             discarded=self._discarded.rows,
             fitness=None if self._fitness is None else self._scores.rows[order, 0],
-            designs=self._designs.union(keys(self.codec.genome, pending)),
+            designs=self._known_designs(pending),
             constraints=constraints,
             attributes=dict(zip(self._names, self._attributes.rows[order].T, strict=True)),
             pruned=pruned[order],
             std=std[order],
+            whole=self.codec.whole,
+            branches=self.codec.branches,
         )
+
+    def _known_designs(self, pending: Genotypes) -> set[bytes]:
+        """Keys of all genotypes, but of those that may come with other parameters the next time."""
+        if self.codec.whole:
+            return self._designs.union(keys(self.codec.genome, pending))
+        return self._designs - self._open
 
     def _genotype(self, trial: FrozenTrial) -> Genotypes | None:
         parameters = trial.params
@@ -169,6 +181,11 @@ class _Table:
         view = self._buffer[: self._count]
         view.flags.writeable = False
         return view
+
+
+def _has_others(trial: FrozenTrial, known: Mapping[str, BaseDistribution]) -> bool:
+    """Whether a trial has other parameters, with more than one value each."""
+    return any(name not in known and not other.single() for name, other in trial.distributions.items())
 
 
 def _number(value: object) -> float:

@@ -26,7 +26,8 @@ from aspk.costs.bounds import Bounds, ClosedForm, ClosedForms
 from aspk.errors import AspkError, SamplerError
 from aspk.samplers._archive import Archive, Fitness
 from aspk.samplers._closed import applied, trusted
-from aspk.samplers._codec import Codec, ParameterCodec, ParameterValue, SpaceCodec
+from aspk.samplers._codec import Codec, ParameterCodec, SpaceCodec
+from aspk.samplers._coordinate import ParameterValue
 from aspk.samplers._history import History
 from aspk.samplers._inferred import Inference
 from aspk.samplers._notices import Notices

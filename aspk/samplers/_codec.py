@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +17,7 @@ from optuna.distributions import (
 )
 
 from aspk.errors import GenotypeError
+from aspk.samplers._coordinate import Coordinate
 from aspk.space import Gene, SearchSpace
 from aspk.space.operators import Genome, Genotypes, sample
 from aspk.trials.attributes import (
@@ -28,12 +27,7 @@ from aspk.trials.attributes import (
     proposal_to_attributes,
 )
 
-ParameterValue = Any  # what a categorical parameter may hold
 _DIGITS = 9  # of a real coordinate in [0, 1] that tell two designs apart
-_MOST_CHOICES = 64  # a numeric grid with more points becomes a real coordinate
-_MOST_STEPS = 2**53  # of a grid that floats can tell apart
-_LARGEST = sys.float_info.max
-_LARGEST_LOGARITHM = 709.78  # whose exponential does not overflow
 
 
 class Codec(Protocol):
@@ -42,6 +36,21 @@ class Codec(Protocol):
     @property
     def genome(self) -> Genome:
         """The space of the genotypes."""
+        ...
+
+    @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """The distribution of each gene, by parameter name."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether genotypes say all of a trial: that two are equal then means that the trials are."""
+        ...
+
+    @property
+    def branches(self) -> tuple[int, ...]:
+        """Unordered genes that decide which others are in use, of a study without a search space."""
         ...
 
     def read(
@@ -87,6 +96,8 @@ class SpaceCodec:
     """Trials of one :class:`~aspk.space.SearchSpace`."""
 
     genome: SearchSpace
+    whole: bool = True
+    branches: tuple[int, ...] = ()
 
     @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -153,101 +164,6 @@ class SpaceCodec:
 
 
 @dataclass(frozen=True)
-class Coordinate:
-    """One parameter as one gene: an index where it has few values, else a real number in [0, 1]."""
-
-    distribution: BaseDistribution
-
-    @cached_property
-    def cardinality(self) -> int:
-        """Number of values; 0 for a real coordinate."""
-        d = self.distribution
-        if isinstance(d, CategoricalDistribution):
-            return len(d.choices)
-        if d.single():
-            return 1
-        if self._log or self._step is None:
-            return 0
-        low, high = self._range
-        steps = (high - low) / self._step
-        return round(steps) + 1 if steps < _MOST_CHOICES - 0.5 else 0
-
-    @property
-    def ordered(self) -> bool:
-        """Whether its values have an order."""
-        return not isinstance(self.distribution, CategoricalDistribution)
-
-    @property
-    def _range(self) -> tuple[float, float]:
-        d = self.distribution
-        assert isinstance(d, IntDistribution | FloatDistribution)
-        return float(d.low), float(d.high)
-
-    @property
-    def _log(self) -> bool:
-        return bool(getattr(self.distribution, "log", False))
-
-    @property
-    def _step(self) -> float | None:
-        step = getattr(self.distribution, "step", None)
-        return None if step is None else float(step)
-
-    @property
-    def stepped(self) -> bool:
-        """Whether the parameter's values lie on a grid."""
-        return self._step is not None
-
-    @property
-    def _bounds(self) -> tuple[float, float]:
-        """Ends of the real coordinate; half a step wider, so that all grid points are equally likely."""
-        low, high = self._range
-        half = 0.0 if self._step is None else self._step / 2
-        low, high = max(low - half, -_LARGEST), min(high + half, _LARGEST)
-        return (math.log(low), math.log(high)) if self._log else (low, high)
-
-    @property
-    def _unit(self) -> float:
-        """1, or 1/2 where the range itself would overflow."""
-        low, high = self._bounds
-        return 1.0 if math.isfinite(high - low) else 0.5
-
-    def encode(self, value: ParameterValue) -> float:
-        """The gene of a parameter value.
-
-        Raises:
-            ValueError: it is outside the distribution, as an enqueued one may be.
-            TypeError: it is no number.
-        """
-        if isinstance(self.distribution, CategoricalDistribution):
-            return self.distribution.to_internal_repr(value)
-        low, high = self._range
-        if not low <= value <= high:
-            raise ValueError(f"{value} is not between {low:g} and {high:g}")
-        if self.cardinality:
-            return float(round((float(value) - low) / (self._step or 1.0)))
-        start, end = (bound * self._unit for bound in self._bounds)
-        number = (math.log(float(value)) if self._log else float(value)) * self._unit
-        return min(max((number - start) / (end - start), 0.0), 1.0)
-
-    def decode(self, gene: float) -> ParameterValue:
-        """The parameter value of a gene."""
-        d = self.distribution
-        if isinstance(d, CategoricalDistribution):
-            return d.choices[int(gene)]
-        low, high = self._range
-        if self.cardinality:
-            value = low + int(gene) * (self._step or 1.0)
-        else:
-            start, end = (bound * self._unit for bound in self._bounds)
-            value = (start + float(gene) * (end - start)) / self._unit
-            value = math.exp(min(value, _LARGEST_LOGARITHM)) if self._log else value
-            if self._step is not None and (steps := (value - low) / self._step) < _MOST_STEPS:
-                value = low + round(steps) * self._step
-        value = min(max(value, low), high)
-        return min(max(round(value), d.low), d.high) if isinstance(d, IntDistribution) else value
-
-
-@dataclass(frozen=True)
 class Condition:
     """When a parameter is suggested.
 
@@ -267,10 +183,12 @@ class ParameterCodec:
     Attributes:
         distributions: of each parameter, by name.
         conditions: of those that are not always suggested, parents before their children.
+        whole: whether trials have no other parameters, which are then drawn by themselves.
     """
 
     distributions: Mapping[str, BaseDistribution]
     conditions: Mapping[str, Condition] = field(default_factory=dict)
+    whole: bool = True
 
     def of(self, distributions: Mapping[str, BaseDistribution]) -> ParameterCodec:
         """The codec of these parameters, with the conditions that are known of them."""
@@ -281,7 +199,14 @@ class ParameterCodec:
             for name, condition in self.conditions.items()
             if name in distributions and condition.parent in distributions
         }
-        return ParameterCodec(distributions, known)
+        return ParameterCodec(distributions, known, self.whole)
+
+    @property
+    def branches(self) -> tuple[int, ...]:
+        """See :class:`Codec`."""
+        parents = {condition.parent for condition in self.conditions.values()}
+        names = enumerate(self.distributions)
+        return tuple(i for i, name in names if name in parents and not self._coordinates[name].ordered)
 
     @cached_property
     def _coordinates(self) -> dict[str, Coordinate]:

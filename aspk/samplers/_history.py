@@ -32,7 +32,8 @@ class History:
         discarded: genotypes of failed trials, and of pruned ones that reported nothing, shape (d, G); not
             to be proposed again.
         fitness: a number to maximise that ranks the evaluated trials, shape (n,), or None; NaN is last.
-        designs: keys (see :func:`aspk.space.operators.keys`) of all these genotypes.
+        designs: keys (see :func:`aspk.space.operators.keys`) of all these genotypes; where they are not
+            ``whole``, of those only whose trials had no other parameters.
         constraints: name of a constraint to its value in each evaluated trial, shape (n,), NaN where there is
             none; up to 0 is feasible.
         attributes: name of a user attribute to its number in each evaluated trial, shape (n,), NaN where
@@ -40,6 +41,9 @@ class History:
         pruned: which of the evaluated trials were pruned, shape (n,); their values are expected ones, see
             :mod:`aspk.samplers._pruned`. None is none of them.
         std: standard deviations of the values that are expected, shape (n,), 0 for others; None is all 0.
+        whole: whether genotypes say all of a trial. Without a search space there may be parameters that no
+            condition explains, or not yet; these are drawn by themselves, and equal genotypes may differ.
+        branches: columns of unordered genes that decide which others are in use, without a search space.
     """
 
     X: Genotypes
@@ -54,6 +58,8 @@ class History:
     attributes: Mapping[str, FloatArray] = field(default_factory=dict)
     pruned: BoolArray | None = None
     std: FloatArray | None = None
+    whole: bool = True
+    branches: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Number of evaluated trials."""
@@ -63,6 +69,11 @@ class History:
     def complete(self) -> BoolArray:
         """Which of the evaluated trials were not pruned, shape (n,)."""
         return np.ones(len(self), dtype=bool) if self.pruned is None else ~self.pruned
+
+    @property
+    def changes(self) -> float:
+        """How many genes of a child to change on average: fewer where parameters change that it has not."""
+        return 1.0 if self.whole else 0.5
 
     def of(self, rows: BoolArray) -> History:
         """With some of the evaluated trials only; the others stay known."""

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from optuna.trial import FrozenTrial, TrialState
 
-from aspk.samplers._codec import Condition, Coordinate, ParameterCodec
+from aspk.samplers._codec import Condition, ParameterCodec
+from aspk.samplers._coordinate import Coordinate
 from aspk.samplers._history import IntArray
 
 _ABSENT = -1
 # Complete trials that conditions are inferred from. Fewer are often explained by chance, and too few to learn
 # from more parameters than the common ones.
-_FEWEST = 12
+FEWEST = 12
 
 
 class Inference:
@@ -82,7 +83,7 @@ class Inference:
         present = dict(zip(names, (values != _ABSENT).T, strict=True))
         of_name = dict(zip(names, values.T, strict=True))
         conditions: dict[str, Condition | None] = {name: None for name in names if present[name].all()}
-        others = [name for name in names if name not in conditions and len(self._rows) >= _FEWEST]
+        others = [name for name in names if name not in conditions and len(self._rows) >= FEWEST]
         for name in sorted(others, key=lambda name: (-present[name].sum(), name)):  # parents before children
             found = [
                 found
@@ -95,6 +96,7 @@ class Inference:
         return ParameterCodec(
             {name: self._coordinates[name].distribution for name in sorted(conditions)},
             {name: condition for name, condition in conditions.items() if condition is not None},
+            whole=not self._changing and conditions.keys() >= set(names),
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from aspk.costs.features import FreeFeatures
@@ -33,6 +35,23 @@ def hypercube(genome: Genome, count: int, rng: np.random.Generator) -> Genotypes
     real = genome.cardinalities == 0
     X: Genotypes = np.where(real, (places + 0.5) / count, places * genome.cardinalities // count)
     return X if real.any() else X.astype(np.int64)
+
+
+def visits(genome: Genome, X: Genotypes, visited: Genotypes, genes: Sequence[int]) -> FloatArray:
+    """How often the rarest of a genotype's choices was visited, shape (m,); infinite where it uses no gene.
+
+    Args:
+        genome: the search space.
+        X: genotypes, shape (m, G).
+        visited: genotypes of trials, shape (n, G).
+        genes: columns of genes with few choices.
+    """
+    used, were = genome.active(X), genome.active(visited)
+    result = np.full(len(X), np.inf)
+    for gene in genes:
+        counts = (visited[were[:, gene], gene] == X[:, gene, None]).sum(axis=1)
+        result = np.minimum(result, np.where(used[:, gene], counts, np.inf))
+    return result
 
 
 def _information(features: FloatArray) -> float:

@@ -72,13 +72,21 @@ class EvolutionarySampler(GenotypeSampler):
         if missing > 0 or len(history) == 0:
             return bounds.sample_distinct(count, rng, seen=seen)
         parents = history.X[history.best(self._top_k)]
-        return bounds.fill(count, lambda number: self._children(genome, parents, number, rng), rng, seen=seen)
+
+        def children(number: int) -> Genotypes:
+            return self._children(genome, parents, number, rng, history.changes)
+
+        return bounds.fill(count, children, rng, seen=seen)
 
     def _children(
-        self, genome: Genome, parents: Genotypes, count: int, rng: np.random.Generator
+        self, genome: Genome, parents: Genotypes, count: int, rng: np.random.Generator, changes: float
     ) -> Genotypes:
         A, B = (parents[rng.integers(len(parents), size=count)] for _ in range(2))
-        ways = (crossover(genome, A, B, rng), mutate(genome, A, rng), sample(genome, count, rng))
+        ways = (
+            crossover(genome, A, B, rng),
+            mutate(genome, A, rng, changes=changes),
+            sample(genome, count, rng),
+        )
         chosen = rng.choice(3, size=(count, 1), p=self._shares)
         result: Genotypes = np.choose(chosen, ways)
         return result

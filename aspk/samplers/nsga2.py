@@ -72,6 +72,7 @@ class Breeder:
     ) -> None:
         self._genome = genome
         self._crossover_probability = crossover_probability
+        self._changes = history.changes
         survivors = history.best(population_size)
         self._population = history.X[survivors]  # sorted: a tournament compares positions
 
@@ -80,7 +81,7 @@ class Breeder:
         A, B = (self._population[self._tournament(count, rng)] for _ in range(2))
         crossed = rng.random((count, 1)) < self._crossover_probability
         children = np.where(crossed, crossover(self._genome, A, B, rng), A)
-        return mutate(self._genome, children, rng)
+        return mutate(self._genome, children, rng, changes=self._changes)
 
     def _tournament(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Positions of the better of two random members, ``count`` times."""

@@ -16,12 +16,13 @@ from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._base import GenotypeSampler, needs_space
 from aspk.samplers._foreseen import ContradictionError, Joint
 from aspk.samplers._history import History, IntArray, within_reach
+from aspk.samplers._inferred import FEWEST
 from aspk.samplers._pool import Predict, distance_to_front, evolve, unseen
 from aspk.samplers._prediction import Known, Memory, Prediction
-from aspk.samplers._start import start
+from aspk.samplers._start import start, visits
 from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
-from aspk.space.operators import Genome, Genotypes, sample
+from aspk.space.operators import Genome, Genotypes, keys, sample
 from aspk.util.pareto import FloatArray, nondominated, ranks
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _FIRST = 6  # networks that a search starts with
 _FIRST_OF_SPIKFORMERS = 4  # whose surrogates know something from the start
+_VISITS, _SAMPLES = 2, 256  # of each branch before its values count, and random designs to find it among
 _LIKELY, _UNLIKELY = np.log(0.5), np.log(0.01)  # logarithms of the probability to be feasible
 _LARGE = 160  # exponent of 2 beyond which the product of six objectives would overflow
 _MARGIN = 0.1  # of the front's range, by which the reference point lies behind it
@@ -122,9 +124,13 @@ class SurrogateSampler(GenotypeSampler):
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
-        missing = self._startup - len(history) - len(history.pending)
-        if missing > 0 or len(history) == 0:
+        # While parameters are not explained, the search would learn of the others only, and give up a choice
+        # for what the first trials with it happened to draw.
+        first = self._startup if history.whole else max(self._startup, FEWEST)
+        if len(history) == 0 or len(history) + len(history.pending) < first:
             return self._start(genome, history, count, rng)
+        if history.branches and len(X := self._hardly_visited(genome, history, count, rng)) == count:
+            return X
         bounds, history = self.bounded(genome, history)
         history = replace(history, values=within_reach(history.values))
         try:
@@ -186,18 +192,41 @@ class SurrogateSampler(GenotypeSampler):
                 )
         return {k: composite for k, composite in self._composites.items() if not lacking[k]}
 
+    def _hardly_visited(
+        self, genome: Genome, history: History, count: int, rng: np.random.Generator
+    ) -> Genotypes:
+        """Up to ``count`` new designs of branches that were hardly visited, the rarest first."""
+        X = sample(genome, _SAMPLES, rng)
+        X = X[unseen(genome, X, history.designs)]
+        times = visits(genome, X, _visited(history), history.branches)
+        return X[np.argsort(times, kind="stable")[: min(count, int((times < _VISITS).sum()))]]
+
     def _start(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
-        """The next points of a design, the same in every process; after it, random networks."""
+        """The next points of a design, the same in every process; after it, random networks.
+
+        Where genotypes do not say all of a trial, those come first whose choices were visited least.
+        """
         first, (bounds, _) = np.random.default_rng(self._seed), self.bounded(genome, history)
         design = bounds.kept_by(start(genome, self._startup, first, self._start_by), first)
+        unordered, seen = np.flatnonzero(~genome.ordered).tolist(), history.designs
+        if not history.whole:  # others are worth more than the same again
+            seen = seen | set(keys(genome, _visited(history)))
 
         def candidates(number: int) -> Genotypes:
-            return np.concatenate([design, bounds.kept_by(sample(genome, number, rng), rng)])
+            if history.whole or not unordered:
+                return np.concatenate([design, bounds.kept_by(sample(genome, number, rng), rng)])
+            X = np.concatenate([design, sample(genome, _SAMPLES, rng)])
+            return X[np.argsort(visits(genome, X, _visited(history), unordered), kind="stable")]
 
-        return bounds.fill(count, candidates, rng, seen=history.designs)
+        return bounds.fill(count, candidates, rng, seen=seen)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_memory": Memory()}
+
+
+def _visited(history: History) -> Genotypes:
+    """Genotypes of all trials, shape (n + m + d, G)."""
+    return np.concatenate([history.X, history.pending, history.discarded])
 
 
 def _sum(terms: Sequence[Predict | None]) -> Predict | None:

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from aspk.costs.features import FreeFeatures
+from aspk.space import SearchSpace
 from aspk.space.operators import Genome
 from aspk.surrogate.experience import beliefs
 from aspk.surrogate.features import Features
 from aspk.surrogate.models import MODELS, Regression, fitted, rank_agreement
-from aspk.surrogate.process import FEW, Priors, Process, medians, spread
+from aspk.surrogate.process import FEW, Hyperparameters, Priors, Process, medians, spread
 from aspk.util.pareto import FloatArray
 
 Model = Literal["auto", "process", "linear", "trees"]
@@ -26,6 +27,8 @@ Logarithm = bool | Literal["auto"]
 # networks the evidence alone is now and then wrong about energies, and predicts negative ones.
 _LOGARITHM_ODDS = 10.0
 _FEW_CHOICES = 8  # of an ordered gene; more are nearly a continuum
+_SHORTEST = 0.1  # length of a feature, whose range is 1, of which nothing is known
+_TELLING = 1.5  # rows that double it, for each parameter of the same designs and for these themselves
 _VAGUE = 1e6  # standard deviations of a target beyond which it says nothing
 _CONSTANT = 1e-9  # relative range below which a free feature says nothing
 # Looking through all libraries of the process takes milliseconds, which are better spent at import.
@@ -94,6 +97,22 @@ class Encoder:
     def trended(self) -> int:
         """Number of features, the last ones, that have a linear trend."""
         return len(self.kept)
+
+    def shortened(self, hyperparameters: Hyperparameters, rows: FloatArray) -> Hyperparameters:
+        """Hyperparameters with length scales that so many rows, shape (n, G), can tell of.
+
+        A parameter that only some designs have may decide how good these are, and the few trials that have it
+        cannot tell: their values are alike by chance. A long length would give up all designs like them.
+        """
+        if self.genome is None or isinstance(self.genome, SearchSpace):
+            return hyperparameters
+        used, lengths = self.genome.active(rows), hyperparameters.lengths.copy()
+        for gene in np.flatnonzero(~used.all(axis=0)):
+            together = (used == used[:, [gene]]).all(axis=0).sum()  # parameters of the same designs
+            columns = self._own.columns_of([int(gene)])
+            longest = _SHORTEST * 2.0 ** min(float(used[:, gene].sum() / (1 + together) / _TELLING), 10.0)
+            lengths[columns] = np.minimum(lengths[columns], longest)
+        return replace(hyperparameters, lengths=lengths)
 
     def beliefs(self, columns: int, *, logarithm: bool) -> list[Priors]:
         """Priors of a process of that many columns, of which the data choose one."""
@@ -215,7 +234,13 @@ class Predictor:
         standard, extra, old = scale.standard(targets), scale.variance(targets, std), self.regression
         with one_thread():
             new: Regression = (
-                Process(inputs, standard, old.hyperparameters, trended=self.encode.trended, extra=extra)
+                Process(
+                    inputs,
+                    standard,
+                    self.encode.shortened(old.hyperparameters, rows),
+                    trended=self.encode.trended,
+                    extra=extra,
+                )
                 if isinstance(old, Process)
                 else fitted(self.name, inputs, standard, seed)
             )
