@@ -10,8 +10,9 @@ import pytest
 import torch
 from data_files import settings
 
-from aspk.data import load_data, network_input
+from aspk.data import generated_data, load_data, network_input
 from aspk.data.event_frames import read_frames
+from aspk.data.generated import kind_of
 from aspk.errors import DataError
 from aspk.evaluation.supernet import SupernetEvaluator, measure
 from aspk.families import Supernet
@@ -69,6 +70,55 @@ def test_recordings_are_read_and_split(tmp_path):
         assert [known[frames.numpy().tobytes()] for frames in counts] == part.labels.tolist()
     assert sorted(seen) == sorted(known)
     assert float(data.train.images[:, :, 1].mean()) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "held_out"), [("cifar10_dvs", "test"), ("event_frames", "val")])
+def test_recordings_with_a_test_set(tmp_path, name, held_out):
+    train = write_frames(tmp_path / "train")
+    test = write_frames(tmp_path / held_out, 3, seed=1)
+    data = load_data(settings(name, tmp_path, search=6))
+    assert [len(part) for part in (data.train, data.search, data.test)] == [18, 6, 6]
+    mean, deviation = (
+        torch.tensor(column)[:, None, None] for column in zip(*data.standardisation, strict=True)
+    )
+    counts = (data.test.images * deviation + mean).round().numpy()
+    assert np.array_equal(counts, np.concatenate([test["bird"], test["car"]]))
+    assert data.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    known = {frames.tobytes() for frames in np.concatenate([train["bird"], train["car"]])}
+    found = torch.cat([data.train.images, data.search.images]) * deviation + mean
+    assert {frames.numpy().tobytes() for frames in found.round()} == known
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    write_frames(tmp_path)
+    (tmp_path / "car").rename(tmp_path / "train")
+    assert load_data(settings("event_frames", tmp_path, search=6)).class_names == ("bird", "train")
+
+
+def test_parts_that_differ_are_refused(tmp_path):
+    write_frames(tmp_path / "train")
+    write_frames(tmp_path / "test", 2)
+    (tmp_path / "test" / "car").rename(tmp_path / "test" / "cat")
+    with pytest.raises(DataError, match=r"differ in the classes \['car', 'cat'\]"):
+        load_data(settings("event_frames", tmp_path))
+    (tmp_path / "test" / "cat").rename(tmp_path / "test" / "car")
+    np.savez(tmp_path / "test" / "car" / "00.npz", frames=np.zeros((2, 2, 8, 8)))
+    with pytest.raises(DataError, match=r"00\.npz: frames \(2, 2, 8, 8\)"):
+        load_data(settings("event_frames", tmp_path))
+    with pytest.raises(DataError, match="give its folder"):
+        load_data("event_frames")
+
+
+def test_a_check_reads_the_folder_that_is_there(tmp_path):
+    write_frames(tmp_path / "train", shape=(5, 2, 8, 8))
+    write_frames(tmp_path / "test", 3, shape=(5, 2, 8, 8))
+    for name in ("cifar10_dvs", "event_frames"):
+        kind = kind_of(settings(name, tmp_path))
+        assert (kind.shape, kind.classes, kind.images, kind.frames) == ((2, 8, 8), ("bird", "car"), 30, 5)
+        assert generated_data(settings(name, tmp_path), 4, frames=2).train.images.shape == (4, 5, 2, 8, 8)
+    assert kind_of(settings("cifar10_dvs", tmp_path / "none")).shape == (2, 128, 128)
+    with pytest.raises(DataError, match="no folder"):
+        kind_of(settings("event_frames", tmp_path / "none"))
 
 
 def test_frames_can_be_resized(tmp_path):

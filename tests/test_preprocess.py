@@ -166,11 +166,12 @@ def test_event_frames(tmp_path, resize):
 
 @pytest.mark.parametrize("name", sorted(KINDS))
 def test_generated_data_say_it_too(name):
-    data = generated_data(DataSettings(name=name), 4, frames=3)
+    frames = 3 if name == "nmnist" else None
+    data = generated_data(DataSettings(name=name, frames=frames), 4, frames=3)
     preprocess = preprocess_of(data, time_steps=2)
     assert preprocess.size == data.shape[1:]
     assert len(data.class_names) == data.classes
-    assert preprocess.frames == (3 if name == "cifar10_dvs" else None)
+    assert preprocess.frames == (3 if name in ("cifar10_dvs", "nmnist") else None)
 
 
 COLOUR = Preprocess(size=(8, 8), resize="center_crop", mean=(0.5,) * 3, std=(0.25,) * 3)

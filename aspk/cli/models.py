@@ -60,7 +60,11 @@ def add_model_commands(commands: Commands) -> None:
     )
     predict.add_argument("model", type=Path, help="the folder that 'aspk export' or 'aspk retrain' wrote")
     predict.add_argument(
-        "images", type=Path, nargs="+", metavar="image", help="image files (event frames: .npz), or folders"
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="image",
+        help="image files (event frames: .npz; recordings of N-MNIST: .bin), or folders",
     )
     predict.add_argument("--top", type=int, default=3, help="classes shown for each image (default: 3)")
     predict.add_argument("--json", action="store_true", help="print JSON")

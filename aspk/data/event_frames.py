@@ -1,11 +1,13 @@
-"""CIFAR10-DVS as frames: 10,000 recordings of an event camera in 10 classes, counted into frames beforehand.
+"""Recordings of event cameras as frames that were counted beforehand: CIFAR10-DVS, DVS128 Gesture and others.
 
-One file for each recording, ``FOLDER/CLASS/*.npz``, whose array ``frames`` has shape [T, 2, H, W]: events of
-both polarities, counted in T intervals. spikingjelly writes these files::
+One file for each recording, whose array ``frames`` has shape [T, 2, H, W]: events of both polarities, counted
+in T intervals. Either ``FOLDER/train/CLASS/*.npz`` with ``FOLDER/test/CLASS/*.npz`` (or ``val``), or
+``FOLDER/CLASS/*.npz`` without a test set. spikingjelly writes these files::
 
     CIFAR10DVS(root, data_type="frame", frames_number=16, split_by="number")
+    DVS128Gesture(root, train=True, data_type="frame", frames_number=16, split_by="number")
 
-makes ``root/frames_number_16_split_by_number``, which is the folder to give. Any other class names and shapes
+make ``root/frames_number_16_split_by_number``, which is the folder to give. Any other class names and shapes
 that are the same in all files are as welcome. Nothing is unpickled.
 """
 
@@ -17,38 +19,81 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aspk.data.sources import Images, Source, named_folder
+from aspk.data.sources import Images, Source, folder_of
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
-from aspk.util.files import cache_folder
 from aspk.util.npz import read_npz
 
 _ARRAY = "frames"
 _MOST_BYTES = 64 << 20  # of one recording; 16 frames of 2 x 128 x 128 in float64 have 4 MiB
 _HOW = (
-    "expected FOLDER/CLASS/*.npz with an array 'frames' [T, 2, H, W], such as spikingjelly's "
-    "CIFAR10DVS(root, data_type='frame', frames_number=16, split_by='number') writes"
+    "expected FOLDER/CLASS/*.npz, or FOLDER/train/CLASS/*.npz and FOLDER/test/CLASS/*.npz, with an array "
+    "'frames' [T, 2, H, W], such as spikingjelly's CIFAR10DVS(root, data_type='frame', frames_number=16, "
+    "split_by='number') writes"
 )
 
 
 def cifar10_dvs(settings: DataSettings, download: bool) -> Source:
+    """The recordings of CIFAR10-DVS, from the folder given or the usual one, see :func:`event_frames`."""
+    return _read_folder(folder_of(settings), settings.name)
+
+
+def event_frames(settings: DataSettings, download: bool) -> Source:
     """The recordings of a folder; frames are read when a split asks for them.
 
     Raises:
         DataError: the folder is not there or not laid out as expected. It cannot be downloaded.
     """
-    root = cache_folder() / "cifar10_dvs" if settings.folder is None else named_folder(settings.folder)
+    if settings.folder is None:
+        raise DataError(f"{settings.name}: give its folder ([data] folder = ...); {_HOW}")
+    return _read_folder(folder_of(settings), settings.name)
+
+
+def _read_folder(root: Path, name: str) -> Source:
+    divided = any(place.is_dir() for place in (root / "train").glob("*"))
+    classes, train = _images(root / "train" if divided else root, name)
+    tests = [root / part for part in ("test", "val") if divided and (root / part).is_dir()]
+    if not tests:
+        return Source(classes, train)
+    tested, test = _images(tests[0], name)
+    if classes != tested:
+        different = sorted(set(classes) ^ set(tested))
+        raise DataError(f"{name}: {root / 'train'} and {tests[0]} differ in the classes {different}")
+    return Source(classes, train, test)
+
+
+def _images(root: Path, name: str) -> tuple[tuple[str, ...], Images]:
+    classes, paths, labels = listed(root, "*.npz", name, _HOW)
+    return classes, Images(labels, lambda indices: _read([paths[index] for index in indices]))
+
+
+def listed(
+    root: Path, pattern: str, name: str, how: str
+) -> tuple[tuple[str, ...], list[Path], npt.NDArray[np.int64]]:
+    """The recordings of a folder with one folder for each class.
+
+    Args:
+        root: the folder.
+        pattern: of the recordings' names.
+        name: the data set's name, for messages.
+        how: what messages say of the layout.
+
+    Returns:
+        The classes' names, the recordings by class, and the class of each.
+
+    Raises:
+        DataError: the folder is not there, or has fewer than two classes, or one without a recording.
+    """
     if not root.is_dir():
-        raise DataError(f"cifar10_dvs: no folder {root} ([data] folder = ...); {_HOW}")
-    classes = sorted(place.name for place in root.iterdir() if place.is_dir())
-    listed = [sorted((root / name).glob("*.npz")) for name in classes]
-    if len(classes) < 2 or not all(listed):
-        empty = [name for name, paths in zip(classes, listed, strict=True) if not paths]
-        what = f"no recording of {', '.join(empty)}" if empty else f"classes {classes}"
-        raise DataError(f"cifar10_dvs: {root}: {what}; {_HOW}")
-    paths = [path for part in listed for path in part]
-    labels = np.repeat(np.arange(len(classes)), [len(part) for part in listed])
-    return Source(tuple(classes), Images(labels, lambda indices: _read([paths[index] for index in indices])))
+        raise DataError(f"{name}: no folder {root} ([data] folder = ...); {how}")
+    classes = tuple(sorted(place.name for place in root.iterdir() if place.is_dir()))
+    parts = [sorted((root / kind).glob(pattern)) for kind in classes]
+    if len(classes) < 2 or not all(parts):
+        empty = [kind for kind, paths in zip(classes, parts, strict=True) if not paths]
+        what = f"no recording of {', '.join(empty)}" if empty else f"classes {list(classes)}"
+        raise DataError(f"{name}: {root}: {what}; {how}")
+    labels = np.repeat(np.arange(len(classes)), [len(part) for part in parts])
+    return classes, [path for part in parts for path in part], labels
 
 
 def _read(paths: Sequence[Path]) -> npt.NDArray[np.float32]:

@@ -10,9 +10,10 @@ import torch
 
 from aspk.data.cifar import cifar10, cifar100
 from aspk.data.digits import digits
-from aspk.data.event_frames import cifar10_dvs
+from aspk.data.event_frames import cifar10_dvs, event_frames
 from aspk.data.fashion_mnist import fashion_mnist
 from aspk.data.image_folder import image_folder
+from aspk.data.nmnist import nmnist
 from aspk.data.pictures import Pixels
 from aspk.data.preprocess import standardise, stretched
 from aspk.data.sources import Images, Source
@@ -28,6 +29,8 @@ _SOURCES: dict[str, Callable[[DataSettings, bool], Source]] = {
     "cifar100": cifar100,
     "image_folder": image_folder,
     "cifar10_dvs": cifar10_dvs,
+    "event_frames": event_frames,
+    "nmnist": nmnist,
 }
 _Indices = npt.NDArray[np.int64]
 
@@ -39,7 +42,7 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
 
     Args:
         data: the settings, or a name alone: ``digits``, ``fashion_mnist``, ``cifar10``, ``cifar100``,
-            ``image_folder`` or ``cifar10_dvs``.
+            ``image_folder``, ``cifar10_dvs``, ``event_frames`` or ``nmnist``.
         download: whether files that are missing may be downloaded.
 
     Raises:

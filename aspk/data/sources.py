@@ -122,3 +122,12 @@ def named_folder(name: str) -> Path:
         return Path(name).expanduser()
     except RuntimeError as error:
         raise DataError(f"data.folder = {name!r}: {error}; write the whole path, or set HOME") from None
+
+
+def folder_of(settings: DataSettings) -> Path:
+    """The folder that the settings give, or the one where the data set usually is.
+
+    Raises:
+        DataError: the folder starts with a user whom the system does not know.
+    """
+    return cache_folder() / settings.name if settings.folder is None else named_folder(settings.folder)

@@ -14,6 +14,7 @@ ENGINES = ("auto", "native", "torch", "compiled")
 StatisticsName = Literal["auto", "own", "shared_time", "running"]
 STATISTICS: tuple[StatisticsName, ...] = ("auto", "own", "shared_time", "running")
 _MOST_PIXELS = 1024  # height and width of an image
+_MOST_FRAMES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,9 @@ class DataSettings:
         search: size of ``search``.
         test: size of ``test``; None is the data set's own test set, or 0.2 of an undivided one.
         resize: height and width that images are brought to, in pixels; None leaves them.
+        frames: frames that the events of a recording are counted into; for ``nmnist``, which needs it.
+        split_by: with ``frames``, whether each has as many events (``number``) or covers as much time
+            (``time``).
     """
 
     name: str
@@ -141,6 +145,8 @@ class DataSettings:
     search: float = 0.2
     test: float | None = None
     resize: int | None = None
+    frames: int | None = None
+    split_by: Literal["number", "time"] = "number"
 
     def __post_init__(self) -> None:
         for name in ("name", "folder"):
@@ -157,6 +163,15 @@ class DataSettings:
                 )
         if self.resize is not None and (type(self.resize) is not int or not 1 <= self.resize <= _MOST_PIXELS):
             raise DataError(f"data: resize = {self.resize!r}: expected 1 to {_MOST_PIXELS} pixels")
+        if self.frames is not None and (type(self.frames) is not int or not 1 <= self.frames <= _MOST_FRAMES):
+            raise DataError(f"data: frames = {self.frames!r}: expected 1 to {_MOST_FRAMES}")
+        if self.split_by not in ("number", "time"):
+            raise DataError(f"data: split_by = {self.split_by!r}: expected number or time")
+        if (self.name == "nmnist") != (self.frames is not None):
+            raise DataError(
+                f"data: name = {self.name!r} with frames = {self.frames!r}: nmnist needs the number of "
+                "frames that its events are counted into ([data] frames = 10), and only nmnist takes it"
+            )
 
     @classmethod
     def from_json(cls, data: object) -> DataSettings:

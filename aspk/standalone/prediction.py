@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from aspk.data.event_frames import read_frames
+from aspk.data.nmnist import read_recording
 from aspk.data.pictures import open_picture
 from aspk.errors import DataError
 from aspk.evaluation.exported import ExportedNetwork
+from aspk.spec.settings import DataSettings
 
 _EXTENSIONS = frozenset((".bmp", ".jpeg", ".jpg", ".npz", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 _BATCH = 64  # files run at once
@@ -32,7 +34,10 @@ class Prediction:
 
 
 def predict_files(model: ExportedNetwork, paths: Sequence[str | Path]) -> Iterator[Prediction | DataError]:
-    """Predictions for pictures, or for sequences of event frames (``.npz``), one after the other.
+    """Predictions for pictures, or for sequences of event frames, one after the other.
+
+    A network for sequences takes frames (``.npz``); one that was trained on N-MNIST takes its recordings
+    (``.bin``) as well, and counts their events as in training.
 
     Args:
         model: the network.
@@ -45,23 +50,36 @@ def predict_files(model: ExportedNetwork, paths: Sequence[str | Path]) -> Iterat
         CheckpointError: the export does not say what has to be done with images.
         DataError: a folder has no such file.
     """
-    files = [file for path in paths for file in _files(Path(path))]
+    recordings = _recordings(model)
+    extensions = _EXTENSIONS if recordings is None else _EXTENSIONS | {".bin"}
+    files = [file for path in paths for file in _files(Path(path), extensions)]
     for start in range(0, len(files), _BATCH):
-        yield from _predict(model, files[start : start + _BATCH])
+        inputs = [_read(model, file, recordings) for file in files[start : start + _BATCH]]
+        yield from _predict(model, files[start : start + _BATCH], inputs)
 
 
-def _files(path: Path) -> list[Path]:
+def _recordings(model: ExportedNetwork) -> DataSettings | None:
+    """How the events of recordings are counted, where the network was trained on recordings."""
+    try:
+        settings = DataSettings.from_json(model.provenance.get("data"))
+    except DataError:  # a data set of the user's own
+        return None
+    return None if settings.frames is None else settings
+
+
+def _files(path: Path, extensions: Set[str]) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _EXTENSIONS)
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in extensions)
     if not found:
-        raise DataError(f"{path}: no file in it ends in {', '.join(sorted(_EXTENSIONS))}")
+        raise DataError(f"{path}: no file in it ends in {', '.join(sorted(extensions))}")
     return found
 
 
 @torch.no_grad()
-def _predict(model: ExportedNetwork, files: Sequence[Path]) -> list[Prediction | DataError]:
-    inputs = [_read(model, file) for file in files]
+def _predict(
+    model: ExportedNetwork, files: Sequence[Path], inputs: Sequence[Tensor | DataError]
+) -> list[Prediction | DataError]:
     readable = [found for found in inputs if isinstance(found, Tensor)]
     if not readable:
         return [found for found in inputs if isinstance(found, DataError)]
@@ -72,8 +90,10 @@ def _predict(model: ExportedNetwork, files: Sequence[Path]) -> list[Prediction |
     ]
 
 
-def _read(model: ExportedNetwork, path: Path) -> Tensor | DataError:
+def _read(model: ExportedNetwork, path: Path, recordings: DataSettings | None) -> Tensor | DataError:
     try:
+        if recordings is not None and recordings.frames and path.suffix.lower() == ".bin":
+            return model.preprocess(read_recording(path, recordings.frames, split_by=recordings.split_by))
         if path.suffix.lower() == ".npz":
             return model.preprocess(read_frames(path))
         return model.preprocess(open_picture(path))

@@ -127,7 +127,7 @@ def dry_run(spec: StudySpec, *, batch: int | None = None, device: str = "auto") 
     (metrics,) = evaluator.evaluate([space.reference])
     parameters = sum(tensor.numel() for tensor in run.model.parameters())
     kind = kind_of(spec.data)
-    per_image = int(np.prod(kind.shape)) * (frames if kind.sequences else 1)
+    per_image = int(np.prod(kind.shape)) * ((kind.frames or frames) if kind.sequences else 1)
     return DryRun(
         spec=spec,
         space=space,
