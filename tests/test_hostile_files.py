@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -9,6 +10,8 @@ import multiprocessing
 import pickle
 import re
 import resource
+import struct
+import tarfile
 import zipfile
 from copy import deepcopy
 
@@ -17,8 +20,10 @@ import pytest
 import torch
 
 from aspk import load_exported, load_space
-from aspk.data import generated_data
+from aspk.data import generated_data, load_data
+from aspk.data.cifar import CIFAR10
 from aspk.data.event_frames import read_frames
+from aspk.data.fashion_mnist import read_idx
 from aspk.errors import AspkError, CheckpointError
 from aspk.families import Supernet
 from aspk.families.random_weights import calibrated_random_network
@@ -345,6 +350,42 @@ def test_methods_that_numpy_does_not_write_are_refused(tmp_path, method):
 def test_only_the_member_that_is_wanted_is_unpacked(tmp_path):
     file = write_archive(tmp_path / "a.npz", {"frames.npy": SMALL, "frames": ZEROS, "other.npy": ZEROS})
     assert read_frames(file).shape == (2, 2, 4, 4)
+
+
+def holes(names, size):
+    """An archive of files that have a size and no bytes."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        for name in names:
+            member = tarfile.TarInfo(f"{CIFAR10.folder}/{name}")
+            member.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1"}
+            member.pax_headers |= {"GNU.sparse.map": f"0,0,{size},0", "GNU.sparse.size": str(size)}
+            archive.addfile(member, io.BytesIO())
+    return content.getvalue()
+
+
+def test_holes_in_an_archive_are_not_filled(tmp_path):
+    (tmp_path / CIFAR10.archive.name).write_bytes(holes([*CIFAR10.train, CIFAR10.test], 3073 * 50_000))
+    found = refused(load_data, DataSettings(name="cifar10", folder=str(tmp_path)))  # 287 bytes, once 4.5 GB
+    assert "has no file" in found
+
+
+def test_an_archive_of_zeros_ends_early(tmp_path):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name in (*CIFAR10.train, CIFAR10.test):
+            member = tarfile.TarInfo(f"{CIFAR10.folder}/{name}")
+            member.size = 3073 * 10_000
+            archive.addfile(member, io.BytesIO(bytes(member.size)))
+    (tmp_path / CIFAR10.archive.name).write_bytes(content.getvalue())
+    found = refused(load_data, DataSettings(name="cifar10", folder=str(tmp_path)), memory=80)
+    assert "unpacks to more than" in found
+
+
+def test_an_idx_file_of_zeros_is_not_unpacked(tmp_path):
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    file.write_bytes(gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 60_000, 28, 28) + bytes(60_000 * 784)))
+    assert "too many for its size" in refused(read_idx, file, (28, 28))
 
 
 def test_a_tables_members_are_added_up(tmp_path):

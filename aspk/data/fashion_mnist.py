@@ -18,6 +18,7 @@ from aspk.data.download import Remote
 from aspk.data.sources import Images, Origin, Source, images_of_bytes
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
+from aspk.util.files import most_unpacked
 
 _URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 CLASSES = (
@@ -107,6 +108,8 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
             if tuple(found) != shape or not 0 < count <= _MOST_IMAGES:
                 raise DataError(f"holds {count} items of shape {tuple(found)}, expected {shape}")
             size = count * int(np.prod(shape, dtype=int))
+            if size > most_unpacked(path):
+                raise DataError(f"announces {size} values, too many for its size")
             data = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot be read: {error}") from None

@@ -17,6 +17,9 @@ from aspk.util.process import place, start_time
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)  # place, process, random
 _FORGOTTEN_S = 24 * 3600  # after which another machine's temporary file counts as left over
 
+_FREE = 1 << 20  # bytes that any file may unpack to
+_RATIO = 200
+
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file by way of a temporary one beside it: write, fsync, rename.
@@ -87,6 +90,17 @@ def cache_folder() -> Path:
 def temporary_folder() -> Path:
     """This user's folder among the temporary files, the same in all processes; others may have made it."""
     return Path(tempfile.gettempdir()) / f"aspk-{os.getuid()}"
+
+
+def most_unpacked(path: Path) -> int:
+    """Bytes that a compressed file may unpack to: what an honest one of its size could.
+
+    Images hardly compress, frames of few events a hundredfold, and zeros alone a thousandfold.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    return _FREE + _RATIO * path.stat().st_size
 
 
 def safe_name(name: str) -> str:

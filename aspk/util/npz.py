@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-_FREE = 1 << 20  # bytes that any file may unpack to
-_RATIO = 200  # frames of few events compress a hundredfold, zeros alone a thousandfold
+from aspk.util.files import most_unpacked
+
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -37,7 +37,7 @@ def read_npz(
         ValueError: what is wrong with the file.
         OSError: it cannot be read.
     """
-    bound = min(most, _FREE + _RATIO * path.stat().st_size)
+    bound = min(most, most_unpacked(path))
     try:
         with zipfile.ZipFile(path) as archive:
             found = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
