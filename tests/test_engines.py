@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import subprocess
 import sys
 from collections import Counter as Tally
@@ -18,7 +17,7 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from aspk.data import Split
-from aspk.engines import CompiledEngine, NativeEngine, Population, TorchEngine, choose_engine
+from aspk.engines import NativeEngine, Population, TorchEngine, choose_engine
 from aspk.engines.base import Layer, Moments, windows
 from aspk.engines.packing import by_patterns, packed
 from aspk.errors import EngineError
@@ -358,7 +357,6 @@ def test_engines_are_chosen_by_name_and_device():
     cpu, single = torch.device("cpu"), torch.float32
     assert choose_engine("auto", device=cpu, dtype=single).name == "native"
     assert choose_engine("torch", device=cpu, dtype=single).name == "torch"
-    assert choose_engine("compiled", device=cpu, dtype=single).name == "compiled"
     assert choose_engine("auto", device=torch.device("cuda"), dtype=single).name == "torch"
     with pytest.raises(EngineError, match="runs on the CPU"):
         choose_engine("native", device=torch.device("cuda"), dtype=single)
@@ -381,19 +379,6 @@ def test_without_a_compiler_a_line_is_logged_and_pytorch_evaluates(tmp_path):
     assert done.stdout.split() == ["torch", "torch"]
     assert done.stderr.count("no native spikes") == 1
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_the_compiled_engine_gives_the_plain_networks_spikes():
-    supernet, configs, calibration, x = make("tiny", seed=10)
-    logging.getLogger("torch").setLevel(logging.ERROR)
-    population, logits = evaluated(supernet, configs, CompiledEngine(dtype=torch.float64), calibration, x)
-    for config in configs:
-        counter = Counter(population.shapes(config))
-        with torch.no_grad():
-            expected = calibrate(supernet.extract(config), calibration)(x, counter)
-        torch.testing.assert_close(logits[config], expected, rtol=1e-9, atol=1e-12)
-        same_counts(population.counts(config), counter.counts())
 
 
 def test_a_split_comes_in_batches():

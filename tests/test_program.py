@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from spaces import FOLDER, SWITCHES
+from spaces import FOLDER, SWITCHES, TINY
 
 from aspk.costs import cost
 from aspk.data import DataSet, Split
-from aspk.engines import NativeEngine, Population, TorchEngine
+from aspk.engines import NativeEngine, Population, TorchEngine, choose_engine
 from aspk.errors import EngineError
 from aspk.families import Supernet, calibrate, program_of
 from aspk.families.base import OPERATIONS, Addition, Head, Linear, Pooling, Product
@@ -144,6 +144,15 @@ def test_an_engine_refuses_what_it_does_not_run():
     supernet = Supernet(space, shape=(1, 8, 8), classes=4)
     with pytest.raises(EngineError, match="engine 'poor' does not run Pooling; take engine 'torch'"):
         Population(supernet, [space.reference], WithoutPooling())
+
+
+def test_networks_that_the_native_engine_does_not_run_go_to_the_torch_engine(monkeypatch, caplog):
+    monkeypatch.setattr(NativeEngine, "operations", OPERATIONS - {Pooling})
+    operations = program_of(TINY.reference, TINY.settings, shape=(1, 8, 8), classes=4).operations
+    options = {"device": torch.device("cpu"), "dtype": torch.float32}
+    assert choose_engine("native", **options).name == "native"
+    assert choose_engine("native", **options, operations=operations).name == "torch"
+    assert "does not run Pooling" in caplog.text
 
 
 def test_programs_of_networks_that_differ_in_time_alone_share_all_operations():

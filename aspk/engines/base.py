@@ -7,7 +7,7 @@ not depend on what else it evaluates.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -208,6 +208,11 @@ class Engine(abc.ABC):
         """What :meth:`fire` needs to know of a layer's normalisation, in the engine's own form."""
         scale, shift = layer.charge(moments, neurons)
         return scale.to(layer.weight.dtype), shift.to(layer.weight.dtype)
+
+
+def foreign_operations(operations: Iterable[Operation], engine: Engine | type[Engine]) -> list[str]:
+    """Names of the kinds of operations that an engine does not run, in order."""
+    return sorted({type(one).__name__ for one in operations if type(one) not in engine.operations})
 
 
 def pixel_counts(images: Tensor, steps: int) -> Counts:

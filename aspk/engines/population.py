@@ -15,13 +15,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aspk.engines.base import Charge, Counts, Engine, Layer, Moments, State, pixel_counts
+from aspk.engines.base import (
+    Charge,
+    Counts,
+    Engine,
+    Layer,
+    Moments,
+    State,
+    foreign_operations,
+    pixel_counts,
+)
 from aspk.engines.base import Program as EngineProgram
 from aspk.engines.records import Record, layer_count
 from aspk.engines.slices import Slices
 from aspk.engines.tree import Node, Steps, Time, plant
 from aspk.errors import EngineError
-from aspk.families import Supernet, program_of
+from aspk.families import Supernet
 from aspk.families.base import (
     IMAGE,
     LIF,
@@ -87,7 +96,7 @@ class Population:
         count: bool = True,
     ) -> None:
         self._supernet, self._engine, self._count = supernet, engine, count
-        self._programs = {config: self._program_of(config) for config in configs}
+        self._programs = {config: self._supernet.program(config) for config in configs}
         for config, program in self._programs.items():
             _check(config, program, engine)
         self._own_time = statistics == "own"
@@ -152,11 +161,7 @@ class Population:
 
     def shapes(self, config: SubnetConfig) -> tuple[LayerShape, ...]:
         """The layers of one network."""
-        return self._program_of(config).layers
-
-    def _program_of(self, config: SubnetConfig) -> Program:
-        net = self._supernet
-        return program_of(config, net.space.settings, shape=net.shape, classes=net.classes)
+        return self._supernet.program(config).layers
 
     # ------------------------------------------------------------------ the tree
 
@@ -168,7 +173,7 @@ class Population:
             zeros = torch.zeros(2, longest, dtype=torch.float64, device=images.device)
             self._pixels = Counts(zeros[0], zeros[1])  # that run() adds up
         # The products of the supernet's whole first layer hold those of every width.
-        first = self._program_of(self._supernet.space.largest).first
+        first = self._supernet.program(self._supernet.space.largest).first
         products = self._engine.products(self._slices.layer(first), images, longest)
         waiting = [(root, _States({IMAGE: products}, {}, {}))]
         while waiting:  # depth first, so that few states wait
@@ -314,7 +319,7 @@ class Population:
 
 
 def _check(config: SubnetConfig, program: Program, engine: Engine) -> None:
-    foreign = sorted({type(one).__name__ for one in program.operations if type(one) not in engine.operations})
+    foreign = foreign_operations(program.operations, engine)
     if foreign:
         raise EngineError(f"engine {engine.name!r} does not run {', '.join(foreign)}; take engine 'torch'")
     sums = 1 + sum(isinstance(one, Addition) for one in program.operations)

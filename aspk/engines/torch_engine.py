@@ -1,4 +1,4 @@
-"""The plain engine: PyTorch's operations, on any device; and the same with compiled neurons."""
+"""The plain engine: PyTorch's operations, on any device."""
 
 from __future__ import annotations
 
@@ -221,30 +221,3 @@ def _moments(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     variance = (rows - mean).square_().mean(0)  # twenty times as fast as torch.var_mean of the leading axes
     count = torch.tensor([len(rows)], dtype=torch.float64, device=y.device)
     return count, mean.double(), variance.double()
-
-
-class CompiledEngine(TorchEngine):
-    """The plain engine with its neurons compiled into one kernel by ``torch.compile``."""
-
-    name = "compiled"
-
-    def integrate(self, charges: list[Tensor], neurons: Neurons) -> Tensor:
-        """See :class:`~aspk.engines.base.Engine`."""
-        constants = (1 - 1 / neurons["tau"], neurons["v_threshold"], neurons["reset"] == "hard")
-        fired: Tensor = _compiled()(torch.stack(charges), *constants)
-        return fired
-
-
-def _integrate(charges: Tensor, keep: float, v_threshold: float, hard: bool) -> Tensor:
-    membrane, spikes = torch.zeros_like(charges[0]), []
-    for charge in charges.unbind():
-        membrane = membrane * keep + charge
-        fired = membrane >= v_threshold
-        spikes.append(fired.to(charges.dtype))
-        membrane = torch.where(fired, 0.0 if hard else membrane - v_threshold, membrane)
-    return torch.stack(spikes)
-
-
-@functools.cache
-def _compiled() -> Callable[..., Tensor]:
-    return torch.compile(_integrate, dynamic=True)

@@ -64,7 +64,11 @@ class SupernetEvaluator:
         self.energy_model = energy_model
         weights = next(supernet.parameters())
         self.engine = choose_engine(
-            self._machine.name, device=weights.device, dtype=weights.dtype, memory=self._machine.memory
+            self._machine.name,
+            device=weights.device,
+            dtype=weights.dtype,
+            memory=self._machine.memory,
+            operations=supernet.program(supernet.space.largest).operations,
         )
         whole, count = data.split(self.settings.split), self.settings.images
         self._split = Split(whole.images[:count], whole.labels[:count]).to(weights.device)

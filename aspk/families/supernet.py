@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from aspk.families.base import Program
 from aspk.families.layers import Observer, calibrate, initialise
+from aspk.families.registry import program_of
 from aspk.families.spikformer.network import Spikformer
 from aspk.space import SearchSpace
 from aspk.space.genes import GENES, NetworkSettings, SubnetConfig
@@ -105,6 +107,10 @@ class Supernet(nn.Module):
         tensors = {**parameters, **(statistics or buffers)}
         logits: Tensor = functional_call(network, tensors, (x,), options)
         return logits
+
+    def program(self, config: SubnetConfig) -> Program:
+        """The operations of one network."""
+        return program_of(config, self.space.settings, shape=self.shape, classes=self.classes)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, config: SubnetConfig) -> Statistics:

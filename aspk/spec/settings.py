@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from aspk.errors import DataError, EngineError, TrainingError
 
-ENGINES = ("auto", "native", "torch", "compiled")
+ENGINES = ("auto", "native", "torch")
 StatisticsName = Literal["auto", "own", "shared_time", "running"]
 STATISTICS: tuple[StatisticsName, ...] = ("auto", "own", "shared_time", "running")
 _MOST_PIXELS = 1024  # height and width of an image
@@ -258,15 +258,15 @@ class EngineSettings:
     """What evaluations run on: how fast they are, not what they ask.
 
     Attributes:
-        name: ``native`` (C++, on a CPU with a compiler), ``torch`` (anywhere), ``compiled`` (PyTorch with
-            neurons compiled by ``torch.compile``); ``auto`` is the fastest that works here.
+        name: ``native`` (C++, on a CPU with a compiler) or ``torch`` (anywhere); ``auto`` is the fastest that
+            works here.
         memory: bytes that an evaluation may hold at once beyond the data set and the weights. Fewer images
             run at once where it is little; one image always does.
         cache: whether results are kept on disk, in the study's folder.
         cache_entries: most results that are kept, in memory and on disk; the oldest go first.
     """
 
-    name: Literal["auto", "native", "torch", "compiled"] = "auto"
+    name: Literal["auto", "native", "torch"] = "auto"
     memory: int = 2**30
     cache: bool = True
     cache_entries: int = 100_000
