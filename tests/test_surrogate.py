@@ -307,6 +307,23 @@ def test_a_learning_curve_rises_and_its_doubt_is_calibrated():
     assert large.within_2 == pytest.approx(0.95, abs=0.08)
 
 
+def test_processes_side_by_side_change_no_skill():
+    X, y = evaluated(40, noise=0.02)
+    alone, together = (
+        learning_curve(
+            AccuracySurrogate(TINY),
+            X,
+            y[:, 0],
+            np.random.default_rng(3),
+            sizes=[10, 20],
+            draws=3,
+            workers=count,
+        )
+        for count in (1, 2)
+    )
+    assert alone == together
+
+
 @pytest.mark.parametrize("options", [{"sizes": [1]}, {"sizes": [18]}, {"sizes": [5], "draws": 0}])
 def test_impossible_training_sets_are_refused(options):
     X, y = evaluated(20)

@@ -34,6 +34,9 @@ def add_search_commands(commands: Commands) -> None:
         "--draws", type=whole_number(1), default=10, help="training sets of each size (default: 10)"
     )
     surrogate.add_argument(
+        "--workers", type=whole_number(1), default=1, help="processes that fit (default: 1)"
+    )
+    surrogate.add_argument(
         "--output", type=Path, metavar="FILE", help="figure (default: FOLDER/surrogate-NAME.png)"
     )
     surrogate.set_defaults(run=_surrogate)
@@ -66,7 +69,9 @@ def _surrogate(options: argparse.Namespace) -> int:
     from aspk.study.storage import open_study
     from aspk.util.files import safe_name
 
-    skills = study_skill(open_study(spec), model=options.model, draws=options.draws, seed=spec.seed)
+    skills = study_skill(
+        open_study(spec), model=options.model, draws=options.draws, seed=spec.seed, workers=options.workers
+    )
     path = options.output or spec.folder / f"{safe_name(f'surrogate-{spec.name}')}.png"
     write_skill_figure(skills, path)
     print(f"{skill_text(skills)}\nwrote {path}")

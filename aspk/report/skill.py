@@ -28,7 +28,7 @@ _RIGHT = {"within_1": 0.683, "within_2": 0.954}  # shares of a normal distributi
 
 
 def study_skill(
-    study: Study, *, model: Model = "process", draws: int = 10, seed: int = 0
+    study: Study, *, model: Model = "process", draws: int = 10, seed: int = 0, workers: int = 1
 ) -> dict[str, list[Skill]]:
     """Name of each objective to the surrogate's skill on it, by number of trials learnt from.
 
@@ -37,6 +37,7 @@ def study_skill(
         model: kind of the surrogate.
         draws: random training sets of each size.
         seed: of these draws.
+        workers: processes that fit side by side; their number changes no result.
 
     Raises:
         StudyError: the study has too few trials, or does not say what its space is.
@@ -58,7 +59,9 @@ def study_skill(
     surrogate = AccuracySurrogate(space, model=model)
     columns = np.array([row.values for row in summary.trials]).T
     return {
-        name: learning_curve(surrogate, X, y, np.random.default_rng(seed), sizes=sizes, draws=draws)
+        name: learning_curve(
+            surrogate, X, y, np.random.default_rng(seed), sizes=sizes, draws=draws, workers=workers
+        )
         for name, y in zip(summary.objectives, columns, strict=True)
     }
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 from sklearn.base import clone
 
 from aspk.errors import SamplerError
+from aspk.space import IntArray
 from aspk.space.operators import Genotypes
 from aspk.surrogate.estimator import AccuracySurrogate
+from aspk.util.pareto import FloatArray
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def learning_curve(
     *,
     sizes: Sequence[int],
     draws: int = 10,
+    workers: int = 1,
 ) -> list[Skill]:
     """Skill on networks left out, against the number of networks learnt from.
 
@@ -84,6 +88,7 @@ def learning_curve(
         rng: draws the training sets.
         sizes: sizes of training sets, each at least 2 and at least 5 below n.
         draws: random training sets of each size.
+        workers: processes that fit side by side; their number changes no result.
 
     Raises:
         SamplerError: a size is out of range.
@@ -95,28 +100,25 @@ def learning_curve(
             f"training sets of {wrong} of {len(targets)} networks, {draws} draws: "
             "expected sizes from 2 to 5 less than there are, and at least one draw"
         )
-    return [_skill(surrogate, X, targets, size, draws, rng) for size in sizes]
+    parts = [np.split(rng.permutation(len(targets)), [size]) for size in sizes for _ in range(draws)]
+    jobs = (joblib.delayed(_row)(surrogate, X, targets, known, rest) for known, rest in parts)
+    rows = np.reshape(joblib.Parallel(n_jobs=workers)(jobs), (len(sizes), draws, 4))
+    return [_skill(size, row) for size, row in zip(sizes, rows, strict=True)]
 
 
-def _skill(
-    surrogate: AccuracySurrogate,
-    X: Genotypes,
-    y: npt.NDArray[np.float64],
-    size: int,
-    draws: int,
-    rng: np.random.Generator,
-) -> Skill:
-    rows = []
-    for _ in range(draws):
-        order = rng.permutation(len(y))
-        known, rest = order[:size], order[size:]
-        mean, std = (
-            clone(surrogate).fit(X[known], y[known]).predict(X[rest], return_std=True, include_noise=True)
-        )
-        z = np.abs(y[rest] - mean) / np.maximum(std, 1e-12)
-        error = np.sqrt(np.square(y[rest] - mean).mean()) / max(float(y.std()), 1e-12)
-        tau = np.nan_to_num(kendalltau(y[rest], mean).statistic)  # equal predictions order nothing
-        rows.append([tau, error, (z < 1).mean(), (z < 2).mean()])
-    tau, error, one, two = np.array(rows).T
+def _row(
+    surrogate: AccuracySurrogate, X: Genotypes, y: FloatArray, known: IntArray, rest: IntArray
+) -> tuple[float, float, float, float]:
+    """What one training set gives: Kendall's tau, error, and the shares within one and two deviations."""
+    fitted = clone(surrogate).fit(X[known], y[known])
+    mean, std = fitted.predict(X[rest], return_std=True, include_noise=True)
+    z = np.abs(y[rest] - mean) / np.maximum(std, 1e-12)
+    error = np.sqrt(np.square(y[rest] - mean).mean()) / max(float(y.std()), 1e-12)
+    tau = np.nan_to_num(kendalltau(y[rest], mean).statistic)  # equal predictions order nothing
+    return float(tau), float(error), float((z < 1).mean()), float((z < 2).mean())
+
+
+def _skill(size: int, rows: FloatArray) -> Skill:
+    tau, error, one, two = rows.T
     low, middle, high = np.quantile(tau, [0.25, 0.5, 0.75])
     return Skill(size, *map(float, (middle, low, high, error.mean(), one.mean(), two.mean())))
