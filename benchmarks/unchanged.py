@@ -70,13 +70,11 @@ def evaluations() -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from aspk import DataSettings, Supernet, SupernetEvaluator, load_space
+    from aspk import DataSettings, Recipe, Supernet, SupernetEvaluator, load_space
     from aspk.data import generated_data
 
-    try:
-        from aspk.spec.settings import EngineSettings, EvaluationSettings
-    except ImportError:  # a checkout from before the modules were put on shelves
-        from aspk.spec.settings import EngineSettings, EvaluationSettings
+    # Where settings stand has changed: they stand beside Recipe.
+    settings_of = sys.modules[Recipe.__module__]
 
     found = {}
     folder = Path(__file__).resolve().parent.parent / "search_spaces"
@@ -92,11 +90,11 @@ def evaluations() -> dict[str, Any]:
         configs = [space.reference, *map(space.decode, space.sample_choices(3, np.random.default_rng(2)))]
         for engine in ("native", "torch"):
             for statistics in ("own", "shared_time", "running"):
-                settings = EvaluationSettings(
+                settings = settings_of.EvaluationSettings(
                     images=12, calibration_images=12, batch_size=8, statistics=statistics
                 )
                 evaluator = SupernetEvaluator(
-                    supernet, data, settings=settings, machine=EngineSettings(name=engine)
+                    supernet, data, settings=settings, machine=settings_of.EngineSettings(name=engine)
                 )
                 results = evaluator.evaluate(configs)
                 found[f"{space.name} {engine} {statistics}"] = [
