@@ -58,6 +58,9 @@ class LayerCount(LayerShape):
         output_sums: the same at each step, length T; empty where nobody counted them step by step.
         runs: how often it ran for one image; fewer than ``repeats`` where it ran once for all steps. 0 where
             nobody counted.
+        effective_macs: multiply-accumulates in which neither factor is 0, over all runs, of calls that read
+            other values than -1, 0 and 1. None where nobody counted.
+        effective_acs: the same of calls that read -1, 0 and 1 only.
     """
 
     input_sums: tuple[float, ...]
@@ -65,6 +68,8 @@ class LayerCount(LayerShape):
     output_spikes: float
     output_sums: tuple[float, ...] = ()
     runs: int = 0
+    effective_macs: float | None = None
+    effective_acs: float | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.operations, self.repeats, self.input_size, self.output_size, self.parameters, self.runs)
@@ -74,7 +79,10 @@ class LayerCount(LayerShape):
                 f"layer {self.name!r}: operations, repeats, input_size, output_size, parameters, runs = "
                 f"{sizes}: expected whole numbers, repeats and input_size above 0"
             )
-        counts = (*self.input_sums, self.exact_operations, self.output_spikes, *self.output_sums)
+        effective = (value for value in (self.effective_macs, self.effective_acs) if value is not None)
+        counts = (
+            *self.input_sums, self.exact_operations, self.output_spikes, *self.output_sums, *effective
+        )  # fmt: skip
         steps = (len(self.input_sums), len(self.output_sums) or self.repeats)
         if steps != (self.repeats, self.repeats) or not all(map(_is_finite, counts)):
             raise MetricsError(

@@ -145,7 +145,10 @@ PRESET_BILLS = {
 }
 
 
-@pytest.mark.parametrize("name", PRESETS)
+COUNTED = [name for name in PRESETS if name != "neurobench"]  # which needs counts of its own, see below
+
+
+@pytest.mark.parametrize("name", COUNTED)
 def test_presets_by_hand(name: str) -> None:
     assert energy_mj(NETWORK, PRESETS[name]) == pytest.approx(PRESET_BILLS[name] * PJ, rel=1e-12)
     assert PRESETS[name].name == name
@@ -184,7 +187,7 @@ def test_fewer_spikes_never_cost_more(one: LayerCount, share: float) -> None:
         assert energy_mj([quieter], model) <= energy_mj([one], model) * (1 + 1e-12)
 
 
-@given(layer_counts(), st.integers(2, 8), st.sampled_from(sorted(PRESETS)))
+@given(layer_counts(), st.integers(2, 8), st.sampled_from(sorted(COUNTED)))
 def test_at_constant_rates_energy_is_linear_in_the_steps(one: LayerCount, steps: int, name: str) -> None:
     once = dataclasses.replace(one, repeats=1, input_sums=one.input_sums[:1], output_sums=())
     often = dataclasses.replace(
@@ -233,7 +236,7 @@ def test_the_table_shows_every_layer_and_the_sums() -> None:
 
 
 def test_the_csv_adds_up() -> None:
-    models = list(PRESETS.values())
+    models = [PRESETS[name] for name in COUNTED]
     rows = list(csv.DictReader(io.StringIO(energy_csv(NETWORK, models))))
     assert len(rows) == len(NETWORK) * len(models)
     for model in models:

@@ -148,7 +148,7 @@ def test_random_weights_as_json(capsys):
     assert found["dense_operations"] == found["first_layer_macs"] + 4 * (conv + 2 * linear * tokens)
     assert found["attention_operations"] == 4 * 2 * 2 * 4 * 4 * 64
     assert found["head_operations"] == 640
-    assert set(found["mj"]) == set(PRESETS)
+    assert set(found["mj"]) == set(PRESETS) - {"neurobench"}  # whose counts these networks do not carry
     assert found["mj"]["spikingformer_script"] < found["mj"]["spikformer_paper"] < found["mj"]["syops"]
     assert found["dead_sites"] == []
     assert all(row["firing_rate_out"] != 0 for row in found["layers"])

@@ -112,6 +112,7 @@ def energy_arguments(parser: argparse.ArgumentParser) -> None:
     add("--trial", type=whole_number(0), help="one trial of the study instead of its front")
     add("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")
     add("--model", action="append", help="an account: a preset or a TOML file; repeat it to compare")
+    add("--all", action="store_true", help="one network under every account, break-even and firing rates")
     add("--space", help="a search space, for a network with --random-weights")
     add("--weights", type=Path, help="a trained supernet's file, for one of its networks")
     which = parser.add_mutually_exclusive_group()
@@ -128,6 +129,7 @@ def energy_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="write JSON; '-' prints it in place of the table")
     add("--csv", type=Path, metavar="FILE", help="write CSV")
     add("--html", type=Path, metavar="FILE", help="write a page")
+    add("--figure", type=Path, metavar="FILE", help="with --all: write a figure, PNG or SVG")
 
 
 def _shape(text: str) -> tuple[int, ...]:

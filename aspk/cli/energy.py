@@ -10,6 +10,7 @@ from typing import Any
 
 from aspk.energy import EnergyModel, energy_csv, energy_text, load_energy_model
 from aspk.errors import EnergyModelError
+from aspk.report.energy.comparison import comparison_figure, comparison_html
 from aspk.report.energy.output import (
     account_html,
     account_json,
@@ -27,6 +28,7 @@ from aspk.report.energy.sources import (
     trial_account,
     weights_account,
 )
+from aspk.report.figures import png, svg
 from aspk.space.file import load_space
 from aspk.spec.study import load_study_file, with_sampler
 from aspk.study.storage import open_study
@@ -38,10 +40,16 @@ _EXPORT_FILES = ("network.json", "network.safetensors")
 
 def run_energy(options: argparse.Namespace) -> int:
     """Run ``aspk energy``; see the command line's help for the options."""
-    models = [load_energy_model(source) for source in options.model or _SHOWN]
+    models = [load_energy_model(source) for source in options.model or (() if options.all else _SHOWN)]
     if len({model.name for model in models}) < len(models):
         raise EnergyModelError(f"models {[model.name for model in models]}: expected different names")
-    if _is_study(options) and options.trial is None:
+    if options.figure is not None and not options.all:
+        raise EnergyModelError("--figure draws a comparison of accounts: give --all as well")
+    if options.all and _is_study(options) and options.trial is None:
+        raise EnergyModelError("--all compares the accounts of one network: give --trial, or no --all")
+    if options.all:
+        _comparison(options, _account(options), models)
+    elif _is_study(options) and options.trial is None:
         _study(options, models)
     else:
         _network(options, _account(options), models)
@@ -86,6 +94,24 @@ def _network(options: argparse.Namespace, account: NetworkAccount, models: Seque
         table=energy_csv(account.layers, models),
         page=account_html(account, models) if options.html else "",
     )
+
+
+def _comparison(options: argparse.Namespace, account: NetworkAccount, models: Sequence[EnergyModel]) -> None:
+    comparison = account.compare(models)
+    _write(
+        options,
+        text=comparison.text(),
+        record={**account.details, **comparison.json()},
+        table=comparison.csv(),
+        page=comparison_html(comparison) if options.html else "",
+    )
+    if options.csv is not None:
+        rates = options.csv.with_name(f"{options.csv.stem}-rates{options.csv.suffix}")
+        write_atomically(rates, comparison.rates_csv())
+    if options.figure is not None:
+        drawn = comparison_figure(comparison)
+        plain = options.figure.suffix.lower() == ".svg"
+        write_atomically(options.figure, svg(drawn, "Accounts and firing rates") if plain else png(drawn))
 
 
 def _study(options: argparse.Namespace, models: Sequence[EnergyModel]) -> None:

@@ -14,11 +14,14 @@ memory traffic and address events.
 from aspk.energy.account import (
     SATURATED,
     LayerEnergy,
+    billable,
     energy_mj,
     energy_table,
     layer_energy,
     site_flag,
 )
+from aspk.energy.break_even import BreakEven, break_even, break_even_text, operation_pj
+from aspk.energy.comparison import AccountTotal, Comparison, compare
 from aspk.energy.model import EnergyModel
 from aspk.energy.presets import NOTES, PAPER, PRESETS, STRICT, energy_model_from_dict, load_energy_model
 from aspk.energy.table import (
@@ -39,8 +42,15 @@ __all__ = [
     "PRESETS",
     "SATURATED",
     "STRICT",
+    "AccountTotal",
+    "BreakEven",
+    "Comparison",
     "EnergyModel",
     "LayerEnergy",
+    "billable",
+    "break_even",
+    "break_even_text",
+    "compare",
     "energy_csv",
     "energy_mj",
     "energy_model_from_dict",
@@ -49,6 +59,7 @@ __all__ = [
     "energy_unit",
     "layer_energy",
     "load_energy_model",
+    "operation_pj",
     "shown_rate_in",
     "site_flag",
     "table_cells",

@@ -9,6 +9,7 @@ from typing import Literal
 
 from aspk.energy.model import EnergyModel
 from aspk.energy.presets import PAPER
+from aspk.errors import EnergyModelError
 from aspk.metrics import LayerCount
 
 _MJ_PER_PJ = 1e-9
@@ -65,9 +66,11 @@ def _operations(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
     """Synaptic MAC and AC of one image."""
     if layer.kind in _ELEMENTWISE:
         return _elementwise(layer, model)
+    if model.zeros == "skipped" and layer.kind != "neurons":
+        return _effective(layer, model)
     if layer.kind == "neurons" or getattr(model, layer.kind, "billed") == "omitted":  # conv has no switch
         return 0.0, 0.0
-    dense = float(layer.operations * _billed_steps(layer, model))
+    dense = float(layer.operations * billed_steps(layer, model))
     weighted = layer.kind in ("conv", "linear")
     if layer.kind == "head" or layer.source in ("image", "analog"):
         return dense, 0.0
@@ -75,6 +78,25 @@ def _operations(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
         return dense, 0.0
     exact = model.padding == "exact" if weighted else model.attention == "exact"
     return 0.0, layer.exact_operations if exact else layer.firing_rate_in * dense
+
+
+def _effective(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
+    """MAC and AC in which no factor is 0."""
+    if layer.effective_macs is None or layer.effective_acs is None:
+        raise EnergyModelError(
+            f"layer {layer.name!r} carries no effective operations, which the account {model.name!r} bills: "
+            "count them with aspk.profile_energy"
+        )
+    if getattr(model, layer.kind, "billed") == "omitted":
+        return 0.0, 0.0
+    return layer.effective_macs, layer.effective_acs
+
+
+def billable(layers: Iterable[LayerCount], model: EnergyModel) -> bool:
+    """Whether the counts of a network suffice for an account."""
+    return model.zeros == "billed" or all(
+        layer.effective_macs is not None or layer.kind in ("neurons", *_ELEMENTWISE) for layer in layers
+    )
 
 
 def _elementwise(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
@@ -91,10 +113,11 @@ def _normalisation(layer: LayerCount, model: EnergyModel) -> float:
     """MACs of the batch normalisation between a layer and its neurons."""
     if model.normalisation == "folded" or layer.kind not in ("conv", "linear"):
         return 0.0
-    return float(_NORMALISATION_MACS * layer.output_size * _billed_steps(layer, model))
+    return float(_NORMALISATION_MACS * layer.output_size * billed_steps(layer, model))
 
 
-def _billed_steps(layer: LayerCount, model: EnergyModel) -> int:
+def billed_steps(layer: LayerCount, model: EnergyModel) -> int:
+    """How many runs of a layer are billed."""
     if layer.source != "image" or model.first_layer_repeats == "T":
         return layer.repeats
     return 1 if model.first_layer_repeats == "1" else layer.runs or layer.repeats

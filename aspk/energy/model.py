@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from aspk.errors import EnergyModelError
 
@@ -17,7 +17,9 @@ _SWITCHES = {
     "linear": ("billed", "omitted"),
     "normalisation": ("folded", "billed"),
     "elementwise": ("omitted", "billed"),
+    "zeros": ("billed", "skipped"),
 }
+_ADDED = {"elementwise": "omitted", "zeros": "billed"}
 _SYNAPTIC = ("mac_pj", "ac_pj")
 _OPTIONAL = ("neuron_update_pj", "membrane_access_pj", "weight_read_pj", "spike_event_pj")
 
@@ -46,6 +48,10 @@ class EnergyModel:
         elementwise: operations between two activations, element by element, are ``omitted``, or ``billed``: a
             residual addition and a value that a pooling reads as one AC, a product as one MAC, a product with
             a 0/1 mask as one AC for each value that it lets pass.
+        zeros: ``billed``: as the switches above say; ``skipped``: only operations in which neither the input
+            nor the weight is 0, padding left out, as MACs or, where a layer's call reads -1, 0 and 1 only,
+            as ACs, as often as they ran. Needs counts of :func:`aspk.profile_energy`.
+        bits: width of the numbers for which ``mac_pj`` is stated; the break-even scales by it.
         neuron_update_pj: energy in pJ of updating one neuron's membrane for one step.
         membrane_access_pj: energy in pJ of reading and writing one membrane for one step.
         weight_read_pj: energy in pJ of reading one weight, once for each MAC and AC of a layer.
@@ -63,10 +69,24 @@ class EnergyModel:
     linear: Literal["billed", "omitted"] = "billed"
     normalisation: Literal["folded", "billed"] = "folded"
     elementwise: Literal["omitted", "billed"] = "omitted"
+    zeros: Literal["billed", "skipped"] = "billed"
+    bits: int = 32
     neuron_update_pj: float = 0.0
     membrane_access_pj: float = 0.0
     weight_read_pj: float = 0.0
     spike_event_pj: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values of everything that a bill depends on.
+
+        Fields that later versions added are left out at their defaults, so that older records agree.
+        """
+        values = asdict(self)
+        return {
+            key: value
+            for key, value in values.items()
+            if key != "bits" and not (key in _ADDED and value == _ADDED[key])
+        }
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -77,6 +97,8 @@ class EnergyModel:
                     f"energy model {self.name!r}: {switch} = {getattr(self, switch)!r}: "
                     f"expected one of {allowed}"
                 )
+        if type(self.bits) is not int or not 1 <= self.bits <= 64:
+            raise EnergyModelError(f"energy model {self.name!r}: bits = {self.bits!r}: expected 1 to 64")
         for constant in (*_SYNAPTIC, *_OPTIONAL):
             value = getattr(self, constant)
             number = isinstance(value, int | float) and not isinstance(value, bool)

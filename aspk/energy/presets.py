@@ -43,11 +43,15 @@ SYOPS = EnergyModel(
 
 # Horowitz, ISSCC 2014, figure 1.1.9, 45 nm at 0.9 V. AC = one addition, MAC = one multiplication + addition.
 FP32 = EnergyModel(name="45nm_fp32", mac_pj=3.7 + 0.9, ac_pj=0.9)
-FP16 = EnergyModel(name="45nm_fp16", mac_pj=1.1 + 0.4, ac_pj=0.4)
-INT8 = EnergyModel(name="45nm_int8", mac_pj=0.2 + 0.03, ac_pj=0.03)
+FP16 = EnergyModel(name="45nm_fp16", mac_pj=1.1 + 0.4, ac_pj=0.4, bits=16)
+INT8 = EnergyModel(name="45nm_int8", mac_pj=0.2 + 0.03, ac_pj=0.03, bits=8)
+
+# NeuroBench (Yik et al., Nature Communications 2025), metrics/workload/synaptic_operations.py: effective MACs
+# and ACs of the layers that are modules. It gives no energies: the constants are those of the paper's preset.
+NEUROBENCH = EnergyModel(name="neurobench", zeros="skipped", attention="omitted")
 
 PRESETS: dict[str, EnergyModel] = {
-    model.name: model for model in (PAPER, STRICT, SPIKINGFORMER_SCRIPT, SYOPS, FP32, FP16, INT8)
+    model.name: model for model in (PAPER, STRICT, SPIKINGFORMER_SCRIPT, SYOPS, NEUROBENCH, FP32, FP16, INT8)
 }
 
 NOTES: dict[str, str] = {
@@ -56,6 +60,7 @@ NOTES: dict[str, str] = {
     SPIKINGFORMER_SCRIPT.name: "The widely copied script of Spikingformer. Too low on a Spikformer, whose "
     "linear layers its name filter misses.",
     SYOPS.name: "syops-counter: all modules, batch normalisation and neuron updates included, attention not.",
+    NEUROBENCH.name: "NeuroBench's effective operations: neither input nor weight is 0; at 4.6 and 0.9 pJ.",
     FP32.name: "45 nm, 32-bit floating point (Horowitz 2014): the paper's constants.",
     FP16.name: "45 nm, 16-bit floating point (Horowitz 2014).",
     INT8.name: "45 nm, 8-bit integers (Horowitz 2014); additions at 8 bits, without wider accumulators.",

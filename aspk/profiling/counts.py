@@ -125,6 +125,8 @@ def _layer(
         exact_operations=operation.exact * again / images,
         output_spikes=sum(sum(site.steps) for site in totals.sites) / images,
         output_sums=_output_sums(totals, images),
+        effective_macs=operation.effective_macs / images,
+        effective_acs=operation.effective_acs / images,
     )
 
 

@@ -26,7 +26,8 @@ class Operation:
         input_numel: values read.
         output_numel: values written.
         exact: accumulates that really occur.
-        effective: multiply-accumulates in which no factor is 0.
+        effective_macs: multiply-accumulates in which no factor is 0, of calls that read more than -1, 0, 1.
+        effective_acs: the same of the other calls.
         binary: whether all input values were 0 or 1.
         integer: whether all input values were whole numbers.
     """
@@ -41,7 +42,8 @@ class Operation:
     input_numel: int = 0
     output_numel: int = 0
     exact: float = 0.0
-    effective: float = 0.0
+    effective_macs: float = 0.0
+    effective_acs: float = 0.0
     binary: bool = True
     integer: bool = True
 
@@ -54,7 +56,8 @@ class Operation:
         self.input_numel += other.input_numel
         self.output_numel += other.output_numel
         self.exact += other.exact
-        self.effective += other.effective
+        self.effective_macs += other.effective_macs
+        self.effective_acs += other.effective_acs
         self.binary &= other.binary
         self.integer &= other.integer
 
@@ -62,6 +65,7 @@ class Operation:
 def _call(kind: Kind, x: Tensor, *, macs: int, outputs: int, exact: float, effective: float) -> Operation:
     integer = is_integer(x)
     values = x.abs() if integer else x
+    signed = bool(((x == 0) | (x.abs() == 1)).all())
     return Operation(
         kind,
         rows=[values.flatten(1).sum(1, dtype=torch.float64).cpu()],
@@ -69,7 +73,8 @@ def _call(kind: Kind, x: Tensor, *, macs: int, outputs: int, exact: float, effec
         input_numel=x.numel(),
         output_numel=outputs,
         exact=exact,
-        effective=effective,
+        effective_macs=0.0 if signed else effective,
+        effective_acs=effective if signed else 0.0,
         binary=is_binary(x),
         integer=integer,
     )

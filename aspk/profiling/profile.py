@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aspk.costs import cost
-from aspk.energy import PAPER, STRICT, EnergyModel, energy_mj, energy_text
+from aspk.energy import PAPER, STRICT, Comparison, EnergyModel, compare, energy_mj, energy_text
 from aspk.errors import ProfilingError
 from aspk.evaluation.exported import ExportedNetwork
 from aspk.families import Spikformer, program_of
@@ -24,6 +24,7 @@ from aspk.profiling.inputs import batches, check_watchable, main_input, run, to_
 from aspk.profiling.layout import Layout, layout_of
 from aspk.profiling.neurons import Neurons, reset
 from aspk.profiling.notes import notes
+from aspk.profiling.op_counter import op_counter_totals, unknown_totals
 from aspk.profiling.recorder import Recorder
 from aspk.profiling.recording import Elementwise, Recording
 from aspk.profiling.snapshot import untouched
@@ -68,6 +69,9 @@ class Uncounted:
     shapes: str
 
 
+Source = tuple[nn.Module, Any, int, tuple[type[nn.Module], ...]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """What a module did; ``print`` shows the account, and at its end what the account leaves out.
@@ -85,6 +89,7 @@ class Profile:
         unrecognised: modules that look like neurons but are none that is known, with their classes.
         offline: products of weights with weights, by module: computed once and billed nowhere.
         inside_neurons: products over time that are the update of a neuron, by module.
+        source: the module, its first batch, the images in it, and classes of neurons.
     """
 
     layers: tuple[LayerCount, ...]
@@ -98,10 +103,34 @@ class Profile:
     unrecognised: tuple[tuple[str, str], ...] = ()
     offline: tuple[tuple[str, int], ...] = ()
     inside_neurons: tuple[tuple[str, int], ...] = ()
+    source: Source | None = field(default=None, repr=False, compare=False)
 
     def energy_mj(self, model: EnergyModel = PAPER) -> float:
         """Estimated energy of one image in mJ."""
         return energy_mj((*self.layers, *self.elementwise), model)
+
+    def rates(self) -> dict[str, tuple[float, ...]]:
+        """Firing rate of each neuron site at each step."""
+        return {site.name: tuple(spikes / site.neurons for spikes in site.step_spikes) for site in self.sites}
+
+    def compare(self, models: Sequence[EnergyModel] = ()) -> Comparison:
+        """The network under all presets, further ``models``, and spikingjelly's accounts.
+
+        The latter run the module once more, on the first batch.
+        """
+        if self.source is None:
+            others = unknown_totals("the profile knows no module")
+        else:
+            others = op_counter_totals(*self.source)
+        name = type(self.source[0]).__name__ if self.source else "network"
+        return compare(
+            (*self.layers, *self.elementwise),
+            network=name,
+            time_steps=self.time_steps,
+            models=models,
+            others=others,
+            rates=self.rates(),
+        )
 
     def text(self, models: Sequence[EnergyModel] = (PAPER, STRICT)) -> str:
         """The account as a table, models side by side, and what is to be known about it."""
@@ -155,6 +184,7 @@ def profile_energy(
     check_watchable(module)
     module = module.network if isinstance(module, ExportedNetwork) else module
     parts: list[tuple[Recording, Layout]] = []
+    first: Source | None = None
     device = next((parameter.device for parameter in module.parameters()), None)
     if isinstance(module, Spikformer) and call is None:
         return _spikformer(module, batches(x, labelled=True, progress=progress), device)
@@ -175,6 +205,7 @@ def profile_energy(
                 f"batches of {parts[0][1].time_steps} and of {layout.time_steps} steps: profile them apart"
             )
         parts.append((found, layout))
+        first = first or (module, there, layout.images, neurons)
     if not parts:
         raise ProfilingError("x gave no batch")
     if not any(found.operations for found, _ in parts):
@@ -182,7 +213,7 @@ def profile_energy(
             f"{type(module).__name__} ran no convolution, linear layer or matrix product that depends on its "
             "input"
         )
-    return _profile(module, parts)
+    return replace(_profile(module, parts), source=first)
 
 
 def _run(
@@ -265,11 +296,13 @@ def _spikformer(network: Spikformer, given: Iterable[Any], device: torch.device 
     """Networks of aspk tell their layers themselves."""
     program = program_of(network.config, network.settings, shape=network.shape, classes=network.classes)
     counter, images, static = SpikformerCounter(program.layers), 0, True
+    first: Source | None = None
     with torch.no_grad(), evaluation_mode(network):
         for batch in given:
             x = main_input(to_device(batch, device))
             static = x.dim() == 4
             images += x.shape[0 if static else 1]
+            first = first or (network, x, images, ())
             network(x, counter)
     if not images:
         raise ProfilingError("x gave no batch")
@@ -299,6 +332,7 @@ def _spikformer(network: Spikformer, given: Iterable[Any], device: torch.device 
         images=images,
         layout=str(layout),
         elementwise=_own_elementwise(program),
+        source=first,
     )
 
 

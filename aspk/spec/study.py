@@ -125,8 +125,9 @@ class StudySpec:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values for the record in the study; a storage's password is not among them."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
-        for name in ("train", "retrain", "evaluation", "engine", "energy", "faeb"):
+        for name in ("train", "retrain", "evaluation", "engine", "faeb"):
             data[name] = asdict(data[name])
+        data["energy"] = self.energy.to_json()
         data |= {"folder": str(self.folder), "weights": str(self.weights_file), "data": self.data.to_json()}
         data["objectives"] = list(self.objectives)
         del data["storage"]

@@ -1,5 +1,6 @@
 """Energy accounts of networks and studies that are already counted: tables, JSON, CSV, HTML."""
 
+from aspk.report.energy.comparison import comparison_figure, comparison_html
 from aspk.report.energy.output import account_html, account_json
 from aspk.report.energy.rebilling import rebilled
 from aspk.report.energy.sources import (
@@ -14,6 +15,8 @@ __all__ = [
     "NetworkAccount",
     "account_html",
     "account_json",
+    "comparison_figure",
+    "comparison_html",
     "exported_account",
     "random_account",
     "rebilled",

@@ -15,6 +15,7 @@ from aspk.energy import (
     NOTES,
     PRESETS,
     EnergyModel,
+    billable,
     energy_mj,
     energy_table,
     shown_rate_in,
@@ -23,13 +24,12 @@ from aspk.energy import (
 )
 from aspk.metrics import Kind, LayerCount
 from aspk.report import pareto_text
+from aspk.report.energy.pages import html_page, table_row
 from aspk.report.energy.rebilling import Rebilling
 from aspk.report.energy.sources import NetworkAccount
 from aspk.report.figures import SVG_INK, front_figure, svg
-from aspk.report.style import STYLE
 from aspk.report.tables import columns, csv_text, number, printable
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the page loads nothing and runs nothing
 _SHARE = "share"
 
 
@@ -39,7 +39,7 @@ def account_json(account: NetworkAccount, models: Sequence[EnergyModel]) -> dict
     ``dense_operations`` are those of convolutions and linear layers; attention and the head stand beside it.
     """
     layers = account.layers
-    everything = {**PRESETS, **{model.name: model for model in models}}
+    everything = _billing(layers, models)
     return {
         "network": account.title,
         **account.details,
@@ -58,6 +58,12 @@ def account_json(account: NetworkAccount, models: Sequence[EnergyModel]) -> dict
         "layers": _layers_json(layers, models),
         "note": ESTIMATE,
     }
+
+
+def _billing(layers: Sequence[LayerCount], models: Sequence[EnergyModel]) -> dict[str, EnergyModel]:
+    """The presets that can bill these counts, and the models that were asked for."""
+    presets = {name: model for name, model in PRESETS.items() if billable(layers, model)}
+    return presets | {model.name: model for model in models}
 
 
 def _operations(layers: Sequence[LayerCount], *kinds: Kind) -> int:
@@ -143,11 +149,11 @@ def account_html(account: NetworkAccount, models: Sequence[EnergyModel]) -> str:
     """One network's account as a page, models side by side."""
     header, *rows = table_cells(account.layers, models)
     shares = [column for column, title in enumerate(header) if title == _SHARE]
-    lines = [_row("th", header)]
+    lines = [table_row("th", header)]
     for row in rows:
         lines.append("<tr>" + "".join(_cell(row, column, shares) for column in range(len(row))) + "</tr>")
     table = f'<div class="scroll"><table>{"".join(lines)}</table></div>'
-    return _page(account.title, [table, _totals(account.layers, models), _models(models)])
+    return html_page(account.title, [table, _totals(account.layers, models), _models(models)])
 
 
 def _cell(row: Sequence[str], column: int, shares: Sequence[int]) -> str:
@@ -160,15 +166,15 @@ def _cell(row: Sequence[str], column: int, shares: Sequence[int]) -> str:
 
 
 def _totals(layers: Sequence[LayerCount], models: Sequence[EnergyModel]) -> str:
-    everything = {**PRESETS, **{model.name: model for model in models}}
-    rows = [_row("td", [name, f"{energy_mj(layers, model):.4g}"]) for name, model in everything.items()]
-    head = _row("th", ["account", "mJ"])
+    everything = _billing(layers, models)
+    rows = [table_row("td", [name, f"{energy_mj(layers, model):.4g}"]) for name, model in everything.items()]
+    head = table_row("th", ["account", "mJ"])
     return f"<h2>The same network under every account</h2><table>{head}{''.join(rows)}</table>"
 
 
 def _models(models: Sequence[EnergyModel]) -> str:
     fields = list(asdict(models[0]))
-    rows = [_row("td", [field, *(f"{getattr(model, field)}" for model in models)]) for field in fields]
+    rows = [table_row("td", [field, *(f"{getattr(model, field)}" for model in models)]) for field in fields]
     notes = "".join(f"<p class=note>{escape(NOTES[m.name])}</p>" for m in models if m == PRESETS.get(m.name))
     return f"<h2>Accounts</h2><table>{''.join(rows)}</table>{notes}"
 
@@ -178,29 +184,12 @@ def rebilling_html(rebillings: Sequence[Rebilling]) -> str:
     parts = []
     for one in rebillings:
         shown = columns(one.summary)
-        cells = [_row("td", [number(column.of(row)) for column in shown]) for row in one.summary.front]
-        head = _row("th", [column.header for column in shown])
+        cells = [table_row("td", [number(column.of(row)) for column in shown]) for row in one.summary.front]
+        head = table_row("th", [column.header for column in shown])
         drawing = svg(front_figure(one.summary, SVG_INK), "Trials in objective space")
         parts += [
             f"<h2>{escape(printable(one.model.name))}</h2><p>{escape(_changes(one))}.</p>",
             f'<figure>{drawing}</figure><div class="scroll"><table>{head}{"".join(cells)}</table></div>',
         ]
     title = f"{rebillings[0].summary.name}, billed again"
-    return _page(title, [*parts, _models([one.model for one in rebillings])])
-
-
-def _row(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(printable(cell))}</{tag}>" for cell in cells) + "</tr>"
-
-
-def _page(title: str, parts: Sequence[str]) -> str:
-    name = escape(printable(title))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f"<title>{name} · aspk energy</title>\n<style>{STYLE}</style></head>\n"
-        f"<body><main><header><h1>{name}</h1></header>\n<p class=warn>{ESTIMATE}</p>\n"
-        + "\n".join(parts)
-        + "\n</main></body></html>\n"
-    )
+    return html_page(title, [*parts, _models([one.model for one in rebillings])])

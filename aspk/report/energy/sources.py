@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,26 @@ from typing import Any
 import torch
 from optuna.study import Study
 from optuna.trial import TrialState
+from torch import Tensor, nn
 
 from aspk.costs import cost
-from aspk.data import load_data
+from aspk.data import load_data, network_input
+from aspk.energy import Comparison, EnergyModel, compare
 from aspk.engines.device import resolve_device
 from aspk.errors import AspkError, CheckpointError, GenotypeError, StudyError
 from aspk.evaluation.supernet import SupernetEvaluator, measure
 from aspk.families.counting import Counter
 from aspk.families.random_weights import calibrated_random_network
 from aspk.metrics import LayerCount, Metrics
+from aspk.profiling.op_counter import op_counter_totals, unknown_totals
 from aspk.space import SearchSpace
 from aspk.space.genes import SubnetConfig
 from aspk.spec.settings import DataSettings, EvaluationSettings
 from aspk.standalone.export import load_exported
 from aspk.training.checkpoint import load_supernet
 from aspk.trials.attributes import metrics_from_attributes
+
+_IMAGES = 32  # that spikingjelly's accounts run on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +41,23 @@ class NetworkAccount:
         title: names the network.
         layers: its counts.
         details: further facts for the record, plain JSON values.
+        run: the network and some of the images, where they are at hand.
     """
 
     title: str
     layers: tuple[LayerCount, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
+    run: tuple[nn.Module, Tensor] | None = field(default=None, repr=False, compare=False)
+
+    def compare(self, models: Sequence[EnergyModel] = ()) -> Comparison:
+        """The network under every account: presets, ``models``, and spikingjelly's where it can be run."""
+        if self.run is None:
+            others = unknown_totals("needs the network and images: count again with --split")
+        else:
+            network, images = self.run
+            others = op_counter_totals(network, images, images.shape[-4])
+        steps = max(layer.repeats for layer in self.layers)
+        return compare(self.layers, network=self.title, time_steps=steps, models=models, others=others)
 
 
 def random_account(
@@ -78,6 +95,7 @@ def random_account(
         layers=counter.counts(),
         details={"space": space.name, "weights": "random", "seed": seed, "images": images}
         | {"shape": list(shape), "classes": classes, "config": chosen.to_json()},
+        run=(network, x),
     )
 
 
@@ -115,11 +133,13 @@ def exported_account(
     Raises:
         CheckpointError: a file is missing or damaged, or no counts were exported.
     """
-    exported = load_exported(path, resolve_device(device))
+    exported, ran = load_exported(path, resolve_device(device)), None
     if split is not None:
         settings = DataSettings.from_json(exported.provenance.get("data"))
         data = load_data(settings).to(resolve_device(device))
         metrics = measure(exported.network, data.split(split))
+        some = network_input(data.split(split).images[:_IMAGES], exported.config.time_steps)
+        ran = (exported.network, some)
     else:
         description = (path if path.is_dir() else path.parent) / "network.json"
         metrics = _exported_metrics(description)
@@ -128,6 +148,7 @@ def exported_account(
         layers=metrics.layers,
         details={"accuracy": metrics.accuracy, "split": split, "provenance": dict(exported.provenance)}
         | {"config": exported.network.config.to_json()},
+        run=ran,
     )
 
 

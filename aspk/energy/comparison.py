@@ -1,0 +1,156 @@
+"""One network under every account, side by side."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from aspk.energy.account import billable, energy_mj
+from aspk.energy.break_even import BreakEven, break_even, break_even_text
+from aspk.energy.model import EnergyModel
+from aspk.energy.presets import NOTES, PRESETS
+from aspk.energy.table import ESTIMATE, NOTHING
+from aspk.metrics import LayerCount
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountTotal:
+    """What one account bills.
+
+    Attributes:
+        name: the account.
+        mj: energy of one image in mJ, None where the account cannot bill the network.
+        note: what the account is, or why it cannot.
+    """
+
+    name: str
+    mj: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One network under several accounts; ``print`` shows it.
+
+    Attributes:
+        network: names the network.
+        totals: the accounts, the first one being what the others are compared with.
+        break_evens: of the accounts that have one.
+        rates: firing rate of each neuron site at each step.
+    """
+
+    network: str
+    totals: tuple[AccountTotal, ...]
+    break_evens: tuple[BreakEven, ...]
+    rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def ratio(self, total: AccountTotal) -> float | None:
+        """An account's bill over that of the first one."""
+        first = self.totals[0].mj
+        return total.mj / first if total.mj is not None and first else None
+
+    def text(self) -> str:
+        """The table for a terminal."""
+        rows = [("account", "mJ", "ratio", ""), *map(self._cells, self.totals)]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = [
+            f"{name:{widths[0]}}  {mj:>{widths[1]}}  {ratio:>{widths[2]}}  {note}".rstrip()
+            for name, mj, ratio, note in rows
+        ]
+        even = ["", "Break-even with a network without spikes:", *map(break_even_text, self.break_evens)]
+        return "\n".join([self.network, *lines, *(even if self.break_evens else []), ESTIMATE])
+
+    def _cells(self, total: AccountTotal) -> tuple[str, str, str, str]:
+        ratio = self.ratio(total)
+        return (
+            total.name,
+            NOTHING if total.mj is None else f"{total.mj:.4g}",
+            NOTHING if ratio is None else f"{ratio:.3f}",
+            total.note if total.mj is None else "",
+        )
+
+    def csv(self) -> str:
+        """One row for each account, with full precision."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["account", "mj", "ratio", "spike_rate", "break_even_rate", "ann_bits", "note"])
+        even = {found.model: found for found in self.break_evens}
+        for total in self.totals:
+            found = even.get(total.name)
+            rates = (found.rate, found.limit, found.bits) if found else (None, None, None)
+            writer.writerow([total.name, total.mj, self.ratio(total), *rates, total.note])
+        return text.getvalue()
+
+    def rates_csv(self) -> str:
+        """Firing rates: one row for each neuron site and step."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["site", "step", "firing_rate"])
+        for name, rates in self.rates.items():
+            writer.writerows([name, step, rate] for step, rate in enumerate(rates, 1))
+        return text.getvalue()
+
+    def json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "network": self.network,
+            "accounts": [asdict(total) | {"ratio": self.ratio(total)} for total in self.totals],
+            "break_even": [asdict(found) for found in self.break_evens],
+            "firing_rates": {name: list(rates) for name, rates in self.rates.items()},
+            "note": ESTIMATE,
+        }
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def compare(
+    layers: Sequence[LayerCount],
+    *,
+    network: str,
+    time_steps: int,
+    models: Iterable[EnergyModel] = (),
+    others: Iterable[AccountTotal] = (),
+    rates: Mapping[str, tuple[float, ...]] | None = None,
+) -> Comparison:
+    """Bill one network under all presets, further models, and accounts of others.
+
+    Args:
+        layers: the network's counts; rows of operations between activations may be among them.
+        network: names the network.
+        time_steps: simulated steps T.
+        models: accounts beside the presets, shown first; the first of all is what the others are compared
+            with.
+        others: what other programs bill.
+        rates: firing rates by site and step; None takes those of the layers.
+    """
+    everything = {model.name: model for model in models}
+    everything |= {name: model for name, model in PRESETS.items() if name not in everything}
+    totals, evens = [], []
+    for model in everything.values():
+        note = NOTES.get(model.name, "") if PRESETS.get(model.name) == model else ""
+        if not billable(layers, model):
+            reason = "needs effective operations, which these counts do not carry"
+            totals.append(AccountTotal(name=model.name, mj=None, note=reason))
+            continue
+        totals.append(AccountTotal(name=model.name, mj=energy_mj(layers, model), note=note))
+        if model.zeros == "billed":
+            evens.append(break_even(layers, model, time_steps=time_steps))
+    return Comparison(
+        network=network,
+        totals=(*totals, *others),
+        break_evens=tuple(evens),
+        rates=rates_of(layers) if rates is None else rates,
+    )
+
+
+def rates_of(layers: Iterable[LayerCount]) -> dict[str, tuple[float, ...]]:
+    """Firing rates at each step of the neurons behind each layer."""
+    return {
+        layer.name: tuple(value / layer.output_size for value in layer.output_sums)
+        for layer in layers
+        if layer.output_size and layer.output_sums
+    }

@@ -1,0 +1,79 @@
+"""What spikingjelly's own energy accounts (``activation_based.op_counter``) say of the same pass."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from aspk.energy import AccountTotal
+from aspk.profiling.neurons import reset
+from aspk.profiling.snapshot import untouched
+
+# The accounts and the functions that estimate them.
+ACCOUNTS = {
+    "spikingjelly simple": "estimate_simple_energy",
+    "spikingjelly lemaire": "estimate_lemaire_energy",
+    "spikingjelly neuromc": "estimate_neuromc_runtime_energy",
+    "spikingjelly spikesim": "estimate_spikesim_energy",
+}
+_MJ_PER_PJ = 1e-9
+
+
+def op_counter_totals(
+    module: nn.Module,
+    batch: Any,  # noqa: ANN401  # whatever the module takes
+    images: int,
+    neurons: tuple[type[nn.Module], ...] = (),
+) -> tuple[AccountTotal, ...]:
+    """One image's energy under each of spikingjelly's accounts; a reason where one refuses the module.
+
+    They count a pass of the whole batch, memory included, on the device of the module.
+    """
+    from spikingjelly.activation_based import op_counter  # noqa: PLC0415  # takes a second
+
+    return tuple(
+        _total(name, getattr(op_counter, function), module, batch, images, neurons)
+        for name, function in ACCOUNTS.items()
+    )
+
+
+def unknown_totals(reason: str) -> tuple[AccountTotal, ...]:
+    """The accounts without a number, where there is no module to run."""
+    return tuple(AccountTotal(name=name, mj=None, note=reason) for name in ACCOUNTS)
+
+
+def _total(
+    name: str,
+    estimate: Callable[[nn.Module, Any], Any],
+    module: nn.Module,
+    batch: Any,  # noqa: ANN401  # as above
+    images: int,
+    neurons: tuple[type[nn.Module], ...],
+) -> AccountTotal:
+    with untouched(module), torch.inference_mode(mode=False), torch.no_grad(), _quiet():
+        module.eval()
+        reset(module, neurons)
+        try:
+            report = estimate(module, batch)
+        except Exception as error:  # whatever an account cannot take ends in an error of its own
+            reason = (str(error).splitlines() or [""])[0]
+            return AccountTotal(name=name, mj=None, note=f"{type(error).__name__}: {reason}")
+    warned = "; ".join(str(text) for text in getattr(report, "warnings", [])[:1])
+    return AccountTotal(name=name, mj=float(report.energy_total_pj) * _MJ_PER_PJ / images, note=warned)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without spikingjelly's own log lines, which say what the report says."""
+    logger = logging.getLogger("spikingjelly")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
