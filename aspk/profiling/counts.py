@@ -84,7 +84,6 @@ def added(batches: Sequence[dict[str, Totals]]) -> dict[str, Totals]:
             for site, other in zip(known.sites, totals.sites, strict=False):
                 site.steps = [a + b for a, b in zip(site.steps, other.steps, strict=False)]
                 site.numel += other.numel
-                site.nonzero += other.nonzero
     return first
 
 

@@ -7,6 +7,7 @@ import sys
 from torch import Tensor, nn
 
 from aspk.metrics import Kind as LayerKind
+from aspk.profiling.neurobench import LAYERS
 from aspk.profiling.neurons import mixes_time
 from aspk.profiling.operations import Operation, between_activations, convolution, linear
 from aspk.profiling.paths import MathPaths
@@ -98,6 +99,7 @@ class Ledger:
             names |= self.origins.of(product.bias).names
         call.kind, call.parameters = kind, set(names)
         call.image = origins[x].kind == Kind.IMAGE
+        call.module = bool(self.calls) and isinstance(self.calls[-1].module, LAYERS)
         source = product.sources[x]
         call.copies = [copies(source, origins[x]) if source is not None and call.image else 1.0]
         reads = "image" if call.image else "events" if origins[x].kind in _EVENTS else "analog"

@@ -23,7 +23,6 @@ class Neurons:
         class_name: of the module.
         calls: steps and batch of each call, as the neurons saw them.
         steps: spikes at each step; a whole number n is abs(n) spikes, other values are none.
-        nonzero: values that are not 0.
         numel: values fired or not, over all steps and images.
         after: name of the operation in front of it, None if there is none.
         batch_first: whether time is the second axis of what it reads.
@@ -33,7 +32,6 @@ class Neurons:
     class_name: str
     calls: list[tuple[int, int]] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
-    nonzero: int = 0
     numel: int = 0
     after: str | None = None
     batch_first: bool = False

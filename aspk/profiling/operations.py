@@ -19,6 +19,7 @@ class Operation:
         kind: ``conv``, ``linear`` or ``attention``, a product of two activations.
         parameters: names of those that its weights come from.
         image: whether it reads the input itself.
+        module: whether its calls are those of a linear or convolutional module.
         recurrent: whether it first read a state of zeros.
         rows: input sums of each call, by index of the leading axis; of whole numbers, absolute values.
         copies: how many times the input of each call holds the image.
@@ -35,6 +36,7 @@ class Operation:
     kind: Kind
     parameters: set[str] = field(default_factory=set)
     image: bool = False
+    module: bool = False
     recurrent: bool = False
     rows: list[Tensor] = field(default_factory=list)
     copies: list[float] = field(default_factory=list)

@@ -22,6 +22,7 @@ from aspk.metrics import Kind, LayerCount
 from aspk.profiling.counts import Totals, added, elementwise_counts, layer_counts, totals_of
 from aspk.profiling.inputs import batches, check_watchable, main_input, run, to_device
 from aspk.profiling.layout import Layout, layout_of
+from aspk.profiling.neurobench import NeuroBench, connection_sparsity, footprint
 from aspk.profiling.neurons import Neurons, reset
 from aspk.profiling.notes import notes
 from aspk.profiling.op_counter import op_counter_totals, unknown_totals
@@ -89,6 +90,8 @@ class Profile:
         unrecognised: modules that look like neurons but are none that is known, with their classes.
         offline: products of weights with weights, by module: computed once and billed nowhere.
         inside_neurons: products over time that are the update of a neuron, by module.
+        neurobench: NeuroBench's metrics; None for aspk's own networks, which tell their layers themselves
+            (profile ``torch.nn.Sequential(network)`` with ``time_steps=`` for them).
         source: the module, its first batch, the images in it, and classes of neurons.
     """
 
@@ -103,6 +106,7 @@ class Profile:
     unrecognised: tuple[tuple[str, str], ...] = ()
     offline: tuple[tuple[str, int], ...] = ()
     inside_neurons: tuple[tuple[str, int], ...] = ()
+    neurobench: NeuroBench | None = None
     source: Source | None = field(default=None, repr=False, compare=False)
 
     def energy_mj(self, model: EnergyModel = PAPER) -> float:
@@ -270,6 +274,24 @@ def _profile(module: nn.Module, parts: Sequence[tuple[Recording, Layout]]) -> Pr
         unrecognised=tuple(unrecognised.items()),
         offline=tuple(offline.items()),
         inside_neurons=tuple(inside.items()),
+        neurobench=_neurobench(module, parts, totals, images),
+    )
+
+
+def _neurobench(
+    module: nn.Module,
+    parts: Sequence[tuple[Recording, Layout]],
+    totals: Mapping[str, Totals],
+    images: int,
+) -> NeuroBench:
+    values = sum((found.activations for found, _ in parts), Counter[str]())
+    layers = [one.operation for one in totals.values() if one.operation is not None and one.operation.module]
+    return NeuroBench(
+        footprint=footprint(module),
+        connection_sparsity=connection_sparsity(module),
+        activation_sparsity=values["zero"] / values["all"] if values["all"] else 0.0,
+        effective_macs=sum(layer.effective_macs for layer in layers) / images,
+        effective_acs=sum(layer.effective_acs for layer in layers) / images,
     )
 
 

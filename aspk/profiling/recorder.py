@@ -14,11 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from aspk.metrics import Kind as LayerKind
 from aspk.profiling.ledger import Ledger
+from aspk.profiling.neurobench import ACTIVATIONS
 from aspk.profiling.neurons import Neurons, batch_first, by_step, fired, first_tensor, is_neuron, is_own
 from aspk.profiling.operations import is_binary
 from aspk.profiling.operators import Operator, operator, tensors
 from aspk.profiling.paths import math_paths
-from aspk.profiling.products import products
+from aspk.profiling.products import plain, products
 from aspk.profiling.provenance import Kind, Origin, Provenance, copies, joined, storage_key
 from aspk.profiling.recording import Call, Elementwise, Recording
 
@@ -96,6 +97,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         spikes = first_tensor(output)
         if spikes is None or self._in_neurons():
             return
+        if call.neuron or isinstance(call.module, ACTIVATIONS):
+            values = plain(spikes)
+            self.found.activations.update(
+                all=values.numel(), zero=values.numel() - int(values.count_nonzero())
+            )
         if call.neuron:
             call.found = True
             self._fired(call.name, call.module, spikes.detach())
@@ -124,7 +130,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             neurons.shape = tuple(spikes.shape)
         neurons.calls.append((len(steps), steps.shape[1] if steps.dim() > 1 else 1))
         neurons.steps += counted
-        neurons.nonzero += int(spikes.count_nonzero())
         neurons.numel += spikes.numel()
         if sum(counted) or not spikes.any():
             self._origins.set(spikes, Origin(Kind.SPIKES))

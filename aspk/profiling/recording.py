@@ -50,6 +50,7 @@ class Recording:
         offline: products of weights with weights, which do not depend on the input.
         inside: products that are the update of a neuron over time.
         unrecognised: modules that look like neurons, and their classes.
+        activations: values that neurons and activation functions gave, and how many of them are 0.
     """
 
     operations: dict[str, Operation] = field(default_factory=dict)
@@ -59,3 +60,4 @@ class Recording:
     offline: Counter[str] = field(default_factory=Counter)
     inside: Counter[str] = field(default_factory=Counter)
     unrecognised: dict[str, str] = field(default_factory=dict)
+    activations: Counter[str] = field(default_factory=Counter)
