@@ -119,7 +119,8 @@ def energy_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--reference", action="store_true", help="the space's reference network (default)")
     which.add_argument("--config", type=Path, help="a network as JSON, or an export's network.json")
     add("--random-weights", action="store_true", help="calibrated random weights on random images")
-    add("--seed", type=int, default=0, help="seed of random weights and images (default: 0)")
+    seed = whole_number(0, 2**63 - 1)  # what all generators take
+    add("--seed", type=seed, default=0, help="seed of random weights and images (default: 0)")
     add("--images", type=int, default=4, help="number of random images (default: 4)")
     add("--shape", type=_shape, default=(3, 32, 32), help="of random images (default: 3,32,32)")
     add("--classes", type=int, default=10, help="with random weights (default: 10)")

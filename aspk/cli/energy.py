@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aspk.cli.terminal import show
 from aspk.energy import EnergyModel, energy_csv, energy_text, load_energy_model
 from aspk.errors import EnergyModelError
 from aspk.report.energy.comparison import comparison_figure, comparison_html
@@ -136,4 +137,4 @@ def _write(options: argparse.Namespace, *, text: str, record: dict[str, Any], ta
         return
     if options.json is not None:
         write_atomically(Path(options.json), data)
-    print(text)
+    show(text)

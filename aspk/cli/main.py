@@ -25,6 +25,7 @@ from aspk.cli.completion import add_completion_command
 from aspk.cli.live import add_live_commands
 from aspk.cli.models import add_model_commands
 from aspk.cli.search import add_search_commands
+from aspk.cli.terminal import show
 from aspk.cli.training import add_training_commands
 from aspk.errors import AspkError, StudyError
 from aspk.util.files import safe_name
@@ -292,7 +293,7 @@ def _search(options: argparse.Namespace) -> int:
     print(f"F_AEB ({faeb.form}): {faeb.trade()}")
     result = run_study(spec, asked)
     summary = summarise(result.study)
-    print(pareto_text(summary))
+    show(pareto_text(summary))
     print(selection_text(select(summary)))
     print(statistics_text(summary))
     if not result.finished:
@@ -324,7 +325,7 @@ def _report(options: argparse.Namespace) -> int:
     summary = summarise(study)
     selection = select(summary, options.select, margin=options.margin)
     lines = [pareto_text(summary, selection), selection_text(selection), statistics_text(summary)]
-    print("\n".join(line for line in (*lines, summary.verdict) if line))
+    show("\n".join(line for line in (*lines, summary.verdict) if line))
     print(f"wrote {folder / 'report.html'}")
     return 0
 
@@ -341,7 +342,7 @@ def _compare(options: argparse.Namespace) -> int:
         if not studies:
             raise StudyError(f"no study of {name!r} in its storage; run 'aspk search {name}'")
         found |= {(spec.storage_url, study.study_name): summarise(study) for study in studies}
-    print(compare_text(list(found.values())))
+    show(compare_text(list(found.values())))
     return 0
 
 

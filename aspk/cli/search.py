@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aspk.cli.arguments import device_argument, spec_of, study_arguments, whole_number
 from aspk.cli.commands import Commands, Group
+from aspk.cli.terminal import show
 from aspk.errors import TableError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _surrogate(options: argparse.Namespace) -> int:
     )
     path = options.output or spec.folder / f"{safe_name(f'surrogate-{spec.name}')}.png"
     write_skill_figure(skills, path)
-    print(f"{skill_text(skills)}\nwrote {path}")
+    show(f"{skill_text(skills)}\nwrote {path}")
     return 0
 
 

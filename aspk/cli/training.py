@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aspk.cli.arguments import selection_arguments, spec_of, study_arguments, whole_number
 from aspk.cli.commands import Commands, Group
+from aspk.cli.terminal import show
 
 if TYPE_CHECKING:
     from aspk.spec.study import StudySpec
@@ -109,7 +110,7 @@ def _retrain(options: argparse.Namespace, again: Callable[[], str]) -> int:
     if results is None:
         print(f"saved; go on with: {again()}", file=sys.stderr)
         return _INTERRUPTED
-    print(_table(results))
+    show(_table(results))
     return 0
 
 

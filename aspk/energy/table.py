@@ -75,7 +75,7 @@ def energy_text(layers: Sequence[LayerCount], models: Sequence[EnergyModel]) -> 
         ).rstrip()
         for row in rows
     ]
-    rule = "-" * len(lines[0])
+    rule = "  ".join("-" * width for width in widths if width)
     flags = [flag for layer in layers if (flag := site_flag(layer))]
     warning = [f"Dead or saturated neuron sites: {len(flags)}, see the last column."] if flags else []
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *warning, ESTIMATE])

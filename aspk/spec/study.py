@@ -20,6 +20,7 @@ from aspk.util.passwords import shown
 from aspk.util.shipped import read_toml
 
 SAMPLERS = ("surrogate", "nsga2", "evolutionary", "random")
+SEEDS = 2**63  # number of seeds; what all generators take
 _Table = TypeVar("_Table")
 
 
@@ -102,8 +103,8 @@ class StudySpec:
         for name in ("evaluations", "batch"):
             if getattr(self, name) < 1:
                 raise StudyError(f"{name} = {getattr(self, name)!r}: expected at least 1")
-        if self.seed < 0:
-            raise StudyError(f"seed = {self.seed!r}: expected 0 or above")
+        if not 0 <= self.seed < SEEDS:
+            raise StudyError(f"seed = {self.seed!r}: expected 0 to {SEEDS - 1}")
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             raise StudyError(f"objectives = {list(self.objectives)}: expected different names, at least one")
         for name in self.objectives:
@@ -191,6 +192,8 @@ def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
         if key in _PLAIN:
             if not isinstance(value, _PLAIN[key]) or isinstance(value, bool):
                 raise StudyError(f"{key} = {shown(value)}: expected {_PLAIN[key].__name__}")
+            if "\0" in str(value):
+                raise StudyError(f"{key} = {shown(value)}: expected text without null characters")
             values[key] = value
         elif key == "data":
             values[key] = DataSettings.from_json(value)
