@@ -40,7 +40,9 @@ def test_the_wheel_has_the_data_files_and_no_tests(wheel):
     data = {str(Path("aspk") / path.relative_to(ROOT)) for path in (ROOT / "studies").rglob("*.*")}
     assert {"aspk/engines/spikes/program.cpp", "aspk/families/native/kernels/neurons.cpp"} <= modules
     shipped |= data
-    shipped |= {str(path.relative_to(ROOT)) for path in (ROOT / "aspk" / "testing" / "tables").glob("*.npz")}
+    tables = {str(path.relative_to(ROOT)) for path in (ROOT / "aspk" / "tables" / "data").glob("*.npz")}
+    assert "aspk/tables/data/mnist_mixed.npz" in tables
+    shipped |= tables
     assert shipped | modules <= set(names)
     assert not [name for name in names if "test_" in name or name.startswith("tests")]
 
