@@ -68,7 +68,7 @@ def plain_operations(monkeypatch):
     monkeypatch.setattr(native, "available", lambda x: False)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["linear", "conv", "static", "channels_last"])
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 @pytest.mark.parametrize("decay_input", [True, False])
@@ -76,7 +76,9 @@ def test_fused_normalisation_is_the_layer_and_the_neurons(monkeypatch, kind, dty
     assert native.library() is not None, "the tests need a C++ compiler, as spikingjelly's own build does"
     generator = torch.Generator().manual_seed(3)
     shape = {"linear": (4, 5, 7, 70), "static": (5, 6, 9, 6)}.get(kind, (4, 5, 6, 9, 6))
-    norm = (torch.nn.BatchNorm1d(70) if kind == "linear" else torch.nn.BatchNorm2d(6)).to(dtype)
+    norm = torch.nn.BatchNorm1d(70) if kind == "linear" else torch.nn.BatchNorm2d(6)
+    if dtype == torch.float64:
+        norm.double()
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2.0, generator=generator)
         norm.bias.normal_(generator=generator)
@@ -101,11 +103,32 @@ def test_fused_normalisation_is_the_layer_and_the_neurons(monkeypatch, kind, dty
         plain_operations(patch)
         expected_spikes, expected_numbers = run()
     for ours, theirs in zip(spikes, expected_spikes, strict=True):
+        assert ours.dtype == theirs.dtype == dtype
         assert torch.equal(ours, theirs)
         assert 0.02 < ours.mean() < 0.98
     for ours, theirs in zip(numbers, expected_numbers, strict=True):
-        tolerance = 1e-10 if dtype == torch.float64 else 1e-5
+        assert ours.dtype == theirs.dtype
+        tolerance = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 2**-7}[dtype]
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max()))
+
+
+@settings(deadline=None)
+@given(neurons, st.integers(1, 5), st.integers(1, 200), st.integers(0, 10**6))
+def test_bfloat16_is_float32_but_for_the_last_rounding(kind, steps, width, seed):
+    """Currents and gradients are read exactly; each gradient is rounded once, as PyTorch rounds."""
+    generator = torch.Generator().manual_seed(seed)
+    x = (2 * torch.randn(steps, 2, width, generator=generator)).bfloat16()
+    x[torch.rand(x.shape, generator=generator) < 0.02] = float("nan")
+    x[torch.rand(x.shape, generator=generator) < 0.02] = float("inf")
+    arriving = torch.randn(x.shape, generator=generator).bfloat16()
+    half, single = x.clone().requires_grad_(), x.float().requires_grad_()
+    spikes, expected = lif(half, **kind), lif(single, **kind)
+    assert spikes.dtype == torch.bfloat16
+    assert torch.equal(spikes.float(), expected)
+    spikes.backward(arriving)
+    expected.backward(arriving.float())
+    assert torch.equal(half.grad.isnan(), single.grad.isnan())
+    assert torch.equal(half.grad.nan_to_num(), single.grad.bfloat16().nan_to_num())
 
 
 def test_kernels_give_the_same_bits_on_any_number_of_threads():

@@ -12,13 +12,15 @@ import torch
 from spaces import TINY
 
 from aspk.data import DataSet, Split
-from aspk.errors import StudyError, TrainingError
+from aspk.engines import device
+from aspk.errors import CheckpointError, StudyError, TrainingError
 from aspk.spec.recipe import load_recipe, recipe_from_dict
 from aspk.spec.settings import Recipe
 from aspk.spec.study import load_study_file
-from aspk.training import SupernetRun, train_supernet
+from aspk.training import SupernetRun, loop, train_supernet
 from aspk.training.augmentation import augment
-from aspk.training.loop import Batch
+from aspk.training.checkpoint import save_state
+from aspk.training.loop import Batch, train
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,7 +58,9 @@ def test_a_study_changes_a_recipe(tmp_path):
         ({"accumulate": 0}, "accumulate = 0: out of range"),
         ({"augment": 31}, "augment = 31: out of range"),
         ({"erase": 1.5}, "erase = 1.5: out of range"),
-        ({"amp": 1}, "amp = 1: expected bool"),
+        ({"amp": 1}, 'amp = 1: expected bool or "auto"'),
+        ({"amp": "on"}, "amp = 'on': expected bool or \"auto\""),
+        ({"prefix_loss": "auto"}, "prefix_loss = 'auto': expected bool"),
     ],
 )
 def test_a_wrong_recipe_is_refused(table, message):
@@ -123,7 +127,62 @@ def test_accumulated_pieces_are_the_mean_of_their_gradients(digits):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_half_precision_leaves_neurons_normalisation_and_attention_in_float32(digits):
+@pytest.mark.parametrize(
+    ("flags", "unit"),
+    [
+        ("fpu avx512_bf16 amx_bf16", "AMX"),
+        ("fpu avx512_bf16", "AVX512-BF16"),
+        ("fpu avx512f", ""),
+        (None, ""),
+    ],
+)
+def test_units_for_half_precision_are_those_of_the_processor(monkeypatch, tmp_path, flags, unit):
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"model name\t: one\nflags\t\t: {flags}\n\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(device, "_PROCESSORS", tmp_path / "cpuinfo")
+    assert device.half_precision(torch.device("cpu")) == unit
+    monkeypatch.setattr(device.native, "available", lambda x: False)
+    assert device.half_precision(torch.device("cpu")) == ""
+
+
+@pytest.mark.parametrize(("capability", "unit"), [((7, 5), ""), ((8, 0), "CUDA 8.0"), ((12, 0), "CUDA 12.0")])
+def test_units_for_half_precision_of_a_graphics_card(monkeypatch, capability, unit):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda of: capability)
+    assert device.half_precision(torch.device("cuda")) == unit
+
+
+@pytest.mark.parametrize("unit", ["AMX", ""])
+def test_a_run_keeps_the_precision_that_it_began_with(digits, monkeypatch, tmp_path, unit, capsys):
+    """Whatever the machine has on which it goes on; the weights are those of a run without a pause."""
+    recipe = Recipe(updates=4, batch_size=32, amp="auto", checkpoint_every=2)
+
+    def run_with(found):
+        monkeypatch.setattr(loop, "half_precision", lambda device: found)
+        return SupernetRun(TINY, digits, recipe, 0)
+
+    whole, begun, other = run_with(unit), run_with(unit), run_with("" if unit else "AMX")
+    assert whole.half == bool(unit)
+    assert whole.autocast()._enabled == bool(unit)
+    for run in (whole, whole, whole, whole, begun, begun):
+        run.step()
+    save_state(tmp_path / "training.pt", begun.state())
+    assert other.half != begun.half
+    other.resume(tmp_path / "training.pt")
+    assert other.provenance()["precision"] == ("bfloat16" if unit else "float32")
+    assert other.choice() == f'amp = "auto": {other.precision}, as this run began'
+    other.step(), other.step()
+    for ours, theirs in zip(other.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    state = begun.state() | {"half": "yes"}
+    save_state(tmp_path / "other" / "training.pt", state)
+    with pytest.raises(CheckpointError, match="half 'yes'"):
+        run_with(unit).resume(tmp_path / "other" / "training.pt")
+    train(run_with(unit), tmp_path / "new" / "training.pt", description="train", progress=True)
+    reason = "since AMX is here" if unit else "since no unit for bfloat16 is here"
+    assert f'amp = "auto": {whole.precision}, {reason}' in capsys.readouterr().out
+
+
+def test_half_precision_is_spikes_and_currents_and_nothing_that_is_kept(digits):
     run = run_of(digits, amp=True)
     seen = {}
     with run.autocast():
@@ -132,12 +191,18 @@ def test_half_precision_leaves_neurons_normalisation_and_attention_in_float32(di
             TINY.largest,
             observe=lambda name, inputs, spikes: seen.update({name: (*inputs, spikes)}),
         )
-    kinds = {t.dtype for name, tensors in seen.items() for t in tensors if t is not None and name != "head"}
-    assert kinds == {torch.float32}
-    assert all(set(seen[name][-1].unique().tolist()) <= {0.0, 1.0} for name in seen if name.endswith("fc1"))
+    spikes = {name: tensors[-1] for name, tensors in seen.items() if tensors[-1] is not None}
+    assert {fired.dtype for fired in spikes.values()} == {torch.bfloat16}
+    assert all(set(fired.unique().tolist()) <= {0.0, 1.0} for fired in spikes.values())
+    stream = seen["blocks.0.fc1"][0]  # small integers, which bfloat16 has exactly
+    assert stream.dtype == torch.bfloat16
+    assert torch.equal(stream, stream.round())
+    assert seen["head"][0].dtype == torch.float32
     losses = [run.step() for _ in range(4)]
     plain = [loss for run in [run_of(digits)] for loss in [run.step() for _ in range(4)]]
     assert losses != plain  # bfloat16 was in use
+    kept = (*run.model.parameters(), *run.model.buffers(), *(p.grad for p in run.model.parameters()))
+    assert {tensor.dtype for tensor in kept if tensor is not None} == {torch.float32, torch.int64}
     assert losses == pytest.approx(plain, rel=0.05)
 
 

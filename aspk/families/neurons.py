@@ -9,7 +9,8 @@ and its default surrogate, a sigmoid of slope 4::
     V[t] = H[t] * (1 - S[t])                       hard reset
     V[t] = H[t] - S[t] * v_threshold               soft reset
 
-with V = 0 before the first step: no state outlives a call.
+with V = 0 before the first step: no state outlives a call. Currents, spikes and their gradients may be
+bfloat16 or float16; membranes, statistics and whatever is computed are float32 then.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from aspk.families import native
 from aspk.families.base import Reset
 
 _SURROGATE_SLOPE = 4.0
+_HALF = (torch.float16, torch.bfloat16)
 
 
 def lif(
@@ -40,6 +42,9 @@ def lif(
     Returns:
         0/1 spikes of the shape and type of ``x``; differentiable with the surrogate gradient.
     """
+    if x.dtype in _HALF and not native.available(x):
+        single = lif(x.float(), tau=tau, v_threshold=v_threshold, reset=reset, decay_input=decay_input)
+        return single.to(x.dtype)
     neuron = native.Neuron(tau, v_threshold, reset == "hard", decay_input)
     differentiable = torch.is_grad_enabled() and x.requires_grad
     if native.recorded():
@@ -71,7 +76,7 @@ def normalised_lif(
 
     Args:
         y: currents before the normalisation, [T, B, L, D] for ``BatchNorm1d`` and [T, B, C, H, W] for
-            ``BatchNorm2d``; without the time axis if ``repeat`` is given. Half precision becomes float32.
+            ``BatchNorm2d``; without the time axis if ``repeat`` is given.
         norm: normalises the last axis (1d) or the third last one (2d); in training mode its running
             statistics are updated.
         tau: see :func:`lif`, as for the other properties of the neurons.
@@ -81,12 +86,12 @@ def normalised_lif(
         repeat: number of steps for which a static current is repeated.
 
     Returns:
-        0/1 spikes, [T, ...].
+        0/1 spikes, [T, ...], of the type of ``y``.
     """
-    y = y.float() if y.dtype in (torch.float16, torch.bfloat16) else y
     # A gradient through fixed statistics, or a hook that wants to see the layer, takes the plain way.
     plain = (torch.is_grad_enabled() and not norm.training) or norm._forward_hooks or norm._forward_pre_hooks
-    if native.available(y) and not plain:
+    fitting = norm.weight.dtype == (torch.float32 if y.dtype in _HALF else y.dtype)
+    if native.available(y) and fitting and not plain:
         neuron = native.Neuron(tau, v_threshold, reset == "hard", decay_input)
         if isinstance(norm, nn.BatchNorm1d):
             return _normalised_natively(y.contiguous(), norm, neuron, repeat, axis=-1)
@@ -94,13 +99,14 @@ def normalised_lif(
         if pixels.is_contiguous() and not y.is_contiguous():
             return _normalised_natively(pixels, norm, neuron, repeat, axis=-1).movedim(-1, -3)
         return _normalised_natively(y.contiguous(), norm, neuron, repeat, axis=-3)
+    currents = y.float() if y.dtype in _HALF else y
     if isinstance(norm, nn.BatchNorm2d):
-        x = norm(y.flatten(0, -4)).reshape(y.shape)  # time and batch as one axis: [T*B, C, H, W]
+        x = norm(currents.flatten(0, -4)).reshape(y.shape)  # time and batch as one axis: [T*B, C, H, W]
     else:
-        x = norm(y.flatten(0, -2)).reshape(y.shape)  # [T*B*L, D]
+        x = norm(currents.flatten(0, -2)).reshape(y.shape)  # [T*B*L, D]
     if repeat is not None:
         x = x.expand(repeat, *x.shape)  # the same current at every step
-    return lif(x, tau=tau, v_threshold=v_threshold, reset=reset, decay_input=decay_input)
+    return lif(x, tau=tau, v_threshold=v_threshold, reset=reset, decay_input=decay_input).to(y.dtype)
 
 
 # ---------------------------------------------------------------------- PyTorch's operations

@@ -17,7 +17,8 @@ _SMALL = 8192  # weights; with fewer, starting a convolution costs more than it 
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
     """``layer(x)`` of tokens x, [T, B, L, D]."""
-    if not _in_training(x, layer) or layer.weight.numel() < _SMALL:
+    half = torch.is_autocast_enabled(x.device.type)  # oneDNN's own matrix products are the fastest there
+    if not _in_training(x, layer) or layer.weight.numel() < _SMALL or half:
         y: Tensor = layer(x)
         return y
     maps = x.flatten(0, 1).unsqueeze(2).permute(0, 3, 1, 2)  # [T*B, D, L, 1], a view

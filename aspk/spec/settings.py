@@ -42,8 +42,9 @@ class Recipe:
         prefix_loss: with ``single``, run every update at the longest T and average the loss over the T
             choices, each on the mean of the first T steps' logits, so that one pass trains all T.
         accumulate: pieces that a batch is run in, one after the other; normalisation sees a piece.
-        amp: run convolutions and linear layers in bfloat16; neurons, normalisation and attention stay in
-            float32.
+        amp: run convolutions and linear layers in bfloat16, and keep spikes and currents in it; weights,
+            membranes, statistics and attention are float32. ``auto``: if the machine that a run begins on has
+            units for it, see :func:`aspk.engines.device.half_precision`.
         augment: magnitude of RandAugment, 0 to 30; 0 is off.
         erase: probability of erasing a random rectangle.
         mixup: alpha of mixup; 0 is off.
@@ -64,7 +65,7 @@ class Recipe:
     reference: float = 0.1
     prefix_loss: bool = True
     accumulate: int = 1
-    amp: bool = False
+    amp: bool | Literal["auto"] = False
     augment: int = 0
     erase: float = 0.0
     mixup: float = 0.0
@@ -84,9 +85,12 @@ class Recipe:
 
     @staticmethod
     def _check(name: str, value: object, kind: type) -> None:
+        if name == "amp" and value == "auto":
+            return
         accepted = (int, float) if kind is float else (kind,)
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise TrainingError(f"recipe: {name} = {value!r}: expected {kind.__name__}")
+            expected = 'bool or "auto"' if name == "amp" else kind.__name__
+            raise TrainingError(f"recipe: {name} = {value!r}: expected {expected}")
         if isinstance(value, str):
             return
         shares = ("warmup", "label_smoothing", "largest", "smallest", "reference", "erase")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from aspk.data import DataSet
+from aspk.engines.device import half_precision
 from aspk.errors import CheckpointError, TrainingError
 from aspk.spec.settings import Recipe
 from aspk.training.augmentation import augment
@@ -59,6 +60,8 @@ class Run(abc.ABC):
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
+        self._unit = half_precision(self.device) if recipe.amp == "auto" else ""
+        self.half = recipe.amp is True or bool(self._unit)
         self.update = 0
         self._shown: dict[str, str] = {}
         self._named: tuple[str, ...] = ()
@@ -124,8 +127,8 @@ class Run(abc.ABC):
         return [dict(point) for point in self._history]
 
     def autocast(self) -> torch.autocast:
-        """bfloat16 for convolutions and linear layers, if the recipe wants it."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.amp)
+        """bfloat16 for convolutions and linear layers, if this run is in half precision."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half)
 
     def _check(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -171,6 +174,17 @@ class Run(abc.ABC):
             tqdm.write(f"update {self.update}: {', '.join(named) or 'every neuron site fires again'}")
         self._named = named
 
+    @property
+    def precision(self) -> str:
+        """``bfloat16`` or ``float32``: what convolutions and linear layers run in."""
+        return "bfloat16" if self.half else "float32"
+
+    def choice(self) -> str:
+        """What ``amp = "auto"`` became, for the user."""
+        if self.update:
+            return f'amp = "auto": {self.precision}, as this run began'
+        return f'amp = "auto": {self.precision}, since {self._unit or "no unit for bfloat16"} is here'
+
     def figures(self, loss: float) -> dict[str, str]:
         """The figures on the progress bar."""
         rate = self._seen / (time.perf_counter() - self._started)
@@ -192,6 +206,7 @@ class Run(abc.ABC):
         return {
             "identity": self.identity(),
             "update": self.update,
+            "half": self.half,
             "weights": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "shown": dict(self._shown),
@@ -234,6 +249,9 @@ class Run(abc.ABC):
                 raise ValueError("losses and history must be numbers")
             if type(state["update"]) is not int or not 0 <= state["update"] <= self.recipe.updates:
                 raise ValueError(f"update {state['update']!r} of {self.recipe.updates}")
+            if type(state.get("half", False)) is not bool:
+                raise ValueError(f"half {state['half']!r}")
+            self.half = state.get("half", self.half)  # as the run began, wherever it goes on
             self.update = state["update"]
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
             raise CheckpointError(f"{path}: damaged: {error}") from None
@@ -260,6 +278,7 @@ class Run(abc.ABC):
             "recipe": asdict(self.recipe),
             "seed": self.seed,
             "updates": self.update,
+            "precision": self.precision,
             "torch": torch.__version__,
         }
 
@@ -276,6 +295,8 @@ def train(run: Run, state_file: Path, *, description: str, progress: bool) -> bo
     """
     with exclusive(state_file):
         run.resume(state_file)
+        if run.recipe.amp == "auto" and progress:
+            tqdm.write(run.choice())
         return _train(run, state_file, description=description, progress=progress)
 
 

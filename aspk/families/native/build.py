@@ -36,7 +36,11 @@ _FLAGS = (
     "-fPIC",
     "-fvisibility=hidden",
 )
-_NUMBERS = {"float32": "float", "float64": "double"}
+_NUMBERS = {
+    "float32": ("-DASPK_NUMBER=float",),
+    "float64": ("-DASPK_NUMBER=double",),
+    "bfloat16": ("-DASPK_NUMBER=float", "-DASPK_BFLOAT16"),  # in memory; what is computed is float32
+}
 _SECONDS = 120  # that a compilation may take; it needs about eight of a processor
 _PAUSE = 24 * 3600  # seconds before what was too slow is tried again
 
@@ -49,7 +53,8 @@ def library(sources: Path = _KERNELS, numbers: str = "float32") -> ctypes.CDLL |
     Args:
         sources: folder with the C++ files of a library; the kernels of a layer's neurons unless others are
             asked for.
-        numbers: their type, ``float32`` or ``float64``; each has a library of its own.
+        numbers: their type, ``float32``, ``float64``, or ``bfloat16`` for the kernels of neurons; each has a
+            library of its own.
     """
     return _library(sources, numbers)
 
@@ -70,7 +75,7 @@ class _Library:
 
     def __init__(self, sources: Path, numbers: str) -> None:
         self._compiler = shlex.split(os.environ.get("CXX") or "c++")
-        self._compile = [*self._compiler, *_FLAGS, f"-DASPK_NUMBER={_NUMBERS[numbers]}"]
+        self._compile = [*self._compiler, *_FLAGS, *_NUMBERS[numbers]]
         self._title = f"{sources.name} ({numbers})"
         files = sorted(sources.iterdir())
         self._pieces = [path for path in files if path.suffix == ".cpp"]

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from aspk.families.native.build import library
 
-_NAMES = {torch.float32: "float32", torch.float64: "float64"}
+_NAMES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Affine:
     """A normalisation of currents: x = scale * y + shift for each channel.
 
     Attributes:
-        scale: [C], of the currents' type.
-        shift: [C], of the currents' type.
+        scale: [C], of the weights' type.
+        shift: [C], of the weights' type.
         mean: mean of y, [C], float64.
         inverse_std: 1 / sqrt(variance of y + eps), [C], float64.
     """
@@ -105,7 +105,7 @@ def normalisation(
         momentum: share of the new statistics in the running ones.
     """
     mean, variance, inverse_std = torch.empty((3, layout.channels), dtype=torch.float64).unbind()
-    scale, shift = y.new_empty((2, layout.channels)).unbind()
+    scale, shift = weight.new_empty((2, layout.channels)).unbind()
     _call("statistics", y, _at(y), *_sizes(layout, read=True), _at(mean), _at(variance), _threads())
     sizes = (ctypes.c_int64(layout.channels), ctypes.c_int64(y.numel() // layout.channels))
     constants = (ctypes.c_double(eps), ctypes.c_double(momentum))

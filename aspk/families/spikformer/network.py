@@ -45,10 +45,12 @@ class Block(nn.Module):
         q, k, v = (y.reshape(heads).transpose(2, 3) for y in (q, k, v))  # [T, B, heads, L, D'/heads]
         keys = k.transpose(-2, -1)
         with torch.autocast(x.device.type, enabled=False):  # counts of spikes stay exact
+            exact = torch.promote_types(x.dtype, torch.float32)
+            a, b, c = (y.to(exact) for y in (q, keys, v))
             # With more tokens than head width the other order is cheaper, and as exact.
-            y = q @ (keys @ v) if q.shape[-2] > q.shape[-1] else (q @ keys) @ v
+            y = a @ (b @ c) if q.shape[-2] > q.shape[-1] else (a @ b) @ c
         y = (y * self.settings.attention_scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
-        spikes = lif(y, **self._neurons(self.config.attention_v_threshold))
+        spikes = lif(y, **self._neurons(self.config.attention_v_threshold)).to(x.dtype)
         observe(f"{self.name}.qk", (q, k), None)
         observe(f"{self.name}.av", (v,), spikes)
         return self._site("proj", spikes, observe)
@@ -126,7 +128,7 @@ class Spikformer(nn.Module):
         x = x.flatten(3).transpose(2, 3)  # tokens: [T, B, L, D]
         for block in self.blocks:
             x = block(x, observe)
-        return x.mean(2)
+        return x.mean(2, dtype=torch.promote_types(x.dtype, torch.float32))
 
     def _stem(self, x: Tensor, observe: Observer) -> Tensor:
         neurons, steps = self._neurons(), self.config.time_steps

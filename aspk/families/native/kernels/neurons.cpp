@@ -14,9 +14,10 @@
 #include <type_traits>
 #include <vector>
 
+#include "stored.h"
+
 namespace {
 
-constexpr int64_t kLanes = 64;   // neurons that are simulated side by side
 constexpr int64_t kChunks = 32;  // of the rows, for sums that are the same on any number of threads
 
 struct Shape {
@@ -123,8 +124,7 @@ struct Sums {
     std::vector<double> sums;
 };
 
-template <typename T>
-void statistics(const T* y, const Shape& s, double* mean, double* variance, int threads) {
+void statistics(const Stored* y, const Shape& s, double* mean, double* variance, int threads) {
     const int64_t rows = s.steps * s.rows;
     const Shape all{1, rows, s.channels, s.inner};
     Sums values(s), squares(s);
@@ -133,7 +133,7 @@ void statistics(const T* y, const Shape& s, double* mean, double* variance, int 
         double* chunk_values = values.of(chunk);
         double* chunk_squares = squares.of(chunk);
         for_runs(all, chunk, [&](int64_t offset, int64_t channel, auto length) {
-            const T* run = y + offset;
+            const Stored* run = y + offset;
             if (s.inner == 1) {
 #pragma omp simd
                 for (int64_t i = 0; i < length; ++i) {
@@ -180,7 +180,7 @@ void normalisation(int64_t channels, double count, const T* weight, const T* bia
 
 // scale may be null: the current is then taken as it is. repeated: y has one step, the same at all times.
 template <typename Kind, typename T = typename Kind::Number>
-void forward(const T* y, T* spikes, const Shape& s, const T* scale, const T* shift, bool repeated, Kind kind,
+void forward(const Stored* y, Stored* spikes, const Shape& s, const T* scale, const T* shift, bool repeated, Kind kind,
              int threads) {
     const int64_t step = s.step();
     const PerChannel<T> scales(s, scale), shifts(s, shift);
@@ -193,11 +193,12 @@ void forward(const T* y, T* spikes, const Shape& s, const T* scale, const T* shi
             const T* b = scale ? shifts.of(channel, b_lanes) : nullptr;
             std::fill(v, v + length, T(0));
             for (int64_t t = 0; t < s.steps; ++t) {
-                const T* current = y + offset + (repeated ? 0 : t * step);
-                T* out = spikes + offset + t * step;
+                const Stored* current = y + offset + (repeated ? 0 : t * step);
+                Outgoing outgoing(spikes + offset + t * step);
+                T* out = outgoing.lanes();
                 if (scale)
 #pragma omp simd
-                    for (int64_t i = 0; i < length; ++i) x[i] = current[i] * a[i] + b[i];
+                    for (int64_t i = 0; i < length; ++i) x[i] = T(current[i]) * a[i] + b[i];
                 else
                     std::copy(current, current + length, x);
 #pragma omp simd
@@ -206,6 +207,7 @@ void forward(const T* y, T* spikes, const Shape& s, const T* scale, const T* shi
                     out[i] = h >= neuron.v_threshold ? T(1) : T(0);
                     v[i] = neuron.reset(h);
                 }
+                outgoing.write(length);
             }
         });
     }
@@ -213,7 +215,7 @@ void forward(const T* y, T* spikes, const Shape& s, const T* scale, const T* shi
 
 // Gradient with respect to the normalised current, and its sums for the normalisation's own gradients.
 template <typename Kind, typename T = typename Kind::Number>
-void backward(const T* y, const T* grad_spikes, T* grad, const Shape& s, const T* scale, const T* shift,
+void backward(const Stored* y, const Stored* grad_spikes, Stored* grad, const Shape& s, const T* scale, const T* shift,
               const double* mean, const double* inverse_std, bool repeated, Kind kind,
               double* sums, double* products, int threads) {
     const int64_t step = s.step();
@@ -226,7 +228,8 @@ void backward(const T* y, const T* grad_spikes, T* grad, const Shape& s, const T
         std::vector<T> membrane(s.steps * kLanes);
         const Kind neuron = kind;
         const T keep = T(1) - T(1) / neuron.tau;
-        T v[kLanes], later[kLanes], total[kLanes], centred[kLanes], unused[kLanes];
+        T v[kLanes], later[kLanes], total[kLanes], centred[kLanes];
+        Stored unused[kLanes];
         T a_lanes[kLanes], b_lanes[kLanes];
         double* chunk_sums = gradients.of(chunk);
         double* chunk_products = centred_gradients.of(chunk);
@@ -235,11 +238,11 @@ void backward(const T* y, const T* grad_spikes, T* grad, const Shape& s, const T
             const T* b = shifts.of(channel, b_lanes);
             std::fill(v, v + length, T(0));
             for (int64_t t = 0; t < s.steps; ++t) {
-                const T* current = y + offset + (repeated ? 0 : t * step);
+                const Stored* current = y + offset + (repeated ? 0 : t * step);
                 T* h = &membrane[t * kLanes];
 #pragma omp simd
                 for (int64_t i = 0; i < length; ++i) {
-                    const T x = current[i] * a[i] + b[i];
+                    const T x = T(current[i]) * a[i] + b[i];
                     h[i] = neuron.charged(v[i], x);
                     v[i] = neuron.reset(h[i]);
                 }
@@ -249,22 +252,27 @@ void backward(const T* y, const T* grad_spikes, T* grad, const Shape& s, const T
             std::fill(centred, centred + length, T(0));
             for (int64_t t = s.steps - 1; t >= 0; --t) {
                 const T* h = &membrane[t * kLanes];
-                const T* arriving = grad_spikes + offset + t * step;
-                T* out = repeated ? unused : grad + offset + t * step;
-                const T* current = y + offset + (repeated ? 0 : t * step);
+                const Stored* arriving = grad_spikes + offset + t * step;
+                Outgoing outgoing(repeated ? unused : grad + offset + t * step);
+                T* out = outgoing.lanes();
+                const Stored* current = y + offset + (repeated ? 0 : t * step);
 #pragma omp simd
                 for (int64_t i = 0; i < length; ++i) {
                     const T activation = 1 / (1 + exponential(slope * (neuron.v_threshold - h[i])));
                     const T surrogate = slope * activation * (1 - activation);
-                    later[i] = arriving[i] * surrogate + neuron.kept(h[i], later[i] * keep);
+                    later[i] = T(arriving[i]) * surrogate + neuron.kept(h[i], later[i] * keep);
                     const T g = neuron.to_input(later[i]);
                     total[i] += g;
-                    centred[i] += g * current[i];
+                    centred[i] += g * T(current[i]);
                     out[i] = g;
                 }
+                outgoing.write(length);
             }
-            if (repeated)
-                for (int64_t i = 0; i < length; ++i) grad[offset + i] = total[i];
+            if (repeated) {
+                Outgoing outgoing(grad + offset);
+                std::copy(total, total + length, outgoing.lanes());
+                outgoing.write(length);
+            }
             if (scale && s.inner == 1) {
 #pragma omp simd
                 for (int64_t i = 0; i < length; ++i) {
@@ -288,7 +296,7 @@ void backward(const T* y, const T* grad_spikes, T* grad, const Shape& s, const T
 
 // From the gradient of the normalised current to that of the current, in place. [rows, channels, inner]
 template <typename T>
-void through_norm(const T* y, T* grad, const Shape& s, const T* scale, const double* mean,
+void through_norm(const Stored* y, Stored* grad, const Shape& s, const T* scale, const double* mean,
                   const double* inverse_std, const double* sums, const double* products, int threads) {
     const double count = static_cast<double>(s.rows * s.inner);
     std::vector<T> slope(s.channels), offset_of(s.channels);
@@ -305,9 +313,11 @@ void through_norm(const T* y, T* grad, const Shape& s, const T* scale, const dou
             const T* a = scales.of(channel, a_lanes);
             const T* k = slopes.of(channel, k_lanes);
             const T* b = offsets.of(channel, b_lanes);
+            Outgoing outgoing(grad + offset);
+            T* out = outgoing.lanes();
 #pragma omp simd
-            for (int64_t i = 0; i < length; ++i)
-                grad[offset + i] = a[i] * grad[offset + i] - k[i] * y[offset + i] + b[i];
+            for (int64_t i = 0; i < length; ++i) out[i] = a[i] * T(grad[offset + i]) - k[i] * T(y[offset + i]) + b[i];
+            outgoing.write(length);
         });
     }
 }
@@ -320,7 +330,7 @@ void through_norm(const T* y, T* grad, const Shape& s, const T* scale, const dou
 
 using Number = ASPK_NUMBER;  // each type has a library of its own
 
-ASPK_CALLED call_statistics(const Number* y, int64_t steps, int64_t rows, int64_t channels, int64_t inner, double* mean,
+ASPK_CALLED call_statistics(const Stored* y, int64_t steps, int64_t rows, int64_t channels, int64_t inner, double* mean,
                             double* variance, int threads) {
     statistics(y, {steps, rows, channels, inner}, mean, variance, threads);
 }
@@ -332,7 +342,7 @@ ASPK_CALLED call_normalisation(int64_t channels, int64_t count, const Number* we
                   running_var, scale, shift, inverse_std);
 }
 
-ASPK_CALLED call_forward(const Number* y, Number* spikes, int64_t steps, int64_t rows, int64_t channels, int64_t inner,
+ASPK_CALLED call_forward(const Stored* y, Stored* spikes, int64_t steps, int64_t rows, int64_t channels, int64_t inner,
                          const Number* scale, const Number* shift, int repeated, double tau, double v_threshold,
                          int hard, int decay_input, int threads) {
     with_neuron<Number>(tau, v_threshold, hard, decay_input, [&](auto neuron) {
@@ -340,7 +350,7 @@ ASPK_CALLED call_forward(const Number* y, Number* spikes, int64_t steps, int64_t
     });
 }
 
-ASPK_CALLED call_backward(const Number* y, const Number* grad_spikes, Number* grad, int64_t steps, int64_t rows,
+ASPK_CALLED call_backward(const Stored* y, const Stored* grad_spikes, Stored* grad, int64_t steps, int64_t rows,
                           int64_t channels, int64_t inner, const Number* scale, const Number* shift,
                           const double* mean, const double* inverse_std, int repeated, double tau, double v_threshold,
                           int hard, int decay_input, double* sums, double* products, int threads) {
