@@ -261,7 +261,6 @@ def test_shipped_studies_are_valid():
         ({"evaluations": 0}, "evaluations = 0"),
         ({"evaluations": "many"}, "evaluations = 'many': expected int"),
         ({"evaluations": True}, "evaluations = True"),
-        ({"seed": -1}, "seed = -1"),
         ({"sampler": {"name": "magic"}}, "sampler.name = 'magic'"),
         ({"sampler": "nsga2"}, r"expected a table \[sampler\]"),
         ({"constraints": {"accuracy": 0.5}}, "to be maximised"),
