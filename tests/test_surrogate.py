@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from aspk.errors import SamplerError
 from aspk.surrogate import AccuracySurrogate, features, learning_curve, rank_correlation
+from aspk.surrogate.features import Features
 from aspk.surrogate.models import MODELS, LinearModel, TreesModel
 from aspk.surrogate.process import Process, _Posterior, most_probable, weak_priors
 from aspk.tables import TabularEvaluator
@@ -120,6 +121,59 @@ def test_what_is_left_out_is_predicted_by_the_others():
         expected, doubt = others.predict(found._inputs[[row]])
         assert mean[row] == pytest.approx(expected[0], rel=1e-4, abs=1e-6)
         assert std[row] == pytest.approx(np.sqrt(doubt[0] ** 2 + found.noise), rel=1e-4)
+
+
+class Cell:
+    """Six unordered genes of three choices, an ordered one, and an unordered one of two."""
+
+    cardinalities = np.array([3, 3, 3, 3, 3, 3, 5, 2])
+    ordered = np.array([False] * 6 + [True, False])
+
+    def active(self, X):
+        return np.ones(np.shape(X), dtype=bool)
+
+    def canonical(self, X):
+        return np.asarray(X)
+
+
+def test_how_often_a_choice_occurs_among_places_alike_is_a_feature():
+    X = np.random.default_rng(0).integers(0, Cell.cardinalities, size=(40, 8))
+    rows = features(Cell(), X)
+    assert rows.shape == (40, 6 * 3 + 1 + 2 + 3)
+    counted = np.array([[(x[:6] == choice).sum() for choice in range(3)] for x in X])
+    assert rows[:, -3:] * np.sqrt(2) * 6 == pytest.approx(counted)
+
+
+def test_the_choices_of_one_of_several_places_share_one_length():
+    X = np.random.default_rng(1).integers(0, Cell.cardinalities, size=(60, 8))
+    target = (X[:, 0] == 1) + 0.5 * (X[:, 3] == 2) + 0.1 * X[:, 6]
+    encoder = Features(Cell())
+    found = most_probable(encoder(X), (target - target.mean()) / target.std(), scales=encoder.scales)
+    genes = np.repeat(np.arange(10), [3, 3, 3, 3, 3, 3, 1, 1, 1, 3])
+    assert encoder.scales.tolist() == genes.tolist()
+    for gene in range(10):
+        assert len(np.unique(found.lengths[genes == gene])) == 1
+    assert found.lengths[genes == 0][0] < found.lengths[genes == 3][0] < found.lengths[genes == 1][0]
+
+
+def test_columns_of_a_space_have_a_length_each():
+    assert Features(TINY).scales.tolist() == list(range(len(TINY.genes) + len(TINY.block)))
+
+
+@pytest.mark.parametrize("scales", [[0, 1, 1, 0, 2], [1, 0, 2, 2, 2], [2, 0, 1, 1, 0]])
+def test_features_that_share_a_length_have_the_posterior_of_all_of_them_at_this_length(scales):
+    rng, scales = np.random.default_rng(2), np.array(scales)
+    inputs, targets = rng.normal(size=(20, 5)), rng.normal(size=20)
+    shared = _Posterior(inputs, targets, weak_priors(3), 1, scales=scales)
+    each = _Posterior(inputs, targets, weak_priors(5), 1)
+    for point in rng.normal(0, 0.5, size=(3, 6)):
+        spread_out = np.concatenate([point[:3], point[3:][scales]])
+        prior = [
+            0.5 * np.square((p - q[:, 0]) / q[:, 1]).sum()
+            for p, q in ((point, weak_priors(3)), (spread_out, weak_priors(5)))
+        ]
+        assert shared(point)[0] - prior[0] == pytest.approx(each(spread_out)[0] - prior[1])
+        assert check_grad(lambda p: shared(p)[0], lambda p: shared(p)[1], point) < 1e-4
 
 
 @pytest.mark.parametrize("trended", [0, 1, 3])

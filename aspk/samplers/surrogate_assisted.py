@@ -14,6 +14,7 @@ from aspk.errors import SamplerError
 from aspk.objectives.composite import Composite
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._base import GenotypeSampler, needs_space
+from aspk.samplers._broken import set_aside
 from aspk.samplers._foreseen import ContradictionError, Joint
 from aspk.samplers._history import History, IntArray, within_reach
 from aspk.samplers._inferred import FEWEST
@@ -132,7 +133,7 @@ class SurrogateSampler(GenotypeSampler):
         if history.branches and len(X := self._hardly_visited(genome, history, count, rng)) == count:
             return X
         bounds, history = self.bounded(genome, history)
-        history = replace(history, values=within_reach(history.values))
+        history = set_aside(replace(history, values=within_reach(history.values)))
         try:
             predicted = self._predicted(genome, history)
         except (SamplerError, ValueError, np.linalg.LinAlgError) as error:

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aspk.space import SearchSpace
+from aspk.space import IntArray, SearchSpace
 from aspk.space.operators import Genome, Genotypes
 from aspk.util.pareto import FloatArray
+
+_FEWEST_PLACES = 3  # unordered genes with equally many choices; two are often different things
 
 
 def features(genome: Genome, X: Genotypes) -> FloatArray:
@@ -19,13 +21,20 @@ def features(genome: Genome, X: Genotypes) -> FloatArray:
     Genes of a :class:`~aspk.space.SearchSpace` are sizes, thresholds and time constants, whose *ratios*
     matter: they stand at the logarithm of their choices, its mean at 0. A gene that a network does not use
     is 0 in all its columns. Genes that every block has are summed up by one more column each: their mean over
-    the blocks in use.
+    the blocks in use. So are unordered genes with equally many choices, at least three of them: they mostly
+    are places for the same operations, and what counts is how often each occurs.
     """
     return Features(genome)(X)
 
 
 class Features:
-    """:func:`features` of one genome, whose tables are made once for many calls."""
+    """:func:`features` of one genome, whose tables are made once for many calls.
+
+    Attributes:
+        scales: number of each column's length scale, in order from 0, shape (d,). The choices of an unordered
+            gene that is one of several places share one, since there are many columns and few trials; so do
+            the frequencies of choices. A gene by itself, which may decide on a branch, has one for each.
+    """
 
     def __init__(self, genome: Genome) -> None:
         self._genome = genome
@@ -37,11 +46,18 @@ class Features:
         self._places = np.zeros((len(columns), max((len(row) for _, row in columns), default=0)))
         for table, (_, row) in zip(self._places, columns, strict=True):
             table[: len(row)] = row
-        self._means = [
-            np.flatnonzero(np.isin(self._gene, group))
-            for group in _groups(genome)
-            if len(group) > 1 and group[0] in self._gene
+        groups = [group for group in _groups(genome) if len(group) > 1 and group[0] in self._gene]
+        sums = [
+            (group[0], np.array(columns))
+            for group in groups
+            for columns in zip(*(np.flatnonzero(self._gene == gene) for gene in group), strict=True)
         ]
+        self._means = [columns for _, columns in sums]
+        places = {gene for group in groups for gene in group}
+        names = [("gene", gene) if gene in places else ("column", i) for i, (gene, _) in enumerate(columns)]
+        names += [("mean", group) for group, _ in sums]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        self.scales: IntArray = np.array([numbers[name] for name in names], dtype=np.int64)
 
     def columns_of(self, genes: Iterable[int]) -> list[int]:
         """The columns of some genes, without the means over blocks."""
@@ -94,9 +110,12 @@ def _places(genome: Genome, gene: int) -> FloatArray:
 
 
 def _groups(genome: Genome) -> list[list[int]]:
-    """Columns of one gene in all blocks, for each gene that blocks have."""
+    """Genes to sum up: one gene in all blocks, for each that blocks have; without them, places alike."""
     if not isinstance(genome, SearchSpace):
-        return []
+        unordered = np.flatnonzero(~genome.ordered & (genome.cardinalities > 1))
+        choices = genome.cardinalities[unordered]
+        groups = [unordered[choices == count].tolist() for count in np.unique(choices)]
+        return [group for group in groups if len(group) >= _FEWEST_PLACES]
     return [
         [i for i, gene in enumerate(genome.genes) if gene.block is not None and gene.name == name]
         for name in genome.block

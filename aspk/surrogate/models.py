@@ -11,6 +11,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import PolynomialFeatures
 
+from aspk.space import IntArray
 from aspk.surrogate.process import Priors, Process, most_probable
 from aspk.util.pareto import FloatArray
 
@@ -97,6 +98,7 @@ def fitted(
     trended: int = 0,
     priors: Priors | None = None,
     extra: FloatArray | None = None,
+    scales: IntArray | None = None,
 ) -> Regression:
     """The regression of a name in :data:`MODELS`.
 
@@ -108,12 +110,14 @@ def fitted(
         trended: the last ``trended`` features of a process have a linear trend.
         priors: of a process, see :func:`~aspk.surrogate.process.most_probable`.
         extra: variances of targets beside the noise, shape (n,), of a process; others take them as equal.
+        scales: features of a process that share a length, see
+            :func:`~aspk.surrogate.process.most_probable`.
     """
     if name == "linear":
         return LinearModel(inputs, targets)
     if name == "trees":
         return TreesModel(inputs, targets, seed)
-    found = most_probable(inputs, targets, trended, priors, extra)
+    found = most_probable(inputs, targets, trended, priors, extra, scales)
     return Process(inputs, targets, found, trended=trended, extra=extra)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from aspk.costs.features import FreeFeatures
-from aspk.space import SearchSpace
+from aspk.space import IntArray, SearchSpace
 from aspk.space.operators import Genome
 from aspk.surrogate.experience import beliefs
 from aspk.surrogate.features import Features
@@ -113,6 +113,14 @@ class Encoder:
             longest = _SHORTEST * 2.0 ** min(float(used[:, gene].sum() / (1 + together) / _TELLING), 10.0)
             lengths[columns] = np.minimum(lengths[columns], longest)
         return replace(hyperparameters, lengths=lengths)
+
+    @property
+    def scales(self) -> IntArray | None:
+        """Number of each feature's length scale, shape (d,); None gives each its own."""
+        if self.genome is None:
+            return None
+        own = self._own.scales
+        return np.concatenate([own, own.max(initial=-1) + 1 + np.arange(len(self.kept))])
 
     def beliefs(self, columns: int, *, logarithm: bool) -> list[Priors]:
         """Priors of a process of that many columns, of which the data choose one."""
@@ -261,12 +269,10 @@ def candidates(
     with one_thread():
         scale, priors = _most_likely(encode, inputs, targets, logarithm)
         standard, extra = scale.standard(targets), scale.variance(targets, std)
-        return {
-            name: Predictor(
-                name, encode, scale, fitted(name, inputs, standard, seed, encode.trended, priors, extra)
-            )
-            for name in (MODELS if model == "auto" else (model,))
-        }
+        names: tuple[Model, ...] = MODELS if model == "auto" else (model,)
+        trended, scales = encode.trended, encode.scales
+        fits = [fitted(name, inputs, standard, seed, trended, priors, extra, scales) for name in names]
+        return {name: Predictor(name, encode, scale, fit) for name, fit in zip(names, fits, strict=True)}
 
 
 def agreement(predictor: Predictor, targets: FloatArray) -> float:

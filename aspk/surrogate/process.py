@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from scipy.optimize import minimize
 
+from aspk.space import IntArray
 from aspk.util.pareto import FloatArray
 
 _JITTER = 1e-8
@@ -182,6 +182,7 @@ def most_probable(
     trended: int = 0,
     priors: Priors | None = None,
     extra: FloatArray | None = None,
+    scales: IntArray | None = None,
 ) -> Hyperparameters:
     """The hyperparameters of highest posterior probability, found by L-BFGS from the priors' medians.
 
@@ -191,23 +192,28 @@ def most_probable(
         trended: number of features, the last ones, that have a linear trend.
         priors: None takes :func:`weak_priors`.
         extra: variances of the observations beside the noise, shape (n,); None is none.
+        scales: number of each feature's length scale, from 0, shape (d,): features with the same number share
+            one, with the prior of the first; None gives each its own.
     """
     priors = weak_priors(inputs.shape[1]) if priors is None else priors
+    of = np.arange(inputs.shape[1]) if scales is None else scales
+    priors = priors[[0, 1, 2, *(3 + np.unique(of, return_index=True)[1])]]
     point = priors[:, 0]
     for most, steps in _ROUNDS:
         rows = spread(len(inputs), most)
         known = None if extra is None else extra[rows]
-        posterior = _Posterior(inputs[rows], targets[rows], priors, trended, known)
+        posterior = _Posterior(inputs[rows], targets[rows], priors, trended, known, of)
         options = {"maxiter": steps}
         bounds = priors[:, 2:].tolist()
         point = minimize(posterior, point, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
         if len(rows) == len(inputs):
             break
-    signal, noise, trend, *lengths = np.exp(point)
-    return Hyperparameters(float(signal), float(noise), np.array(lengths), float(trend) if trended else 0.0)
+    signal, noise, trend, *found = np.exp(point)
+    lengths = np.array(found)[of]
+    return Hyperparameters(float(signal), float(noise), lengths, float(trend) if trended else 0.0)
 
 
-def spread(count: int, most: int) -> npt.NDArray[np.int64]:
+def spread(count: int, most: int) -> IntArray:
     """At most ``most`` rows of ``count``, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
@@ -227,13 +233,17 @@ class _Posterior:
         priors: Priors,
         trended: int = 0,
         extra: FloatArray | None = None,
+        scales: IntArray | None = None,
     ) -> None:
         n, d = inputs.shape
         self._known = _JITTER if extra is None else _JITTER + extra
         self._below = np.tril_indices(n, -1)
         i, j = self._below
         self._flat = i + n * j  # their places in LAPACK's order, by columns
-        self._squares = np.ascontiguousarray(np.square(inputs[i] - inputs[j]).T)  # (d, n (n - 1) / 2)
+        squares = np.ascontiguousarray(np.square(inputs[i] - inputs[j]).T)  # (d, n (n - 1) / 2)
+        if scales is not None and (scales != np.arange(d)).any():  # features that share a length
+            squares = np.eye(scales.max() + 1)[:, scales] @ squares
+        self._squares = squares
         products = inputs[:, d - trended :] @ inputs[:, d - trended :].T
         self._products, self._own_products = products[i, j], np.diag(products)
         self._targets = targets

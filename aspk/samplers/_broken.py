@@ -1,0 +1,58 @@
+"""Networks that do not work: outliers among a study's trials, which a search treats as failed ones.
+
+A cell without a path from its input to its output, or a network that never fires, answers at chance and costs
+less than all others. Nothing dominates it, so that it would stand on the front for ever: the reference point
+would lie behind it, half of the proposals would be improvements on it that nobody wants, and the jump from
+working networks to it would spoil what the regressions learn of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from aspk.samplers._history import BoolArray, History
+from aspk.util.pareto import FloatArray
+
+# With these, subsets of the shipped tables, where all networks work, show broken ones in up to 2 % of cases
+# (with 0.5, 0.1 and 5 for the first three in up to 19 %), and subsets with broken ones these in over 95 %.
+_GAP = 1.0  # of the range of all better values, between these and the broken ones
+_ALIKE = 0.03  # of the gap, the range of the broken ones
+_FEWEST = 8  # different values that show what is usual
+_STEPS = 5.0  # the gap in mean steps between these values
+_AGAIN = 2  # trials that are alike; a single one may be the end of a long tail
+
+
+def set_aside(history: History) -> History:
+    """The history with broken networks among the failed trials."""
+    out = broken(history.values)
+    if not out.any():
+        return history
+    return replace(history.of(~out), discarded=np.concatenate([history.discarded, history.X[out]]))
+
+
+def broken(values: FloatArray) -> BoolArray:
+    """Which rows of minimised values, shape (n, k), are of networks that do not work, shape (n,).
+
+    In one of the objectives, a gap lies between all other values and theirs: it is wide against the range of
+    the others and, on a logarithmic scale where all are positive, against the steps between them. The values
+    behind it are alike, as chance levels are. The bad end of a long tail is not broken, since its values lie
+    apart from each other, nor is the end of costs that grow by factors.
+    """
+    out: BoolArray = np.any([_outliers(column) for column in values.T], axis=0)
+    return out
+
+
+def _outliers(values: FloatArray) -> BoolArray:
+    """:func:`broken` of one objective, shape (n,)."""
+    levels, counts = np.unique(values, return_counts=True)
+    usual = np.log(levels) if levels[0] > 0 else levels
+    with np.errstate(over="ignore"):  # of numbers at the end of the range
+        below, steps = levels[:-1] - levels[0], np.arange(len(levels) - 1)
+        wide = np.diff(levels) > _GAP * below
+        wide &= steps * np.diff(usual) > _STEPS * (usual[:-1] - usual[0])
+        alike = levels[-1] - levels[1:] <= _ALIKE * np.diff(levels)
+    again = len(values) - np.cumsum(counts)[:-1] >= _AGAIN
+    found = np.flatnonzero(wide & alike & again & (steps >= _FEWEST - 1))
+    return values > levels[found[0]] if len(found) else np.zeros(len(values), dtype=bool)
