@@ -6,6 +6,8 @@ import argparse
 from enum import StrEnum
 from typing import Any
 
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+
 
 class Group(StrEnum):
     """Groups of commands, in the order in which the help shows them."""

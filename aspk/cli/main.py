@@ -20,7 +20,7 @@ from aspk.cli.arguments import device_argument as _device_argument
 from aspk.cli.arguments import energy_arguments, selection_arguments, whole_number
 from aspk.cli.arguments import spec_of as _spec
 from aspk.cli.arguments import study_arguments as _study_arguments
-from aspk.cli.commands import Commands, Group, GroupedParser
+from aspk.cli.commands import INTERRUPTED, Commands, Group, GroupedParser
 from aspk.cli.completion import add_completion_command
 from aspk.cli.live import add_live_commands
 from aspk.cli.models import add_model_commands
@@ -30,7 +30,6 @@ from aspk.cli.training import add_training_commands
 from aspk.errors import AspkError, StudyError
 from aspk.util.files import safe_name
 
-_INTERRUPTED = 130  # the shell's code for Ctrl-C
 _STORAGE_LIBRARIES = ("optuna", "sqlalchemy", "sqlite3", "psycopg", "grpc")
 
 
@@ -77,7 +76,7 @@ def reported(command: Callable[[], int]) -> int:
         return command()
     except KeyboardInterrupt:
         print("aspk: stopped; the same command goes on from what is saved", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, 'head' say, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -258,7 +257,7 @@ def _train(options: argparse.Namespace) -> int:
     )
     if result.weights is None:
         print(f"saved at update {result.updates}; go on with: {_again()}", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     print(f"trained {result.updates} updates: {result.weights}")
     if result.weights != spec.weights_file:
         print(f"the study's searches use {spec.weights_file}; take 'weights' out of its file to use these")
@@ -298,7 +297,7 @@ def _search(options: argparse.Namespace) -> int:
     print(statistics_text(summary))
     if not result.finished:
         print(f"{result.evaluations} of {spec.evaluations} done; go on with: {_again()}", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     return 0
 
 

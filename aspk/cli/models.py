@@ -66,10 +66,12 @@ def add_model_commands(commands: Commands) -> None:
         metavar="image",
         help="image files (event frames: .npz; recordings of N-MNIST: .bin), or folders",
     )
-    predict.add_argument("--top", type=int, default=3, help="classes shown for each image (default: 3)")
+    predict.add_argument(
+        "--top", type=whole_number(1), default=3, help="classes shown for each image (default: 3)"
+    )
     predict.add_argument("--json", action="store_true", help="print JSON")
     device_argument(predict)
-    predict.set_defaults(run=_predict, usage=predict.error)
+    predict.set_defaults(run=_predict)
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -125,9 +127,6 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    if options.top < 1:
-        options.usage(f"--top {options.top}: expected at least 1")
-
     from aspk.engines.device import resolve_device
     from aspk.errors import DataError
     from aspk.standalone.export import load_exported

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspk.cli.arguments import device_argument, spec_of, study_arguments, whole_number
-from aspk.cli.commands import Commands, Group
+from aspk.cli.commands import INTERRUPTED, Commands, Group
 from aspk.cli.terminal import show
 from aspk.errors import TableError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from aspk.space import SearchSpace
 
 _TIMED = 8  # networks that tell how long all take
-_INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 
 def add_search_commands(commands: Commands) -> None:
@@ -147,6 +146,6 @@ def _table(options: argparse.Namespace) -> int:
     print(f"{options.output}: {_expected(space, evaluators)}", flush=True)
     if not build_table(space, evaluators, options.output, about=about, batch=options.batch):
         print("aspk: stopped; the same command goes on from what is saved", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     print(f"wrote {options.output}: {space.size:,} networks, {options.output.stat().st_size:,} bytes")
     return 0

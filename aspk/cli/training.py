@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspk.cli.arguments import selection_arguments, spec_of, study_arguments, whole_number
-from aspk.cli.commands import Commands, Group
+from aspk.cli.commands import INTERRUPTED, Commands, Group
 from aspk.cli.terminal import show
 
 if TYPE_CHECKING:
     from aspk.spec.study import StudySpec
     from aspk.standalone.retraining import Retrained
-
-_INTERRUPTED = 130
 
 
 def add_training_commands(commands: Commands, again: Callable[[], str]) -> None:
@@ -109,7 +107,7 @@ def _retrain(options: argparse.Namespace, again: Callable[[], str]) -> int:
     )
     if results is None:
         print(f"saved; go on with: {again()}", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     show(_table(results))
     return 0
 
@@ -194,7 +192,7 @@ def _rank(options: argparse.Namespace, again: Callable[[], str]) -> int:
     )
     if report is None:
         print(f"saved; go on with: {again()}", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     text = json.dumps(report, indent=1) + "\n"
     write_ranking(report, folder)
     write_atomically(folder / "rank.json", text)

@@ -65,7 +65,7 @@ _MOVED = """
     view_copy unbind_copy as_strided_copy as_strided_scatter resize resize_as resize_as_ _resize_output
     _unsafe_index_put _unsafe_masked_index _pin_memory nanmedian _chunk_cat is_pinned is_coalesced
     _linalg_check_errors sym_size sym_numel sym_stride is_same_size
-    zeros_like_ _is_all_true _is_any_true any all allclose set_data
+    _is_all_true _is_any_true any all allclose set_data
 """
 _ADDED = """
     add sub rsub sum cumsum nansum neg abs mean var_mean avg_pool1d avg_pool2d avg_pool3d
