@@ -61,6 +61,8 @@ class LayerCount(LayerShape):
         effective_macs: multiply-accumulates in which neither factor is 0, over all runs, of calls that read
             other values than -1, 0 and 1. None where nobody counted.
         effective_acs: the same of calls that read -1, 0 and 1 only.
+        normalised_size: values that batch normalisation behind it reads in one run; None where nobody
+            counted: then as many as neurons follow.
     """
 
     input_sums: tuple[float, ...]
@@ -70,6 +72,7 @@ class LayerCount(LayerShape):
     runs: int = 0
     effective_macs: float | None = None
     effective_acs: float | None = None
+    normalised_size: int | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.operations, self.repeats, self.input_size, self.output_size, self.parameters, self.runs)

@@ -335,3 +335,22 @@ def test_runs_on_the_device(device):
     on_cpu = profile_energy(network, x)
     there = profile_energy(network.to(device), x.to(device))
     assert there.energy_mj() == pytest.approx(on_cpu.energy_mj(), rel=0.05)
+
+
+def test_every_batch_normalisation_is_billed_where_an_account_bills_it():
+    """Two values' worth of MACs for each value, in a shortcut without neurons of its own too."""
+
+    class Shortcut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 3, 3, bias=False), nn.Conv2d(1, 3, 3, bias=False)
+            self.normalise, self.again = nn.BatchNorm2d(3), nn.GroupNorm(1, 3)
+            self.neurons = neuron.IFNode()
+
+        def forward(self, x):
+            return self.neurons(self.normalise(self.a(x)) + self.again(self.b(x)))
+
+    profile = profile_energy(Shortcut(), torch.rand(2, 1, 6, 6))
+    assert [one.normalised_size for one in profile.layers] == [48, 48]
+    extra = profile.energy_mj(EnergyModel(normalisation="billed")) - profile.energy_mj()
+    assert extra == pytest.approx(2 * 2 * 48 * 4.6 * PJ)

@@ -111,9 +111,12 @@ def _elementwise(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
 
 def _normalisation(layer: LayerCount, model: EnergyModel) -> float:
     """MACs of the batch normalisation between a layer and its neurons."""
-    if model.normalisation == "folded" or layer.kind not in ("conv", "linear"):
+    if model.normalisation == "folded":
         return 0.0
-    return float(_NORMALISATION_MACS * layer.output_size * billed_steps(layer, model))
+    size = layer.normalised_size
+    if size is None:
+        size = layer.output_size if layer.kind in ("conv", "linear") else 0
+    return float(_NORMALISATION_MACS * size * billed_steps(layer, model))
 
 
 def billed_steps(layer: LayerCount, model: EnergyModel) -> int:

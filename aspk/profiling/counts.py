@@ -91,6 +91,7 @@ def layer_counts(module: nn.Module, totals: Mapping[str, Totals], images: int) -
     """The layers in the order in which they ran, as means over the images."""
     sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
     weighted = [name for name, one in totals.items() if one.operation and one.operation.kind != "attention"]
+    normalised = any(one.operation is not None and one.operation.normalised for one in totals.values())
     layers = []
     for name, one in totals.items():
         if one.operation is None:
@@ -99,12 +100,19 @@ def layer_counts(module: nn.Module, totals: Mapping[str, Totals], images: int) -
         used = one.operation.parameters & sizes.keys()
         parameters = sum(sizes.pop(parameter) for parameter in used)  # those of a layer used twice once
         last = bool(weighted) and name == weighted[-1]
-        layers.append(_layer(name, one, one.operation, images, parameters, last=last))
+        layers.append(_layer(name, one, one.operation, images, parameters, last=last, normalised=normalised))
     return tuple(layers)
 
 
 def _layer(
-    name: str, totals: Totals, operation: Operation, images: int, parameters: int, *, last: bool
+    name: str,
+    totals: Totals,
+    operation: Operation,
+    images: int,
+    parameters: int,
+    *,
+    last: bool,
+    normalised: bool,
 ) -> LayerCount:
     source, repeats = _source(operation), len(totals.sums)
     head = source == "analog" and last and not operation.recurrent
@@ -126,6 +134,7 @@ def _layer(
         output_sums=_output_sums(totals, images),
         effective_macs=operation.effective_macs / images,
         effective_acs=operation.effective_acs / images,
+        normalised_size=_share(operation.normalised, images * totals.runs) if normalised else None,
     )
 
 

@@ -37,6 +37,7 @@ class Ledger:
         self.paths = MathPaths()
         self.unattached: list[str] = []  # operations that no neuron has followed yet
         self._names: dict[tuple[object, ...], str] = {}  # what tells an operation apart, to its name
+        self._last: Operation | None = None  # the last product with weights
         self._place: tuple[int, int] = (0, 0)  # a call of a function of torch, products in it so far
 
     def label(self) -> str:
@@ -51,6 +52,11 @@ class Ledger:
         key = next(fitting, self.unattached[-1])
         self.unattached.remove(key)
         return key
+
+    def normalise(self, values: int) -> None:
+        """Enter a normalisation of so many values with the last product with weights."""
+        if self._last is not None:
+            self._last.normalised += values
 
     def product(self, product: Product, outputs: int) -> None:
         """Enter one product, which gave so many values."""
@@ -140,6 +146,8 @@ class Ledger:
         else:
             operations[name].add(call)
         self._names[key] = name
+        if call.kind != "attention":
+            self._last = operations[name]
         return name
 
     def _name(self, call: Operation, weights: frozenset[str]) -> str:

@@ -29,6 +29,7 @@ class Operation:
         exact: accumulates that really occur.
         effective_macs: multiply-accumulates in which no factor is 0, of calls that read more than -1, 0, 1.
         effective_acs: the same of the other calls.
+        normalised: values that batch normalisations behind it read.
         binary: whether all input values were 0 or 1.
         integer: whether all input values were whole numbers.
     """
@@ -46,6 +47,7 @@ class Operation:
     exact: float = 0.0
     effective_macs: float = 0.0
     effective_acs: float = 0.0
+    normalised: int = 0
     binary: bool = True
     integer: bool = True
 
@@ -60,6 +62,7 @@ class Operation:
         self.exact += other.exact
         self.effective_macs += other.effective_macs
         self.effective_acs += other.effective_acs
+        self.normalised += other.normalised
         self.binary &= other.binary
         self.integer &= other.integer
 

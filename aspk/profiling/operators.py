@@ -98,6 +98,12 @@ _FACTORIES = """
 """
 _EMPTY = {"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"}
 _FILLED = {"fill_", "zero_", "normal_", "uniform_", "random_", "exponential_", "log_normal_", "cauchy_"}
+# Normalisations by means and variances of channels, which can be folded into the layer before them.
+NORMALISATIONS = {
+    "aten::native_batch_norm", "aten::_native_batch_norm_legit", "aten::_native_batch_norm_legit_no_training",
+    "aten::cudnn_batch_norm", "aten::miopen_batch_norm", "aten::_batch_norm_no_update",
+    "aten::_batch_norm_with_update", "aten::native_group_norm",
+}  # fmt: skip
 _POOLS = {
     "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d",
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "max_pool2d_with_indices",

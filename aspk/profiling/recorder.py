@@ -17,7 +17,7 @@ from aspk.profiling.ledger import Ledger
 from aspk.profiling.neurobench import ACTIVATIONS
 from aspk.profiling.neurons import Neurons, batch_first, by_step, fired, first_tensor, is_neuron, is_own
 from aspk.profiling.operations import is_binary
-from aspk.profiling.operators import Operator, operator, tensors
+from aspk.profiling.operators import NORMALISATIONS, Operator, operator, tensors
 from aspk.profiling.paths import math_paths
 from aspk.profiling.products import plain, products
 from aspk.profiling.provenance import Kind, Origin, Provenance, copies, joined, storage_key
@@ -170,6 +170,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         elif not known.known:
             if any(origin.depends for origin in origins):
                 self._not_counted(known.name, inputs)
+        elif known.name in NORMALISATIONS and origins[0].depends:
+            self._ledger.normalise(inputs[0].numel())
         elif known.group and not self._in_neurons():
             self._elementwise(known, inputs, origins)
         if how != "product" and results and all(result.dtype == torch.bool for result in results):
