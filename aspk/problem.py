@@ -8,6 +8,7 @@ pymoo hands its algorithm's generator to every operator, so that ``seed`` decide
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,20 +23,25 @@ from pymoo.core.repair import Repair as PymooRepair
 from pymoo.core.sampling import Sampling as PymooSampling
 
 from aspk.costs.bounds import Bounds, ClosedForm, ClosedForms
-from aspk.errors import ObjectiveError
+from aspk.errors import EvaluationError, GenotypeError, ObjectiveError
 from aspk.evaluation import CachedEvaluator, Evaluator, Result
 from aspk.metrics import Metrics
 from aspk.objectives import Constraint, Direction, Objective, minimised, objective
-from aspk.space import IntArray, SearchSpace
+from aspk.space import SearchSpace
 from aspk.space.operators import Genotypes, crossover, keys, mutate, sample_distinct
 from aspk.util.pareto import FloatArray
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
     """Networks of a search space as a vectorised pymoo problem over index vectors.
 
-    Every network is evaluated once. The last constraint is "could be evaluated": a network without metrics
-    gets +1 in all constraints and its generation's worst objective values, since pymoo goes wrong on NaN.
+    Every network is evaluated once. One without metrics gets its generation's worst objective values, since
+    pymoo goes wrong on NaN, and a warning says why. With constraints there is a last one, "could be
+    evaluated", and such a network gets +1 in all of them; without, there is none unless asked for, so that
+    algorithms run that refuse constraints, such as MOEA/D. Problems and results can be pickled and copied if
+    the evaluator and objectives of your own can.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         *,
         objectives: Sequence[Objective | str] = ("accuracy", "energy"),
         constraints: Sequence[Constraint] = (),
+        failures_are_infeasible: bool | None = None,
     ) -> None:
         """Make a problem.
 
@@ -53,6 +60,8 @@ class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
             evaluator: gives their metrics, a whole generation per call.
             objectives: objectives, or names of shipped ones; those to maximise get a minus sign in F.
             constraints: upper bounds.
+            failures_are_infeasible: whether a network without metrics breaks a constraint; None is where
+                there are constraints.
 
         Raises:
             ObjectiveError: no objective, or a name that is none.
@@ -63,10 +72,12 @@ class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         self.objectives = tuple(objective(o) if isinstance(o, str) else o for o in objectives)
         self.constraints = tuple(constraints)
         self._evaluator = CachedEvaluator(evaluator, space)
+        self._marks = bool(self.constraints) if failures_are_infeasible is None else failures_are_infeasible
+        self._told: set[str] = set()
         super().__init__(
             n_var=len(space.cardinalities),
             n_obj=len(self.objectives),
-            n_ieq_constr=len(self.constraints) + 1,
+            n_ieq_constr=len(self.constraints) + self._marks,
             xl=np.zeros(len(space.cardinalities), dtype=np.int64),
             xu=space.cardinalities - 1,
             vtype=int,
@@ -77,25 +88,35 @@ class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         rows = np.asarray(X).reshape(-1, len(self.space.cardinalities))
         return self._evaluator.evaluate([self.space.decode(x) for x in rows])
 
-    def _evaluate(self, X: IntArray, out: dict[str, Any], *args: object, **kwargs: object) -> None:
+    def _evaluate(self, X: npt.NDArray[Any], out: dict[str, Any], *args: object, **kwargs: object) -> None:
         del args, kwargs  # pymoo passes its own bookkeeping
+        if (np.round(X.astype(float)) != X).any():
+            raise GenotypeError(
+                "the algorithm gave real numbers where index vectors are expected: take one that leaves "
+                "variables to its operators, with **operators(space), such as NSGA2, NSGA3 or MOEAD"
+            )
         rows = [self._numbers(result) for result in self.metrics(X)]
         directions: list[Direction] = [objective.direction for objective in self.objectives]
         F = np.full((len(rows), len(self.objectives)), np.nan)
-        G = np.ones((len(rows), len(self.constraints) + 1))
+        G = np.ones((len(rows), len(self.constraints) + self._marks))
         for index, numbers in enumerate(rows):
             if numbers is not None:
                 F[index] = minimised([numbers[0]], directions)[0]
-                G[index] = [*numbers[1], -1.0]
-        out["F"], out["G"] = _worst_where_missing(F), G
+                G[index] = [*numbers[1], -1.0][: G.shape[1]]
+        out["F"] = _worst_where_missing(F)
+        if G.shape[1]:
+            out["G"] = G
 
     def _numbers(self, result: Result) -> tuple[list[float], list[float]] | None:
-        """Objective and constraint values, None if there are none."""
-        if not isinstance(result, Metrics):
-            return None
+        """Objective and constraint values, None if there are none, which the log then says once."""
         try:
-            return [o(result) for o in self.objectives], [c(result) for c in self.constraints]
-        except ObjectiveError:
+            if isinstance(result, Metrics):
+                return [o(result) for o in self.objectives], [c(result) for c in self.constraints]
+            raise result
+        except (EvaluationError, ObjectiveError) as error:
+            if (why := str(error)) not in self._told:
+                self._told.add(why)
+                _LOGGER.warning("a network without metrics counts as its generation's worst: %s", why)
             return None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpikformerProblem:

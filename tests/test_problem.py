@@ -1,17 +1,21 @@
 import copy
+import pickle
 
 import numpy as np
 import pytest
+from pymoo.algorithms.moo.moead import MOEAD
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.algorithms.moo.nsga3 import NSGA3
 from pymoo.algorithms.moo.sms import SMSEMOA
+from pymoo.algorithms.soo.nonconvex.pso import PSO
 from pymoo.core.population import Population
 from pymoo.optimize import minimize
+from pymoo.termination import get_termination
 from pymoo.util.ref_dirs import get_reference_directions
 
 from aspk.costs.cost import layer_shapes, parameters
 from aspk.costs.known import ClosedBudget, ClosedCost
-from aspk.errors import EvaluationError, ObjectiveError
+from aspk.errors import EvaluationError, GenotypeError, ObjectiveError
 from aspk.metrics import Metrics
 from aspk.objectives import Constraint, Objective, budget
 from aspk.problem import Duplicates, SpikformerProblem, operators
@@ -86,7 +90,12 @@ def test_failures_and_nan_become_finite_infeasible_rows():
         return float("nan") if metrics.accuracy > 0.8 else metrics.accuracy
 
     evaluator = Recording(fails=lambda config: config.embed_dim == 24)
-    problem = SpikformerProblem(SPACE, evaluator, objectives=[Objective("rate", "maximize", rate), "energy"])
+    problem = SpikformerProblem(
+        SPACE,
+        evaluator,
+        objectives=[Objective("rate", "maximize", rate), "energy"],
+        failures_are_infeasible=True,
+    )
     X = SPACE.sample_choices(100, np.random.default_rng(0))
     out = problem.evaluate(X, return_as_dictionary=True)
     metrics = FormulaEvaluator(SPACE).evaluate([SPACE.decode(x) for x in X])
@@ -99,11 +108,49 @@ def test_failures_and_nan_become_finite_infeasible_rows():
 
 
 def test_a_generation_of_failures_is_finite_too():
-    problem = SpikformerProblem(SPACE, Recording(fails=lambda config: True))
+    evaluator = Recording(fails=lambda config: True)
+    problem = SpikformerProblem(SPACE, evaluator, failures_are_infeasible=True)
     out = problem.evaluate(SPACE.sample_choices(5, np.random.default_rng(0)), return_as_dictionary=True)
     assert out["F"].tolist() == [[1.0, 1.0]] * 5
     assert (out["G"] == 1).all()
     assert "told to fail" in str(problem.metrics(SPACE.sample_choices(1, np.random.default_rng(0)))[0])
+
+
+def test_failures_are_told_once(caplog):
+    problem = SpikformerProblem(SPACE, Recording(fails=lambda config: config.depth == 2))
+    for seed in range(2):
+        problem.evaluate(SPACE.sample_choices(20, np.random.default_rng(seed)))
+    (told,) = [record.message for record in caplog.records]
+    assert told.endswith("counts as its generation's worst: told to fail")
+
+
+@pytest.mark.parametrize("copied", [lambda thing: pickle.loads(pickle.dumps(thing)), copy.deepcopy])
+def test_problems_and_results_are_pickled_and_copied(copied):
+    problem = SpikformerProblem(SPACE, FormulaEvaluator(SPACE), constraints=[budget("energy", 1.0)])
+    result = minimize(problem, NSGA2(pop_size=8, **operators(SPACE)), ("n_gen", 2), seed=0)
+    assert np.array_equal(copied(result).F, result.F)
+    X = SPACE.sample_choices(4, np.random.default_rng(0))
+    assert np.array_equal(copied(problem).evaluate(X)[0], problem.evaluate(X)[0])
+    algorithm = copied(result.algorithm)
+    algorithm.termination = get_termination("n_gen", 4)
+    algorithm.has_terminated = False
+    assert algorithm.run().F.shape[1] == 2  # it goes on
+
+
+def test_algorithms_that_refuse_constraints_run_where_there_are_none():
+    problem = SpikformerProblem(SPACE, Recording(fails=lambda config: config.depth == 2))
+    assert problem.n_ieq_constr == 0
+    options = operators(SPACE)
+    del options["eliminate_duplicates"]
+    directions = get_reference_directions("das-dennis", 2, n_partitions=7)
+    result = minimize(problem, MOEAD(directions, n_neighbors=4, **options), ("n_gen", 4), seed=0)
+    assert {SPACE.decode(x).depth for x in result.X} == {1}
+
+
+def test_algorithms_that_make_real_numbers_are_refused():
+    problem = SpikformerProblem(SPACE, FormulaEvaluator(SPACE), objectives=["energy"])
+    with pytest.raises(GenotypeError, match=r"real numbers where index vectors are expected.*operators"):
+        minimize(problem, PSO(pop_size=8), ("n_gen", 2), seed=0)
 
 
 def test_failing_networks_do_not_survive():

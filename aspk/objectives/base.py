@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -85,11 +86,11 @@ def _finite(what: str, value: float) -> float:
 OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
-        Objective("accuracy", "maximize", lambda metrics: metrics.accuracy),
-        Objective("energy", "minimize", lambda metrics: metrics.energy_mj),
-        Objective("parameters", "minimize", lambda metrics: metrics.parameters),
-        Objective("operations", "minimize", lambda metrics: metrics.operations),
-        Objective("spikes", "minimize", lambda metrics: metrics.spikes),
+        Objective("accuracy", "maximize", attrgetter("accuracy")),
+        Objective("energy", "minimize", attrgetter("energy_mj")),
+        Objective("parameters", "minimize", attrgetter("parameters")),
+        Objective("operations", "minimize", attrgetter("operations")),
+        Objective("spikes", "minimize", attrgetter("spikes")),
     )
 }
 
