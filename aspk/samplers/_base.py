@@ -14,7 +14,8 @@ import logging
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import optuna
@@ -32,6 +33,7 @@ from aspk.samplers._history import History
 from aspk.samplers._inferred import Inference
 from aspk.samplers._notices import Notices
 from aspk.space import SearchSpace
+from aspk.space.file import load_space
 from aspk.space.operators import Genome, Genotypes, sample
 from aspk.trials import create_running, note_system_attributes
 from aspk.trials.attributes import GENOTYPE
@@ -48,10 +50,29 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     same study goes on where the old one stopped.
     """
 
+    def __new__(cls, *_: object, **options: object) -> Self:
+        """Refuse what other samplers take, and keep the options for :meth:`__repr__`."""
+        if "constraints_func" in options:
+            raise SamplerError(
+                "constraints_func=: a trial carries its own constraints; call "
+                "trial.set_constraint(name, value) in the objective, where up to 0 is feasible"
+            )
+        sampler = super().__new__(cls)
+        sampler._given = options
+        return sampler
+
+    def __repr__(self) -> str:
+        """The options that were given, and the seed."""
+        given = {name: _shown(value) for name, value in self._given.items() if name != "seed"}
+        said = ", ".join(f"{name}={value}" for name, value in {**given, "seed": self._seed}.items())
+        return f"{type(self).__name__}({said})"
+
+    _given: Mapping[str, object]
+
     def __init__(
         self,
         *,
-        space: SearchSpace | None = None,
+        space: SearchSpace | str | Path | None = None,
         seed: int | None = None,
         known_constraints: Mapping[str, ClosedForm] | None = None,
         fitness: Fitness | None = None,
@@ -60,7 +81,8 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         """Make a sampler.
 
         Args:
-            space: the search space; None infers the parameters from the study's complete trials.
+            space: the search space, its file, or the name of a shipped one; None infers the parameters from
+                the study's trials.
             seed: at least 0; None draws one.
             known_constraints: name of a constraint, as trials carry it, to its value as a function of the
                 network, such as :class:`~aspk.costs.known.ClosedBudget`; up to 0 is feasible. No network that
@@ -70,11 +92,17 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             attributes: names of the trials' user attributes that the search reads.
 
         Raises:
-            SamplerError: the seed is negative, or known constraints without ``space``.
+            SamplerError: an option is of the wrong kind or out of range, or known constraints come without
+                ``space``.
+            SearchSpaceError: there is no such space.
         """
         needs_space(space, known_constraints=known_constraints)
-        if seed is not None and seed < 0:
-            raise SamplerError(f"seed={seed}: expected at least 0, or None")
+        if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
+            raise SamplerError(f"seed={seed!r}: expected a whole number of at least 0, or None")
+        space = as_space(space)
+        check_functions("known_constraints", known_constraints)
+        if fitness is not None and not callable(fitness):
+            raise SamplerError(f"fitness={fitness!r}: expected a function of a trial")
         self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
         self._space = None if space is None else SpaceCodec(space)
         self._known_constraints = dict(known_constraints or {})
@@ -232,7 +260,44 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         return {**self.__dict__, **memories}
 
 
-def needs_space(space: SearchSpace | None, **functions: object) -> None:
+def as_space(space: SearchSpace | str | Path | None) -> SearchSpace | None:
+    """The space that a sampler was given, its file or its name.
+
+    Raises:
+        SamplerError: it is none of these.
+        SearchSpaceError: there is no such space.
+    """
+    if space is None or isinstance(space, SearchSpace):
+        return space
+    if not isinstance(space, str | Path):
+        raise SamplerError(f"space={space!r}: expected a SearchSpace, a file, or the name of a shipped one")
+    return load_space(space)
+
+
+def check_functions(name: str, functions: object) -> None:
+    """Raise :class:`SamplerError` unless there is nothing, or a function of a network under each key."""
+    whole = isinstance(functions, Mapping) and all(map(callable, functions.values()))
+    if functions is not None and not whole:
+        raise SamplerError(f"{name}={functions!r}: expected a mapping to functions of a network")
+
+
+def check_counts(**counts: tuple[object, int]) -> None:
+    """Raise :class:`SamplerError` for a number that is not whole, or smaller than it may be."""
+    for name, (count, least) in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
+            raise SamplerError(f"{name}={count!r}: expected a whole number of at least {least}")
+
+
+def _shown(option: object) -> str:
+    """An option as a person reads it: spaces and functions by name."""
+    if isinstance(option, SearchSpace):
+        return repr(option.name)
+    if isinstance(option, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_shown(value)}" for key, value in option.items()) + "}"
+    return str(getattr(option, "__name__", None) or repr(option))
+
+
+def needs_space(space: object, **functions: object) -> None:
     """Raise :class:`SamplerError` for functions of a network that come without a space."""
     for name, given in functions.items():
         if given and space is None:

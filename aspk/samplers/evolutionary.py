@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from aspk.costs.bounds import ClosedForm
 from aspk.errors import SamplerError
 from aspk.samplers._archive import Fitness
-from aspk.samplers._base import GenotypeSampler
+from aspk.samplers._base import GenotypeSampler, check_counts
 from aspk.samplers._history import History
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome, Genotypes, crossover, mutate, sample
@@ -27,7 +28,7 @@ class EvolutionarySampler(GenotypeSampler):
     def __init__(
         self,
         *,
-        space: SearchSpace | None = None,
+        space: SearchSpace | str | Path | None = None,
         seed: int | None = None,
         known_constraints: Mapping[str, ClosedForm] | None = None,
         fitness: Fitness | None = None,
@@ -58,8 +59,7 @@ class EvolutionarySampler(GenotypeSampler):
         shares = np.array([crossover_share, mutation_share, random_share], dtype=float)
         if not (shares >= 0).all() or not 0 < shares.sum() < np.inf:
             raise SamplerError(f"shares {shares.tolist()}: expected three numbers >= 0, not all 0")
-        if population_size < 2 or top_k < 2:
-            raise SamplerError(f"population_size={population_size}, top_k={top_k}: expected at least 2")
+        check_counts(population_size=(population_size, 2), top_k=(top_k, 2))
         self._shares = shares / shares.sum()
         self._population_size = population_size
         self._top_k = top_k

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from aspk.costs.bounds import ClosedForm
 from aspk.errors import SamplerError
-from aspk.samplers._base import GenotypeSampler
+from aspk.samplers._base import GenotypeSampler, check_counts
 from aspk.samplers._history import History
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome, Genotypes, crossover, mutate
@@ -26,7 +27,7 @@ class NSGA2Sampler(GenotypeSampler):
     def __init__(
         self,
         *,
-        space: SearchSpace | None = None,
+        space: SearchSpace | str | Path | None = None,
         seed: int | None = None,
         known_constraints: Mapping[str, ClosedForm] | None = None,
         population_size: int = 20,
@@ -46,8 +47,7 @@ class NSGA2Sampler(GenotypeSampler):
             SamplerError: a number is out of range, or known constraints without ``space``.
         """
         super().__init__(space=space, seed=seed, known_constraints=known_constraints)
-        if population_size < 2:
-            raise SamplerError(f"population_size={population_size}: expected at least 2")
+        check_counts(population_size=(population_size, 2))
         if not 0 <= crossover_probability <= 1:
             raise SamplerError(f"crossover_probability={crossover_probability}: expected 0 to 1")
         self._population_size = population_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from aspk.costs.features import FreeFeature, FreeFeatures
 from aspk.errors import SamplerError
 from aspk.objectives.composite import Composite
 from aspk.samplers._acquisition import boxes, expected_improvement
-from aspk.samplers._base import GenotypeSampler, needs_space
+from aspk.samplers._base import GenotypeSampler, as_space, check_counts, check_functions, needs_space
 from aspk.samplers._broken import set_aside
 from aspk.samplers._foreseen import ContradictionError, Joint
 from aspk.samplers._history import History, IntArray, within_reach
@@ -29,6 +30,7 @@ from aspk.util.pareto import FloatArray, nondominated, ranks
 if TYPE_CHECKING:
     from aspk.surrogate.predictor import Model
 
+_MODELS = ("process", "linear", "trees", "auto")
 _FIRST = 6  # networks that a search starts with
 _FIRST_OF_SPIKFORMERS = 4  # whose surrogates know something from the start
 _VISITS, _SAMPLES = 2, 256  # of each branch before its values count, and random designs to find it among
@@ -62,7 +64,7 @@ class SurrogateSampler(GenotypeSampler):
     def __init__(
         self,
         *,
-        space: SearchSpace | None = None,
+        space: SearchSpace | str | Path | None = None,
         seed: int | None = None,
         n_startup_trials: int | None = None,
         pool_size: int = 300,
@@ -101,16 +103,22 @@ class SurrogateSampler(GenotypeSampler):
         Raises:
             SamplerError: a number is out of range, or functions of a network without ``space``.
         """
+        space = as_space(space)
+        if not all(isinstance(composite, Composite) for composite in (composites or {}).values()):
+            raise SamplerError(f"composites={composites!r}: expected a mapping to aspk.Composite")
+        if model not in _MODELS:
+            raise SamplerError(f"model={model!r}: expected one of {', '.join(_MODELS)}")
+        check_functions("known", known)
         self._composites = dict(composites or {})
         read = dict.fromkeys(name for composite in self._composites.values() for name in composite.parts)
         super().__init__(space=space, seed=seed, known_constraints=known_constraints, attributes=list(read))
         if n_startup_trials is None:
             n_startup_trials = _FIRST if space is None else _FIRST_OF_SPIKFORMERS
-        if n_startup_trials < 2 or pool_size < 10 or population_size < 2:
-            raise SamplerError(
-                f"n_startup_trials={n_startup_trials}, pool_size={pool_size}, "
-                f"population_size={population_size}: expected at least 2, 10 and 2"
-            )
+        check_counts(
+            n_startup_trials=(n_startup_trials, 2),
+            pool_size=(pool_size, 10),
+            population_size=(population_size, 2),
+        )
         needs_space(space, known=known, features=features)
         self._startup = n_startup_trials
         self._pool_size = pool_size
