@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class Row:
         parameters: Optuna's parameters.
         paper_mj: energy in mJ under the published account, None without layer counts.
         strict_mj: the same with dense bills for the residual stream.
+        alike: on a front, how many trials have exactly these objectives; it is the first of them.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Row:
     parameters: Mapping[str, Any]
     paper_mj: float | None
     strict_mj: float | None
+    alike: int = 1
 
     @property
     def broken(self) -> dict[str, float]:
@@ -69,7 +71,8 @@ class StudySummary:
         directions: ``maximize`` or ``minimize`` for each.
         states: number of trials in each state, by lower-case name.
         trials: the complete trials with finite values, by number.
-        front: the feasible ones that no other feasible one dominates, best first objective first.
+        front: the feasible ones that no other feasible one dominates, best first objective first; of those
+            with the same objectives the first.
         knee: trial number of the front's knee, None for an empty front.
         best_f_aeb: largest F_AEB of a feasible trial and its number, None without F_AEB.
         hypervolume: of the front, as a fraction of the box between the anchors.
@@ -277,8 +280,11 @@ def _row(trial: FrozenTrial, faeb: FAEB | None, notes: list[str]) -> Row:
 def _front(rows: Sequence[Row], directions: Sequence[Direction]) -> tuple[Row, ...]:
     feasible = [row for row in rows if row.feasible]
     F = minimised([row.values for row in feasible], directions)
-    front = [(F[index].tolist(), feasible[index]) for index in np.flatnonzero(nondominated(F))]
-    return tuple(row for _, row in sorted(front, key=lambda pair: (pair[0], pair[1].number)))
+    alike: dict[tuple[float, ...], list[Row]] = {}
+    for index in np.flatnonzero(nondominated(F)):
+        alike.setdefault(tuple(F[index].tolist()), []).append(feasible[index])
+    first = {values: min(rows, key=lambda row: row.number) for values, rows in alike.items()}
+    return tuple(replace(first[values], alike=len(alike[values])) for values in sorted(alike))
 
 
 def _anchors(

@@ -38,6 +38,8 @@ def columns(summary: StudySummary) -> list[Column]:
         found.append(Column(name, partial(_objective_value, index)))
     if summary.faeb:
         found.append(Column("F_AEB", lambda row: row.f_aeb))
+    if any(row.alike > 1 for row in summary.front):
+        found.append(Column("alike", lambda row: row.alike))
     metrics = [
         Column("accuracy", lambda row: row.metrics and row.metrics.accuracy),
         Column("paper mJ", lambda row: row.paper_mj),

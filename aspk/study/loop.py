@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ import optuna
 from optuna.trial import Trial, TrialState
 from tqdm import tqdm
 
-from aspk.errors import EvaluationError, StudyError
+from aspk.errors import EvaluationError, GenotypeError, StudyError
 from aspk.evaluation import Progress, Result, evaluate_all
 from aspk.metrics import Metrics
 from aspk.objectives import minimised
@@ -28,6 +30,8 @@ from aspk.trials import attributes, complete
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.pareto import anchored_hypervolume, nondominated
 
+_LOGGER = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -37,11 +41,13 @@ class SearchResult:
         study: the Optuna study.
         finished: False if it was interrupted.
         evaluations: complete trials, those of earlier runs and of other workers included.
+        exhausted: whether it ended before its budget, since every network of the space was evaluated.
     """
 
     study: optuna.Study
     finished: bool
     evaluations: int
+    exhausted: bool = False
 
 
 def run_study(
@@ -52,6 +58,8 @@ def run_study(
     settings: WorkerSettings | None = None,
 ) -> SearchResult:
     """Search until the study has ``spec.evaluations`` complete trials, from wherever it stands.
+
+    A space with fewer networks ends it as well, once each of them was evaluated or has failed.
 
     Any number of processes may do so at the same time, on any storage: see :mod:`aspk.study.workers`. Every
     finished trial is in the storage before the next batch is asked for. Ctrl-C ends after the batch in
@@ -85,7 +93,16 @@ def run_study(
     with stopping as interruption, bar, worker.at_work():
         bar.set_postfix_str(scores.figures())
         while scores.complete < spec.evaluations and not interruption.requested:
-            trials = persistently(partial(_ask, worker, sampler, spec, scores))
+            left = persistently(partial(_networks_left, study, asked.space))
+            if not left and not persistently(worker.fail_abandoned) and not worker.abandoned():
+                _LOGGER.warning(
+                    "space %r has no network left: the search ends with %d of %d evaluations",
+                    asked.space.name,
+                    scores.complete,
+                    spec.evaluations,
+                )
+                return SearchResult(study, True, scores.complete, exhausted=True)
+            trials = persistently(partial(_ask, worker, sampler, spec, scores, left))
             moved = partial(_move, bar, start=min(scores.complete, spec.evaluations), size=len(trials))
             for trial, result in zip(trials, evaluate(asked, trials, moved), strict=True):
                 persistently(partial(tell, study, trial, result, asked))
@@ -101,9 +118,23 @@ def run_study(
     return SearchResult(study, scores.complete >= spec.evaluations, scores.complete)
 
 
-def _ask(worker: Worker, sampler: GenotypeSampler, spec: StudySpec, scores: _Scores) -> list[Trial]:
+def _networks_left(study: optuna.Study, space: SearchSpace) -> int:
+    """How many networks of the space no trial stands for yet; large spaces are not counted to the end."""
+    trials = study.get_trials(deepcopy=False)
+    if len(trials) < space.size:
+        return space.size - len(trials)
+    known = set()
+    for trial in trials:
+        with contextlib.suppress(GenotypeError):  # a foreign trial, of no network of the space
+            known.add(space.decode(space.from_parameters(trial.params)))
+    return space.size - len(known)
+
+
+def _ask(
+    worker: Worker, sampler: GenotypeSampler, spec: StudySpec, scores: _Scores, left: int
+) -> list[Trial]:
     """The next batch; empty while the others' trials may complete the study."""
-    room = spec.evaluations - scores.complete - worker.fail_abandoned()
+    room = min(spec.evaluations - scores.complete - worker.fail_abandoned(), left + len(worker.abandoned()))
     return worker.ask(sampler, min(spec.batch, room), budget=spec.evaluations) if room > 0 else []
 
 
