@@ -7,8 +7,9 @@ convolution runs at every step. What aspk does to a training step (channels last
 kernels for neurons) is not in it. Linear layers are measured in both forms in use, ``nn.Linear`` over tokens
 and, as in spikingjelly's own Spikformer, 1x1 convolutions over [T*B, D, L]; the ratio is to the faster form.
 
-All run in one process in alternating order; figures are medians of the ratios within a round (above 1: aspk
-is faster).
+aspk's step is measured in float32 and, where the processor has units for it, in bfloat16 (``amp``); the
+baseline is in float32. All run in one process in alternating order; figures are medians of the ratios within
+a round (above 1: aspk is faster).
 
     python benchmarks/training.py [--quick] [--json FILE]
 """
@@ -32,6 +33,7 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import neuron
 from torch import Tensor
 
+from aspk.engines.device import half_precision, hardware
 from aspk.families import Supernet, layers
 from aspk.families.spikformer import network
 from aspk.space.file import load_space
@@ -39,6 +41,7 @@ from aspk.space.genes import SubnetConfig
 
 SETUPS = {  # space: image shape, batch size, rounds of steps, rounds with --quick
     "tiny": ((1, 8, 8), 64, 42, 12),
+    "fashion_small": ((1, 28, 28), 64, 15, 5),
     "auto_spikformer": ((3, 32, 32), 4, 9, 3),
 }
 
@@ -109,13 +112,18 @@ class Trainer:
     """One supernet in training: on aspk's layers, or on those of a baseline."""
 
     def __init__(
-        self, space_name: str, *, baseline: str | None = None, dtype: torch.dtype = torch.float32
+        self,
+        space_name: str,
+        *,
+        baseline: str | None = None,
+        half: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.shape, self.batch, *_ = SETUPS[space_name]
         self.space = load_space(space_name)
         self.supernet = Supernet(self.space, shape=self.shape, classes=10, seed=0).to(dtype).train()
         self.optimizer = torch.optim.AdamW(self.supernet.parameters(), lr=1e-3, fused=True)
-        self.baseline, self.dtype = baseline, dtype
+        self.baseline, self.half, self.dtype = baseline, half, dtype
 
     def step(self, number: int) -> tuple[float, float]:
         """One update; its loss and seconds."""
@@ -128,7 +136,8 @@ class Trainer:
         if self.baseline:
             images = images.expand(config.time_steps, *images.shape).contiguous()
         with spikingjelly_layers(self.baseline) if self.baseline else nullcontext():
-            loss = F.cross_entropy(self.supernet(images, config), labels)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+                loss = F.cross_entropy(self.supernet(images, config), labels)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         self.optimizer.step()
@@ -136,15 +145,19 @@ class Trainer:
 
 
 def measure(space_name: str, rounds: int) -> dict[str, float]:
-    """Ratios of the baselines' times to ours, and the largest difference between loss curves."""
-    trainers = {name: Trainer(space_name, baseline=name) for name in (None, *BASELINES)}
+    """Ratios of the baselines' times to ours, and the largest difference between loss curves in float32."""
+    trainers: dict[str | None, Trainer] = {
+        name: Trainer(space_name, baseline=name) for name in (None, *BASELINES)
+    }
+    if half_precision(torch.device("cpu")):
+        trainers["half"] = Trainer(space_name, half=True)
     seconds: dict[str | None, list[float]] = {name: [] for name in trainers}
     gaps = []
     for number in range(rounds + 1):
         first = number % len(trainers)  # who comes first builds the network's modules, and so for all
         order = [*trainers][first:] + [*trainers][:first]
         results = {name: trainers[name].step(number) for name in order}
-        gaps += [abs(loss - results[None][0]) for loss, _ in results.values()]
+        gaps += [abs(results[name][0] - results[None][0]) for name in BASELINES]
         for name, (_, taken) in results.items():
             seconds[name] += [taken] if number else []  # the first round warms up
     ratios = {
@@ -153,7 +166,13 @@ def measure(space_name: str, rounds: int) -> dict[str, float]:
     }
     medians = {name: statistics.median(values) for name, values in ratios.items()}
     faster = min(medians, key=medians.__getitem__)
+    half = {
+        f"half_{name}": statistics.median(a / b for a, b in zip(times, seconds["half"], strict=True))
+        for name, times in (("float32", seconds[None]), ("spikingjelly", seconds[faster]))
+        if "half" in seconds
+    }
     return {
+        **half,
         "ratio": medians[faster],
         "ratio_low": min(ratios[faster]),
         "ratio_high": max(ratios[faster]),
@@ -177,7 +196,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few steps, within a minute")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    figures = {}
+    figures: dict[str, object] = {"hardware": hardware("cpu"), "unit": half_precision(torch.device("cpu"))}
+    print(f"{figures['hardware']}; for bfloat16: {figures['unit'] or 'no unit'}")
     for name, (_, batch, rounds, quick_rounds) in SETUPS.items():
         result = measure(name, quick_rounds if options.quick else rounds)
         result["largest_loss_difference_float64"] = exact_difference(name, 3 if name == "tiny" else 2)
@@ -189,6 +209,11 @@ def main() -> None:
             f"largest loss difference {result['largest_loss_difference']:.1e}, "
             f"in float64 {result['largest_loss_difference_float64']:.1e}"
         )
+        if "half_float32" in result:
+            print(
+                f"  in bfloat16 {result['half_float32']:.2f} times as fast as in float32, "
+                f"{result['half_spikingjelly']:.2f} times as on spikingjelly's layers"
+            )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
