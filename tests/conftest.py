@@ -80,27 +80,37 @@ def trained_folder(tmp_path_factory, digits):
     return folder
 
 
+@pytest.fixture(scope="session")
+def write_study_file(trained_folder):
+    """Writes into a folder a study file like the demo's, on the trained supernet, small enough for a test."""
+
+    def write(folder):
+        path = folder / "small.toml"
+        path.write_text(
+            f"""
+            name = "small"
+            space = "tiny"
+            data = "digits"
+            folder = "{folder / "run"}"
+            weights = "{trained_folder / "supernet.safetensors"}"
+            evaluations = 6
+            batch = 3
+            [evaluation]
+            calibration_images = 32
+            batch_size = 400
+            [sampler]
+            name = "nsga2"
+            """
+        )
+        return path
+
+    return write
+
+
 @pytest.fixture
-def study_file(tmp_path, trained_folder):
-    """A study file like the demo's, on the trained supernet, small enough for a test."""
-    path = tmp_path / "small.toml"
-    path.write_text(
-        f"""
-        name = "small"
-        space = "tiny"
-        data = "digits"
-        folder = "{tmp_path / "run"}"
-        weights = "{trained_folder / "supernet.safetensors"}"
-        evaluations = 6
-        batch = 3
-        [evaluation]
-        calibration_images = 32
-        batch_size = 400
-        [sampler]
-        name = "nsga2"
-        """
-    )
-    return path
+def study_file(tmp_path, write_study_file):
+    """A study file in the test's own folder."""
+    return write_study_file(tmp_path)
 
 
 @pytest.fixture(scope="session")

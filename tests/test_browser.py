@@ -61,9 +61,10 @@ def test_the_report_renders(studied, tmp_path):
     assert "seen" in text
 
 
-@pytest.fixture
-def served(study_file, tmp_path):
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, write_study_file):
     """``aspk dashboard`` on a small constrained study; the address it printed."""
+    study_file = write_study_file(tmp_path_factory.mktemp("served"))
     text = study_file.read_text().replace("[evaluation]", "[constraints]\nenergy = 0.0002\n[evaluation]")
     study_file.write_text(text)
     command = [sys.executable, "-m", "aspk"]
