@@ -118,13 +118,14 @@ def test_aspk_reproduce(study_file, capsys):
 # ------------------------------------------------------------------ Optuna's command line
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["ask", "--help"], ["--version"], ["trials", "-f", "json", "-h"]]
-)
-def test_all_arguments_are_optunas(arguments):
-    command = [sys.executable, "-m", "aspk", "optuna", *arguments]
+def test_all_arguments_are_optunas(capsys):
+    command = [sys.executable, "-m", "aspk", "optuna", "trials", "-f", "json", "-h"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert shown.startswith(("usage: optuna", f"optuna {optuna.__version__}"))
+    assert shown.startswith("usage: optuna")
+    for arguments in (["--help"], ["ask", "--help"], ["--version"]):
+        with pytest.raises(SystemExit):
+            main(["optuna", *arguments])
+        assert capsys.readouterr().out.startswith(("usage: optuna", f"optuna {optuna.__version__}"))
 
 
 def test_optunas_samplers_are_as_before_when_its_command_is_over(capsys):
@@ -157,7 +158,7 @@ def test_the_loop_of_the_documentation_runs_in_a_shell(study_file, tmp_path):
     (loop,) = re.findall(r"```sh\n(# ask, evaluate, tell.*?)```", DOCS, re.DOTALL)
     assert main(["search", str(study_file), "--sampler", "nsga2", "--device", "cpu"]) == 0
     spec = with_sampler(load_study_file(study_file), "nsga2")
-    loop = loop.replace("sqlite:///runs/digits/study.db", spec.storage_url)
+    loop = loop.replace("sqlite:///runs/digits/study.db", spec.storage_url).replace("1 2 3", "1 2")
     loop = re.sub(r"\bSTUDY=digits\b", f"STUDY={study_file}", loop).replace(
         "NAME=digits-nsga2", f"NAME={spec.name}"
     )
@@ -172,14 +173,14 @@ def test_the_loop_of_the_documentation_runs_in_a_shell(study_file, tmp_path):
     assert done.returncode == 0, done.stderr
     study = open_study(spec)
     trials = study.get_trials()
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 9
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 8
     told = trials[6:]
     for trial in told:
         assert trial.values == [trial.user_attrs["accuracy"], trial.user_attrs["energy_mj"]]
         assert attributes.GENOTYPE in trial.system_attrs  # our sampler chose it
         assert attributes.LAYERS in trial.user_attrs
     networks = {SPACE.key(SPACE.from_parameters(trial.params)) for trial in trials}
-    assert len(networks) == 9
+    assert len(networks) == 8
     assert f"{told[-1].values[0]}" in done.stdout or "number" in done.stdout
     assert {"number", "values", "params"} <= set(json.loads(done.stdout.splitlines()[-1])[0])
 
