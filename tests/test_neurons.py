@@ -158,17 +158,6 @@ def test_without_a_compiler_there_is_one_notice_and_the_plain_operations(tmp_pat
     assert result.stderr.count("no native kernels") == 1
 
 
-def test_kernels_are_compiled_once_and_kept(tmp_path):
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    code = "from aspk.families import native; assert native.library() is not None"
-    processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
-    (kept,) = (tmp_path / "aspk" / "native").iterdir()
-    before = kept.stat().st_mtime_ns
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    assert kept.stat().st_mtime_ns == before
-
-
 @pytest.mark.parametrize("fused", [True, False])
 @settings(max_examples=20, deadline=None)
 @given(neurons, st.integers(0, 10**6))

@@ -51,15 +51,18 @@ def test_python_examples_run(code, tmp_path, monkeypatch, capsys, request):
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("aspk ")])
-def test_aspk_commands_are_understood(command):
-    assert callable(_parser().parse_args(shlex.split(command)[1:]).run)
+def test_aspk_commands_are_understood():
+    commands = [line for line in SHELL if line.startswith("aspk ")]
+    assert commands
+    for command in commands:
+        assert callable(_parser().parse_args(shlex.split(command)[1:]).run), command
 
 
-@pytest.mark.parametrize("command", [line for line in SHELL if line.startswith("make ")])
-def test_make_targets_exist(command):
-    target = command.split()[1]
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+def test_make_targets_exist():
+    targets = [line.split()[1] for line in SHELL if line.startswith("make ")]
+    made = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert targets
+    assert set(targets) <= set(made)
 
 
 def test_links_lead_somewhere():

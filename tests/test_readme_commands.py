@@ -12,11 +12,11 @@ import shutil
 import socketserver
 from pathlib import Path
 
-import joblib
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import aspk.standalone.alone
 import aspk.util.shipped
 from aspk.cli import main
 
@@ -97,16 +97,19 @@ class User:
             server.server_address = (server.server_address[0], 0)
             bind(server)
 
+        def in_turn(function, items, *, workers):  # no processes that load torch once more
+            return (function(item) for item in items)
+
         def interrupted(server):
             raise KeyboardInterrupt
 
+        monkeypatch.setattr(aspk.standalone.alone, "results_of", in_turn)
         monkeypatch.setattr(socketserver.TCPServer, "server_bind", on_a_free_port)
         monkeypatch.setattr(socketserver.BaseServer, "serve_forever", interrupted)
 
     def types(self, line):
         try:
-            with joblib.parallel_config(backend="sequential"):  # no processes that load torch once more
-                return main(shlex.split(line)[1:])
+            return main(shlex.split(line)[1:])
         except SystemExit as end:  # 'aspk optuna --help'
             return end.code or 0
 
