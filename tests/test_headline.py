@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 from spaces import FIXED, SWITCHES, TINY
+from worker_processes import completed, launch
 
 from aspk.data.fashion_mnist import ORIGIN
 from aspk.errors import GenotypeError, StudyError
@@ -137,16 +135,13 @@ def test_kill_9_and_the_same_command_again_gives_the_same_table(headline_file, t
     few = '\nnetworks = ["reference", "joint-knee"]\n'
     headline_file.write_text(text[:searches] + text[trainings : text.index("[trainings.scratch]")] + few)
     folder = tmp_path / "headline"
-    command = [sys.executable, "-m", "benchmarks.baseline", str(headline_file), "--device", "cpu"]
     for place in ("*seed-0/training.pt", "*seed-1/training.pt"):
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        process = launch(run, headline_file)
         deadline = time.monotonic() + 100
         while not list(folder.rglob(place)) and time.monotonic() < deadline:
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        assert completed(process) == -signal.SIGKILL
     assert run(headline_file) == 0
     killed = json.loads((folder / "headline.json").read_text())
     shutil.rmtree(folder)

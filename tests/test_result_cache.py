@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import multiprocessing
 
 import numpy as np
 import pytest
 import torch
+from worker_processes import completed, launch
 
 from aspk.data import Split
 from aspk.evaluation.cache import ResultCache
@@ -96,12 +96,8 @@ def _put_all(folder):
 
 
 def test_processes_share_a_folder(tmp_path):
-    workers = [multiprocessing.get_context("spawn").Process(target=_put_all, args=(tmp_path,)) for _ in "ab"]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    workers = [launch(_put_all, tmp_path) for _ in "ab"]
+    assert [completed(worker) for worker in workers] == [0, 0]
     cache = ResultCache(tmp_path, context="a", entries=100)
     assert all(cache.get(config) == metrics for config, metrics in RESULTS.items())
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import statistics
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
+from worker_processes import completed, launch
 
 from aspk.cli import main
 from aspk.data import load_data
@@ -112,16 +110,12 @@ def test_kill_9_and_the_same_command_again_gives_the_same_bits(searched, tmp_pat
     arguments = ["--trial", "0", "--trial", "1"]
     assert retrain(searched, *arguments, "--output", str(tmp_path / "whole")) == 0
     target = tmp_path / "killed"
-    command = [sys.executable, "-m", "aspk", "retrain", str(searched), "--device", "cpu", *arguments]
-    command += ["--output", str(target)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = launch(retrain, searched, *arguments, "--output", str(target))
     deadline = time.monotonic() + 100
     while not list(target.glob("*-trial-1-*/training.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    assert completed(process) == -signal.SIGKILL
     assert retrain(searched, *arguments, "--output", str(target)) == 0
     folders = sorted((tmp_path / "whole").iterdir())
     assert len(folders) == 2

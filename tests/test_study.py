@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from worker_processes import completed, launch
 
 from aspk.energy import PRESETS
 from aspk.errors import AspkError, CheckpointError, EvaluationError, StudyError
@@ -199,30 +197,21 @@ def test_samplers_of_one_file_are_found_together(tmp_path):
         open_study(spec)
 
 
-SEARCH = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_study import SPACE, asked_for, spec_in
-from aspk.study import run_study
-from aspk.testing import FormulaEvaluator
-
 class Slow(FormulaEvaluator):
     def evaluate(self, configs):
         time.sleep(0.3)
         return super().evaluate(configs)
 
-spec = spec_in(Path({folder!r}), storage={storage!r}, seed=1)
-run_study(spec, asked_for(spec, Slow(SPACE)), progress=False)
-"""
+
+def search_slowly(spec):
+    run_study(spec, asked_for(spec, Slow(SPACE)), progress=False)
 
 
 @pytest.mark.parametrize("storage", ["study.db", "study.log"])
 def test_kill_9_during_a_search_loses_no_finished_trial(tmp_path, storage):
     url = f"sqlite:///{tmp_path / storage}" if storage.endswith("db") else str(tmp_path / storage)
-    script = SEARCH.format(tests=os.path.dirname(__file__), folder=str(tmp_path), storage=url)
     spec = spec_in(tmp_path, storage=url, seed=1)
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    process = launch(search_slowly, spec)
     deadline, finished = time.monotonic() + 60, []
     while len(finished) < 5 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -231,10 +220,10 @@ def test_kill_9_during_a_search_loses_no_finished_trial(tmp_path, storage):
         except (AspkError, optuna.exceptions.OptunaError):  # not yet created
             continue
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    assert completed(process) == -signal.SIGKILL
     before = {trial.number: trial.values for trial in complete(open_study(spec))}
     assert 5 <= len(before) < 20
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    assert completed(launch(search_slowly, spec)) == 0
     study = open_study(spec)
     after = {trial.number: trial.values for trial in complete(study)}
     assert before.items() <= after.items()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import pytest
 import torch
+from worker_processes import completed, launch
 
-from aspk.data import Split
+from aspk.data import Split, load_data
 from aspk.errors import CheckpointError, LockError, TrainingError
 from aspk.space.file import load_space
 from aspk.spec.settings import Recipe
@@ -66,28 +64,20 @@ def test_ctrl_c_saves_and_the_rest_gives_the_same_bits(tmp_path, digits, monkeyp
     assert_equal_bits(weights(tmp_path), uninterrupted)
 
 
+def train_digits(folder):
+    train_supernet(SPACE, load_data("digits"), RECIPE, folder=folder, progress=False)
+
+
 def test_kill_9_and_the_same_command_again_gives_the_same_bits(tmp_path, uninterrupted):
-    script = textwrap.dedent(
-        f"""
-        import sys
-        from pathlib import Path
-        from aspk.data import load_data
-        from aspk.space.file import load_space
-        from aspk.spec.settings import Recipe
-        from aspk.training import train_supernet
-        recipe = Recipe(updates=10, batch_size=16, checkpoint_every=5)
-        train_supernet(load_space("tiny"), load_data("digits"), recipe, folder=Path({str(tmp_path)!r}))
-        """
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    process = launch(train_digits, tmp_path)
     deadline = time.monotonic() + 120
     while not (tmp_path / "training.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    assert completed(process) == -signal.SIGKILL
     assert not (tmp_path / "supernet.safetensors").exists()
     assert load_state(tmp_path / "training.pt", torch.device("cpu"))["update"] == 5
-    subprocess.run([sys.executable, "-c", script], check=True, stderr=subprocess.DEVNULL)
+    assert completed(launch(train_digits, tmp_path)) == 0
     assert_equal_bits(weights(tmp_path), uninterrupted)
 
 

@@ -20,7 +20,7 @@ QUICK = WorkerSettings(beat_s=0.1, grace_s=60, poll_s=0.05, patience_s=20)
 HASTY = dataclasses.replace(QUICK, grace_s=3.0)  # a worker that gets no processor for so long counts as gone
 # A server process imports the libraries once and forks the workers.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["worker_processes"])
+PROCESSES.set_forkserver_preload(["worker_processes", "aspk.standalone.retraining"])
 
 
 def spec_in(folder, **changes):
@@ -66,6 +66,24 @@ def search(spec, seconds=0.0, settings=QUICK, diary=None, elsewhere=False, folde
 
 
 def start(*arguments, **options):
-    process = PROCESSES.Process(target=search, args=arguments, kwargs=options)
+    return launch(search, *arguments, **options)
+
+
+def launch(function, *arguments, **options):
+    """A function of a test module as a process; what it prints is lost."""
+    process = PROCESSES.Process(target=_quietly, args=(function, arguments, options))
     process.start()
     return process
+
+
+def _quietly(function, arguments, options):
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    raise SystemExit(function(*arguments, **options))
+
+
+def completed(process):
+    """The exit code of a process that is over within two minutes."""
+    process.join(120)
+    return process.exitcode
