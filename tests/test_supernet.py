@@ -215,7 +215,7 @@ def test_every_gene_changes_logits_or_cost(name):
     space = SPACES[name]()
     supernet = Supernet(space, shape=SHAPE, classes=CLASSES).double().eval()
     wake_attention(supernet)
-    x = images(8)
+    x = images(3)
     base = space.largest
     statistics = supernet.calibrate(x, base)
     logits = supernet(x, base, statistics=statistics)
