@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from aspk.cli.main import _parser
+from aspk.cli.main import command_parser
 from aspk.spec.study import load_study_file
 from aspk.standalone.export import export_trial
 from aspk.study import ask_question, run_study
@@ -55,7 +55,7 @@ def test_aspk_commands_are_understood():
     commands = [line for line in SHELL if line.startswith("aspk ")]
     assert commands
     for command in commands:
-        assert callable(_parser().parse_args(shlex.split(command)[1:]).run), command
+        assert callable(command_parser().parse_args(shlex.split(command)[1:]).run), command
 
 
 def test_make_targets_exist():
