@@ -56,6 +56,10 @@ class TrainingError(AspkError):
     """Training cannot go on, for instance because the loss is not finite."""
 
 
+class WorkerError(AspkError):
+    """A worker process was ended from outside."""
+
+
 class LockError(AspkError):
     """Another process is at the same work."""
 

@@ -13,11 +13,12 @@ import pytest
 import torch
 from worker_processes import PROCESSES
 
-from aspk.errors import LockError
+from aspk.errors import LockError, WorkerError
 from aspk.training.checkpoint import load_state, save_state
 from aspk.util import locks
 from aspk.util.files import remove_leftovers, write_atomically, written_beside
 from aspk.util.locks import exclusive
+from aspk.util.pool import results_of
 from aspk.util.process import place, start_time
 
 
@@ -182,6 +183,15 @@ if __name__ == "__main__":
     for result in results_of(work, range(5), workers=2):
         pass
 """
+
+
+def kill_own_process(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_an_error_and_no_hang():
+    with pytest.raises(WorkerError, match="a worker process was killed"):
+        list(results_of(kill_own_process, range(2), workers=2))
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -129,7 +128,8 @@ def train_alone(jobs: Sequence[Job], *, workers: int, progress: bool = True) -> 
 
     Raises:
         LockError: another process trains one of the networks.
-        RankingError: a record is another job's, or a worker was killed.
+        RankingError: a record is another job's.
+        WorkerError: a worker was killed; the same call goes on.
     """
     missing = [job for job in jobs if job.record() is None]
     done = len(jobs) - len(missing)
@@ -137,18 +137,12 @@ def train_alone(jobs: Sequence[Job], *, workers: int, progress: bool = True) -> 
         tqdm(total=len(jobs), initial=done, desc="alone", unit="net", disable=not progress) as bar,
         closing(results_of(_run, missing, workers=workers)) as results,
     ):
-        try:
-            for accuracy in results:
-                if accuracy is None:
-                    break
-                done += 1
-                bar.update()
-                bar.set_postfix({"accuracy": f"{accuracy:.4f}"})
-        except BrokenProcessPool:
-            raise RankingError(
-                f"a worker was killed after {done} of {len(jobs)} networks; the same command goes on, "
-                "with fewer workers if memory was short"
-            ) from None
+        for accuracy in results:
+            if accuracy is None:
+                break
+            done += 1
+            bar.update()
+            bar.set_postfix({"accuracy": f"{accuracy:.4f}"})
     return done == len(jobs)
 
 

@@ -8,11 +8,13 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from typing import TypeVar
 
+from aspk.errors import WorkerError
 from aspk.util.interrupt import graceful_interruption
 
 _Item = TypeVar("_Item")
@@ -36,7 +38,7 @@ def results_of(
         workers: number of processes; with 1 all happens in this one.
 
     Raises:
-        concurrent.futures.process.BrokenProcessPool: a worker was killed.
+        WorkerError: a worker was killed.
     """
     if workers == 1 or len(items) < 2:
         yield from map(function, items)
@@ -58,6 +60,10 @@ def results_of(
                 done, running = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
                 running |= {pool.submit(function, item) for item in islice(waiting, len(done))}
                 yield from (future.result() for future in done)
+        except BrokenProcessPool:
+            raise WorkerError(
+                "a worker process was killed; if memory was short, fewer workers need less of it"
+            ) from None
         finally:
             if running:
                 writing.close()
