@@ -111,7 +111,7 @@ def test_results_under_other_statistics_are_other_results(trained_folder, few, t
     assert len({found[0].spikes for found in results.values()}) == 3
     auto = evaluator("auto")
     monkeypatch.setattr(
-        auto, "_measure", lambda configs: {} if not configs else pytest.fail("computed again")
+        auto, "_measure", lambda configs, progress: {} if not configs else pytest.fail("computed again")
     )
     assert auto.evaluate(short) == results["shared_time"]
 

@@ -107,7 +107,7 @@ def test_an_evaluator_computes_nothing_twice(trained_folder, small, tmp_path, mo
     results = first.evaluate(CONFIGS)
     second = make_evaluator(trained_folder, small, tmp_path)
     monkeypatch.setattr(
-        second, "_measure", lambda configs: {} if not configs else pytest.fail("computed again")
+        second, "_measure", lambda configs, progress: {} if not configs else pytest.fail("computed again")
     )
     assert second.evaluate(CONFIGS[::-1]) == results[::-1]
 
