@@ -34,13 +34,15 @@ from aspk.samplers._inferred import Inference
 from aspk.samplers._notices import Notices
 from aspk.space import SearchSpace
 from aspk.space.file import load_space
-from aspk.space.operators import Genome, Genotypes, sample
+from aspk.space.operators import Genome, Genotypes, keys, sample
 from aspk.trials import create_running, note_system_attributes
 from aspk.trials.attributes import GENOTYPE
 
 _LOGGER = logging.getLogger(__name__)
 # One suggestion at a time in a process: threads share a sampler, and each must see the others' genotypes.
 _PROPOSING = threading.Lock()
+# Proposals beside those of the search, and random ones, among which a new design with fixed values is found.
+_PROPOSED, _OTHERS = 8, 1000
 
 
 class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
@@ -77,6 +79,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         known_constraints: Mapping[str, ClosedForm] | None = None,
         fitness: Fitness | None = None,
         attributes: Sequence[str] = (),
+        defaults: Mapping[str, ParameterValue] | None = None,
     ) -> None:
         """Make a sampler.
 
@@ -90,6 +93,8 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
                 network that is looked at, which are up to some thousands before a trial, once for each.
             fitness: ranks complete trials, larger is better, NaN is last; None ranks by the objectives.
             attributes: names of the trials' user attributes that the search reads.
+            defaults: name of a parameter that was added to the study to what it stood at before, so that
+                older trials are learnt from; without ``space``, which knows its genes.
 
         Raises:
             SamplerError: an option is of the wrong kind or out of range, or known constraints come without
@@ -111,7 +116,8 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         self._fitness = fitness
         self._attributes = tuple(attributes)
         self._archive: Archive | None = None
-        self._inference = Inference()
+        self._defaults = dict(defaults or {})
+        self._inference = Inference(self._defaults)
 
     @abc.abstractmethod
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
@@ -128,7 +134,10 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         if self._space is not None:
             return dict(self._space.distributions)
         with _PROPOSING:
-            return dict(self._inference.codec(study.get_trials(deepcopy=False)).distributions)
+            codec = self._inference.codec(study.get_trials(deepcopy=False))
+            for said in self._inference.left_out:
+                self._notices.warn("not learnt from", said)
+            return dict(codec.distributions)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -140,7 +149,10 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             trials = study.get_trials(deepcopy=False)
             codec: Codec = self._space or self._inference.codec(trials).of(search_space)
             others = _without(trials, trial.number)
-            x = self._propose(study, codec, others, 1, trial.number)[0]
+            if fixed := _fixed_around(codec, search_space, others):
+                x = self._pinned(study, codec, others, trial.number, fixed)
+            else:
+                x = self._propose(study, codec, others, 1, trial.number)[0]
             x = codec.pin(x, trial.system_attrs.get("fixed_params", {}))
             note_system_attributes(study, trial, codec.note(x))
         return {name: value for name, value in codec.parameters(x).items() if name in search_space}
@@ -249,6 +261,25 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         rng = np.random.default_rng([self._seed, number, *stream])
         return self.propose(codec.genome, history, count, rng)
 
+    def _pinned(
+        self,
+        study: Study,
+        codec: Codec,
+        trials: Sequence[FrozenTrial],
+        number: int,
+        fixed: Mapping[str, ParameterValue],
+    ) -> Genotypes:
+        """A proposal with fixed values, whose design is new while one of the others can be."""
+        X = self._propose(study, codec, trials, _PROPOSED, number)
+        others = sample(codec.genome, _OTHERS, np.random.default_rng([self._seed, number, _OTHERS]))
+        X = np.concatenate([X, others])
+        columns = [column for column, name in enumerate(codec.distributions) if name in fixed]
+        X[:, columns] = codec.pin(X[0], fixed)[columns]
+        assert self._archive
+        known = self._archive.history(study, trials).designs
+        new = (x for x, key in zip(X, keys(codec.genome, X), strict=True) if key not in known)
+        return np.asarray(next(new, X[0]))
+
     def bounded(self, genome: Genome, history: History) -> tuple[Bounds, History]:
         """The known constraints that no trial contradicts, and the history with what they say of it."""
         bounds = trusted(Bounds(genome, self._known_constraints, self._closed_forms), history, self._notices)
@@ -256,7 +287,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # Memories only, and as large as the study.
-        memories = {"_archive": None, "_inference": Inference(), "_closed_forms": ClosedForms()}
+        memories = {"_archive": None, "_inference": Inference(self._defaults), "_closed_forms": ClosedForms()}
         return {**self.__dict__, **memories}
 
 
@@ -302,6 +333,20 @@ def needs_space(space: object, **functions: object) -> None:
     for name, given in functions.items():
         if given and space is None:
             raise SamplerError(f"{name}= are functions of a network: expected space= beside them")
+
+
+def _fixed_around(
+    codec: Codec, search_space: Mapping[str, BaseDistribution], trials: Sequence[FrozenTrial]
+) -> dict[str, ParameterValue]:
+    """What a sampler around this one, such as PartialFixedSampler, sets: parameters that are not asked for.
+
+    Their values are those of the latest trial; before the first there are none.
+    """
+    missing = codec.distributions.keys() - search_space.keys()
+    for trial in reversed(trials) if missing else ():
+        if fixed := {name: trial.params[name] for name in missing if name in trial.params}:
+            return fixed
+    return {}
 
 
 def _without(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:

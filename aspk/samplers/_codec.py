@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 
 from aspk.errors import GenotypeError
-from aspk.samplers._coordinate import Coordinate
+from aspk.samplers._coordinate import Coordinate, ParameterValue
 from aspk.space import Gene, SearchSpace
 from aspk.space.operators import Genome, Genotypes, sample
 from aspk.trials.attributes import (
@@ -184,11 +184,13 @@ class ParameterCodec:
         distributions: of each parameter, by name.
         conditions: of those that are not always suggested, parents before their children.
         whole: whether trials have no other parameters, which are then drawn by themselves.
+        defaults: what parameters stand at in trials without them.
     """
 
     distributions: Mapping[str, BaseDistribution]
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     whole: bool = True
+    defaults: Mapping[str, ParameterValue] = field(default_factory=dict)
 
     def of(self, distributions: Mapping[str, BaseDistribution]) -> ParameterCodec:
         """The codec of these parameters, with the conditions that are known of them."""
@@ -199,7 +201,7 @@ class ParameterCodec:
             for name, condition in self.conditions.items()
             if name in distributions and condition.parent in distributions
         }
-        return ParameterCodec(distributions, known, self.whole)
+        return ParameterCodec(distributions, known, self.whole, self.defaults)
 
     @property
     def branches(self) -> tuple[int, ...]:
@@ -264,7 +266,7 @@ class ParameterCodec:
         self, parameters: Mapping[str, Any], attributes: Mapping[str, Any], seed: Sequence[int]
     ) -> Genotypes | None:
         """See :class:`Codec`. Parameters win over the proposal, which adds those that were not suggested."""
-        parameters = self._proposed(attributes) | dict(parameters)
+        parameters = dict(self.defaults) | self._proposed(attributes) | dict(parameters)
         given = np.array([name in parameters for name in self.distributions])
         if not given.all() and not self.conditions:
             return None

@@ -6,37 +6,46 @@ third block where the depth is at least three. Complete trials show which ones t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from aspk.samplers._codec import Condition, ParameterCodec
-from aspk.samplers._coordinate import Coordinate
+from aspk.samplers._coordinate import Coordinate, ParameterValue
 from aspk.samplers._history import IntArray
 
 _ABSENT = -1
 # Complete trials that conditions are inferred from. Fewer are often explained by chance, and too few to learn
 # from more parameters than the common ones.
 FEWEST = 12
+_NEW = 6  # trials with, and before that without a parameter, that make it a new one
 
 
 class Inference:
     """Infers the search space of a study from its complete trials, each of which it reads once.
 
     It is a memory only: a new one infers the same.
+
+    Args:
+        defaults: what parameters stood at in the trials before the first that has them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, defaults: Mapping[str, ParameterValue] | None = None) -> None:
+        self._defaults = dict(defaults or {})
         self._clear()
 
     def _clear(self) -> None:
         self._read: dict[int, FrozenTrial] = {}  # by id(), see Archive
         self._coordinates: dict[str, Coordinate] = {}
-        self._changing: set[str] = set()  # parameters whose distribution differs between trials
-        self._rows: list[dict[str, int]] = []
+        self._changing: set[str] = set()  # parameters whose distribution differs again and again
+        self._rows: list[tuple[int, dict[str, int]]] = []  # with the trial's number
         self._codec: ParameterCodec | None = None
+        self.left_out: list[str] = []  # what is said of trials that do not fit, and of parameters
 
     def codec(self, trials: Sequence[FrozenTrial]) -> ParameterCodec:
         """Parameters that all trials with a value have, and those with a condition that all of these keep.
@@ -49,41 +58,73 @@ class Inference:
             self._clear()
             fresh = complete
         if fresh or self._codec is None:
+            self._read |= {id(trial): trial for trial in fresh}
             for trial in fresh:
+                if not self._is_as_before(trial):
+                    self._read_again()
+                    break
                 self._take(trial)
             found = self._inferred()
             if self._codec is None or found != self._codec:  # the same object while nothing changes
                 self._codec = found
         return self._codec
 
+    def _is_as_before(self, trial: FrozenTrial) -> bool:
+        """Whether a trial's parameters have the distributions that they are known with."""
+        return all(
+            name not in self._coordinates or self._coordinates[name].distribution == distribution
+            for name, distribution in trial.distributions.items()
+        )
+
+    def _read_again(self) -> None:
+        """Take the distributions that the study came to: a range that changed once has its newest."""
+        trials = sorted(self._read.values(), key=lambda trial: trial.number)
+        told: dict[str, list[tuple[int, BaseDistribution]]] = {}
+        for trial in trials:
+            for name, distribution in trial.distributions.items():
+                own = told.setdefault(name, [])
+                if not own or own[-1][1] != distribution:
+                    own.append((trial.number, distribution))
+        self._changing = {name for name, own in told.items() if not _is_history(own)}
+        self._coordinates = {name: Coordinate(own[-1][1]) for name, own in told.items()}
+        self._rows = []
+        for trial in trials:
+            self._take(trial)
+
     def _take(self, trial: FrozenTrial) -> None:
-        self._read[id(trial)] = trial
         row = {}
         for name, distribution in trial.distributions.items():
             known = self._coordinates.setdefault(name, Coordinate(distribution))
-            if known.distribution != distribution:
-                self._changing.add(name)
-            elif name not in self._changing:
+            if name not in self._changing:
                 try:
                     gene = known.encode(trial.params[name])
                 except (ValueError, TypeError):
-                    return  # an enqueued value outside the range: the trial says nothing of the others
+                    return  # outside the range, as it is now: the trial says nothing of the others
                 row[name] = int(gene) if known.cardinality else 0
-        self._rows.append(row)
+        self._rows.append((trial.number, row))
 
-    def _inferred(self) -> ParameterCodec:
-        names = [
-            name
-            for name, coordinate in sorted(self._coordinates.items())
-            if name not in self._changing and coordinate.cardinality != 1
-        ]
-        values = np.array(
-            [[row.get(name, _ABSENT) for name in names] for row in self._rows], dtype=np.int64
-        ).reshape(len(self._rows), len(names))
-        present = dict(zip(names, (values != _ABSENT).T, strict=True))
-        of_name = dict(zip(names, values.T, strict=True))
+    def _with_defaults(self, rows: list[dict[str, int]]) -> list[dict[str, int]]:
+        """Rows, in the order of their trials, with the defaults of parameters that came later."""
+        rows = [dict(row) for row in rows]
+        for name, value in self._defaults.items():
+            first = next((place for place, row in enumerate(rows) if name in row), 0)
+            with contextlib.suppress(ValueError, TypeError):  # outside the range: these are left out
+                gene = self._coordinates[name].encode(value) if first else 0
+                for row in rows[:first]:
+                    row[name] = int(gene) if self._coordinates[name].cardinality else 0
+        return rows
+
+    def _conditions(self, names: Sequence[str], table: IntArray) -> dict[str, Condition | None]:
+        """The parameters that are explained, and when each is suggested, None for always.
+
+        Args:
+            names: of the parameters.
+            table: their values in each trial, shape (n, number of names).
+        """
+        present = dict(zip(names, (table != _ABSENT).T, strict=True))
+        of_name = dict(zip(names, table.T, strict=True))
         conditions: dict[str, Condition | None] = {name: None for name in names if present[name].all()}
-        others = [name for name in names if name not in conditions and len(self._rows) >= FEWEST]
+        others = [name for name in names if name not in conditions and len(table) >= FEWEST]
         for name in sorted(others, key=lambda name: (-present[name].sum(), name)):  # parents before children
             found = [
                 found
@@ -93,11 +134,64 @@ class Inference:
             ]
             if found:
                 conditions[name] = min(found)[1]
+        return conditions
+
+    def _inferred(self) -> ParameterCodec:
+        pairs = sorted(self._rows, key=lambda pair: pair[0])
+        pairs = [pair for pair in pairs if pair[1]] or pairs  # a baseline without parameters is of no design
+        numbers, rows = [number for number, _ in pairs], [row for _, row in pairs]
+        self.left_out = []
+        if len(rows) < len(self._read):
+            self.left_out.append(
+                f"{len(self._read) - len(rows)} trials, which have no parameters or some outside their range"
+            )
+        names = [
+            name
+            for name, coordinate in sorted(self._coordinates.items())
+            if name not in self._changing and coordinate.cardinality != 1
+        ]
+        table = _table(self._with_defaults(rows), names)
+        conditions = self._conditions(names, table)
+        unexplained = [place for place, name in enumerate(names) if name not in conditions]
+        if first := _since(table[:, unexplained] != _ABSENT, numbers):
+            absent = (table[:first] == _ABSENT).all(axis=0)
+            new = [names[place] for place in unexplained if absent[place]]
+            self.left_out.append(
+                f"{first} trials before parameter {', '.join(new)}, which is new; "
+                f"defaults={{{new[0]!r}: ...}} says what it stood at in them"
+            )
+            conditions = self._conditions(names, table[first:])
         return ParameterCodec(
             {name: self._coordinates[name].distribution for name in sorted(conditions)},
             {name: condition for name, condition in conditions.items() if condition is not None},
+            defaults=self._defaults,
             whole=not self._changing and conditions.keys() >= set(names),
         )
+
+
+def _table(rows: Sequence[Mapping[str, int]], names: Sequence[str]) -> IntArray:
+    """Values of the parameters in each trial, shape (n, number of names)."""
+    values = [[row.get(name, _ABSENT) for name in names] for row in rows]
+    return np.array(values, dtype=np.int64).reshape(len(rows), len(names))
+
+
+def _is_history(told: Sequence[tuple[int, BaseDistribution]]) -> bool:
+    """Whether each distribution came once, after the one before it, and did not come back."""
+    numbers, distributions = [number for number, _ in told], [distribution for _, distribution in told]
+    back = any(distributions.count(distribution) > 1 for distribution in distributions)
+    return not back and all(a < b for a, b in itertools.pairwise(numbers))
+
+
+def _since(present: npt.NDArray[np.bool_], numbers: Sequence[int]) -> int:
+    """The first trial since which a parameter has been in all, that was in none before; 0 if there is none.
+
+    Six trials with it, and one without, may be a branch that the search is in: then there were others before.
+    """
+    always = [column for column in present.T if not column.all() and column.any()]
+    starts = [int(column.argmax()) for column in always if column[int(column.argmax()) :].all()]
+    starts = [start for start in starts if len(present) - start >= _NEW and start >= _NEW]
+    starts = [start for start in starts if numbers[start - 1] < numbers[start]]
+    return max(starts, default=0)
 
 
 def _has_parameters(trial: FrozenTrial) -> bool:

@@ -11,6 +11,7 @@ from aspk.costs.bounds import ClosedForm
 from aspk.errors import SamplerError
 from aspk.samplers._archive import Fitness
 from aspk.samplers._base import GenotypeSampler, check_counts
+from aspk.samplers._coordinate import ParameterValue
 from aspk.samplers._history import History
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome, Genotypes, crossover, mutate, sample
@@ -31,6 +32,7 @@ class EvolutionarySampler(GenotypeSampler):
         space: SearchSpace | str | Path | None = None,
         seed: int | None = None,
         known_constraints: Mapping[str, ClosedForm] | None = None,
+        defaults: Mapping[str, ParameterValue] | None = None,
         fitness: Fitness | None = None,
         population_size: int = 20,
         top_k: int = 10,
@@ -44,6 +46,7 @@ class EvolutionarySampler(GenotypeSampler):
             space: see :class:`GenotypeSampler`.
             seed: see :class:`GenotypeSampler`.
             known_constraints: see :class:`GenotypeSampler`.
+            defaults: see :class:`GenotypeSampler`.
             fitness: what a trial is worth, to be maximised.
             population_size: number of random networks that it starts with, at least 2; 20 suits budgets of
                 hundreds of trials.
@@ -55,7 +58,9 @@ class EvolutionarySampler(GenotypeSampler):
         Raises:
             SamplerError: a number is out of range, or known constraints without ``space``.
         """
-        super().__init__(space=space, seed=seed, known_constraints=known_constraints, fitness=fitness)
+        super().__init__(
+            space=space, seed=seed, known_constraints=known_constraints, fitness=fitness, defaults=defaults
+        )
         shares = np.array([crossover_share, mutation_share, random_share], dtype=float)
         if not (shares >= 0).all() or not 0 < shares.sum() < np.inf:
             raise SamplerError(f"shares {shares.tolist()}: expected three numbers >= 0, not all 0")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from aspk.costs.bounds import ClosedForm
 from aspk.errors import SamplerError
 from aspk.samplers._base import GenotypeSampler, check_counts
+from aspk.samplers._coordinate import ParameterValue
 from aspk.samplers._history import History
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome, Genotypes, crossover, mutate
@@ -30,6 +31,7 @@ class NSGA2Sampler(GenotypeSampler):
         space: SearchSpace | str | Path | None = None,
         seed: int | None = None,
         known_constraints: Mapping[str, ClosedForm] | None = None,
+        defaults: Mapping[str, ParameterValue] | None = None,
         population_size: int = 20,
         crossover_probability: float = 0.9,
     ) -> None:
@@ -39,6 +41,7 @@ class NSGA2Sampler(GenotypeSampler):
             space: see :class:`GenotypeSampler`.
             seed: see :class:`GenotypeSampler`.
             known_constraints: see :class:`GenotypeSampler`.
+            defaults: see :class:`GenotypeSampler`.
             population_size: trials that survive, and random networks that it starts with; at least 2.
                 20 suits budgets of hundreds of trials.
             crossover_probability: of a child to have two parents before it is mutated, 0 to 1.
@@ -46,7 +49,7 @@ class NSGA2Sampler(GenotypeSampler):
         Raises:
             SamplerError: a number is out of range, or known constraints without ``space``.
         """
-        super().__init__(space=space, seed=seed, known_constraints=known_constraints)
+        super().__init__(space=space, seed=seed, known_constraints=known_constraints, defaults=defaults)
         check_counts(population_size=(population_size, 2))
         if not 0 <= crossover_probability <= 1:
             raise SamplerError(f"crossover_probability={crossover_probability}: expected 0 to 1")

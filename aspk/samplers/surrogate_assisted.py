@@ -16,6 +16,7 @@ from aspk.objectives.composite import Composite
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._base import GenotypeSampler, as_space, check_counts, check_functions, needs_space
 from aspk.samplers._broken import set_aside
+from aspk.samplers._coordinate import ParameterValue
 from aspk.samplers._foreseen import ContradictionError, Joint
 from aspk.samplers._history import History, IntArray, within_reach
 from aspk.samplers._inferred import FEWEST
@@ -71,6 +72,7 @@ class SurrogateSampler(GenotypeSampler):
         population_size: int = 20,
         known: Known | None = None,
         known_constraints: Mapping[str, ClosedForm] | None = None,
+        defaults: Mapping[str, ParameterValue] | None = None,
         composites: Mapping[int, Composite] | None = None,
         features: Sequence[FreeFeature | Literal["operations"]] | None = None,
         model: Model = "process",
@@ -88,6 +90,7 @@ class SurrogateSampler(GenotypeSampler):
                 network, for objectives that need no evaluation, such as parameters or operations; needs
                 ``space``. One that contradicts a trial is learnt instead, which a warning says.
             known_constraints: see :class:`GenotypeSampler`.
+            defaults: see :class:`GenotypeSampler`.
             composites: number of an objective to the known function that it is of numbers which the trials
                 carry as user attributes; these are learnt, and the function is applied. While a trial
                 lacks one of them, or where the function contradicts a trial, the objective is learnt as a
@@ -111,7 +114,13 @@ class SurrogateSampler(GenotypeSampler):
         check_functions("known", known)
         self._composites = dict(composites or {})
         read = dict.fromkeys(name for composite in self._composites.values() for name in composite.parts)
-        super().__init__(space=space, seed=seed, known_constraints=known_constraints, attributes=list(read))
+        super().__init__(
+            space=space,
+            seed=seed,
+            known_constraints=known_constraints,
+            attributes=list(read),
+            defaults=defaults,
+        )
         if n_startup_trials is None:
             n_startup_trials = _FIRST if space is None else _FIRST_OF_SPIKFORMERS
         check_counts(

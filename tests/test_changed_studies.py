@@ -1,0 +1,90 @@
+"""A study that changes goes on learning: older trials count where they fit, else a warning says so."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+from sampler_cases import MAKERS, Recording, every_sampler
+
+from aspk.samplers import SurrogateSampler
+
+
+def objective(trial, high=2.0):
+    x = trial.suggest_float("x", 0, high) if high else 0.0
+    return (x - 1.7) ** 2 + abs(trial.suggest_float("y", 0, 1) - 0.3)
+
+
+def widened(study):
+    study.optimize(lambda trial: objective(trial, 1.0), n_trials=15)
+
+
+def narrowed(study):
+    study.optimize(lambda trial: objective(trial, 9.0), n_trials=15)
+
+
+def added(study):
+    study.optimize(lambda trial: objective(trial, None), n_trials=15)
+
+
+def baseline(study):
+    study.add_trial(create_trial(state=TrialState.COMPLETE, value=5.0))
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        (widened, ""),
+        (narrowed, "have no parameters or some outside their range"),
+        (added, "15 trials before parameter x, which is new; defaults={'x': ...}"),
+        (baseline, "1 trials, which have no parameters"),
+    ],
+)
+def test_the_search_goes_on(before, said, caplog):
+    """By chance one in ten is near: it was that for good."""
+    study = optuna.create_study(sampler=SurrogateSampler(seed=0))
+    before(study)
+    study.optimize(objective, n_trials=60)
+    near = sum(abs(trial.params["x"] - 1.7) < 0.1 for trial in study.trials[-30:])
+    assert near > 15
+    told = [record.message for record in caplog.records if "not learnt from" in record.message]
+    assert len(told) == bool(said)
+    assert said in "".join(told)
+
+
+@every_sampler
+def test_populations_keep_what_fits(make):
+    """The trials of the narrower range are parents too."""
+    sampler = Recording(population_size=8, seed=0)
+    study = optuna.create_study(sampler=make(seed=0))
+    widened(study)
+    study.optimize(objective, n_trials=3)
+    study.sampler = sampler
+    study.optimize(objective, n_trials=1)
+    assert len(sampler.history) == 18
+    assert sampler.history.whole
+
+
+def test_defaults_say_what_a_new_parameter_stood_at():
+    for defaults, known in ({"x": 0.0}, 22), ({}, 7), ({"x": 99.0}, 7), ({"other": 1}, 7):
+        sampler = Recording(population_size=8, seed=0, defaults=defaults)
+        study = optuna.create_study(sampler=sampler)
+        added(study)
+        study.optimize(objective, n_trials=8)
+        assert len(sampler.history) == known
+
+
+def test_a_range_that_changes_again_and_again_is_drawn_by_itself():
+    """It depends on something else; the other parameter is still searched."""
+
+    def changing(trial):
+        y = trial.suggest_float("y", 0, 1)
+        x = trial.suggest_float("x", 0, 1 + trial.number % 3)
+        return abs(y - 0.3) + 0.01 * x
+
+    for make in MAKERS.values():
+        study = optuna.create_study(sampler=make(seed=0))
+        study.optimize(changing, n_trials=60)
+        near = sum(abs(trial.params["y"] - 0.3) < 0.1 for trial in study.trials[-20:])
+        assert near > 6
+        assert all(trial.params["x"] <= 1 + trial.number % 3 for trial in study.trials)
