@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from aspk.errors import MetricsError
+from aspk.util.numbers import is_count, is_finite
 
 Kind = Literal[
     "conv", "linear", "attention", "head", "neurons", "addition", "multiplication", "mask", "pooling"
 ]
 Source = Literal["image", "spikes", "residual", "analog"]
+_KINDS, _SOURCES = get_args(Kind), get_args(Source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,12 @@ class LayerCount(LayerShape):
 
     def __post_init__(self) -> None:
         sizes = (self.operations, self.repeats, self.input_size, self.output_size, self.parameters, self.runs)
-        whole = all(type(size) is int and size >= 0 for size in sizes)
+        if not isinstance(self.name, str) or self.kind not in _KINDS or self.source not in _SOURCES:
+            raise MetricsError(
+                f"layer {self.name!r}: kind {self.kind!r}, source {self.source!r}: expected a name, "
+                f"one of {', '.join(_KINDS)}, and one of {', '.join(_SOURCES)}"
+            )
+        whole = all(map(is_count, sizes))
         if not whole or self.repeats == 0 or self.input_size == 0:
             raise MetricsError(
                 f"layer {self.name!r}: operations, repeats, input_size, output_size, parameters, runs = "
@@ -87,7 +93,7 @@ class LayerCount(LayerShape):
             *self.input_sums, self.exact_operations, self.output_spikes, *self.output_sums, *effective
         )  # fmt: skip
         steps = (len(self.input_sums), len(self.output_sums) or self.repeats)
-        if steps != (self.repeats, self.repeats) or not all(map(_is_finite, counts)):
+        if steps != (self.repeats, self.repeats) or not all(map(is_finite, counts)):
             raise MetricsError(
                 f"layer {self.name!r}: input_sums, exact_operations, output_spikes, output_sums = {counts}: "
                 f"expected finite numbers, one sum for each of {self.repeats} steps"
@@ -132,7 +138,7 @@ class Metrics:
         if shadowed := {item.name for item in dataclasses.fields(self)} & set(self.extras):
             raise MetricsError(f"extras {sorted(shadowed)}: these names belong to the metrics themselves")
         for name, value in self.scalars().items():
-            if not _is_finite(value):
+            if not is_finite(value):
                 raise MetricsError(f"metric {name} = {value!r}: expected a finite number")
 
     def scalars(self) -> dict[str, float]:
@@ -186,10 +192,6 @@ def layers_from_json(columns: Mapping[str, Sequence[Any]]) -> tuple[LayerCount, 
         return tuple(LayerCount(**{**row, **{k: tuple(row[k]) for k in sums if k in row}}) for row in rows)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise MetricsError(f"damaged layer counts: {error}") from None
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _rounded(value: object, digits: int | None) -> object:

@@ -11,9 +11,9 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from aspk import __version__
 from aspk.cli.arguments import device_argument as _device_argument
@@ -29,6 +29,7 @@ from aspk.cli.terminal import show
 from aspk.cli.training import add_training_commands
 from aspk.errors import AspkError, StudyError
 from aspk.util.files import safe_name
+from aspk.util.text import PlainStream
 
 _STORAGE_LIBRARIES = ("optuna", "sqlalchemy", "sqlite3", "psycopg", "grpc")
 
@@ -71,7 +72,19 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def reported(command: Callable[[], int]) -> int:
-    """Run a command; its errors, interruptions and closed pipes end in a message and an exit code."""
+    """Run a command; its errors, interruptions and closed pipes end in a message and an exit code.
+
+    Whatever it prints is plain text, whoever gave the names in it.
+    """
+    with redirect_stdout(_plain(sys.stdout)), redirect_stderr(_plain(sys.stderr)):
+        return _reported(command)
+
+
+def _plain(stream: TextIO) -> TextIO:
+    return cast(TextIO, PlainStream(stream))
+
+
+def _reported(command: Callable[[], int]) -> int:
     try:
         return command()
     except KeyboardInterrupt:

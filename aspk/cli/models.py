@@ -20,6 +20,7 @@ from aspk.cli.commands import Commands, Group
 from aspk.cli.live import evaluate_trial_command
 from aspk.errors import StudyError
 from aspk.util.files import safe_name
+from aspk.util.text import printable
 
 if TYPE_CHECKING:
     from aspk.standalone.prediction import Prediction
@@ -136,7 +137,7 @@ def _predict(options: argparse.Namespace) -> int:
     for found in predict_files(model, options.images):
         if isinstance(found, DataError):
             failures += 1
-            print(f"aspk: error: {_printable(str(found))}", file=sys.stderr)
+            print(f"aspk: error: {printable(found)}", file=sys.stderr)
         elif options.json:
             records.append(_record(found, options.top))
         else:
@@ -153,9 +154,4 @@ def _record(found: Prediction, top: int) -> dict[str, object]:
 
 def _line(found: Prediction, top: int) -> str:
     best = ", ".join(f"{name} {share:.3f}" for name, share in found.probabilities[:top])
-    return _printable(f"{found.path}: {best}")
-
-
-def _printable(text: str) -> str:
-    """Names that somebody else gave must not steer the terminal."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return printable(f"{found.path}: {best}")

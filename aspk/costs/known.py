@@ -6,7 +6,6 @@ And budgets on them, which a search keeps without an evaluation.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +19,7 @@ from aspk.errors import ObjectiveError
 from aspk.metrics import LayerShape
 from aspk.space import IntArray, SearchSpace
 from aspk.space.genes import GENES, SubnetConfig
+from aspk.util.numbers import is_finite
 from aspk.util.pareto import FloatArray
 
 CostName = Literal["parameters", "operations"]
@@ -128,7 +128,7 @@ class ClosedBudget:
     at_most: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.at_most < math.inf:
+        if not is_finite(self.at_most) or self.at_most <= 0:
             raise ObjectiveError(
                 f"budget on {self.cost.name}: at_most {self.at_most!r}: expected a number above 0"
             )

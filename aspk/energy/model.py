@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from aspk.errors import EnergyModelError
+from aspk.util.numbers import is_finite
 
 _SWITCHES = {
     "residual": ("events", "dense"),
@@ -101,9 +101,8 @@ class EnergyModel:
             raise EnergyModelError(f"energy model {self.name!r}: bits = {self.bits!r}: expected 1 to 64")
         for constant in (*_SYNAPTIC, *_OPTIONAL):
             value = getattr(self, constant)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
             positive = constant in _SYNAPTIC
-            if not number or not 0 <= value < math.inf or (positive and not value):
+            if not is_finite(value) or value < 0 or (positive and not value):
                 raise EnergyModelError(
                     f"energy model {self.name!r}: {constant} = {value!r}: "
                     f"expected pJ {'above 0' if positive else 'of 0 or above'}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 from aspk.energy.account import energy_mj, energy_table, site_flag
 from aspk.energy.model import EnergyModel
 from aspk.metrics import LayerCount
+from aspk.util.text import printable, to_csv
 
 NOTHING = "–"
 ESTIMATE = "Energies are estimates from operation counts for one image, not measurements."
@@ -63,10 +62,7 @@ def _rate(value: float | None) -> str:
 
 def energy_text(layers: Sequence[LayerCount], models: Sequence[EnergyModel]) -> str:
     """The account as an aligned table."""
-    rows = [
-        ["".join(c if c.isprintable() else "?" for c in cell) for cell in row]
-        for row in table_cells(layers, models)
-    ]
+    rows = [[printable(cell) for cell in row] for row in table_cells(layers, models)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -83,14 +79,12 @@ def energy_text(layers: Sequence[LayerCount], models: Sequence[EnergyModel]) -> 
 
 def energy_csv(layers: Sequence[LayerCount], models: Sequence[EnergyModel]) -> str:
     """The account with full precision: one row for each layer and model."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     header = "model layer kind source mac ac rate_in spikes_out rate_out mj neuron_mj memory_mj flag"
-    writer.writerow(header.split())
+    rows: list[list[object]] = [list(header.split())]
     for model in models:
         for layer, bill in zip(layers, energy_table(layers, model), strict=True):
             billed = (bill.mac, bill.ac, shown_rate_in(layer), layer.output_spikes, layer.firing_rate_out)
             energies = (bill.mj, bill.neuron_mj, bill.memory_mj)
             identity = (model.name, layer.name, layer.kind, layer.source)
-            writer.writerow([*identity, *billed, *energies, site_flag(layer)])
-    return text.getvalue()
+            rows.append([*identity, *billed, *energies, site_flag(layer)])
+    return to_csv(rows)

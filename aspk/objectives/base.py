@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from aspk.errors import ObjectiveError
 from aspk.metrics import Metrics
+from aspk.util.numbers import is_finite
 from aspk.util.pareto import FloatArray
 
 Direction = Literal["maximize", "minimize"]
@@ -67,7 +68,7 @@ class Constraint:
     at_most: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.at_most < math.inf:
+        if not is_finite(self.at_most) or self.at_most <= 0:
             raise ObjectiveError(
                 f"constraint {self.name!r}: at_most {self.at_most!r}: expected a number above 0"
             )

@@ -11,7 +11,6 @@ The functions take one network's numbers, or arrays of many networks'.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +22,7 @@ from aspk.errors import ObjectiveError
 from aspk.metrics import Metrics
 from aspk.objectives.base import Objective
 from aspk.objectives.composite import Composite
+from aspk.util.numbers import is_count, is_finite
 from aspk.util.pareto import FloatArray
 
 Form = Literal["product", "linear", "chebyshev"]
@@ -98,11 +98,11 @@ class FAEB:
     def __post_init__(self) -> None:
         if self.form not in _FORMS:
             raise ObjectiveError(f"F_AEB form {self.form!r}: expected one of {', '.join(_FORMS)}")
-        if not 0 < self.reference_energy_mj < math.inf:
+        if not is_finite(self.reference_energy_mj) or self.reference_energy_mj <= 0:
             raise ObjectiveError(f"F_AEB: reference energy {self.reference_energy_mj!r} mJ: expected above 0")
-        if self.classes < 2:
+        if not is_count(self.classes, 2):
             raise ObjectiveError(f"F_AEB: {self.classes!r} classes: expected at least 2")
-        if not 0 < self.floor < math.inf:
+        if not is_finite(self.floor) or self.floor <= 0:
             raise ObjectiveError(f"F_AEB: energy floor {self.floor!r}: expected above 0")
         bound = 1.0 if self.form == "chebyshev" else 100.0  # beyond it, a floored energy overflows
         if not 0 < self.energy_weight < bound:
@@ -119,7 +119,7 @@ class FAEB:
         Raises:
             ObjectiveError: accuracy or energy is not a finite number.
         """
-        if not (math.isfinite(metrics.accuracy) and math.isfinite(metrics.energy_mj)):
+        if not (is_finite(metrics.accuracy) and is_finite(metrics.energy_mj)):
             raise ObjectiveError(f"F_AEB of accuracy {metrics.accuracy} and energy {metrics.energy_mj} mJ")
         return float(self.of(metrics.accuracy, metrics.energy_mj))
 

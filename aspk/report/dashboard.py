@@ -31,6 +31,7 @@ from aspk.space.file import space_from_dict
 from aspk.spec.study import StudySpec
 from aspk.standalone.export import EXPORT_FILES, export_trials
 from aspk.study.storage import open_storage, open_study
+from aspk.trials.attributes import mapping_in
 
 _LOGGER = logging.getLogger(__name__)
 _Point = TypeVar("_Point")
@@ -159,12 +160,21 @@ class _Shelf:
     def names(self, number: int) -> set[str]:
         """Names of a trial's files."""
         prefix, held = self._prefix(number), self.storage.get_study_system_attrs(self.study_id)
-        notes = [json.loads(value) for key, value in held.items() if key.startswith(prefix)]
-        return {item["filename"] for item in notes if item is not None}  # None: removed by hand
+        return {name for key, value in held.items() if key.startswith(prefix) for name in _file_name(value)}
 
     def _prefix(self, number: int) -> str:
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
         return f"dashboard:artifacts:{trial_id}:"
+
+
+def _file_name(note: object) -> list[str]:
+    """The name in a note of a file; none where it was removed by hand, or the note is somebody else's."""
+    try:
+        item = json.loads(str(note))
+    except (ValueError, RecursionError):
+        return []
+    name = item.get("filename") if isinstance(item, dict) else None
+    return [name] if isinstance(name, str) else []
 
 
 def _description(summary: StudySummary, row: Row) -> bytes:
@@ -207,17 +217,17 @@ def note(summary: StudySummary, selection: Selection | None = None) -> str:
     """What the study asks and where it stands, as Markdown; without a selection, the default's is told."""
     told = selection_text(selection or select(summary))
     context = summary.context
-    account = _plain(dict(context.get("energy", {})).get("name", "?"))
+    account = _plain(mapping_in(context, "energy").get("name", "?"))
     directions = zip(summary.objectives, summary.directions, strict=True)
-    constraints = dict(context.get("constraints", {})).items()
-    versions = dict(context.get("versions", {})).items()
+    constraints = mapping_in(context, "constraints").items()
+    versions = mapping_in(context, "versions").items()
     lines = [
         f"## {_plain(summary.name)}",
         f"Spiking transformers of the space `{_plain(summary.space.get('name', '?'))}`, "
         f"searched by `{_plain(summary.sampler)}`.",
         "",
         f"- objectives: {', '.join(f'{_plain(name)} ({direction})' for name, direction in directions)}",
-        *(f"- constraint: {_plain(name)} at most {bound:g}" for name, bound in constraints),
+        *(f"- constraint: {_plain(name)} at most {_plain(bound)}" for name, bound in constraints),
         f"- evaluations: {summary.evaluations}; trials by state: {_states(summary)}",
         f"- feasible front: {len(summary.front)} networks, hypervolume {summary.hypervolume:.4f} of the box "
         "between the anchors",

@@ -18,7 +18,8 @@ from aspk.energy import PAPER, energy_mj, energy_table, energy_unit
 from aspk.metrics import LayerCount
 from aspk.report.selection import Pick, Selection, select
 from aspk.report.summary import Row, StudySummary
-from aspk.report.tables import printable, titles
+from aspk.report.tables import titles
+from aspk.util.text import printable
 
 FRONT, PALE, BAD, REFERENCE = "#3b82f6", "#8b949e", "#e5484d", "#d97706"
 LINES = (FRONT, REFERENCE, "#2f9e6e", "#a855f7", BAD, PALE)

@@ -24,12 +24,12 @@ from aspk.report.tables import (
     incomparable,
     no_front_text,
     number,
-    printable,
     progress_rows,
     statistics_text,
 )
 from aspk.space.file import space_from_dict
 from aspk.util.files import write_atomically
+from aspk.util.text import printable
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the page loads nothing and runs nothing
 _ESTIMATE = (

@@ -18,6 +18,7 @@ from aspk.metrics import Metrics
 from aspk.objectives import OBJECTIVES, Direction, minimised
 from aspk.objectives.scalarization import FAEB
 from aspk.trials import attributes
+from aspk.util.numbers import is_count, is_finite
 from aspk.util.pareto import hypervolume, knee, nondominated, scaled
 
 _NAMED = 10  # trials that a note names
@@ -144,7 +145,7 @@ def summarise(study: Study) -> StudySummary:
     notes: list[str] = []
     held = study.user_attrs
     spec, space, context = (
-        _mapping(held.get(k)) for k in (attributes.SPEC, attributes.SPACE, attributes.CONTEXT)
+        attributes.mapping_in(held, k) for k in (attributes.SPEC, attributes.SPACE, attributes.CONTEXT)
     )
     directions: tuple[Direction, ...] = tuple(
         "maximize" if direction.name == "MAXIMIZE" else "minimize" for direction in study.directions
@@ -160,10 +161,9 @@ def summarise(study: Study) -> StudySummary:
     front = _front(rows, directions)
     curve = _curve(complete, rows, directions, anchors)
     scored = [(row.f_aeb, row.number) for row in rows if row.feasible and row.f_aeb is not None]
-    sampler = spec.get("sampler")
     return StudySummary(
         name=study.study_name,
-        sampler=str(_mapping(sampler).get("name", sampler or "unknown")),
+        sampler=str(attributes.mapping_in(spec, "sampler").get("name", spec.get("sampler") or "unknown")),
         objectives=names,
         directions=directions,
         states=dict(Counter(trial.state.name.lower() for trial in found)),
@@ -192,15 +192,11 @@ def evaluations_to_reach(curve: Sequence[float], target: float) -> int | None:
     return next((count for count, value in enumerate(curve, start=1) if value >= target), None)
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _statistics(context: Mapping[str, Any]) -> str:
     """Studies from before statistics were a setting took ``own``."""
-    if "weights" not in _mapping(context.get("fingerprints")):
+    if "weights" not in attributes.mapping_in(context, "fingerprints"):
         return ""
-    return str(_mapping(context.get("evaluation")).get("statistics", "own"))
+    return str(attributes.mapping_in(context, "evaluation").get("statistics", "own"))
 
 
 def _objective_names(study: Study, spec: Mapping[str, Any]) -> tuple[str, ...]:
@@ -213,7 +209,7 @@ def _objective_names(study: Study, spec: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _reference(context: Mapping[str, Any], notes: list[str]) -> Metrics | None:
     try:
-        return attributes.metrics_from_attributes(_mapping(context.get("reference")))
+        return attributes.metrics_from_attributes(attributes.mapping_in(context, "reference"))
     except MetricsError as error:
         notes.append(f"the reference network is left out: {error}")
         return None
@@ -223,7 +219,7 @@ def _faeb(context: Mapping[str, Any], reference: Metrics | None, notes: list[str
     if reference is None or "classes" not in context:
         return None
     try:
-        options = dict(_mapping(context.get("faeb")))
+        options = dict(attributes.mapping_in(context, "faeb"))
         return FAEB(reference_energy_mj=reference.energy_mj, classes=context["classes"], **options)
     except (AspkError, TypeError) as error:
         notes.append(f"F_AEB is left out: {error}")
@@ -232,9 +228,8 @@ def _faeb(context: Mapping[str, Any], reference: Metrics | None, notes: list[str
 
 def _images(context: Mapping[str, Any], spec: Mapping[str, Any]) -> int | None:
     """What the study wrote down; older ones have only what their file asked for."""
-    asked = _mapping(spec.get("evaluation")).get("images")
-    numbers = (count for count in (context.get("images"), asked) if type(count) is int and 0 < count < 2**53)
-    return next(numbers, None)
+    asked = attributes.mapping_in(spec, "evaluation").get("images")
+    return next((count for count in (context.get("images"), asked) if is_count(count, 1)), None)
 
 
 def _infinite(complete: Sequence[FrozenTrial], directions: Sequence[Direction]) -> list[str]:
@@ -291,7 +286,7 @@ def _anchors(
     context: Mapping[str, Any], names: Sequence[str], directions: Sequence[Direction], rows: Sequence[Row]
 ) -> tuple[tuple[tuple[float, float], ...], bool]:
     """(ideal, nadir) of each objective, and whether the study fixed them all."""
-    given = _mapping(context.get("anchors"))
+    given = attributes.mapping_in(context, "anchors")
     values = np.array([row.values for row in rows if row.feasible] or [(0.0,) * len(names)])
     fixed = [_anchor(given.get(name)) for name in names]
     ends = zip(directions, values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True)
@@ -303,8 +298,7 @@ def _anchor(pair: object) -> tuple[float, float] | None:
     """Two different finite numbers, or None."""
     if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[0] == pair[1]:
         return None
-    numbers = all(isinstance(end, int | float) and math.isfinite(end) for end in pair)
-    return (float(pair[0]), float(pair[1])) if numbers else None
+    return (float(pair[0]), float(pair[1])) if all(map(is_finite, pair)) else None
 
 
 def _curve(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +12,7 @@ from aspk.energy import NOTHING
 from aspk.report.selection import Selection, select
 from aspk.report.summary import Row, StudySummary, evaluations_to_reach
 from aspk.util.files import write_atomically
+from aspk.util.text import printable, to_csv
 
 _SHARES = (0.9, 0.95, 0.99)  # of the best final hypervolume
 _COUNTS = (25, 50, 100, 200, 400, 800)  # evaluations after which hypervolumes are compared
@@ -65,11 +64,6 @@ def number(value: object) -> str:
         whole = value.is_integer() and 1e3 <= abs(value) < 1e15
         return f"{value:,.0f}" if whole else f"{value:.4g}"
     return printable(value)
-
-
-def printable(value: object) -> str:
-    """Text without control characters, which could rewrite a terminal or break a table."""
-    return "".join(sign if sign.isprintable() else "?" for sign in str(value))
 
 
 def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -189,17 +183,14 @@ def compare_text(summaries: Sequence[StudySummary]) -> str:
 
 
 def csv_text(summary: StudySummary) -> str:
-    """The front with full precision, the parameters as further columns."""
+    """The front with full precision, the parameters as further columns; texts start no formula."""
     shown = columns(summary)
     names = list(dict.fromkeys(name for row in summary.front for name in row.parameters))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*(column.header for column in shown), *names])
-    for row in summary.front:
-        writer.writerow(
-            [*(column.of(row) for column in shown), *(row.parameters.get(name, "") for name in names)]
-        )
-    return text.getvalue()
+    rows = [
+        [*(column.of(row) for column in shown), *(row.parameters.get(name, "") for name in names)]
+        for row in summary.front
+    ]
+    return to_csv([[*(column.header for column in shown), *names], *rows])
 
 
 def write_csv(summary: StudySummary, path: str | Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from aspk.errors import DataError, EngineError, TrainingError
+from aspk.util.numbers import is_count, is_finite
 
 ENGINES = ("auto", "native", "torch")
 StatisticsName = Literal["auto", "own", "shared_time", "running"]
@@ -91,7 +92,7 @@ class Recipe:
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
             expected = 'bool or "auto"' if name == "amp" else kind.__name__
             raise TrainingError(f"recipe: {name} = {value!r}: expected {expected}")
-        if isinstance(value, str):
+        if isinstance(value, str | bool):
             return
         shares = ("warmup", "label_smoothing", "largest", "smallest", "reference", "erase")
         low, high = (0.0, 1.0) if name in shares else (0.0, 30.0 if name == "augment" else math.inf)
@@ -103,7 +104,7 @@ class Recipe:
             "checkpoint_every",
             "accumulate",
         )
-        if not low <= float(value) <= high or (positive and not value):  # type: ignore[arg-type]  # a number
+        if not is_finite(value) or not low <= value <= high or (positive and not value):
             raise TrainingError(f"recipe: {name} = {value!r}: out of range")
 
     @property
@@ -160,8 +161,7 @@ class DataSettings:
         for name in ("train", "search", "test"):
             size = getattr(self, name)
             share = isinstance(size, float) and 0 < size < 1
-            count = isinstance(size, int) and not isinstance(size, bool) and size >= 1
-            if not share and not count and (size is not None or name == "search"):
+            if not share and not is_count(size, 1) and (size is not None or name == "search"):
                 raise DataError(
                     f"data: {name} = {size!r}: expected a number of images, or a share between 0 and 1"
                 )
@@ -238,7 +238,7 @@ class EvaluationSettings:
             value = getattr(self, name)
             if name == "images" and value is None:
                 continue
-            if type(value) is not int or value < 1:
+            if not is_count(value, 1):
                 raise DataError(f"evaluation: {name} = {value!r}: expected a whole number above 0")
 
     def for_weights(self, recipe: Recipe | None) -> EvaluationSettings:
@@ -280,7 +280,7 @@ class EngineSettings:
             raise EngineError(f"engine: name = {self.name!r}: expected one of {', '.join(ENGINES)}")
         for name in ("memory", "cache_entries"):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
+            if not is_count(value, 1):
                 raise EngineError(f"engine: {name} = {value!r}: expected a whole number above 0")
         if not isinstance(self.cache, bool):
             raise EngineError(f"engine: cache = {self.cache!r}: expected true or false")

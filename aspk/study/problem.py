@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from aspk.costs.known import COSTS, ClosedBudget, ClosedCost
 from aspk.data import DataSet, load_data
 from aspk.engines.device import resolve_device
-from aspk.errors import EvaluationError, StudyError
+from aspk.errors import EvaluationError, MetricsError, StudyError
 from aspk.evaluation import CachedEvaluator, Evaluator, evaluate_all
 from aspk.evaluation.supernet import SupernetEvaluator
 from aspk.metrics import Metrics
@@ -205,8 +205,11 @@ def question(
 
 
 def f_aeb_of(trial: FrozenTrial, faeb: FAEB) -> float:
-    """F_AEB of a complete trial; minus infinity for one that carries no metrics."""
+    """F_AEB of a complete trial; minus infinity for one that carries no metrics, or none that can be read."""
     accuracy, energy = (trial.user_attrs.get(name) for name in ("accuracy", "energy_mj"))
     if accuracy is None or energy is None:  # told by somebody else
         return float("-inf")
-    return faeb(Metrics(accuracy=accuracy, energy_mj=energy))  # without the layers, which take long to read
+    try:  # without the layers, which take long to read
+        return faeb(Metrics(accuracy=accuracy, energy_mj=energy))
+    except MetricsError:
+        return float("-inf")

@@ -109,9 +109,9 @@ def _check_directions(study: optuna.Study, asked: Question) -> None:
 
 def _differences(held: Mapping[str, Any], spec: StudySpec, asked: Question) -> Iterator[str]:
     """What a run brings that the study was not started with, in words."""
-    stored = {"space": held.get(attributes.SPACE), **held[attributes.CONTEXT]}
+    stored = {"space": held.get(attributes.SPACE), **attributes.mapping_in(held, attributes.CONTEXT)}
     brought = {"space": asked.space.to_json(), **_context(spec, asked)}
-    hashes, own_hashes = dict(stored.get("fingerprints", {})), brought["fingerprints"]
+    hashes, own_hashes = dict(attributes.mapping_in(stored, "fingerprints")), brought["fingerprints"]
     _agree_on_statistics(stored, hashes, brought, own_hashes)
     for key in dict.fromkeys((*hashes, *own_hashes)):
         known, own = hashes.get(key), own_hashes.get(key)
@@ -130,7 +130,10 @@ def _agree_on_statistics(
     """Let a record from before statistics were a setting name them, and ``auto`` take the study's."""
     if "evaluation" not in stored:
         return
-    known: dict[str, Any] = {"statistics": taken_statistics(stored), **stored["evaluation"]}
+    known: dict[str, Any] = {
+        "statistics": taken_statistics(stored),
+        **attributes.mapping_in(stored, "evaluation"),
+    }
     own = dict(brought["evaluation"])
     if own["statistics"] == "auto":
         own["statistics"] = known["statistics"]

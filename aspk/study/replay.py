@@ -69,7 +69,7 @@ def _check_record(study: optuna.Study, spec: StudySpec, asked: Question) -> None
     if attributes.CONTEXT not in study.user_attrs:
         raise StudyError(f"study {study.study_name!r} carries no record of its question: not one of aspk's")
     check_question(study, spec, asked)
-    stored, own = study.user_attrs[attributes.SPEC], spec.to_json()
+    stored, own = attributes.mapping_in(study.user_attrs, attributes.SPEC), spec.to_json()
     search = ("seed", "sampler", "sampler_options")
     found = [text for key in search for text in different(key, stored.get(key), own[key])]
     if found:

@@ -26,7 +26,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from aspk.errors import StudyError
 from aspk.space.file import load_space
 from aspk.spec.study import SAMPLERS, StudySpec
-from aspk.trials.attributes import CONTEXT, SPACE, SPEC, VERDICT
+from aspk.trials.attributes import CONTEXT, SPACE, SPEC, VERDICT, mapping_in
 from aspk.trials.verdict import UNKNOWN, read_verdict
 from aspk.util.passwords import masked, without_password
 
@@ -312,13 +312,13 @@ def studies_of(spec: StudySpec) -> list[optuna.Study]:
     studies = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
     found = []
     for study in studies:
-        held = study.user_attrs.get(SPEC, {})
+        held = mapping_in(study.user_attrs, SPEC)
         taken = wanted["statistics"] if wanted["statistics"] == "auto" else statistics_of(study)
-        evaluation = {**held.get("evaluation", {}), "statistics": taken}
+        evaluation = {**mapping_in(held, "evaluation"), "statistics": taken}
         same = study.user_attrs.get(SPACE) == space and _without_folder(held.get("data")) == _without_folder(
             record["data"]
         )
-        trained = study.user_attrs.get(CONTEXT, {}).get("fingerprints", {}).get("weights")
+        trained = mapping_in(mapping_in(study.user_attrs, CONTEXT), "fingerprints").get("weights")
         same &= None in (trained, weights) or trained == weights
         if same and evaluation == wanted and all(held.get(key) == record[key] for key in asks):
             found.append(study)
@@ -343,13 +343,13 @@ def statistics_of(study: optuna.Study) -> str | None:
 
     Studies from before they were a setting carry none: they were made with ``own``.
     """
-    context = study.user_attrs.get(CONTEXT)
-    return None if context is None else taken_statistics(context)
+    context = mapping_in(study.user_attrs, CONTEXT)
+    return taken_statistics(context) if context else None
 
 
 def taken_statistics(context: Mapping[str, Any]) -> str:
     """Whose statistics a study's context names."""
-    return str(context.get("evaluation", {}).get("statistics", "own"))
+    return str(mapping_in(context, "evaluation").get("statistics", "own"))
 
 
 def with_recorded_statistics(spec: StudySpec) -> StudySpec:

@@ -127,7 +127,7 @@ class Worker:
         """
         trials = self._study.get_trials(deepcopy=False)
         failed = {trial.number: trial for trial in trials if _was_abandoned(trial)}
-        done = {trial.user_attrs.get(attributes.AGAIN) for trial in trials} if failed else set()
+        done = {_repeated(trial) for trial in trials} if failed else set()
         return [t for t in failed.values() if t.number not in done and _repeats(failed, t) < _MOST_REPEATS]
 
     # ------------------------------------------------------------------ asking
@@ -252,9 +252,13 @@ def _parameters(trial: FrozenTrial) -> Mapping[str, Any]:
 def _repeats(failed: Mapping[int, FrozenTrial], trial: FrozenTrial) -> int:
     """How many abandoned trials of the same network stand before this one."""
     count = 0
-    while (earlier := failed.get(trial.user_attrs.get(attributes.AGAIN, -1))) is not None:
-        trial, count = earlier, count + 1
+    while (number := _repeated(trial)) is not None and number in failed:
+        trial, count = failed[number], count + 1
     return count
+
+
+def _repeated(trial: FrozenTrial) -> int | None:
+    return attributes.repeated_trial(trial.user_attrs, trial.number)
 
 
 def _fail(study: optuna.Study, number: int) -> None:

@@ -99,3 +99,20 @@ def _joined(name: str, attributes: Mapping[str, Any]) -> Any:  # noqa: ANN401  #
         return json.loads("".join(str(attributes[piece]) for piece in pieces))
     except ValueError:
         return None
+
+
+def mapping_in(attributes: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The mapping that stands under a key; an empty one for anything else that somebody wrote there."""
+    value = attributes.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def repeated_trial(attributes: Mapping[str, Any], number: int) -> int | None:
+    """Number of the abandoned trial that a trial repeats, None if it repeats none.
+
+    Args:
+        attributes: the trial's user attributes.
+        number: the trial's own number; what it repeats is earlier.
+    """
+    value = attributes.get(AGAIN)
+    return value if type(value) is int and 0 <= value < number else None

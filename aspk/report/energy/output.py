@@ -28,7 +28,8 @@ from aspk.report.energy.pages import html_page, table_row
 from aspk.report.energy.rebilling import Rebilling
 from aspk.report.energy.sources import NetworkAccount
 from aspk.report.figures import SVG_INK, front_figure, svg
-from aspk.report.tables import columns, csv_text, number, printable
+from aspk.report.tables import columns, csv_text, number
+from aspk.util.text import printable, to_csv
 
 _SHARE = "share"
 
@@ -132,14 +133,12 @@ def _changes(one: Rebilling) -> str:
 
 def rebilling_csv(rebillings: Sequence[Rebilling]) -> str:
     """All fronts with full precision, the account in the first column."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for index, one in enumerate(rebillings):
+    table: list[list[str]] = []
+    for one in rebillings:
         header, *rows = csv.reader(io.StringIO(csv_text(one.summary)))
-        if index == 0:
-            writer.writerow(["model", *header])
-        writer.writerows([one.model.name, *row] for row in rows)
-    return text.getvalue()
+        table = table or [["model", *header]]
+        table += [[one.model.name, *row] for row in rows]
+    return to_csv(table)
 
 
 # ---------------------------------------------------------------------- pages

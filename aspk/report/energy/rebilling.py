@@ -70,14 +70,14 @@ def rebilled(study: optuna.Study, model: EnergyModel) -> optuna.Study:
         StudyError: a complete trial carries no layer counts, or F_AEB is an objective and cannot be computed.
         MetricsError: a trial's counts are damaged.
     """
-    context = study.user_attrs.get(attributes.CONTEXT, {})
+    context = attributes.mapping_in(study.user_attrs, attributes.CONTEXT)
     names = summarise(study).objectives
     reference = _reference(study, context, model)
     account = _Account(
         model=model,
         objectives=names,
         faeb=_faeb(context, reference),
-        budgets=context.get("constraints", {}),
+        budgets=attributes.mapping_in(context, "constraints"),
     )
     copy = _empty_study(study, names)
     for key, value in study.user_attrs.items():
@@ -153,7 +153,7 @@ def _billed(metrics: Metrics | None, model: EnergyModel) -> Metrics | None:
 
 def _reference(study: optuna.Study, context: Mapping[str, Any], model: EnergyModel) -> Metrics | None:
     """The reference network under the account, None if its counts are nowhere in the study."""
-    stored = _billed(attributes.metrics_from_attributes(context.get("reference", {})), model)
+    stored = _billed(attributes.metrics_from_attributes(attributes.mapping_in(context, "reference")), model)
     if stored is not None or attributes.SPACE not in study.user_attrs:
         return stored
     space = space_from_dict(study.user_attrs[attributes.SPACE])
@@ -167,17 +167,21 @@ def _reference(study: optuna.Study, context: Mapping[str, Any], model: EnergyMod
 def _faeb(context: Mapping[str, Any], reference: Metrics | None) -> FAEB | None:
     if reference is None or "classes" not in context:
         return None
-    options = dict(context.get("faeb", {}))
-    return FAEB(reference_energy_mj=reference.energy_mj, classes=context["classes"], **options)
+    options = attributes.mapping_in(context, "faeb")
+    try:
+        return FAEB(reference_energy_mj=reference.energy_mj, classes=context["classes"], **options)
+    except TypeError as error:
+        raise StudyError(f"the study's record of F_AEB is damaged: {error}") from None
 
 
 def _context(context: Mapping[str, Any], reference: Metrics | None, model: EnergyModel) -> dict[str, Any]:
     """The study's context with what depends on energy replaced, or left out where it is not known."""
-    anchors = {name: pair for name, pair in context.get("anchors", {}).items() if name != "energy"}
+    known = attributes.mapping_in(context, "anchors")
+    anchors = {name: pair for name, pair in known.items() if name != "energy"}
     fresh = {**context, "energy": asdict(model), "anchors": anchors}
     fresh.pop("reference", None)
     if reference is not None:
         fresh["reference"] = attributes.metrics_to_attributes(reference)
-        if "energy" in context.get("anchors", {}):
+        if "energy" in known:
             anchors["energy"] = [0.0, reference.energy_mj]
     return fresh

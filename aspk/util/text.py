@@ -1,0 +1,75 @@
+"""Text that others wrote, on its way to terminals, tables and spreadsheets: it stays text there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
+
+# Where a spreadsheet sees a formula: at the start of a cell, also of one that it makes itself where it cuts a
+# text at semicolons, tabs or line ends (OWASP, "CSV Injection"); full-width signs count as the plain ones.
+_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=[ ]*[=+\-@＝＋－＠])")
+
+
+def printable(value: object, *, keep: str = "") -> str:
+    r"""Text without control characters, which could rewrite a terminal or break a table.
+
+    Args:
+        value: anything.
+        keep: control characters that stay; all others are shown as Python writes them, ``\x1b`` say.
+    """
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
+
+
+def to_csv(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV; numbers in full precision, and text that no spreadsheet takes for a formula."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A text with an apostrophe before whatever would start a formula; what is no text as it is."""
+    if not isinstance(value, str) or _is_number(value):
+        return value
+    return _FORMULA.sub("'", printable(value, keep="\n\t"))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isprintable()
+
+
+class PlainStream:
+    """A text stream that shows characters and obeys nobody: no escape sequences, no other control characters.
+
+    Line ends and tabs pass, and so does a carriage return that begins a piece, as progress bars write it. It
+    says that it is no terminal, so that libraries do not colour what they write.
+
+    Args:
+        stream: where the text goes; whatever else is asked of this stream is asked of that one.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, control characters as :func:`printable` shows them."""
+        start = "\r" if text.startswith("\r") else ""
+        self._stream.write(start + printable(text.removeprefix("\r"), keep="\n\t"))
+        return len(text)
+
+    def isatty(self) -> bool:
+        """Whether escape sequences have a meaning here: no."""
+        return False
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the stream has
+        return getattr(self._stream, name)
