@@ -191,7 +191,7 @@ def test_models_side_by_side_in_every_form(tmp_path, capsys):
         (["somewhere", "--random-weights"], "belong together"),
         (["--space", "tiny", "--random-weights", "--shape", "3,32"], "expected channels, height and width"),
         (["--space", "tiny", "--random-weights", "--shape", "3,32,x"], "expected channels, height and width"),
-        (["--space", "tiny", "--random-weights", "--images", "0"], "at least 1"),
+        (["--space", "tiny", "--random-weights", "--images", "0"], "expected a whole number from 1 to"),
     ],
 )
 def test_wrong_usage(options, message, capsys):

@@ -128,7 +128,7 @@ def test_a_network_is_not_built_from_other_tensors(exported, change, message):
         ({"shape": [1, 8]}, "not enough values"),
         ({"shape": None}, "NoneType"),
         ({"settings": {"patch_size": "4"}}, "patch_size = '4'"),
-        ({"settings": {"heads": "fixed_head_dim", "head_dim": 10**9}}, "expected shape"),
+        ({"settings": {"heads": "fixed_head_dim", "head_dim": 10**6}}, "expected shape"),
         ({"settings": {"wings": 2}}, "unknown key settings.wings"),
         ({"settings": "missing"}, "has no 'settings'"),
         ({"config": "missing"}, "has no 'config'"),

@@ -121,9 +121,9 @@ def energy_arguments(parser: argparse.ArgumentParser) -> None:
     add("--random-weights", action="store_true", help="calibrated random weights on random images")
     seed = whole_number(0, 2**63 - 1)  # what all generators take
     add("--seed", type=seed, default=0, help="seed of random weights and images (default: 0)")
-    add("--images", type=int, default=4, help="number of random images (default: 4)")
+    add("--images", type=whole_number(1, 10_000), default=4, help="number of random images (default: 4)")
     add("--shape", type=_shape, default=(3, 32, 32), help="of random images (default: 3,32,32)")
-    add("--classes", type=int, default=10, help="with random weights (default: 10)")
+    add("--classes", type=whole_number(1, 100_000), default=10, help="with random weights (default: 10)")
     add("--data", help="data set for --weights (default: the one they were trained on)")
     add("--data-folder", help="where the data set's files are, if not where they were")
     add("--split", help="split to count on with --weights, or again for an exported model")

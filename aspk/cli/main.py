@@ -6,6 +6,7 @@ Commands import what they need when they run, so that ``aspk --help`` is fast.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 import sys
@@ -31,6 +32,7 @@ from aspk.errors import AspkError, StudyError
 from aspk.util.files import safe_name
 from aspk.util.text import PlainStream
 
+_MOST_VALUES = 1 << 26  # of random images together
 _STORAGE_LIBRARIES = ("optuna", "sqlalchemy", "sqlite3", "psycopg", "grpc")
 
 
@@ -150,7 +152,7 @@ def command_parser() -> GroupedParser:
     train.add_argument("--recipe", help="a recipe instead of the study's [train]: cpu, paper, sandwich, FILE")
     train.add_argument(
         "--check",
-        type=whole_number(0),
+        type=whole_number(0, 100_000),
         default=0,
         metavar="N",
         help="then evaluate N random networks",
@@ -165,7 +167,7 @@ def command_parser() -> GroupedParser:
     )
     _study_arguments(search, sampler=True, device=True)
     search.add_argument(
-        "--evaluations", type=whole_number(1), help="networks to evaluate, instead of the study file's"
+        "--evaluations", type=whole_number(1, 10**9), help="networks to evaluate, instead of the study file's"
     )
     search.set_defaults(run=_search)
 
@@ -364,8 +366,8 @@ def _energy(options: argparse.Namespace) -> int:
         options.usage("give one of: an exported model or a study, --space with --random-weights, --weights")
     if (options.space is not None) != options.random_weights:
         options.usage("--space and --random-weights belong together; --weights brings its own space")
-    if options.seed < 0 or options.images < 1 or options.classes < 1:
-        options.usage("--seed must be 0 or above, --images and --classes at least 1")
+    if options.images * math.prod(options.shape) > _MOST_VALUES:
+        options.usage(f"--images times --shape: expected at most {_MOST_VALUES:,} values in all")
 
     from aspk.cli.energy import run_energy
 

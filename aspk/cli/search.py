@@ -31,7 +31,7 @@ def add_search_commands(commands: Commands) -> None:
     study_arguments(surrogate, sampler=True)
     surrogate.add_argument("--model", choices=("auto", "process", "linear", "trees"), default="process")
     surrogate.add_argument(
-        "--draws", type=whole_number(1), default=10, help="training sets of each size (default: 10)"
+        "--draws", type=whole_number(1, 10_000), default=10, help="training sets of each size (default: 10)"
     )
     surrogate.add_argument(
         "--workers", type=whole_number(1), default=1, help="processes that fit (default: 1)"
@@ -51,12 +51,14 @@ def add_search_commands(commands: Commands) -> None:
     table.add_argument("--output", type=Path, required=True, metavar="FILE", help="the table, NAME.npz")
     table.add_argument("--space", help="a part of the supernet's space (default: the study's space)")
     table.add_argument("--splits", nargs="+", default=["search", "test"], metavar="SPLIT")
-    table.add_argument("--images", type=whole_number(1), help="images of each split (default: the study's)")
+    table.add_argument(
+        "--images", type=whole_number(1, 10**9), help="images of each split (default: the study's)"
+    )
     table.add_argument(
         "--statistics", choices=("auto", "own", "shared_time", "running"), help="instead of the study's"
     )
     table.add_argument(
-        "--batch", type=whole_number(1), default=500, help="networks evaluated at once (default: 500)"
+        "--batch", type=whole_number(1, 10**6), default=500, help="networks evaluated at once (default: 500)"
     )
     device_argument(table)
     table.set_defaults(run=_table)

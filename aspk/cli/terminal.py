@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from aspk.util.text import printable, unfiltered
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -60,13 +62,14 @@ class Table:
 
 def show(text: str) -> None:
     """Print a text; its tables fitted to the terminal if it goes to one."""
-    if not sys.stdout.isatty():
+    stream = unfiltered(sys.stdout)
+    if not stream.isatty():
         print(text)
         return
     from rich.console import Console
 
-    console = Console(highlight=False)
-    for part in _parts(text):
+    console = Console(file=stream, highlight=False)
+    for part in _parts(printable(text, keep="\n")):  # what is coloured goes past the filter
         if isinstance(part, str):
             console.print(part, markup=False, soft_wrap=True)
         else:

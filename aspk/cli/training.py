@@ -39,7 +39,9 @@ def add_training_commands(commands: Commands, again: Callable[[], str]) -> None:
         "--trial", type=whole_number(0), action="append", help="this trial's network; may be repeated"
     )
     selection_arguments(retrain, which)
-    retrain.add_argument("--seeds", type=int, default=1, help="trainings of each network (default: 1)")
+    retrain.add_argument(
+        "--seeds", type=whole_number(1, 10_000), default=1, help="trainings of each network (default: 1)"
+    )
     retrain.add_argument(
         "--from-scratch", action="store_true", help="start from fresh weights, not from the supernet's"
     )
@@ -55,7 +57,9 @@ def add_training_commands(commands: Commands, again: Callable[[], str]) -> None:
     )
     study_arguments(check, sampler=True, device=True)
     check.add_argument(
-        "--batch", type=int, help="images of a training step (default: the recipe's, 2 on a CPU)"
+        "--batch",
+        type=whole_number(0, 10**6),
+        help="images of a training step (default: the recipe's, 2 on a CPU)",
     )
     check.set_defaults(run=_check)
 
@@ -66,9 +70,10 @@ def add_training_commands(commands: Commands, again: Callable[[], str]) -> None:
         example="aspk rank digits --networks 24 --workers 2",
     )
     study_arguments(rank, sampler=False, device=True)
-    rank.add_argument("--networks", type=int, default=24, help="networks to train alone (default: 24)")
-    rank.add_argument("--twice", type=int, default=4, help="how many of them with a second seed (default: 4)")
-    rank.add_argument("--workers", type=int, default=1, help="networks trained side by side (default: 1)")
+    whole, most = whole_number, 10_000
+    rank.add_argument("--networks", type=whole(4, most), default=24, help="to train alone (default: 24)")
+    rank.add_argument("--twice", type=whole(0, most), default=4, help="with a second seed (default: 4)")
+    rank.add_argument("--workers", type=whole(1, 1000), default=1, help="trained side by side (default: 1)")
     rank.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
     rank.add_argument("--output", type=Path, help="the folder (default: FOLDER/rank)")
     rank.set_defaults(run=lambda options: _rank(options, again))
@@ -81,13 +86,11 @@ def _with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:
 
 
 def _retrain(options: argparse.Namespace, again: Callable[[], str]) -> int:
-    from aspk.errors import StudyError, TrainingError
+    from aspk.errors import StudyError
     from aspk.report import no_front_text, select, selection_text, summarise
     from aspk.standalone.retraining import retrain
     from aspk.study.storage import open_study
 
-    if options.seeds < 1:
-        raise TrainingError(f"--seeds {options.seeds}: expected at least 1")
     spec = _with_recipe(spec_of(options), options.recipe)
     summary = summarise(open_study(spec))
     trials = options.trial or [row.number for row in summary.front]

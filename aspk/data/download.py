@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from aspk.util.files import write_atomically
 _CHUNK = 1 << 20
 _MOST = 200 << 20  # bytes; the largest published file has 162 MiB
 _TIMEOUT = 60  # seconds without an answer
+_SLOWEST = 4096  # bytes a second; slower over so many seconds, a download is given up
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,14 @@ def _read(remote: Remote) -> bytes:
         urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as response,
         tqdm(total=response.length, desc=remote.name, unit="B", unit_scale=True) as bar,
     ):
-        while chunk := response.read(_CHUNK):
+        since, before = time.monotonic(), 0
+        while chunk := response.read1(_CHUNK):  # what has come, however little
             content += chunk
             bar.update(len(chunk))
             if len(content) > _MOST:
                 raise DataError(f"{remote.url}: more than {_MOST} bytes, which the published file has not")
+            if (waited := time.monotonic() - since) > _TIMEOUT:
+                if len(content) - before < _SLOWEST * waited:
+                    raise TimeoutError(f"only {len(content) - before} bytes in {waited:.0f} s")
+                since, before = time.monotonic(), len(content)
     return bytes(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from aspk.errors import DataError
+from aspk.util.files import require_ordinary
 
+_MOST_PIXELS = 1 << 26  # of a picture: 8,192 squared, 200 MB in colour
+_TOO_LARGE = f"a picture of more than {_MOST_PIXELS:,} pixels; scale it down"
 Pixels = npt.NDArray[np.float32]
 
 
@@ -17,14 +21,24 @@ def open_picture(path: str | Path) -> Image.Image:
     """A picture, read to its end.
 
     Raises:
-        DataError: the file is missing, damaged, or no picture.
+        DataError: the file is missing, damaged, no picture, or one of more than 2**26 pixels.
     """
     try:
-        with Image.open(path) as picture:
+        require_ordinary(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound below is lower
+            picture = Image.open(path)
+        with picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                raise DataError(f"{path}: {picture.width} x {picture.height} pixels: {_TOO_LARGE}")
             picture.load()
             return picture
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except DataError:
+        raise
+    except Image.DecompressionBombError:
+        raise DataError(f"{path}: {_TOO_LARGE}") from None
     except Exception as error:  # Pillow raises whatever the damage leads it to
         raise DataError(f"{path}: damaged, or not an image: {error or type(error).__name__}") from None
 

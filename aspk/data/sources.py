@@ -96,7 +96,7 @@ class Origin:
         """
         places = self.places(settings)
         for path in (place / name for place in places for name in names):
-            if path.exists():
+            if path.is_file() or path.is_dir():  # a folder that was unpacked; nothing that waits for ever
                 return path
         if download:
             return fetch(remote, places[-1])

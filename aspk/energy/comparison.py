@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,6 +12,7 @@ from aspk.energy.model import EnergyModel
 from aspk.energy.presets import NOTES, PRESETS
 from aspk.energy.table import ESTIMATE, NOTHING
 from aspk.metrics import LayerCount
+from aspk.util.text import to_csv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,24 +73,21 @@ class Comparison:
 
     def csv(self) -> str:
         """One row for each account, with full precision."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["account", "mj", "ratio", "spike_rate", "break_even_rate", "ann_bits", "note"])
+        rows: list[list[object]] = []
         even = {found.model: found for found in self.break_evens}
         for total in self.totals:
             found = even.get(total.name)
             rates = (found.rate, found.limit, found.bits) if found else (None, None, None)
-            writer.writerow([total.name, total.mj, self.ratio(total), *rates, total.note])
-        return text.getvalue()
+            rows.append([total.name, total.mj, self.ratio(total), *rates, total.note])
+        header = ["account", "mj", "ratio", "spike_rate", "break_even_rate", "ann_bits", "note"]
+        return to_csv([header, *rows])
 
     def rates_csv(self) -> str:
         """Firing rates: one row for each neuron site and step."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["site", "step", "firing_rate"])
-        for name, rates in self.rates.items():
-            writer.writerows([name, step, rate] for step, rate in enumerate(rates, 1))
-        return text.getvalue()
+        rows = [
+            [name, step, rate] for name, rates in self.rates.items() for step, rate in enumerate(rates, 1)
+        ]
+        return to_csv([["site", "step", "firing_rate"], *rows])
 
     def json(self) -> dict[str, Any]:
         """Plain values."""

@@ -14,7 +14,9 @@ from typing import Any
 
 from aspk.energy.model import EnergyModel
 from aspk.errors import EnergyModelError
+from aspk.util.files import read_text
 from aspk.util.passwords import shown
+from aspk.util.shipped import MOST_TOML
 
 # Zhou et al., "Spikformer", ICLR 2023, appendix on energy; constants of Horowitz, ISSCC 2014, 45 nm:
 # E = 4.6 * T * MAC(first convolution) + 0.9 * sum_l rate_l * T * MAC_l
@@ -112,7 +114,7 @@ def load_energy_model(source: str | Path) -> EnergyModel:
         return PRESETS[source]
     path = Path(source)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_text(path, most=MOST_TOML))
     except OSError as error:
         raise EnergyModelError(
             f"no energy model {str(source)!r} ({error.strerror}): give a TOML file or one of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -19,10 +20,12 @@ from aspk.space.genes import (
     gene_value,
 )
 from aspk.space.space import SearchSpace
+from aspk.util.numbers import is_count
 from aspk.util.passwords import shown
 from aspk.util.shipped import read_toml
 
 _LARGEST = 1e6
+_MOST_SIZES = 10_000  # combinations of block sizes, each of which is checked
 _ENUMS = {"heads": ("partition", "fixed_head_dim"), "reset": ("hard", "soft")}
 
 
@@ -139,7 +142,8 @@ def _check_setting(key: str, value: object, default: object, where: str) -> None
     elif isinstance(default, bool):
         expected = None if isinstance(value, bool) else "true or false"
     elif key in ("head_dim", "patch_size"):
-        expected = None if type(value) is int and value > 0 else "a whole number above 0"
+        whole = is_count(value, 1) and value <= _LARGEST
+        expected = None if whole else f"a whole number above 0 and at most {_LARGEST:g}"
     else:
         low = 1.0 if key == "stem_tau" else 0.0
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -183,9 +187,13 @@ def _check_members(space: SearchSpace, where: str) -> None:
     """Every combination of width, heads and MLP ratio must be buildable."""
     choices = dict(space.network) | dict(space.block)
     block = space.reference.blocks[0]
-    for width, heads, ratio in itertools.product(
-        *(choices[k] for k in ("embed_dim", "num_heads", "mlp_ratio"))
-    ):
+    sizes = [choices[name] for name in ("embed_dim", "num_heads", "mlp_ratio")]
+    if (count := math.prod(map(len, sizes))) > _MOST_SIZES:
+        raise SpaceError(
+            f"{where}: embed_dim, num_heads and mlp_ratio have {count:,} combinations: "
+            f"expected at most {_MOST_SIZES:,}"
+        )
+    for width, heads, ratio in itertools.product(*sizes):
         genes = {item.name: getattr(block, item.name) for item in fields(block) if item.default is MISSING}
         genes |= {"num_heads": heads, "mlp_ratio": ratio}
         network = SubnetConfig(embed_dim=int(width), time_steps=1, blocks=(BlockConfig(**genes),))

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aspk.errors import GenotypeError
+from aspk.errors import GenotypeError, SpaceError
 from aspk.space.genes import GENES, BlockConfig, NetworkSettings, SubnetConfig, Value
+
+_MOST_NETWORKS = 1_000_000  # of a space that is gone through as a whole
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -293,7 +295,19 @@ class SearchSpace:
         return sum(self._sizes_by_depth)
 
     def networks(self) -> Iterator[IntArray]:
-        """Every network once, as canonical index vectors. For spaces small enough to enumerate."""
+        """Every network once, as canonical index vectors.
+
+        Raises:
+            SpaceError: the space is too large to go through: more than a million networks.
+        """
+        if self.size > _MOST_NETWORKS:
+            raise SpaceError(
+                f"space {self.name!r} has {self.size:,} networks: expected at most {_MOST_NETWORKS:,} where "
+                "each of them is visited; take a smaller part of it"
+            )
+        return self._networks()
+
+    def _networks(self) -> Iterator[IntArray]:
         for depth_index, depth in enumerate(self.network["depth"]):
             ranges = [
                 range(len(gene.choices)) if gene.block is None or gene.block < depth else range(1)

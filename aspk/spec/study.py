@@ -16,6 +16,7 @@ from aspk.spec.paths import with_places
 from aspk.spec.recipe import recipe_from_dict
 from aspk.spec.settings import DataSettings, EngineSettings, EvaluationSettings, Recipe
 from aspk.util.files import safe_name
+from aspk.util.numbers import is_count, is_finite
 from aspk.util.passwords import shown
 from aspk.util.shipped import read_toml
 
@@ -101,10 +102,10 @@ class StudySpec:
         if self.sampler not in SAMPLERS:
             raise StudyError(f"sampler.name = {self.sampler!r}: expected one of {', '.join(SAMPLERS)}")
         for name in ("evaluations", "batch"):
-            if getattr(self, name) < 1:
-                raise StudyError(f"{name} = {getattr(self, name)!r}: expected at least 1")
+            if not is_count(getattr(self, name), 1):
+                raise StudyError(f"{name} = {shown(getattr(self, name))}: expected at least 1, at most 2**53")
         if not 0 <= self.seed < SEEDS:
-            raise StudyError(f"seed = {self.seed!r}: expected 0 to {SEEDS - 1}")
+            raise StudyError(f"seed = {shown(self.seed)}: expected 0 to {SEEDS - 1}")
         if not self.objectives or len(set(self.objectives)) < len(self.objectives):
             raise StudyError(f"objectives = {list(self.objectives)}: expected different names, at least one")
         for name in self.objectives:
@@ -247,7 +248,7 @@ def _energy(table: dict[str, Any]) -> EnergyModel:
 
 def _constraints(table: Mapping[str, Any]) -> dict[str, float]:
     for name, bound in table.items():
-        if not isinstance(bound, int | float) or isinstance(bound, bool):
+        if not is_finite(bound):
             raise StudyError(f"constraints.{name} = {shown(bound)}: expected a number")
     return {name: float(bound) for name, bound in table.items()}
 

@@ -24,7 +24,7 @@ from aspk.space.genes import NetworkSettings, SubnetConfig
 from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
 from aspk.training import train_network
 from aspk.training.checkpoint import previous_state
-from aspk.util.files import write_atomically
+from aspk.util.files import read_text, write_atomically
 from aspk.util.pool import results_of
 
 _DRAWS_PER_STRATUM = 64
@@ -105,7 +105,7 @@ class Job:
             RankingError: the record is another job's.
         """
         try:
-            found = json.loads(self.record_file.read_text(encoding="utf-8"))
+            found = json.loads(read_text(self.record_file))
             float(found["accuracy"]), float(found["energy_mj"]), found["identity"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None

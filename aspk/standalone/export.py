@@ -34,7 +34,7 @@ from aspk.training.checkpoint import (
     unusable,
 )
 from aspk.trials.attributes import metrics_from_attributes
-from aspk.util.files import write_atomically
+from aspk.util.files import read_text, write_atomically
 from aspk.util.shipped import shipped_files
 
 _WEIGHTS, _DESCRIPTION = EXPORT_FILES = ("network.safetensors", "network.json")
@@ -144,7 +144,7 @@ def load_exported(path: str | Path, device: torch.device | None = None) -> Expor
 def _read_description(path: Path, weights: Path) -> dict[str, Any]:
     """The description, which must be that of the weights."""
     try:
-        described = dict(json.loads(path.read_text(encoding="utf-8")))
+        described = dict(json.loads(read_text(path)))
         expected = described["sha256"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: missing or damaged: {error}") from None

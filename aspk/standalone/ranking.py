@@ -23,7 +23,7 @@ from aspk.spec.settings import STATISTICS, DataSettings, EvaluationSettings, Rec
 from aspk.standalone.alone import Job, stratified_by_cost, train_alone
 from aspk.training.checkpoint import load_supernet
 from aspk.trials.verdict import summarise, variant_name
-from aspk.util.files import write_atomically
+from aspk.util.files import read_text, write_atomically
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.locks import exclusive
 
@@ -178,7 +178,7 @@ def _inherited(study: RankingStudy, jobs: Sequence[Job], *, progress: bool) -> d
 def _read_record(file: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What was evaluated before with the same weights and settings; nothing if it is damaged."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(read_text(file))
         networks = found["networks"] if found["identity"] == identity else {}
         return {str(name): dict(rows) for name, rows in networks.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -26,7 +26,7 @@ from aspk.standalone.export import export_network, networks_of_trials
 from aspk.study import supernet_of
 from aspk.training import NetworkRun, train_network
 from aspk.training.checkpoint import previous_state
-from aspk.util.files import safe_name, write_atomically
+from aspk.util.files import read_text, safe_name, write_atomically
 
 _RESULT = "result.json"
 
@@ -193,7 +193,7 @@ class _Task:
     def finished(self) -> Retrained | None:
         """The result of an earlier run."""
         try:
-            found = json.loads((self.folder / _RESULT).read_text(encoding="utf-8"))
+            found = json.loads(read_text(self.folder / _RESULT))
             result = Retrained(**found["result"], folder=self.folder)
             identity = dict(found["identity"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

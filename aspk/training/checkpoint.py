@@ -29,7 +29,7 @@ from aspk.families import Spikformer, Supernet
 from aspk.space.file import space_from_dict
 from aspk.space.genes import NetworkSettings, SubnetConfig
 from aspk.spec.settings import Recipe
-from aspk.util.files import write_atomically, written_beside
+from aspk.util.files import require_ordinary, write_atomically, written_beside
 
 _FORMAT = "aspk 1"
 _MOST_HEADER = 8 << 20  # bytes; a network of a hundred blocks has half a MiB
@@ -55,6 +55,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: the file is missing, damaged, or not one of aspk's.
     """
     try:
+        require_ordinary(path)
         with path.open("rb") as start:
             size = int.from_bytes(start.read(8), "little")
         if size > _MOST_HEADER:
@@ -246,6 +247,7 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
         CheckpointError: the file is missing, damaged, or not one of aspk's.
     """
     try:
+        require_ordinary(path)
         _check_archive(path)
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from aspk.errors import RankingError
+from aspk.util.files import read_text
 
 FloatArray = npt.NDArray[np.float64]
 Verdict = Literal["trusted", "weak", "not trusted"]
@@ -201,7 +202,7 @@ def read_verdict(report_file: Path, weights_fingerprint: str, statistics: str) -
         The sentence; :data:`UNKNOWN` if the report is missing, damaged, or of other weights or statistics.
     """
     try:
-        report = json.loads(report_file.read_text(encoding="utf-8"))
+        report = json.loads(read_text(report_file))
         if report["weights"] != weights_fingerprint:
             return UNKNOWN
         if report["evaluation"].get("statistics", "own") == statistics:

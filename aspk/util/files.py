@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +21,38 @@ _FORGOTTEN_S = 24 * 3600  # after which another machine's temporary file counts 
 
 _FREE = 1 << 20  # bytes that any file may unpack to
 _RATIO = 200
+
+
+def require_ordinary(path: str | Path) -> None:
+    """Refuse what is there but no ordinary file: a pipe waits for ever, and some devices never end.
+
+    Raises:
+        OSError: the path leads to nothing, or to something else.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "a pipe, a device or a socket, expected an ordinary file", str(path))
+
+
+def read_text(path: str | Path, *, most: int = 64 << 20) -> str:
+    """A small file's text, UTF-8.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: there is no such ordinary file, it cannot be read, or it is larger.
+        ValueError: it is not UTF-8.
+    """
+    require_ordinary(path)
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"larger than {most:,} bytes, which no such file is", str(path))
+    return content.decode()
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

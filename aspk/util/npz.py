@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from aspk.util.files import most_unpacked
+from aspk.util.files import most_unpacked, require_ordinary
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -37,6 +37,7 @@ def read_npz(
         ValueError: what is wrong with the file.
         OSError: it cannot be read.
     """
+    require_ordinary(path)
     bound = min(most, most_unpacked(path))
     try:
         with zipfile.ZipFile(path) as archive:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from aspk.errors import AspkError
+from aspk.util.files import read_text
+
+MOST_TOML = 1 << 20  # bytes of a file that people write
 
 
 def shipped_files(folder: str) -> dict[str, Path]:
@@ -39,6 +42,6 @@ def read_toml(
     if not os.path.isfile(path):
         raise error(f"no {kind} {str(source)!r}: give a TOML file or one of {', '.join(shipped)}")
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+        return path, tomllib.loads(read_text(path, most=MOST_TOML))
     except (OSError, ValueError, RecursionError) as problem:  # ValueError: not UTF-8, endless integers
         raise error(f"{path}: not a TOML file: {problem}") from None

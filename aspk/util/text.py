@@ -73,3 +73,8 @@ class PlainStream:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the stream has
         return getattr(self._stream, name)
+
+
+def unfiltered(stream: IO[str]) -> IO[str]:
+    """The stream behind a :class:`PlainStream`, for escape sequences of our own."""
+    return stream._stream if isinstance(stream, PlainStream) else stream

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from aspk.energy import NOTHING, AccountTotal, Comparison, break_even_text
 from aspk.report.energy.pages import html_page, table_row
 from aspk.report.figures import FRONT, SVG_INK, label, style_axes, svg
-from aspk.report.tables import printable
+from aspk.util.text import printable
 
 _INK = "#1f2328"
 _SITES = 60  # rows of the map of firing rates; more would not be read

@@ -7,7 +7,7 @@ from html import escape
 
 from aspk.energy import ESTIMATE
 from aspk.report.style import STYLE
-from aspk.report.tables import printable
+from aspk.util.text import printable
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the page loads nothing and runs nothing
 

@@ -29,6 +29,7 @@ from aspk.spec.settings import DataSettings, EvaluationSettings
 from aspk.standalone.export import load_exported
 from aspk.training.checkpoint import load_supernet
 from aspk.trials.attributes import metrics_from_attributes
+from aspk.util.files import read_text
 
 _IMAGES = 32  # that spikingjelly's accounts run on
 
@@ -154,7 +155,7 @@ def exported_account(
 
 def _exported_metrics(description: Path) -> Metrics:
     try:
-        metrics = Metrics.from_json(json.loads(description.read_text(encoding="utf-8"))["metrics"])
+        metrics = Metrics.from_json(json.loads(read_text(description))["metrics"])
     except (AspkError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{description}: no metrics in it, or damaged: {error}") from None
     if not metrics.layers:
@@ -208,7 +209,7 @@ def read_config(path: Path) -> SubnetConfig:
         GenotypeError: the file holds no network; the message names it.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise GenotypeError(f"{path}: not a JSON file: {error}") from None
     try:
