@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from tqdm import tqdm
 
 from aspk.cli import main
+from aspk.cli.terminal import show
 from aspk.energy import PRESETS, energy_csv
-from aspk.report import summarise
+from aspk.report import pareto_text, summarise
 from aspk.report.tables import csv_text
 from aspk.util.text import PlainStream, printable, to_csv
 from studies import made_study
@@ -156,3 +157,22 @@ def test_commands_print_nothing_that_steers_a_terminal(tmp_path, monkeypatch, ca
         assert printed
         assert not {"\x1b", "\x9b", "\u202e"} & set(printed)
     assert type(sys.stdout).__name__ != "PlainStream"  # back as it was
+
+
+def test_our_own_colours_reach_a_terminal_and_nobody_elses(monkeypatch):
+    pytest.importorskip("rich")
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    terminal = Terminal()
+    with contextlib.redirect_stdout(PlainStream(terminal)):
+        show(f"{pareto_text(summarise(made_study(8)))}\n{ESCAPES}")
+    assert "\x1b[1;32m" in terminal.getvalue()  # the chosen network
+    assert not [
+        text for text in ("\x1b[2J", "\x1b]0;", "\x9b", "\u202e", "\x07") if text in terminal.getvalue()
+    ]
