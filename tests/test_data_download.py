@@ -179,3 +179,9 @@ def test_from_download_to_evaluation(online, tmp_path, capsys):
     assert str(folder) in capsys.readouterr().err
     assert main(["evaluate", str(model), "--device", "cpu", "--data-folder", str(moved)]) == 0
     assert capsys.readouterr().out == printed
+    for network in (["--weights", str(weights)], [str(model), "--split", "search"]):
+        command = ["energy", *network, "--device", "cpu"]
+        assert main(command) == 1
+        assert str(folder) in capsys.readouterr().err
+        assert main([*command, "--data-folder", str(moved)]) == 0
+        assert capsys.readouterr().err == ""

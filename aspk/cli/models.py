@@ -103,8 +103,6 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.study is not None:
         return evaluate_trial_command(options)
 
-    from dataclasses import replace
-
     from aspk.data import load_data
     from aspk.energy import STRICT, energy_mj
     from aspk.engines.device import resolve_device
@@ -114,8 +112,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     device = resolve_device(options.device)
     exported = load_exported(options.model, device)
-    settings = DataSettings.from_json(exported.provenance.get("data"))
-    data = load_data(replace(settings, folder=options.data_folder or settings.folder)).to(device)
+    settings = DataSettings.from_json(exported.provenance.get("data")).in_folder(options.data_folder)
+    data = load_data(settings).to(device)
     metrics = measure(exported.network, data.split(options.split))
     strict = energy_mj(metrics.layers, STRICT)
     print(

@@ -196,6 +196,10 @@ class DataSettings:
             raise DataError("data.name is missing: the data set's name")
         return cls(**data)
 
+    def in_folder(self, folder: str | None) -> DataSettings:
+        """The same data with its files in another folder; None leaves them where they are."""
+        return self if folder is None else replace(self, folder=folder)
+
     def to_json(self) -> str | dict[str, Any]:
         """What :meth:`from_json` reads: the name alone, or a table of what differs from the defaults."""
         changed = {

@@ -136,7 +136,7 @@ def exported_account(
     """
     exported, ran = load_exported(path, resolve_device(device)), None
     if split is not None:
-        settings = DataSettings.from_json(exported.provenance.get("data"))
+        settings = DataSettings.from_json(exported.provenance.get("data")).in_folder(data_folder)
         data = load_data(settings).to(resolve_device(device))
         metrics = measure(exported.network, data.split(split))
         some = network_input(data.split(split).images[:_IMAGES], exported.config.time_steps)
@@ -190,7 +190,7 @@ def weights_account(
     space, named = loaded.supernet.space, data or loaded.provenance.get("data")
     chosen = config or space.reference
     space.encode(chosen)  # refuses strangers
-    source = load_data(DataSettings.from_json(named))
+    source = load_data(DataSettings.from_json(named).in_folder(data_folder))
     evaluator = SupernetEvaluator(loaded.supernet, source, settings=EvaluationSettings(split=split))
     (metrics,) = evaluator.evaluate([chosen])
     return NetworkAccount(
