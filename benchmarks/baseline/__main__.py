@@ -11,10 +11,9 @@ from pathlib import Path
 import optuna
 
 from aspk.cli.arguments import device_argument
+from aspk.cli.commands import INTERRUPTED
 from aspk.cli.main import reported
 from benchmarks.baseline import load_headline, publish, run_headline
-
-_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +40,7 @@ def _compare(options: argparse.Namespace) -> int:
     if written is None:
         again = shlex.join(["python", "-m", "benchmarks.baseline", *sys.argv[1:]])
         print(f"saved; go on with: {again}", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
     print(written.read_text(encoding="utf-8"))
     if options.publish is not None:
         publish(written, options.publish)
