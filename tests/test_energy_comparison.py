@@ -17,6 +17,7 @@ from aspk.cli import main
 from aspk.energy import PRESETS, EnergyModel, break_even, break_even_text, compare, energy_mj, operation_pj
 from aspk.metrics import LayerCount
 from aspk.profiling import profile_energy
+from aspk.profiling.op_counter import ACCOUNTS
 from aspk.report.energy import comparison_figure, comparison_html
 
 PJ = 1e-9
@@ -123,6 +124,23 @@ def test_a_module_under_every_account():
     assert found.rates["1"] == pytest.approx([spikes / 144 for spikes in profile.sites[0].step_spikes])
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_each_of_spikingjellys_accounts_is_taken_as_it_is():
+    torch.manual_seed(0)
+    module = nn.Sequential(layer.Linear(6, 8), neuron.IFNode(), layer.Linear(8, 5), neuron.IFNode())
+    functional.set_step_mode(module, "m")
+    x = (torch.rand(4, 2, 6) > 0.5).float()
+    found = {total.name: total for total in profile_energy(module, x).compare().totals}
+    assert found["spikingjelly spikesim"].note.startswith("ValueError")  # it takes convolutions only
+    for name in set(ACCOUNTS) - {"spikingjelly spikesim"}:
+        function, key = ACCOUNTS[name]
+        functional.reset_net(module)
+        with torch.no_grad():
+            expected = getattr(getattr(op_counter, function)(module.eval(), x), key)
+        assert found[name].mj == pytest.approx(expected / 2 * PJ)
+        assert expected > 0
+
+
 def test_text_csv_and_json_agree():
     found = profile_energy(network(), FRAMES).compare()
     record = json.loads(json.dumps(found.json(), allow_nan=False))
@@ -144,6 +162,7 @@ def test_the_page_needs_nothing_and_shows_all():
         text in page for text in ("a &amp; b", "&lt;b&gt;", "break-even of", "<svg", "step 5", *PRESETS)
     )
     assert "src=" not in page
+    assert "<image" not in page  # the page's policy would not show one
     drawn = comparison_figure(found)
     assert len(drawn.axes) == 3  # bars, map, colours
     assert len(comparison_figure(compare([IMAGE], network="x", time_steps=5)).axes) == 1

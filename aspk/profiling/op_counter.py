@@ -14,12 +14,12 @@ from aspk.energy import AccountTotal
 from aspk.profiling.neurons import reset
 from aspk.profiling.snapshot import untouched
 
-# The accounts and the functions that estimate them.
+# The accounts, the functions that estimate them, and what their reports call the total.
 ACCOUNTS = {
-    "spikingjelly simple": "estimate_simple_energy",
-    "spikingjelly lemaire": "estimate_lemaire_energy",
-    "spikingjelly neuromc": "estimate_neuromc_runtime_energy",
-    "spikingjelly spikesim": "estimate_spikesim_energy",
+    "spikingjelly simple": ("estimate_simple_energy", "energy_total_pj"),
+    "spikingjelly lemaire": ("estimate_lemaire_energy", "total_pj"),
+    "spikingjelly neuromc": ("estimate_neuromc_runtime_energy", "energy_total_pj"),
+    "spikingjelly spikesim": ("estimate_spikesim_energy", "energy_total_pj"),
 }
 _MJ_PER_PJ = 1e-9
 
@@ -37,8 +37,8 @@ def op_counter_totals(
     from spikingjelly.activation_based import op_counter  # noqa: PLC0415  # takes a second
 
     return tuple(
-        _total(name, getattr(op_counter, function), module, batch, images, neurons)
-        for name, function in ACCOUNTS.items()
+        _total(name, getattr(op_counter, function), key, module, batch, images, neurons)
+        for name, (function, key) in ACCOUNTS.items()
     )
 
 
@@ -50,6 +50,7 @@ def unknown_totals(reason: str) -> tuple[AccountTotal, ...]:
 def _total(
     name: str,
     estimate: Callable[[nn.Module, Any], Any],
+    key: str,
     module: nn.Module,
     batch: Any,  # noqa: ANN401  # as above
     images: int,
@@ -64,7 +65,7 @@ def _total(
             reason = (str(error).splitlines() or [""])[0]
             return AccountTotal(name=name, mj=None, note=f"{type(error).__name__}: {reason}")
     warned = "; ".join(str(text) for text in getattr(report, "warnings", [])[:1])
-    return AccountTotal(name=name, mj=float(report.energy_total_pj) * _MJ_PER_PJ / images, note=warned)
+    return AccountTotal(name=name, mj=float(getattr(report, key)) * _MJ_PER_PJ / images, note=warned)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ th, td { text-align: right; padding: 0.25rem 0.6rem; border-bottom: 1px solid va
   vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child { text-align: left; }
 td { white-space: nowrap; } tr.marked td { background: var(--mark); }
-td.wrap { white-space: normal; text-align: left; min-width: 12rem; }
+td.wrap { white-space: normal; text-align: left; min-width: 9rem; overflow-wrap: anywhere; }
 .text td { white-space: normal; text-align: left; overflow-wrap: anywhere; } .text th { text-align: left; }
 summary { cursor: pointer; } section > details { margin: 0.6rem 0; }
 .note { color: var(--soft); font-size: 0.85rem; } .warn { color: var(--warn); font-size: 0.9rem; }

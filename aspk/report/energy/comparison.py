@@ -19,7 +19,7 @@ _SITES = 60  # rows of the map of firing rates; more would not be read
 
 def comparison_html(comparison: Comparison) -> str:
     """The accounts, the break-evens and the firing rates as a page that needs nothing beside it."""
-    head = table_row("th", ["account", "mJ", "ratio", ""])
+    head = table_row("th", ["account", "mJ", "ratio"])
     accounts = "".join(_account(comparison, total) for total in comparison.totals)
     drawing = svg(comparison_figure(comparison, SVG_INK), "Energy under each account, firing rates")
     parts = [
@@ -43,12 +43,12 @@ def comparison_html(comparison: Comparison) -> str:
 def _account(comparison: Comparison, total: AccountTotal) -> str:
     ratio = comparison.ratio(total)
     numbers = [
-        total.name,
         NOTHING if total.mj is None else f"{total.mj:.4g}",
         NOTHING if ratio is None else f"{ratio:.3f}",
     ]
     cells = "".join(f"<td>{escape(printable(cell))}</td>" for cell in numbers)
-    return f'<tr>{cells}<td class="wrap">{escape(printable(total.note))}</td></tr>'
+    note = f"<br><small>{escape(printable(total.note))}</small>" if total.note else ""
+    return f'<tr><td class="wrap">{escape(printable(total.name))}{note}</td>{cells}</tr>'
 
 
 def comparison_figure(comparison: Comparison, ink: str = _INK) -> Figure:
@@ -80,10 +80,12 @@ def _rate_map(figure: Figure, ax: Axes, rates: dict[str, tuple[float, ...]], ink
         table[index, : len(values)] = values
     style_axes(ax, ink)
     ax.grid(visible=False)
-    image = ax.imshow(table, aspect="auto", cmap="viridis", vmin=0, interpolation="nearest")
-    ax.set_yticks(range(len(rates)), [label(name) for name in rates], fontsize=6)
-    ax.set_xticks(range(steps), [str(step + 1) for step in range(steps)])
+    cells = ax.pcolormesh(table, cmap="viridis", vmin=0)  # drawn as shapes: pages show no images
+    ax.invert_yaxis()
+    ax.set_yticks(np.arange(len(rates)) + 0.5, [label(name) for name in rates], fontsize=6)
+    ax.set_xticks(np.arange(steps) + 0.5, [str(step + 1) for step in range(steps)])
     ax.set_xlabel("step")
-    bar = figure.colorbar(image, ax=ax, shrink=0.8)
+    bar = figure.colorbar(cells, ax=ax, shrink=0.8)
     bar.set_label("firing rate", color=ink)
+    bar.solids.set_rasterized(False)
     bar.ax.tick_params(colors=ink, labelsize=7)
