@@ -30,6 +30,7 @@ from aspk.families import Supernet
 from aspk.families.random_weights import calibrated_random_network, firing_rates
 from aspk.metrics import Metrics
 from aspk.profiling import profile_energy
+from aspk.report.energy import NetworkAccount
 from aspk.space.file import load_space
 from aspk.spec.settings import EvaluationSettings, Recipe
 from aspk.standalone.export import export_network
@@ -148,6 +149,10 @@ MEASURING = {
     "Population": [on(supernet, populate)],
     "Slices": [on(supernet, slices)],
     "Supernet.calibrate": [on(supernet, lambda held, *_: held.calibrate(images(), CONFIG))],
+    "Supernet.program": [on(supernet, lambda held, *_: held.program(CONFIG))],
+    "NetworkAccount": [
+        on(network, lambda held, *_: NetworkAccount(title="it", layers=(), run=(held, images())).others())
+    ],
     "Supernet.extract": [on(supernet, lambda held, *_: held.extract(CONFIG))],
     "SupernetRun.measure": [training_run(SupernetRun)],
     "NetworkRun.measure": [training_run(NetworkRun)],
@@ -175,7 +180,7 @@ CHANGING = {
 
 # ---------------------------------------------------------------------- the tables are complete
 
-_NETWORKS = re.compile(r"\b(Module|Supernet|Spikformer|LoadedSupernet|Exported)\b")
+_NETWORKS = re.compile(r"\b(Module|Network|Supernet|Spikformer|LoadedSupernet)\b")
 
 
 def takes_network(function) -> bool:

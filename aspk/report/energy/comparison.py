@@ -87,5 +87,6 @@ def _rate_map(figure: Figure, ax: Axes, rates: dict[str, tuple[float, ...]], ink
     ax.set_xlabel("step")
     bar = figure.colorbar(cells, ax=ax, shrink=0.8)
     bar.set_label("firing rate", color=ink)
-    bar.solids.set_rasterized(False)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(False)
     bar.ax.tick_params(colors=ink, labelsize=7)

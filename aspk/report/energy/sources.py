@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from aspk.costs import cost
 from aspk.data import load_data, network_input
-from aspk.energy import Comparison, EnergyModel, compare
+from aspk.energy import AccountTotal, Comparison, EnergyModel, compare
 from aspk.engines.device import resolve_device
 from aspk.errors import AspkError, CheckpointError, GenotypeError, StudyError
 from aspk.evaluation.supernet import SupernetEvaluator, measure
@@ -52,13 +52,15 @@ class NetworkAccount:
 
     def compare(self, models: Sequence[EnergyModel] = ()) -> Comparison:
         """The network under every account: presets, ``models``, and spikingjelly's where it can be run."""
-        if self.run is None:
-            others = unknown_totals("needs the network and images: count again with --split")
-        else:
-            network, images = self.run
-            others = op_counter_totals(network, images, images.shape[-4])
         steps = max(layer.repeats for layer in self.layers)
-        return compare(self.layers, network=self.title, time_steps=steps, models=models, others=others)
+        return compare(self.layers, network=self.title, time_steps=steps, models=models, others=self.others())
+
+    def others(self) -> tuple[AccountTotal, ...]:
+        """What spikingjelly's accounts bill, or why they cannot."""
+        if self.run is None:
+            return unknown_totals("needs the network and images: count again with --split")
+        network, images = self.run
+        return op_counter_totals(network, images, images.shape[-4])
 
 
 def random_account(
