@@ -96,7 +96,6 @@ printf '%s\\n' "${COMPREPLY[@]}"
     ],
 )
 def test_bash_completes_commands_options_names_and_files(line, expected, capsys, tmp_path):
-    pytest.importorskip("shtab")
     script = printed(capsys, "completion", "bash")
     (tmp_path / "own.toml").write_text("")
     (tmp_path / "exported").mkdir()
@@ -115,7 +114,6 @@ def test_bash_completes_commands_options_names_and_files(line, expected, capsys,
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_scripts_name_every_command_and_are_no_nonsense(shell, capsys):
-    pytest.importorskip("shtab")
     script = printed(capsys, "completion", shell)
     for command in COMMANDS:
         assert command in script

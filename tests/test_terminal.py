@@ -18,7 +18,6 @@ from aspk.report import compare_text, pareto_text, summarise
 from aspk.report.tables import align
 from studies import made_study
 
-pytest.importorskip("rich")
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 
