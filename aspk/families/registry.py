@@ -1,4 +1,4 @@
-"""The families of networks, by the space that has them."""
+"""The families of networks; so far the Spikformer is the only one."""
 
 from __future__ import annotations
 

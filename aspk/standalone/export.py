@@ -26,7 +26,6 @@ from aspk.study.storage import open_study
 from aspk.training.checkpoint import (
     UNUSABLE,
     check_weights,
-    hash_of,
     input_and_classes,
     load_tensors,
     load_weights,
@@ -34,7 +33,7 @@ from aspk.training.checkpoint import (
     unusable,
 )
 from aspk.trials.attributes import metrics_from_attributes
-from aspk.util.files import read_text, write_atomically
+from aspk.util.files import hash_of, read_text, write_atomically
 from aspk.util.shipped import shipped_files
 
 _WEIGHTS, _DESCRIPTION = EXPORT_FILES = ("network.safetensors", "network.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import random
@@ -28,6 +27,7 @@ from aspk.space.file import load_space
 from aspk.spec.study import SAMPLERS, StudySpec
 from aspk.trials.attributes import CONTEXT, SPACE, SPEC, VERDICT, mapping_in
 from aspk.trials.verdict import UNKNOWN, read_verdict
+from aspk.util.files import hash_of
 from aspk.util.passwords import masked, without_password
 
 _LOGGER = logging.getLogger(__name__)
@@ -333,7 +333,7 @@ def _without_folder(data: object) -> object:
 
 def _fingerprint(weights: Path) -> str | None:
     try:
-        return hashlib.sha256(weights.read_bytes()).hexdigest()
+        return hash_of(weights)
     except OSError:
         return None
 

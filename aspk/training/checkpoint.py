@@ -6,7 +6,6 @@ Weights are safetensors with a JSON header; a training state, which has more tha
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -29,7 +28,7 @@ from aspk.families import Spikformer, Supernet
 from aspk.space.file import space_from_dict
 from aspk.space.genes import NetworkSettings, SubnetConfig
 from aspk.spec.settings import Recipe
-from aspk.util.files import require_ordinary, write_atomically, written_beside
+from aspk.util.files import hash_of, require_ordinary, write_atomically, written_beside
 
 _FORMAT = "aspk 1"
 _MOST_HEADER = 8 << 20  # bytes; a network of a hundred blocks has half a MiB
@@ -133,12 +132,6 @@ def _recipe(data: object) -> Recipe | None:
         return None
     known = {item.name for item in fields(Recipe)}  # those of another version of aspk change nothing here
     return Recipe(**{name: value for name, value in data.items() if name in known})
-
-
-def hash_of(path: Path) -> str:
-    """SHA-256 of a file, which is not held in memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # What a header that somebody else wrote may lead to.

@@ -107,6 +107,16 @@ def remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, which is not held in memory.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def cache_folder() -> Path:
     """Where downloads and compiled code are kept: ``aspk`` in the user's cache folder.
 
