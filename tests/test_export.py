@@ -52,7 +52,8 @@ def test_damage_is_a_clean_error(exported, name, damage):
         file.unlink()
     else:
         file.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"\x00garbage" * 40)
-    with pytest.raises(CheckpointError, match=name):
+    nothing_there = (name, damage) == ("network.safetensors", "missing")
+    with pytest.raises(CheckpointError, match="no exported network there" if nothing_there else name):
         aspk.load_exported(folder)
 
 
