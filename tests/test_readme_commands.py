@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import aspk.spec.paths
 import aspk.standalone.alone
 import aspk.util.shipped
 from aspk.cli import main
@@ -86,11 +87,11 @@ class User:
     """Somebody who types commands."""
 
     def __init__(self, shipped, monkeypatch):
-        monkeypatch.setattr(
-            aspk.util.shipped,
-            "shipped_files",
-            lambda kind: {path.stem: path for path in sorted((shipped / kind).glob("*.toml"))},
-        )
+        def shipped_files(kind):
+            return {path.stem: path for path in sorted((shipped / kind).glob("*.toml"))}
+
+        for module in (aspk.util.shipped, aspk.spec.paths):
+            monkeypatch.setattr(module, "shipped_files", shipped_files)
         bind = socketserver.TCPServer.server_bind
 
         def on_a_free_port(server):  # 8080 may be taken here
