@@ -27,6 +27,7 @@ from aspk.engines.slices import Slices
 from aspk.evaluation.exported import ExportedNetwork
 from aspk.evaluation.supernet import SupernetEvaluator, measure
 from aspk.families import Supernet
+from aspk.families.base import Product
 from aspk.families.random_weights import calibrated_random_network, firing_rates
 from aspk.metrics import Metrics
 from aspk.profiling import profile_energy
@@ -118,7 +119,10 @@ def populate(held, _, __):
 
 
 def slices(held, _, __):
-    Slices(held).first(), Slices(held).layer(CONFIG, "blocks.0.q")
+    weights = Slices(held)
+    for operation in held.program(CONFIG).operations:
+        if isinstance(operation, Product):
+            weights.layer(operation)
 
 
 def export(held, digits, folder):
