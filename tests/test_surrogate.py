@@ -1,4 +1,6 @@
 import math
+import os
+import signal
 import warnings
 
 import numpy as np
@@ -8,7 +10,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
-from aspk.errors import SamplerError
+from aspk.errors import SamplerError, WorkerError
 from aspk.surrogate import AccuracySurrogate, features, learning_curve, rank_correlation
 from aspk.surrogate.features import Features
 from aspk.surrogate.models import MODELS, LinearModel, TreesModel
@@ -376,6 +378,19 @@ def test_processes_side_by_side_change_no_skill():
         for count in (1, 2)
     )
     assert alone == together
+
+
+class Killed(AccuracySurrogate):
+    """Ends the process that fits it, as a system without memory does."""
+
+    def fit(self, X, y, **options):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_an_error():
+    X, y = evaluated(40)
+    with pytest.raises(WorkerError, match="fewer workers than 2"):
+        learning_curve(Killed(TINY), X, y[:, 0], np.random.default_rng(3), sizes=[10], draws=2, workers=2)
 
 
 @pytest.mark.parametrize("options", [{"sizes": [1]}, {"sizes": [18]}, {"sizes": [5], "draws": 0}])

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 from sklearn.base import clone
 
-from aspk.errors import SamplerError
+from aspk.errors import SamplerError, WorkerError
 from aspk.space import IntArray
 from aspk.space.operators import Genotypes
 from aspk.surrogate.estimator import AccuracySurrogate
 from aspk.util.pareto import FloatArray
-from aspk.util.pool import results_of
 
 
 @dataclass(frozen=True)
@@ -103,25 +103,27 @@ def learning_curve(
             "expected sizes from 2 to 5 less than there are, and at least one draw"
         )
     parts = [np.split(rng.permutation(len(targets)), [size]) for size in sizes for _ in range(draws)]
-    row = partial(_row, surrogate, X, targets)
-    found = dict(results_of(row, list(enumerate(parts)), workers=workers))
-    if len(found) < len(parts):
-        raise KeyboardInterrupt
-    rows = np.reshape([found[number] for number in range(len(parts))], (len(sizes), draws, 4))
-    return [_skill(size, row) for size, row in zip(sizes, rows, strict=True)]
+    jobs = (joblib.delayed(_row)(surrogate, X, targets, known, rest) for known, rest in parts)
+    try:
+        rows = joblib.Parallel(n_jobs=workers)(jobs)
+    except BrokenProcessPool:
+        raise WorkerError(
+            f"a process that fitted was killed: give fewer workers than {workers} if memory was short"
+        ) from None
+    found = np.reshape(rows, (len(sizes), draws, 4))
+    return [_skill(size, row) for size, row in zip(sizes, found, strict=True)]
 
 
 def _row(
-    surrogate: AccuracySurrogate, X: Genotypes, y: FloatArray, numbered: tuple[int, Sequence[IntArray]]
-) -> tuple[int, tuple[float, float, float, float]]:
+    surrogate: AccuracySurrogate, X: Genotypes, y: FloatArray, known: IntArray, rest: IntArray
+) -> tuple[float, float, float, float]:
     """What a training set and the rest give: tau, error, and the shares within one and two deviations."""
-    number, (known, rest) = numbered
     fitted = clone(surrogate).fit(X[known], y[known])
     mean, std = fitted.predict(X[rest], return_std=True, include_noise=True)
     z = np.abs(y[rest] - mean) / np.maximum(std, 1e-12)
     error = np.sqrt(np.square(y[rest] - mean).mean()) / max(float(y.std()), 1e-12)
     tau = np.nan_to_num(kendalltau(y[rest], mean).statistic)  # equal predictions order nothing
-    return number, (float(tau), float(error), float((z < 1).mean()), float((z < 2).mean()))
+    return float(tau), float(error), float((z < 1).mean()), float((z < 2).mean())
 
 
 def _skill(size: int, rows: FloatArray) -> Skill:
