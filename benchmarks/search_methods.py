@@ -243,7 +243,7 @@ def _any_hypercube(genome: Genome, count: int, rng: np.random.Generator, _: obje
     return hypercube(genome, count, rng)
 
 
-def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0, _: object = None) -> object:
+def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0, *_: object) -> object:
     """What :func:`aspk.surrogate.process.most_probable` does, with equal length scales."""
     from aspk.surrogate.process import Hyperparameters, _Posterior, weak_priors
 

@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from aspk import __version__
 from aspk.cli import main
+from aspk.cli.main import reported
 from aspk.engines.device import resolve_device
 from aspk.spec.study import load_study_file
 from aspk.training.checkpoint import load_state
@@ -258,9 +260,18 @@ def test_a_folder_without_an_exported_network_is_told_how_to_get_one(tmp_path, m
     "line",
     [
         "energy --space tiny --random-weights --shape 99999,99999,99999",
-        "energy --space tiny --random-weights --images 999999999999",
+        "energy --space tiny --random-weights --images 10000 --shape 3,999,999",
     ],
 )
-def test_what_no_memory_holds_ends_in_a_message(line, capsys):
-    assert main(line.split()) == 1
-    assert "take fewer images at once" in capsys.readouterr().err
+def test_images_that_no_memory_holds_are_wrong_usage(line, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(line.split())
+    assert "--images times --shape: expected at most" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [2**50, 2**61])
+def test_memory_that_runs_out_ends_in_a_message(size, capsys):
+    """As PyTorch says it, and as Python does."""
+    for allocate in (lambda: torch.empty(size, dtype=torch.uint8), lambda: bytearray(size)):
+        assert reported(lambda: len(allocate())) == 1  # noqa: B023  # called at once
+        assert "take fewer images at once" in capsys.readouterr().err

@@ -10,12 +10,13 @@ the genotype's active genes. A parameter that it did not choose goes to
 from __future__ import annotations
 
 import abc
+import inspect
 import logging
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import optuna
@@ -51,6 +52,14 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     Every suggestion is a function of the study, the seed and the trial's number: a new sampler object on the
     same study goes on where the old one stopped.
     """
+
+    def __init_subclass__(cls, **options: object) -> None:
+        """Let ``help()`` and editors show the options of ``__init__``, not those of ``__new__``."""
+        super().__init_subclass__(**options)
+        own = inspect.signature(cls.__init__)
+        cls.__signature__ = own.replace(parameters=list(own.parameters.values())[1:])
+
+    __signature__: ClassVar[inspect.Signature]
 
     def __new__(cls, *_: object, **options: object) -> Self:
         """Refuse what other samplers take, and keep the options for :meth:`__repr__`."""

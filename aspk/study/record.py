@@ -31,7 +31,7 @@ _SAMPLERS: Mapping[str, type[GenotypeSampler]] = {
     "random": RandomSampler,
 }
 # Arguments that a search gives its sampler by itself.
-_OURS = ("space", "seed", "known", "known_constraints", "composites", "fitness", "attributes")
+_OURS = ("space", "seed", "known", "known_constraints", "composites", "fitness", "attributes", "defaults")
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
 _MOST_DETAILS = 6  # of one part of the question that are spelled out
 _WAIT_S = 3  # for the record of a study that another worker is making at this moment
