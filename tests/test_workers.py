@@ -107,7 +107,7 @@ def kill_again_and_again(spec, kills, seconds, rng):
 
 @storages
 @pytest.mark.parametrize(
-    ("kills", "evaluations", "seconds"), [(5, 125, 0.04), pytest.param(50, 250, 0.4, marks=pytest.mark.slow)]
+    ("kills", "evaluations", "seconds"), [(5, 125, 0.15), pytest.param(50, 250, 0.4, marks=pytest.mark.slow)]
 )
 def test_kill_9_at_random_moments(tmp_path, address, storage, kills, evaluations, seconds):
     spec = spec_in(tmp_path, name=f"killed {kills}", storage=address, evaluations=evaluations, batch=4)
