@@ -25,6 +25,7 @@ import optuna
 from broken_tables import CHANCE, Table, cells, public, silent
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
+from run_log import RunLog
 
 from aspk.samplers import NSGA2Sampler, SurrogateSampler
 
@@ -80,7 +81,7 @@ def measured(problem: Table, method: str, seed: int, budget: int) -> Run:
 
 def runs(options: argparse.Namespace) -> Iterator[Run]:
     """All runs, those in the log first; new ones are appended to it."""
-    done = _logged(options.log)
+    log = RunLog(options.log, ("table", "method", "seed", "budget"))
     problems = [(name, table(name)) for name in options.table]
     for name, problem in problems:
         if problem is None:
@@ -88,22 +89,11 @@ def runs(options: argparse.Namespace) -> Iterator[Run]:
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for problem in (problem for _, problem in problems if problem is not None):
             for method in options.methods:
-                known = done.get((problem.name, method, seed, options.budget))
+                known = log.get(problem.name, method, seed, options.budget)
                 if known is None:
                     known = measured(problem, method, seed, options.budget)
-                    if options.log:
-                        options.log.parent.mkdir(parents=True, exist_ok=True)
-                        with options.log.open("a") as file:
-                            file.write(json.dumps(known) + "\n")
+                    log.add(known)
                 yield known
-
-
-def _logged(log: Path | None) -> dict[tuple[str, str, int, int], Run]:
-    if log is None or not log.is_file():
-        return {}
-    lines = log.read_text().splitlines()
-    found = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be torn
-    return {(run["table"], run["method"], run["seed"], run["budget"]): run for run in found}
 
 
 def summary(found: Sequence[Run]) -> list[dict[str, Any]]:

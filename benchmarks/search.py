@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from run_log import RunLog
 from scipy.stats import wilcoxon
 from search_methods import (
     ABLATION,
@@ -78,29 +79,18 @@ def runs(
     problems: Sequence[Problem], methods: Mapping[str, Method], options: argparse.Namespace
 ) -> Iterator[Run]:
     """All runs, those in the log first; new ones are appended to it."""
-    done = _logged(options.log)
+    log = RunLog(options.log, ("problem", "method", "seed", "budget"))
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for problem in problems:
             for name, method in methods.items():
                 budget = options.slow_budget if name in SLOW else options.budget
                 if name in SLOW and seed >= options.first_seed + options.slow_seeds:
                     continue
-                known = done.get((problem.name, name, seed, budget))
+                known = log.get(problem.name, name, seed, budget)
                 if known is None:
                     known = measured(problem, name, method, budget, seed)
-                    if options.log:
-                        options.log.parent.mkdir(parents=True, exist_ok=True)
-                        with options.log.open("a") as file:
-                            file.write(json.dumps(known) + "\n")
+                    log.add(known)
                 yield known
-
-
-def _logged(log: Path | None) -> dict[tuple[str, str, int, int], Run]:
-    if log is None or not log.is_file():
-        return {}
-    lines = log.read_text().splitlines()
-    found = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be torn
-    return {(r["problem"], r["method"], r["seed"], r["budget"]): r for r in found}
 
 
 def summary(found: Sequence[Run]) -> dict[str, dict[str, Any]]:

@@ -47,9 +47,9 @@ def _completion(parser: argparse.ArgumentParser, shell: str) -> int:
     for action in _actions(parser):
         if action.dest in _SHIPPED:
             name = f"_aspk_{_SHIPPED[action.dest]}"
-            action.complete = {shell: f"({name})" if shell == "fish" else name}  # type: ignore[attr-defined]
+            action.complete = {shell: f"({name})" if shell == "fish" else name}  # type: ignore[attr-defined]  # shtab's
         elif action.type is Path or action.metavar == "FILE":
-            action.complete = shtab.FILE  # type: ignore[attr-defined]
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab's
     functions = [
         _FUNCTION[shell].format(name=f"_aspk_{folder}", words=" ".join(shipped_files(folder)))
         for folder in dict.fromkeys(_SHIPPED.values())

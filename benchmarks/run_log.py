@@ -1,0 +1,39 @@
+"""A log of runs, a line of JSON each, from which a benchmark that was killed goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class RunLog:
+    """The runs of a file, and of this process.
+
+    Args:
+        path: the file; None keeps nothing.
+        keys: what of a run tells it apart.
+    """
+
+    def __init__(self, path: Path | None, keys: tuple[str, ...]) -> None:
+        self._path, self._keys = path, keys
+        text = path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
+        whole = (
+            text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
+        )  # a kill may tear the last
+        found = [json.loads(line) for line in whole]
+        if path is not None and len(whole) < len(text.splitlines()):
+            path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+        self._runs = {tuple(run[key] for key in keys): run for run in found}
+
+    def get(self, *key: object) -> dict[str, Any] | None:
+        """The run of this key, None if there is none yet."""
+        return self._runs.get(key)
+
+    def add(self, run: dict[str, Any]) -> None:
+        """Keep a run."""
+        self._runs[tuple(run[key] for key in self._keys)] = run
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(run) + "\n")
