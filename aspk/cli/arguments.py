@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,17 @@ def selection_arguments(
         help="points of accuracy that 'cheapest' may lose (default: 1); the standard error of the difference "
         "counts where it is larger",
     )
+
+
+def time_of_day(text: str) -> datetime:
+    """The next time that a clock here shows ``text``, such as 23:30: today or tomorrow."""
+    try:
+        clock = datetime.strptime(text, "%H:%M").time()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a time of day such as 23:30") from None
+    now = datetime.now().astimezone()
+    then = datetime.combine(now.date(), clock).astimezone()
+    return then if then > now else datetime.combine(now.date() + timedelta(days=1), clock).astimezone()
 
 
 def _points(text: str) -> float:

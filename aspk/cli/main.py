@@ -18,7 +18,7 @@ from typing import TextIO, cast
 
 from aspk import __version__
 from aspk.cli.arguments import device_argument as _device_argument
-from aspk.cli.arguments import energy_arguments, selection_arguments, whole_number
+from aspk.cli.arguments import energy_arguments, selection_arguments, time_of_day, whole_number
 from aspk.cli.arguments import spec_of as _spec
 from aspk.cli.arguments import study_arguments as _study_arguments
 from aspk.cli.commands import INTERRUPTED, Commands, Group, GroupedParser
@@ -157,6 +157,14 @@ def command_parser() -> GroupedParser:
         metavar="N",
         help="then evaluate N random networks",
     )
+    train.add_argument(
+        "--until", type=time_of_day, metavar="HH:MM", help="save and stop at this time, today or tomorrow"
+    )
+    train.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write loss, norm of the gradient, accuracies and firing rates into FOLDER/tensorboard",
+    )
     train.set_defaults(run=_train)
 
     search = commands.add(
@@ -269,6 +277,8 @@ def _train(options: argparse.Namespace) -> int:
         folder=spec.folder,
         seed=spec.seed,
         device=resolve_device(options.device),
+        until=options.until,
+        tensorboard=options.tensorboard,
     )
     if result.weights is None:
         print(f"saved at update {result.updates}; go on with: {_again()}", file=sys.stderr)

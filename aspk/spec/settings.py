@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from aspk.errors import DataError, EngineError, TrainingError
 from aspk.util.numbers import is_count, is_finite
@@ -49,6 +49,11 @@ class Recipe:
         augment: magnitude of RandAugment, 0 to 30; 0 is off.
         erase: probability of erasing a random rectangle.
         mixup: alpha of mixup; 0 is off.
+        decayed: what the weight decay works on: ``all`` parameters, or ``weights`` only, those of
+            convolutions and linear layers: biases, normalisations and learnt time constants are left alone.
+        ema: decay of an exponential moving average of the weights over the updates, which is then what is
+            evaluated, saved and exported; 0.999, say. In the first updates it is less, (1 + n) / (10 + n)
+            behind n of them. 0 is off.
         checkpoint_every: updates between two checkpoints.
     """
 
@@ -70,13 +75,22 @@ class Recipe:
     augment: int = 0
     erase: float = 0.0
     mixup: float = 0.0
+    decayed: Literal["all", "weights"] = "all"
+    ema: float = 0.0
     checkpoint_every: int = 100
+
+    # Keys that came later, with the value that says what was done before.
+    _BEFORE: ClassVar[Mapping[str, object]] = {"decayed": "all", "ema": 0.0}
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             self._check(item.name, getattr(self, item.name), type(item.default))
         if self.paths not in ("single", "sandwich"):
             raise TrainingError(f"recipe: paths = {self.paths!r}: expected single or sandwich")
+        if self.decayed not in ("all", "weights"):
+            raise TrainingError(f"recipe: decayed = {self.decayed!r}: expected all or weights")
+        if self.ema == 1:
+            raise TrainingError("recipe: ema = 1: expected less than 1, or nothing is ever averaged")
         if self.largest + self.smallest + self.reference > 1:
             raise TrainingError("recipe: largest + smallest + reference must not exceed 1")
         if self.batch_size % self.accumulate:
@@ -94,7 +108,7 @@ class Recipe:
             raise TrainingError(f"recipe: {name} = {value!r}: expected {expected}")
         if isinstance(value, str | bool):
             return
-        shares = ("warmup", "label_smoothing", "largest", "smallest", "reference", "erase")
+        shares = ("warmup", "label_smoothing", "largest", "smallest", "reference", "erase", "ema")
         low, high = (0.0, 1.0) if name in shares else (0.0, 30.0 if name == "augment" else math.inf)
         positive = name in (
             "updates",
@@ -106,6 +120,15 @@ class Recipe:
         )
         if not is_finite(value) or not low <= value <= high or (positive and not value):
             raise TrainingError(f"recipe: {name} = {value!r}: out of range")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, as checkpoints and records keep them.
+
+        A key that came later is left out where it says what was done before, so that what was begun by an
+        earlier version still belongs to the same recipe.
+        """
+        values = dataclasses.asdict(self)
+        return {k: v for k, v in values.items() if k not in self._BEFORE or v != self._BEFORE[k]}
 
     @property
     def trains_prefixes(self) -> bool:

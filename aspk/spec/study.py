@@ -127,8 +127,9 @@ class StudySpec:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values for the record in the study; a storage's password is not among them."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
-        for name in ("train", "retrain", "evaluation", "engine", "faeb"):
+        for name in ("evaluation", "engine", "faeb"):
             data[name] = asdict(data[name])
+        data |= {"train": self.train.to_json(), "retrain": self.retrain.to_json()}
         data["energy"] = self.energy.to_json()
         data |= {"folder": str(self.folder), "weights": str(self.weights_file), "data": self.data.to_json()}
         data["objectives"] = list(self.objectives)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ class Job:
         """What a record must agree on to be this job's."""
         return {
             "network": self.config.to_json(),
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.to_json(),
             "data": self.data.to_json(),
             "seed": self.seed,
         }
@@ -164,7 +164,7 @@ def _run(job: Job) -> float | None:
     if run is None:
         return None
     options: dict[str, Any] = {"batch_size": job.evaluation.batch_size, "energy_model": job.energy}
-    tested = measure(run.model, data.test, **options)
+    tested = measure(run.evaluated, data.test, **options)
     record = {
         "identity": job.identity(),
         "accuracy": tested.accuracy,

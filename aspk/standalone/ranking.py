@@ -108,7 +108,7 @@ def _rank(study: RankingStudy, *, progress: bool) -> Mapping[str, Any] | None:
         "weights": inherited["weights"],
         "data": study.data.to_json(),
         "evaluation": inherited["evaluation"],
-        "recipe": asdict(study.recipe),
+        "recipe": study.recipe.to_json(),
         "seed": study.seed,
         "versions": {name: importlib.metadata.version(name) for name in ("aspk", "torch")},
         "networks": rows,

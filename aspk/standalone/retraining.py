@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,7 @@ class _Task:
         """What a finished result must agree on to be this task's."""
         return {
             "network": self.candidate.config.to_json(),
-            "recipe": asdict(self.spec.retrain),
+            "recipe": self.spec.retrain.to_json(),
             "data": self.spec.data.to_json(),
             "trial": self.candidate.trial,
             "seed": self.seed,
@@ -232,11 +232,11 @@ class _Task:
     def _finish(self, run: NetworkRun, workshop: _Workshop, clock: float, processor: float) -> Retrained:
         spec, predicted = self.spec, self.candidate.predicted
         options: dict[str, Any] = {"batch_size": spec.evaluation.batch_size, "energy_model": spec.energy}
-        search = measure(run.model, workshop.searched(spec.evaluation), **options)
-        test = measure(run.model, workshop.data.test, **options)
+        search = measure(run.evaluated, workshop.searched(spec.evaluation), **options)
+        test = measure(run.evaluated, workshop.data.test, **options)
         export_network(
             self.folder,
-            run.model,
+            run.evaluated,
             data=workshop.data,
             weights="trained from scratch" if self.scratch else "retrained from inherited weights",
             metrics=test,

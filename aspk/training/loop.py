@@ -6,9 +6,11 @@ import abc
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -21,12 +23,16 @@ from aspk.errors import CheckpointError, TrainingError
 from aspk.spec.settings import Recipe
 from aspk.training.augmentation import augment
 from aspk.training.checkpoint import load_state, previous_state, save_state
+from aspk.training.optimizer import MovingAverage, load_moments, optimizer_of
+from aspk.training.progress import TensorBoard, expected_end, moment
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.locks import exclusive
 
 MONITOR_IMAGES = 128
 _EXPLODED = 10.0  # times the loss of a uniform guess
 _ALWAYS = 0.99  # firing rate of a site that tells nothing
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Batch:
     plain: Tensor
 
 
-class Run(abc.ABC):
+class Run(abc.ABC, Generic[Model]):
     """The state of one training run: weights, optimizer and the number of updates done.
 
     Order of calls: :func:`train` calls :meth:`resume` once, then :meth:`step` until the recipe's updates are
@@ -53,13 +59,12 @@ class Run(abc.ABC):
     (seed, update) only.
     """
 
-    def __init__(self, model: nn.Module, data: DataSet, recipe: Recipe, seed: int) -> None:
+    def __init__(self, model: Model, data: DataSet, recipe: Recipe, seed: int) -> None:
         self.model, self.data, self.recipe, self.seed = model, data, recipe, seed
         self.device = data.train.images.device
         model.to(self.device)
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
+        self.optimizer = optimizer_of(model, recipe)
+        self._average = MovingAverage(model, recipe.ema) if recipe.ema else None
         self._unit = half_precision(self.device) if recipe.amp == "auto" else ""
         self.half = recipe.amp is True or bool(self._unit)
         self.update = 0
@@ -67,7 +72,13 @@ class Run(abc.ABC):
         self._named: tuple[str, ...] = ()
         self._losses: list[float] = []  # means over tenths of the run
         self._history: list[dict[str, float]] = []  # accuracies at each checkpoint
-        self._seen, self._started = 0, time.perf_counter()
+        self.gradient_norm = math.nan  # of the last update, before clipping
+        self._done, self._started = 0, time.perf_counter()  # updates of this process, and since when
+
+    @property
+    def evaluated(self) -> Model:
+        """What is measured, saved and exported: the model, or its moving average if the recipe wants one."""
+        return self.model if self._average is None else self._average.of(self.model)
 
     @abc.abstractmethod
     def backward(self, batch: Batch, rng: np.random.Generator, share: float) -> float:
@@ -100,13 +111,15 @@ class Run(abc.ABC):
             rng = np.random.default_rng([self.seed, self.update])  # every piece trains the same networks
             loss += self.backward(self._batch(*piece, index), rng, 1 / pieces) / pieces
         self._check(loss)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        if not math.isfinite(norm.item()):
-            raise self._stopped("norm of the gradient", norm.item())
+        self.gradient_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip).item()
+        if not math.isfinite(self.gradient_norm):
+            raise self._stopped("norm of the gradient", self.gradient_norm)
         self.optimizer.step()
+        if self._average is not None:
+            self._average.update(self.model)
         self._note(loss)
         self.update += 1
-        self._seen += len(labels)
+        self._done += 1
         return loss
 
     def _note(self, loss: float) -> None:
@@ -160,8 +173,12 @@ class Run(abc.ABC):
 
     # ------------------------------------------------------------------ what the user sees
 
-    def monitor(self) -> None:
-        """Measure, and name the neuron sites that never or always fire when they become others."""
+    def monitor(self) -> dict[str, float]:
+        """Measure, and name the neuron sites that never or always fire when they become others.
+
+        Returns:
+            Accuracies and firing rates, by the names of their scalars.
+        """
         accuracies, rates = self.measure()
         self._history.append({"update": self.update, **accuracies})
         self._shown = {name: f"{accuracy:.3f}" for name, accuracy in accuracies.items()}
@@ -173,6 +190,10 @@ class Run(abc.ABC):
         if named != self._named:
             tqdm.write(f"update {self.update}: {', '.join(named) or 'every neuron site fires again'}")
         self._named = named
+        return {
+            **{f"accuracy/{name}": value for name, value in accuracies.items()},
+            **{f"firing_rate/{site}": rate for site, rate in rates.items()},
+        }
 
     @property
     def precision(self) -> str:
@@ -187,8 +208,15 @@ class Run(abc.ABC):
 
     def figures(self, loss: float) -> dict[str, str]:
         """The figures on the progress bar."""
-        rate = self._seen / (time.perf_counter() - self._started)
-        return {"loss": f"{loss:.3f}", **self._shown, "images/s": f"{rate:.0f}"}
+        seconds, batch = (
+            time.perf_counter() - self._started,
+            min(self.recipe.batch_size, len(self.data.train)),
+        )
+        end = expected_end(
+            self._done, self.recipe.updates - self.update, seconds, datetime.now().astimezone()
+        )
+        rate = self._done * batch / seconds
+        return {"loss": f"{loss:.3f}", **self._shown, "images/s": f"{rate:.0f}", "ends": end}
 
     # ------------------------------------------------------------------ state
 
@@ -197,7 +225,7 @@ class Run(abc.ABC):
         return {
             **self.subject(),
             "data": self.data.fingerprint(),
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.to_json(),
             "seed": self.seed,
         }
 
@@ -212,6 +240,7 @@ class Run(abc.ABC):
             "shown": dict(self._shown),
             "losses": list(self._losses),
             "history": self.history(),
+            **({} if self._average is None else {"average": self._average.averaged.state_dict()}),
         }
 
     def resume(self, path: Path) -> None:
@@ -241,7 +270,9 @@ class Run(abc.ABC):
         _check_identity(state.get("identity"), self.identity(), path)
         try:
             self.model.load_state_dict(state["weights"])
-            self._load_optimizer(state["optimizer"]["state"])
+            load_moments(self.optimizer, state["optimizer"]["state"])
+            if self._average is not None:
+                self._average.averaged.load_state_dict(state["average"])
             self._shown = {str(name): str(text) for name, text in state["shown"].items()}
             self._losses, self._history = list(state["losses"]), [dict(point) for point in state["history"]]
             measured = [value for point in self._history for value in point.values()]
@@ -256,26 +287,12 @@ class Run(abc.ABC):
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
             raise CheckpointError(f"{path}: damaged: {error}") from None
 
-    def _load_optimizer(self, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """The optimizer's moments; what else it has follows from the recipe.
-
-        They are compared first: the fused AdamW writes behind the end of moments that are too small, or
-        that have all their numbers in one place.
-        """
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        for index, values in moments.items():
-            shape, shapes = parameters[index].shape, {name: value.shape for name, value in values.items()}
-            if shapes != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
-                raise ValueError(f"moments {shapes} of a parameter of shape {tuple(shape)}")
-        own = {index: {k: v.contiguous() for k, v in values.items()} for index, values in moments.items()}
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": own})
-
     def provenance(self) -> dict[str, Any]:
         """How the weights were made."""
         return {
             "data": self.data.provenance(),
             "data_fingerprint": self.data.fingerprint(),
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.to_json(),
             "seed": self.seed,
             "updates": self.update,
             "precision": self.precision,
@@ -283,24 +300,52 @@ class Run(abc.ABC):
         }
 
 
-def train(run: Run, state_file: Path, *, description: str, progress: bool) -> bool:
-    """Train from wherever the state at ``state_file`` stands; False if the user interrupted.
+def train(
+    run: Run[Any],
+    state_file: Path,
+    *,
+    description: str,
+    progress: bool,
+    until: datetime | None = None,
+    tensorboard: bool = False,
+) -> bool:
+    """Train from wherever the state at ``state_file`` stands; False if it stopped before the end.
 
-    Ctrl-C ends after the update in hand and saves.
+    Ctrl-C ends after the update in hand and saves, and so does ``until``.
+
+    Args:
+        run: what is trained.
+        state_file: where its state is kept.
+        description: stands in front of the progress bar.
+        progress: whether to show one.
+        until: when to stop, with a time zone; None goes on to the end.
+        tensorboard: write scalars for TensorBoard into the folder ``tensorboard`` beside the state.
 
     Raises:
         CheckpointError: the state is another run's, or damaged beyond use.
         LockError: another process trains with the same state.
-        TrainingError: the loss is not finite; the last checkpoint is kept.
+        TrainingError: the loss is not finite, and the last checkpoint is kept; or TensorBoard is missing.
     """
     with exclusive(state_file):
         run.resume(state_file)
         if run.recipe.amp == "auto" and progress:
             tqdm.write(run.choice())
-        return _train(run, state_file, description=description, progress=progress)
+        if until is not None and progress:
+            tqdm.write(f"stops at {moment(until, datetime.now(until.tzinfo))}, if it has not ended by then")
+        scalars = TensorBoard(state_file.parent / "tensorboard", run.update) if tensorboard else None
+        with closing(scalars) if scalars else nullcontext():
+            return _train(run, state_file, scalars, until, description=description, progress=progress)
 
 
-def _train(run: Run, state_file: Path, *, description: str, progress: bool) -> bool:
+def _train(
+    run: Run[Any],
+    state_file: Path,
+    scalars: TensorBoard | None,
+    until: datetime | None,
+    *,
+    description: str,
+    progress: bool,
+) -> bool:
     recipe = run.recipe
     options: dict[str, Any] = {"initial": run.update, "desc": description, "unit": "update"}
     with (
@@ -313,12 +358,17 @@ def _train(run: Run, state_file: Path, *, description: str, progress: bool) -> b
             loss = run.step()
             bar.update()
             bar.set_postfix(run.figures(loss), refresh=False)
+            if scalars:
+                scalars.add(run.update, {"loss": loss, "gradient_norm": run.gradient_norm})
             done = run.update == recipe.updates
-            if done or interruption.requested or run.update % recipe.checkpoint_every == 0:
-                run.monitor()
+            stop = interruption.requested or (until is not None and datetime.now(until.tzinfo) >= until)
+            if done or stop or run.update % recipe.checkpoint_every == 0:
+                measured = run.monitor()
+                if scalars:
+                    scalars.add(run.update, measured)
                 bar.set_postfix(run.figures(loss))
                 save_state(state_file, run.state())
-            if interruption.requested and not done:
+            if stop and not done:
                 return False
     return True
 

@@ -60,14 +60,12 @@ def train_network(
     run = NetworkRun(config, settings, data, recipe, seed, start)
     if not train(run, state_file, description=description, progress=progress):
         return None
-    calibrate(run.model, run.input(data.train.images[:calibration_images]))
+    calibrate(run.evaluated, run.input(data.train.images[:calibration_images]))
     return run
 
 
-class NetworkRun(Run):
+class NetworkRun(Run[Spikformer]):
     """Trains one network."""
-
-    model: Spikformer
 
     def __init__(
         self,
@@ -105,7 +103,7 @@ class NetworkRun(Run):
     def measure(self) -> tuple[dict[str, float], dict[str, float]]:
         """Accuracy of a calibrated copy on a fixed slice of ``search``, and its firing rates."""
         calibration = self.input(self.data.train.images[:MONITOR_IMAGES])
-        network, search = calibrate(deepcopy(self.model), calibration), self.data.search
+        network, search = calibrate(deepcopy(self.evaluated), calibration), self.data.search
         hits = 0
         for start in range(0, min(_MONITORED, len(search)), MONITOR_IMAGES):
             chunk = slice(start, min(start + MONITOR_IMAGES, _MONITORED))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ class TrainingResult:
     """How a training run ended.
 
     Attributes:
-        finished: False if it was interrupted.
+        finished: False if it was interrupted, or stopped at the time that was given.
         updates: updates done so far, those of earlier runs included.
-        weights: the supernet's file; None if interrupted.
+        weights: the supernet's file; None if it did not finish.
     """
 
     finished: bool
@@ -47,6 +48,8 @@ def train_supernet(
     seed: int = 0,
     device: torch.device | None = None,
     progress: bool = True,
+    until: datetime | None = None,
+    tensorboard: bool = False,
 ) -> TrainingResult:
     """Train a supernet, or go on where an earlier run in ``folder`` stopped.
 
@@ -61,23 +64,25 @@ def train_supernet(
         seed: seed of weights, paths and batches.
         device: where to train; None is the CPU.
         progress: whether to show a progress bar.
+        until: when to save and return, with a time zone; None goes on to the end.
+        tensorboard: write scalars for TensorBoard into ``folder/tensorboard``.
 
     Raises:
         CheckpointError: the folder holds another run's state, or only damaged ones.
-        TrainingError: the loss is not finite or has exploded; the last checkpoint is kept.
+        TrainingError: the loss is not finite or has exploded, and the last checkpoint is kept; or TensorBoard
+            is not installed.
     """
     run = SupernetRun(space, data.to(device or torch.device("cpu")), recipe, seed)
     weights_file = folder / "supernet.safetensors"
-    if not train(run, folder / "training.pt", description="train", progress=progress):
+    watched: dict[str, Any] = {"progress": progress, "until": until, "tensorboard": tensorboard}
+    if not train(run, folder / "training.pt", description="train", **watched):
         return TrainingResult(False, run.update, None)
-    save_supernet(weights_file, run.model, run.provenance())
+    save_supernet(weights_file, run.evaluated, run.provenance())
     return TrainingResult(True, run.update, weights_file)
 
 
-class SupernetRun(Run):
+class SupernetRun(Run[Supernet]):
     """Trains the networks of a space in their shared weights."""
-
-    model: Supernet
 
     def __init__(self, space: SearchSpace, data: DataSet, recipe: Recipe, seed: int) -> None:
         self.space = space
@@ -164,19 +169,19 @@ class SupernetRun(Run):
         """The largest and the smallest network on a fixed slice of ``search``; rates of the reference."""
         calibration = self.data.train.images[:MONITOR_IMAGES]
         images, labels = self.data.search.images[:MONITOR_IMAGES], self.data.search.labels[:MONITOR_IMAGES]
-        accuracies = {}
+        supernet, accuracies = self.evaluated, {}
         for name, config in (("largest", self.space.largest), ("smallest", self.space.smallest)):
             statistics = self._statistics(calibration, config)
-            with evaluation_mode(self.model):
+            with evaluation_mode(supernet):
                 x = network_input(images, config.time_steps)
-                logits = self.model(x, config, statistics=statistics)
+                logits = supernet(x, config, statistics=statistics)
             hits = logits.argmax(1) == labels
             accuracies[name] = hits.float().mean().item()
         reference = self.space.reference
-        network = self.model.extract(reference, self._statistics(calibration, reference))
+        network = supernet.extract(reference, self._statistics(calibration, reference))
         return accuracies, firing_rates(network, network_input(images, reference.time_steps))
 
     def _statistics(self, images: Tensor, config: SubnetConfig) -> Statistics:
         """Statistics of a network as evaluations take them by default, see :class:`EvaluationSettings`."""
         steps = self.space.max_time_steps if self.recipe.trains_prefixes else config.time_steps
-        return self.model.calibrate(network_input(images, steps), replace(config, time_steps=steps))
+        return self.evaluated.calibrate(network_input(images, steps), replace(config, time_steps=steps))

@@ -1,0 +1,74 @@
+"""What turns gradients into weights: AdamW, and the moving average of what it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from aspk.spec.settings import Recipe
+
+Network = TypeVar("Network", bound=nn.Module)
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW, with a group of parameters that do not decay if the recipe says so.
+
+    Weights have two axes or more; biases, the scales and shifts of normalisations, and time constants that
+    are learnt have one or none.
+    """
+    parameters = list(model.parameters())
+    groups = [{"params": parameters}]
+    if recipe.decayed == "weights":
+        weights = [parameter for parameter in parameters if parameter.dim() > 1]
+        others = [parameter for parameter in parameters if parameter.dim() <= 1]
+        groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]  # type: ignore[dict-item]  # torch's own form
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+
+
+def load_moments(optimizer: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
+    """Give an optimizer its moments back; what else it has follows from the recipe.
+
+    They are compared first: the fused AdamW writes behind the end of moments that are too small, or that
+    have all their numbers in one place.
+
+    Raises:
+        ValueError: their shapes are not those of the parameters.
+        LookupError: there are more than parameters.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, values in moments.items():
+        shape, shapes = parameters[index].shape, {name: value.shape for name, value in values.items()}
+        if shapes != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
+            raise ValueError(f"moments {shapes} of a parameter of shape {tuple(shape)}")
+    own = {index: {k: v.contiguous() for k, v in values.items()} for index, values in moments.items()}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": own})
+
+
+class MovingAverage:
+    """An exponential moving average of a model's weights, by PyTorch's ``AveragedModel``.
+
+    Args:
+        model: is copied; its buffers are followed as they are.
+        decay: share of the old average in the new one. In the first updates it is less, (1 + n) / (10 + n)
+            behind n of them, as in TensorFlow's ``ExponentialMovingAverage``: the first weights are random.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        def average(averaged: _Tensors, current: _Tensors, seen: Tensor | int) -> None:
+            now = min(decay, (1 + float(seen)) / (10 + float(seen)))
+            get_ema_multi_avg_fn(now)(averaged, current, seen)  # type: ignore[no-untyped-call]  # torch
+
+        self.averaged = AveragedModel(model, multi_avg_fn=average)
+
+    def update(self, model: nn.Module) -> None:
+        """Add the weights behind an update."""
+        self.averaged.update_parameters(model)
+
+    def of(self, model: Network) -> Network:
+        """The model with averaged weights, a module of the same kind."""
+        return cast(Network, self.averaged.module)
