@@ -179,6 +179,8 @@ CHANGING = {
     "LinearNorm.forward": "a layer",
     "Block.forward": "a layer",
     "Run": "trains",
+    "optimizer_of": "holds its parameters",
+    "MovingAverage": "follows a model that is trained, in a copy",
 }
 
 

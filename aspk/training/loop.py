@@ -32,7 +32,7 @@ MONITOR_IMAGES = 128
 _EXPLODED = 10.0  # times the loss of a uniform guess
 _ALWAYS = 0.99  # firing rate of a site that tells nothing
 
-Model = TypeVar("Model", bound=nn.Module)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Batch:
     plain: Tensor
 
 
-class Run(abc.ABC, Generic[Model]):
+class Run(abc.ABC, Generic[Network]):
     """The state of one training run: weights, optimizer and the number of updates done.
 
     Order of calls: :func:`train` calls :meth:`resume` once, then :meth:`step` until the recipe's updates are
@@ -59,7 +59,7 @@ class Run(abc.ABC, Generic[Model]):
     (seed, update) only.
     """
 
-    def __init__(self, model: Model, data: DataSet, recipe: Recipe, seed: int) -> None:
+    def __init__(self, model: Network, data: DataSet, recipe: Recipe, seed: int) -> None:
         self.model, self.data, self.recipe, self.seed = model, data, recipe, seed
         self.device = data.train.images.device
         model.to(self.device)
@@ -76,7 +76,7 @@ class Run(abc.ABC, Generic[Model]):
         self._done, self._started = 0, time.perf_counter()  # updates of this process, and since when
 
     @property
-    def evaluated(self) -> Model:
+    def evaluated(self) -> Network:
         """What is measured, saved and exported: the model, or its moving average if the recipe wants one."""
         return self.model if self._average is None else self._average.of(self.model)
 
