@@ -47,7 +47,7 @@ from aspk.objectives.scalarization import FAEB
 from aspk.report import summarise
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, SurrogateSampler, gene_distribution
 from aspk.space.file import load_space
-from aspk.study import Question
+from aspk.study import StudyProblem
 from aspk.study.loop import tell
 from aspk.study.storage import open_storage
 from aspk.study.workers import Worker, WorkerSettings
@@ -59,7 +59,7 @@ SPACE = load_space("auto_spikformer")
 EVALUATOR = FormulaEvaluator(SPACE)
 DISTRIBUTIONS = {gene.parameter: gene_distribution(gene) for gene in SPACE.genes}
 BATCH = 10
-ASKED = Question(
+PROBLEM = StudyProblem(
     space=SPACE,
     evaluator=EVALUATOR,
     objectives=(objective("accuracy"), objective("energy")),
@@ -126,7 +126,7 @@ class Way:
         return self.sampler.ask_batch(self.study, BATCH)
 
     def tell(self, trial: Trial, metrics: Metrics) -> None:
-        tell(self.study, trial, metrics, ASKED)
+        tell(self.study, trial, metrics, PROBLEM)
 
 
 class Search(Way):
@@ -279,7 +279,7 @@ def scale(folder: Path, sizes: Sequence[int], rounds: int) -> list[dict[str, Any
                 start = time.perf_counter()
                 trials = sampler.ask_batch(study, 1)
                 seconds.append(time.perf_counter() - start)
-                tell(study, trials[0], evaluated(trials)[0], ASKED)
+                tell(study, trials[0], evaluated(trials)[0], PROBLEM)
             row[f"{kind.__name__}_first_ms"] = round(1e3 * seconds[0], 1)
             row[f"{kind.__name__}_ms"] = round(1e3 * statistics.median(seconds[1:]), 2)
         rows.append(row)

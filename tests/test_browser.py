@@ -18,7 +18,7 @@ from aspk.report import write_report
 from aspk.space.file import load_space
 from aspk.spec.settings import DataSettings
 from aspk.spec.study import StudySpec
-from aspk.study import question, run_study
+from aspk.study import run_study, study_problem
 from aspk.testing import FormulaEvaluator
 
 pytestmark = pytest.mark.browser
@@ -31,8 +31,8 @@ def studied(tmp_path_factory):
     spec = StudySpec(
         name="seen", space="tiny", data=DataSettings(name="digits"), folder=folder, evaluations=15, batch=5
     )
-    asked = question(spec, FormulaEvaluator(load_space("tiny")), classes=10)
-    return spec, run_study(spec, asked, progress=False).study
+    problem = study_problem(spec, FormulaEvaluator(load_space("tiny")), classes=10)
+    return spec, run_study(spec, problem, progress=False).study
 
 
 def rendered(url, folder):

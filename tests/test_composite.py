@@ -28,7 +28,7 @@ from aspk.samplers._history import History
 from aspk.samplers._prediction import Memory, Prediction
 from aspk.spec.settings import DataSettings
 from aspk.spec.study import StudySpec
-from aspk.study import make_sampler, question, run_study
+from aspk.study import make_sampler, run_study, study_problem
 from aspk.testing import FormulaEvaluator
 
 EVALUATOR = FormulaEvaluator(TINY)
@@ -295,7 +295,7 @@ def test_a_study_of_f_aeb_learns_it_apart(tmp_path, caplog):
         batch=4,
         objectives=("parameters", "f_aeb"),
     )
-    asked = question(spec, EVALUATOR, classes=10)
+    asked = study_problem(spec, EVALUATOR, classes=10)
     assert list(asked.composites) == [1]
     assert make_sampler(spec, asked)._composites.keys() == {1}
     with caplog.at_level(logging.INFO, logger="aspk"):
@@ -303,5 +303,6 @@ def test_a_study_of_f_aeb_learns_it_apart(tmp_path, caplog):
     assert "as a whole" not in caplog.text
     assert "NSGA-II instead" not in caplog.text
     assert (
-        question(dataclasses.replace(spec, objectives=("accuracy",)), EVALUATOR, classes=10).composites == {}
+        study_problem(dataclasses.replace(spec, objectives=("accuracy",)), EVALUATOR, classes=10).composites
+        == {}
     )

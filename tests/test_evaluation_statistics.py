@@ -20,7 +20,7 @@ from aspk.report.dashboard import note
 from aspk.spec.settings import EvaluationSettings, Recipe
 from aspk.spec.study import load_study_file
 from aspk.standalone.export import export_trial, load_exported
-from aspk.study import ask_question, question, run_study
+from aspk.study import load_problem, run_study, study_problem
 from aspk.study.record import fingerprint
 from aspk.study.storage import open_storage, open_study, studies_of
 from aspk.tables import load_table
@@ -155,7 +155,7 @@ def searched(spec, count, statistics=None):
             spec, evaluation=dataclasses.replace(spec.evaluation, statistics=statistics)
         )
     spec = dataclasses.replace(spec, evaluations=count)
-    return run_study(spec, ask_question(spec, device="cpu"), progress=False).study
+    return run_study(spec, load_problem(spec, device="cpu"), progress=False).study
 
 
 def made_before(study):
@@ -185,10 +185,10 @@ def in_the_study(study):
 @pytest.mark.parametrize("storage", ["sqlite:///{}/asked.db", "{}/asked.log"])
 def test_to_ask_for_the_statistics_of_a_study_makes_no_storage(study_file, tmp_path, storage):
     spec = dataclasses.replace(load_study_file(study_file), storage=storage.format(tmp_path / "new"))
-    assert ask_question(spec, device="cpu").statistics == "shared_time"
+    assert load_problem(spec, device="cpu").statistics == "shared_time"
     assert not (tmp_path / "new").exists()
     searched(spec, 3, "own")
-    assert ask_question(spec, device="cpu").statistics == "own"
+    assert load_problem(spec, device="cpu").statistics == "own"
 
 
 def test_a_new_study_writes_down_what_it_took_and_the_report_shows_it(study_file, tmp_path, capsys):
@@ -258,7 +258,7 @@ def test_an_evaluator_of_somebody_else_has_no_statistics(tmp_path, study_file):
     for count, kind in ((3, "own"), (6, "auto")):  # a study from before the default was auto goes on
         asked = dataclasses.replace(spec.evaluation, statistics=kind)
         one = dataclasses.replace(spec, evaluation=asked, evaluations=count)
-        study = run_study(one, question(one, FormulaEvaluator(TINY), classes=10), progress=False).study
+        study = run_study(one, study_problem(one, FormulaEvaluator(TINY), classes=10), progress=False).study
     assert len(study.get_trials()) == 6
     assert statistics_text(summarise(study)) == ""
 

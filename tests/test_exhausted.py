@@ -11,7 +11,7 @@ from test_study import DATA, SPACE
 from aspk.errors import EvaluationError
 from aspk.report import pareto_text, summarise
 from aspk.spec.study import StudySpec
-from aspk.study import question, run_study
+from aspk.study import run_study, study_problem
 from aspk.testing import FormulaEvaluator
 
 VARIED = ("time_steps", "embed_dim")
@@ -34,9 +34,9 @@ class Alike:
 
 def searched(folder, sampler, evaluator, **changes):
     spec = StudySpec(name="few", space="tiny", data=DATA, folder=folder, sampler=sampler, **changes)
-    asked = question(spec, evaluator, classes=10)
-    asked = dataclasses.replace(asked, space=FEW)
-    return run_study(spec, asked, progress=False), asked
+    problem = study_problem(spec, evaluator, classes=10)
+    problem = dataclasses.replace(problem, space=FEW)
+    return run_study(spec, problem, progress=False), problem
 
 
 @pytest.mark.parametrize("sampler", ["surrogate", "nsga2", "evolutionary", "random"])

@@ -11,13 +11,13 @@ import aspk
 from aspk.errors import CheckpointError, StudyError
 from aspk.spec.study import load_study_file
 from aspk.standalone.export import export_trial, load_exported
-from aspk.study import ask_question, evaluator_of, run_study
+from aspk.study import evaluator_of, load_problem, run_study
 
 
 @pytest.fixture
 def exported(study_file, tmp_path):
     spec = load_study_file(study_file)
-    run_study(spec, ask_question(spec, device="cpu"), progress=False)
+    run_study(spec, load_problem(spec, device="cpu"), progress=False)
     return spec, export_trial(spec, tmp_path / "model", number=2, device="cpu")
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
-from worker_processes import HASTY, asked_for, spec_in
+from worker_processes import HASTY, problem_of, spec_in
 
 from aspk.energy import STRICT
 from aspk.errors import AspkError, MetricsError
@@ -107,15 +107,15 @@ def test_searches_go_on_beside_edited_trials(tmp_path, examples, sampler):
         name = f"study-{next(names)}"
         place = str(tmp_path / f"{name}.log")
         spec = spec_in(tmp_path, name=name, sampler=sampler, evaluations=6, storage=place)
-        asked, more = asked_for(spec), dataclasses.replace(spec, evaluations=12)
-        study = run_study(spec, asked, progress=False).study
+        problem, more = problem_of(spec), dataclasses.replace(spec, evaluations=12)
+        study = run_study(spec, problem, progress=False).study
         edit(study, of_study, of_trial, genotype, state)
         assert of_study or [found.study_name for found in studies_of(spec)] == [name]
         with contextlib.suppress(AspkError):  # more than the undisturbed search of one worker
-            reproduce(study, spec, asked, progress=False)
+            reproduce(study, spec, problem, progress=False)
         with contextlib.suppress(AspkError) if of_study else contextlib.nullcontext():
-            create_or_resume(spec, asked)
-            assert run_study(more, asked, progress=False, settings=HASTY).finished
+            create_or_resume(spec, problem)
+            assert run_study(more, problem, progress=False, settings=HASTY).finished
 
     check()
 
@@ -123,8 +123,8 @@ def test_searches_go_on_beside_edited_trials(tmp_path, examples, sampler):
 @pytest.mark.timeout(60)
 def test_abandoned_trials_that_repeat_each_other_in_a_circle_end_no_search(tmp_path):
     spec = spec_in(tmp_path, evaluations=4, batch=4)
-    asked = asked_for(spec)
-    study = run_study(spec, asked, progress=False).study
+    problem = problem_of(spec)
+    study = run_study(spec, problem, progress=False).study
     model = study.trials[0]
     for again in (5, 4, [1], {"a": 1}, True, -3, HUGE):  # trials 4 and 5 repeat each other
         study.add_trial(
@@ -136,7 +136,7 @@ def test_abandoned_trials_that_repeat_each_other_in_a_circle_end_no_search(tmp_p
             )
         )
     more = dataclasses.replace(spec, evaluations=6)
-    assert run_study(more, asked, progress=False, settings=HASTY).finished
+    assert run_study(more, problem, progress=False, settings=HASTY).finished
 
 
 @pytest.mark.parametrize("value", [HUGE, -HUGE, "0.5", True, float("nan"), float("inf"), [0.5]])

@@ -166,10 +166,10 @@ def test_values_of_the_wrong_kind(examples, good, read):
 
 @pytest.fixture
 def exported(study_file, tmp_path):
-    from aspk.study import ask_question, run_study
+    from aspk.study import load_problem, run_study
 
     spec = load_study_file(study_file)
-    run_study(spec, ask_question(spec, device="cpu"), progress=False)
+    run_study(spec, load_problem(spec, device="cpu"), progress=False)
     return export_trial(spec, tmp_path / "export", number=0, device="cpu")
 
 

@@ -20,7 +20,7 @@ from aspk.costs.cost import layer_shapes, parameters
 from aspk.costs.known import ClosedBudget, ClosedCost
 from aspk.errors import ObjectiveError, SamplerError
 from aspk.samplers import EvolutionarySampler, NSGA2Sampler, RandomSampler, SurrogateSampler
-from aspk.study import ask_question, make_sampler, question, run_study
+from aspk.study import load_problem, make_sampler, run_study, study_problem
 from aspk.study.storage import open_study
 from aspk.testing import FormulaEvaluator
 
@@ -269,7 +269,7 @@ def test_a_search_keeps_budgets_on_parameters_and_operations(study_file, name):
         sampler=name,
         constraints={"parameters": known.at_most, "operations": 1e7, "energy": 1.0},
     )
-    asked = ask_question(spec)
+    asked = load_problem(spec)
     assert set(asked.known_constraints) == {"parameters", "operations"}
     assert make_sampler(spec, asked)._known_constraints == asked.known_constraints
     run_study(spec, asked, progress=False)
@@ -318,4 +318,4 @@ def test_budgets_are_written_as_the_page_on_studies_says(study_file):
 
 def test_of_an_evaluator_of_somebody_else_nothing_is_known(study_file):
     spec = dataclasses.replace(aspk.load_study_file(str(study_file)), constraints={"parameters": 20_000.0})
-    assert question(spec, FormulaEvaluator(TINY), classes=10).known_constraints == {}
+    assert study_problem(spec, FormulaEvaluator(TINY), classes=10).known_constraints == {}

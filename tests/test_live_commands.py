@@ -15,7 +15,7 @@ import optuna
 import pytest
 from optuna.distributions import json_to_distribution
 from optuna.trial import TrialState
-from worker_processes import SPACE, asked_for, spec_in, start
+from worker_processes import SPACE, problem_of, spec_in, start
 
 from aspk.cli import main
 from aspk.cli.stock import SAMPLERS, optuna_search_space, run_optuna
@@ -44,16 +44,16 @@ class Drifting(FormulaEvaluator):
 def test_a_study_is_reproduced_whatever_its_batches(tmp_path, sampler):
     for evaluations in (7, 40):
         spec = spec_in(tmp_path, sampler=sampler, evaluations=evaluations, batch=6)
-        study = run_study(spec, asked_for(spec), progress=False).study
-    again = reproduce(study, spec, asked_for(spec), progress=False)
+        study = run_study(spec, problem_of(spec), progress=False).study
+    again = reproduce(study, spec, problem_of(spec), progress=False)
     assert (again.trials, again.difference, again.versions) == (40, None, ())
 
 
 def test_the_first_difference_is_reported(tmp_path):
     spec = spec_in(tmp_path)
-    study = run_study(spec, asked_for(spec), progress=False).study
-    asked = dataclasses.replace(asked_for(spec), evaluator=Drifting(SPACE))
-    again = reproduce(study, spec, asked, progress=False)
+    study = run_study(spec, problem_of(spec), progress=False).study
+    problem = dataclasses.replace(problem_of(spec), evaluator=Drifting(SPACE))
+    again = reproduce(study, spec, problem, progress=False)
     first = next(trial for trial in study.trials if trial.params["depth"] == 2)
     assert again.trials == first.number
     assert re.match(rf"trial {first.number}: objective.0: the study has 0\.\d+, this run", again.difference)
@@ -67,41 +67,41 @@ def test_failed_networks_are_reproduced_as_failures(tmp_path):
             return super().evaluate(configs)
 
     spec = spec_in(tmp_path)
-    asked = dataclasses.replace(asked_for(spec), evaluator=Failing(SPACE))
-    study = run_study(spec, asked, progress=False).study
-    assert reproduce(study, spec, asked, progress=False).difference is None
-    again = reproduce(study, spec, asked_for(spec), progress=False)
+    problem = dataclasses.replace(problem_of(spec), evaluator=Failing(SPACE))
+    study = run_study(spec, problem, progress=False).study
+    assert reproduce(study, spec, problem, progress=False).difference is None
+    again = reproduce(study, spec, problem_of(spec), progress=False)
     assert 'state: the study has "fail", this run brings "complete"' in again.difference
 
 
 def test_other_versions_are_named(tmp_path):
     spec = spec_in(tmp_path, evaluations=5)
-    study = run_study(spec, asked_for(spec), progress=False).study
+    study = run_study(spec, problem_of(spec), progress=False).study
     context = study.user_attrs[attributes.CONTEXT]
     context["versions"]["torch"] = "1.0"
     study.set_user_attr(attributes.CONTEXT, context)
-    (change,) = reproduce(study, spec, asked_for(spec), progress=False).versions
+    (change,) = reproduce(study, spec, problem_of(spec), progress=False).versions
     assert re.match(r'version.torch: the study has "1.0", this run brings "2', change)
 
 
 def test_only_the_undisturbed_search_of_one_worker_can_be_repeated(tmp_path):
     spec = spec_in(tmp_path)
-    asked = asked_for(spec)
-    study = run_study(spec, asked, progress=False).study
+    problem = problem_of(spec)
+    study = run_study(spec, problem, progress=False).study
     with pytest.raises(StudyError, match=r"searched otherwise: seed: the study has 0, this run brings 3"):
-        reproduce(study, dataclasses.replace(spec, seed=3), asked, progress=False)
+        reproduce(study, dataclasses.replace(spec, seed=3), problem, progress=False)
     other = dataclasses.replace(spec, constraints={"energy": 1.0})
-    with pytest.raises(StudyError, match="asks something else"):
-        reproduce(study, other, asked_for(other), progress=False)
+    with pytest.raises(StudyError, match="has another problem"):
+        reproduce(study, other, problem_of(other), progress=False)
     study.enqueue_trial(study.trials[0].params)
     with pytest.raises(StudyError, match="trial 20 is waiting: finish the study first"):
-        reproduce(study, spec, asked, progress=False)
+        reproduce(study, spec, problem, progress=False)
     two = spec_in(tmp_path, name="two", evaluations=40)
     workers = [start(two, 0.02) for _ in range(2)]
     for worker in workers:
         worker.join(60)
     with pytest.raises(StudyError, match="only the undisturbed search of a single worker"):
-        reproduce(open_study(two), two, asked_for(two), progress=False)
+        reproduce(open_study(two), two, problem_of(two), progress=False)
 
 
 def test_aspk_reproduce(study_file, capsys):

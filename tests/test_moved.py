@@ -11,7 +11,7 @@ import warnings
 import pytest
 
 import aspk.testing
-from aspk import tables
+from aspk import study, tables
 from aspk.util.moved import MOVED
 
 
@@ -60,3 +60,10 @@ def test_the_package_itself_uses_no_old_path():
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
         importlib.import_module("aspk.report.dashboard")
+
+
+def test_names_that_are_called_otherwise():
+    with pytest.warns(FutureWarning, match=r"aspk\.study\.question is now aspk\.study\.study_problem"):
+        assert study.question is study.study_problem
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = study.nothing

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from aspk.space.file import load_space
 from aspk.spec.settings import DataSettings
 from aspk.spec.study import StudySpec
-from aspk.study import question, run_study
+from aspk.study import run_study, study_problem
 from aspk.study.storage import open_study
 from aspk.testing import FormulaEvaluator
 
@@ -28,8 +28,8 @@ def test_a_study_runs_and_resumes(postgres, tmp_path, sampler):
         batch=5,
         sampler=sampler,
     )
-    asked = question(spec, FormulaEvaluator(space), classes=10)
-    assert run_study(spec, asked, progress=False).evaluations == 10
-    assert run_study(spec, asked, progress=False).evaluations == 10
+    problem = study_problem(spec, FormulaEvaluator(space), classes=10)
+    assert run_study(spec, problem, progress=False).evaluations == 10
+    assert run_study(spec, problem, progress=False).evaluations == 10
     trials = open_study(spec).get_trials(states=(TrialState.COMPLETE,))
     assert len({space.key(space.from_parameters(trial.params)) for trial in trials}) == 10

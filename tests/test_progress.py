@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 from tqdm import tqdm
-from worker_processes import SPACE, asked_for, spec_in
+from worker_processes import SPACE, problem_of, spec_in
 
 from aspk.data import Split
 from aspk.evaluation import CachedEvaluator, evaluate_all
@@ -90,17 +90,17 @@ def test_the_bar_moves_within_a_batch():
 
 def test_the_best_f_aeb_heeds_constraints(tmp_path):
     free = spec_in(tmp_path, name="free", evaluations=10)
-    asked = asked_for(free)
-    trials = run_study(free, asked, progress=False).study.trials
-    bound = 0.999 * max(trials, key=lambda trial: f_aeb_of(trial, asked.faeb)).user_attrs["energy_mj"]
+    problem = problem_of(free)
+    trials = run_study(free, problem, progress=False).study.trials
+    bound = 0.999 * max(trials, key=lambda trial: f_aeb_of(trial, problem.faeb)).user_attrs["energy_mj"]
     spec = spec_in(tmp_path, name="bound", evaluations=10, constraints={"energy": bound})
-    asked = asked_for(spec)
-    study = run_study(spec, asked, progress=False).study
-    scores = _Scores(asked)
+    problem = problem_of(spec)
+    study = run_study(spec, problem, progress=False).study
+    scores = _Scores(problem)
     assert scores.figures() == ""
     scores.read(study)
     best = {
-        kept: max(f_aeb_of(trial, asked.faeb) for trial in study.trials if within(trial, bound) or not kept)
+        kept: max(f_aeb_of(trial, problem.faeb) for trial in study.trials if within(trial, bound) or not kept)
         for kept in (True, False)
     }
     assert best[True] < best[False]  # or the test would tell nothing
@@ -113,9 +113,9 @@ def within(trial, bound):
 
 def test_where_nothing_is_feasible_the_bar_says_so(tmp_path):
     spec = spec_in(tmp_path, constraints={"energy": 1e-9})
-    asked = asked_for(spec)
-    scores = _Scores(asked)
-    scores.read(run_study(spec, asked, progress=False).study)
+    problem = problem_of(spec)
+    scores = _Scores(problem)
+    scores.read(run_study(spec, problem, progress=False).study)
     assert scores.figures() == "nothing feasible yet"
 
 
@@ -139,7 +139,7 @@ class Stopped(FormulaEvaluator):
 
 def test_ctrl_c_says_that_the_batch_is_finished_and_what_a_second_one_does(tmp_path, capfd):
     spec = spec_in(tmp_path)
-    result = run_study(spec, asked_for(spec, Stopped([signal.SIGINT])), progress=False)
+    result = run_study(spec, problem_of(spec, Stopped([signal.SIGINT])), progress=False)
     assert (result.finished, result.evaluations) == (False, 10)
     told = "aspk: finishing the batch; Ctrl-C again stops at once, and its networks are evaluated again\n"
     assert capfd.readouterr().err.count(told) == 1
@@ -148,9 +148,9 @@ def test_ctrl_c_says_that_the_batch_is_finished_and_what_a_second_one_does(tmp_p
 def test_a_second_ctrl_c_does_what_was_said(tmp_path, capfd):
     spec = spec_in(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run_study(spec, asked_for(spec, Stopped([signal.SIGINT, signal.SIGINT])), progress=False)
+        run_study(spec, problem_of(spec, Stopped([signal.SIGINT, signal.SIGINT])), progress=False)
     assert "its networks are evaluated again" in capfd.readouterr().err
-    result = run_study(spec, asked_for(spec), progress=False)
+    result = run_study(spec, problem_of(spec), progress=False)
     assert result.finished
     assert len({str(trial.params) for trial in result.study.trials if trial.values}) == 20
 

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from aspk.cli.main import command_parser
 from aspk.spec.study import load_study_file
 from aspk.standalone.export import export_trial
-from aspk.study import ask_question, run_study
+from aspk.study import load_problem, run_study
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def test_there_is_something_to_check():
 def export_digits(study_file, folder):
     """The demo's export, and a picture of a three."""
     spec = load_study_file(study_file)
-    run_study(spec, ask_question(spec, device="cpu"), progress=False)
+    run_study(spec, load_problem(spec, device="cpu"), progress=False)
     export_trial(spec, folder / "runs" / "digits" / "export-digits", number=0, device="cpu")
     Image.fromarray((load_digits().images[3] * 15).astype(np.uint8)).save(folder / "three.png")
 

@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from worker_processes import HASTY, PROCESSES, SPACE, asked_for, search, spec_in
+from worker_processes import HASTY, PROCESSES, SPACE, problem_of, search, spec_in
 
 from aspk.errors import StudyError
 from aspk.spec.study import with_sampler
@@ -38,7 +38,7 @@ from aspk.testing import FormulaEvaluator
 @pytest.mark.parametrize("torn", [b"x", b'{"op_code": 4, "worker', b"y" * 200_000])
 def test_a_torn_line_is_cut_before_anything_is_appended(tmp_path, torn):
     spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
-    study = run_study(spec, asked_for(spec), progress=False).study
+    study = run_study(spec, problem_of(spec), progress=False).study
     journal = tmp_path / "study.log"
     whole = journal.read_bytes()
     with journal.open("ab") as file:
@@ -55,7 +55,7 @@ def test_a_torn_line_is_cut_before_anything_is_appended(tmp_path, torn):
 
 def test_a_torn_line_is_not_cut_while_another_process_holds_the_lock(tmp_path):
     spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
-    study = run_study(spec, asked_for(spec), progress=False).study
+    study = run_study(spec, problem_of(spec), progress=False).study
     journal, lock = tmp_path / "study.log", tmp_path / "study.log.lock"
     size = journal.stat().st_size
     os.symlink(journal, lock)  # another process is in the middle of a line
@@ -73,11 +73,11 @@ def test_a_torn_line_is_not_cut_while_another_process_holds_the_lock(tmp_path):
 def test_the_lock_of_a_killed_process_is_broken(tmp_path, monkeypatch):
     monkeypatch.setattr(storage_module, "_GRACE_S", 3)
     spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
-    run_study(spec, asked_for(spec), progress=False)
+    run_study(spec, problem_of(spec), progress=False)
     lock = tmp_path / "study.log.lock"
     os.symlink(tmp_path / "study.log", lock)
     longer = spec_in(tmp_path, storage=spec.storage, evaluations=10)
-    study = run_study(longer, asked_for(longer), progress=False).study
+    study = run_study(longer, problem_of(longer), progress=False).study
     assert len(study.trials) == 10
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: (fsync(handle), lock.unlink()))
@@ -215,7 +215,7 @@ def search_with_a_full_disk(spec, room):
 def test_a_full_disk_ends_the_search_and_spoils_nothing(tmp_path, name):
     storage = str(tmp_path / name) if name.endswith("log") else f"sqlite:///{tmp_path / name}"
     spec = spec_in(tmp_path, storage=storage, evaluations=10)
-    before = run_study(spec, asked_for(spec), progress=False).study.trials
+    before = run_study(spec, problem_of(spec), progress=False).study.trials
     longer = spec_in(tmp_path, storage=storage, evaluations=60)
     process = PROCESSES.Process(target=search_with_a_full_disk, args=(longer, 3_000))
     process.start()
@@ -223,7 +223,7 @@ def test_a_full_disk_ends_the_search_and_spoils_nothing(tmp_path, name):
     assert process.exitcode == 7
     after = open_study(spec).trials
     assert [trial.params for trial in after[:10]] == [trial.params for trial in before]
-    study = run_study(longer, asked_for(longer), progress=False).study
+    study = run_study(longer, problem_of(longer), progress=False).study
     assert sum(trial.state == TrialState.COMPLETE for trial in study.trials) == 60
 
 
@@ -283,10 +283,10 @@ class Interrupting(FormulaEvaluator):
 def test_a_database_that_comes_back_costs_no_evaluation(tmp_path, postgres, caplog):
     spec = spec_in(tmp_path, name="away", storage=postgres.url, evaluations=20)
     evaluator = Interrupting(postgres, 1.0)
-    asked = asked_for(spec)
-    object.__setattr__(asked, "evaluator", evaluator)
+    problem = problem_of(spec)
+    object.__setattr__(problem, "evaluator", evaluator)
     with caplog.at_level(logging.WARNING, logger="aspk.study.retry"):
-        result = run_study(spec, asked, progress=False)
+        result = run_study(spec, problem, progress=False)
     assert (result.evaluations, evaluator.evaluated) == (20, 20)
     assert [trial.state for trial in result.study.trials] == [TrialState.COMPLETE] * 20
     assert "the storage is away, trying again in 0.2 s" in caplog.text
@@ -295,15 +295,15 @@ def test_a_database_that_comes_back_costs_no_evaluation(tmp_path, postgres, capl
 @pytest.mark.postgres
 def test_a_database_that_stays_away_is_a_clear_error(tmp_path, postgres):
     spec = spec_in(tmp_path, name="gone", storage=postgres.url, evaluations=20)
-    asked = asked_for(spec)
-    object.__setattr__(asked, "evaluator", Interrupting(postgres, None))
+    problem = problem_of(spec)
+    object.__setattr__(problem, "evaluator", Interrupting(postgres, None))
     settings = dataclasses.replace(HASTY, patience_s=1.0)
     try:
         with pytest.raises(StudyError, match=r"stayed away for 1 s: .*the same command goes on"):
-            run_study(spec, asked, progress=False, settings=settings)
+            run_study(spec, problem, progress=False, settings=settings)
     finally:
         postgres.start()
-    assert run_study(spec, asked_for(spec), progress=False, settings=HASTY).evaluations == 20
+    assert run_study(spec, problem_of(spec), progress=False, settings=HASTY).evaluations == 20
 
 
 def test_what_passes_and_what_does_not():
@@ -395,7 +395,7 @@ def test_a_missing_package_is_named(monkeypatch):
 
 def test_the_stock_journal_reads_what_ours_wrote(tmp_path):
     spec = spec_in(tmp_path, storage=str(tmp_path / "study.log"), evaluations=5)
-    run_study(spec, asked_for(spec), progress=False)
+    run_study(spec, problem_of(spec), progress=False)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "study.log")))
     assert len(optuna.load_study(study_name=spec.name, storage=storage).trials) == 5
 

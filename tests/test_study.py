@@ -19,7 +19,7 @@ from aspk.errors import AspkError, CheckpointError, EvaluationError, StudyError
 from aspk.space.file import load_space
 from aspk.spec.settings import DataSettings, EvaluationSettings
 from aspk.spec.study import StudySpec, load_study_file, study_from_dict, with_sampler
-from aspk.study import ask_question, make_sampler, question, run_study
+from aspk.study import load_problem, make_sampler, run_study, study_problem
 from aspk.study.storage import open_storage, open_study, studies_of
 from aspk.testing import FormulaEvaluator
 from aspk.trials import attributes
@@ -33,8 +33,8 @@ def spec_in(folder, **changes):
     return dataclasses.replace(base, sampler=changes.pop("sampler", "nsga2"), **changes)
 
 
-def asked_for(spec, evaluator=None):
-    return question(spec, evaluator or FormulaEvaluator(SPACE), classes=10)
+def problem_of(spec, evaluator=None):
+    return study_problem(spec, evaluator or FormulaEvaluator(SPACE), classes=10)
 
 
 def complete(study):
@@ -46,12 +46,12 @@ def complete(study):
 def test_a_study_ends_resumes_and_goes_on(tmp_path, sampler, storage):
     url = f"sqlite:///{tmp_path / storage}" if storage.endswith("db") else str(tmp_path / storage)
     spec = spec_in(tmp_path, sampler=sampler, storage=url)
-    first = run_study(spec, asked_for(spec), progress=False)
+    first = run_study(spec, problem_of(spec), progress=False)
     assert (first.finished, first.evaluations) == (True, 20)
-    again = run_study(spec, asked_for(spec), progress=False)
+    again = run_study(spec, problem_of(spec), progress=False)
     assert (again.finished, again.evaluations) == (True, 20)
     longer = dataclasses.replace(spec, evaluations=30)
-    assert run_study(longer, asked_for(longer), progress=False).evaluations == 30
+    assert run_study(longer, problem_of(longer), progress=False).evaluations == 30
     trials = complete(open_study(spec))
     networks = {SPACE.key(SPACE.from_parameters(trial.params)) for trial in trials}
     assert len(trials) == len(networks) == 30
@@ -59,7 +59,7 @@ def test_a_study_ends_resumes_and_goes_on(tmp_path, sampler, storage):
 
 def test_trials_say_what_was_measured(tmp_path):
     spec, evaluator = spec_in(tmp_path), FormulaEvaluator(SPACE)
-    study = run_study(spec, asked_for(spec, evaluator), progress=False).study
+    study = run_study(spec, problem_of(spec, evaluator), progress=False).study
     assert study.metric_names == ["accuracy", "energy"]
     for trial in complete(study):
         (expected,) = evaluator.evaluate([SPACE.decode(SPACE.from_parameters(trial.params))])
@@ -73,7 +73,7 @@ def test_same_seed_same_search_whatever_the_interruptions(tmp_path):
     for name, stops in (("whole", (20,)), ("parts", (5, 15, 20))):
         for evaluations in stops:
             spec = spec_in(tmp_path / name, evaluations=evaluations, seed=3)
-            run_study(spec, asked_for(spec), progress=False)
+            run_study(spec, problem_of(spec), progress=False)
         runs.append([trial.params for trial in complete(open_study(spec))])
     assert runs[0] == runs[1]
 
@@ -89,8 +89,8 @@ class Moody(FormulaEvaluator):
 
 def test_a_failed_evaluation_is_a_failed_trial_and_costs_no_other(tmp_path):
     spec = spec_in(tmp_path)
-    asked = dataclasses.replace(asked_for(spec), evaluator=Moody(SPACE))
-    study = run_study(spec, asked, progress=False).study
+    problem = dataclasses.replace(problem_of(spec), evaluator=Moody(SPACE))
+    study = run_study(spec, problem, progress=False).study
     failed = study.get_trials(states=(TrialState.FAIL,))
     assert failed
     assert all(trial.params["depth"] == 2 for trial in failed)
@@ -105,16 +105,16 @@ def test_a_search_in_which_everything_fails_ends(tmp_path):
 
     spec = spec_in(tmp_path)
     with pytest.raises(StudyError, match="all networks of 3 batches failed"):
-        run_study(spec, dataclasses.replace(asked_for(spec), evaluator=Broken()), progress=False)
+        run_study(spec, dataclasses.replace(problem_of(spec), evaluator=Broken()), progress=False)
     with pytest.raises(EvaluationError, match="reference network"):
-        asked_for(spec, Broken())
+        problem_of(spec, Broken())
 
 
 def test_constraints_reach_optuna_and_the_dashboard(tmp_path):
     spec = spec_in(tmp_path)
-    bound = asked_for(spec).reference.energy_mj / 2
+    bound = problem_of(spec).reference.energy_mj / 2
     spec = spec_in(tmp_path, constraints={"energy": bound})
-    study = run_study(spec, asked_for(spec), progress=False).study
+    study = run_study(spec, problem_of(spec), progress=False).study
     for trial in complete(study):
         excess = trial.user_attrs["energy_mj"] / bound - 1
         assert trial.constraints == {"energy": pytest.approx(excess)}
@@ -124,10 +124,10 @@ def test_constraints_reach_optuna_and_the_dashboard(tmp_path):
 
 def test_single_objective_f_aeb(tmp_path):
     spec = spec_in(tmp_path, objectives=("f_aeb",), sampler="evolutionary")
-    asked = asked_for(spec)
-    study = run_study(spec, asked, progress=False).study
+    problem = problem_of(spec)
+    study = run_study(spec, problem, progress=False).study
     metrics = [attributes.metrics_from_attributes(trial.user_attrs) for trial in complete(study)]
-    assert study.best_value == max(map(asked.faeb, metrics))
+    assert study.best_value == max(map(problem.faeb, metrics))
 
 
 @pytest.mark.parametrize(
@@ -140,26 +140,28 @@ def test_single_objective_f_aeb(tmp_path):
             'split: the study has "search", this run brings "',
         ),
         ({"objectives": ("accuracy", "spikes")}, r'\["accuracy", "maximize"\], \["energy", "minimize"\]'),
-        ({"objectives": ("accuracy",)}, "asks something else"),
+        ({"objectives": ("accuracy",)}, "has another problem"),
     ],
 )
 def test_a_worker_with_another_question_is_refused(tmp_path, change, message):
     spec = spec_in(tmp_path, evaluations=5)
-    run_study(spec, asked_for(spec), progress=False)
+    run_study(spec, problem_of(spec), progress=False)
     other = dataclasses.replace(spec, **change)
     with pytest.raises(StudyError, match=message):
-        run_study(other, asked_for(other), progress=False)
+        run_study(other, problem_of(other), progress=False)
 
 
 def test_another_space_supernet_or_split_is_refused_with_the_difference(tmp_path):
     spec = spec_in(tmp_path, evaluations=5)
     prints = {"weights": "aaa", "data": "bbb"}
-    run_study(spec, question(spec, FormulaEvaluator(SPACE), classes=10, fingerprints=prints), progress=False)
+    run_study(
+        spec, study_problem(spec, FormulaEvaluator(SPACE), classes=10, fingerprints=prints), progress=False
+    )
     other = dataclasses.replace(spec, data=DataSettings(name="digits", search=100))
     prints = {"weights": "xxx", "data": "yyy"}
-    asked = question(other, FormulaEvaluator(SPACE), classes=10, fingerprints=prints)
+    problem = study_problem(other, FormulaEvaluator(SPACE), classes=10, fingerprints=prints)
     with pytest.raises(StudyError) as refused:
-        run_study(other, asked, progress=False)
+        run_study(other, problem, progress=False)
     assert 'weights (SHA-256): the study has "aaa", this run brings "xxx"' in str(refused.value)
     assert 'data: the study has "digits", this run brings {"name": "digits", "search": 100}' in str(
         refused.value
@@ -169,9 +171,9 @@ def test_another_space_supernet_or_split_is_refused_with_the_difference(tmp_path
     narrow.write_text(re.sub(r"(?m)^time_steps *=.*$", "time_steps = [1, 2, 4]", text, count=1))
     other = dataclasses.replace(spec, space=str(narrow))
     own = load_space(narrow)
-    asked = question(other, FormulaEvaluator(own), classes=10, fingerprints=prints)
+    problem = study_problem(other, FormulaEvaluator(own), classes=10, fingerprints=prints)
     with pytest.raises(StudyError, match=r"space.network.time_steps: the study has \[.*\], this run brings"):
-        run_study(other, asked, progress=False)
+        run_study(other, problem, progress=False)
 
 
 def test_a_strangers_study_is_adopted_only_if_its_directions_fit(tmp_path):
@@ -179,10 +181,10 @@ def test_a_strangers_study_is_adopted_only_if_its_directions_fit(tmp_path):
     storage = open_storage(spec.storage_url)
     optuna.create_study(study_name="formula", storage=storage, directions=["minimize", "minimize"]).ask()
     with pytest.raises(StudyError, match="is to minimize, minimize, this run's objectives are to maximize"):
-        run_study(spec, asked_for(spec), progress=False)
+        run_study(spec, problem_of(spec), progress=False)
     other = dataclasses.replace(spec, name="other")
     optuna.create_study(study_name="other", storage=storage, directions=["maximize", "minimize"]).ask()
-    study = run_study(other, asked_for(other), progress=False).study
+    study = run_study(other, problem_of(other), progress=False).study
     assert len(complete(study)) == 5
     assert study.user_attrs[attributes.CONTEXT]["seed"] == 0
 
@@ -191,7 +193,7 @@ def test_samplers_of_one_file_are_found_together(tmp_path):
     spec = spec_in(tmp_path, evaluations=5)
     for sampler in ("nsga2", "random"):
         one = with_sampler(spec, sampler)
-        run_study(one, asked_for(one), progress=False)
+        run_study(one, problem_of(one), progress=False)
     assert [study.study_name for study in studies_of(spec)] == ["formula-nsga2", "formula-random"]
     with pytest.raises(StudyError, match=r"no study 'formula' .*formula-nsga2"):
         open_study(spec)
@@ -204,7 +206,7 @@ class Slow(FormulaEvaluator):
 
 
 def search_slowly(spec):
-    run_study(spec, asked_for(spec, Slow(SPACE)), progress=False)
+    run_study(spec, problem_of(spec, Slow(SPACE)), progress=False)
 
 
 @pytest.mark.parametrize("storage", ["study.db", "study.log"])
@@ -310,10 +312,10 @@ def test_a_space_beside_the_study_file_is_found(tmp_path):
 def test_sampler_options_reach_the_sampler(tmp_path):
     spec = spec_in(tmp_path, sampler_options={"population_size": 1})
     with pytest.raises(AspkError, match="population_size"):
-        run_study(spec, asked_for(spec), progress=False)
+        run_study(spec, problem_of(spec), progress=False)
     spec = spec_in(tmp_path, sampler_options={"colour": 1})
     with pytest.raises(StudyError, match="colour"):
-        run_study(spec, asked_for(spec), progress=False)
+        run_study(spec, problem_of(spec), progress=False)
 
 
 def test_storages_that_cannot_be_opened(tmp_path):
@@ -326,25 +328,25 @@ def test_storages_that_cannot_be_opened(tmp_path):
 def test_objectives_that_need_no_evaluation_are_known_to_the_surrogate(study_file):
     objectives = ("parameters", "accuracy", "operations")
     spec = dataclasses.replace(load_study_file(study_file), objectives=objectives, sampler="surrogate")
-    asked = ask_question(spec, device="cpu")
-    (metrics,) = asked.evaluator.evaluate([SPACE.smallest])
-    assert {k: of(SPACE.smallest) for k, of in asked.known.items()} == {
+    problem = load_problem(spec, device="cpu")
+    (metrics,) = problem.evaluator.evaluate([SPACE.smallest])
+    assert {k: of(SPACE.smallest) for k, of in problem.known.items()} == {
         0: metrics.parameters,
         2: metrics.operations,
     }
-    assert make_sampler(spec, asked)._known.keys() == {0, 2}
-    assert make_sampler(dataclasses.replace(spec, sampler_options={"known": {}}), asked)._known == {}
-    assert dataclasses.replace(asked, shape=None).known == {}  # a stranger's evaluator may count otherwise
+    assert make_sampler(spec, problem)._known.keys() == {0, 2}
+    assert make_sampler(dataclasses.replace(spec, sampler_options={"known": {}}), problem)._known == {}
+    assert dataclasses.replace(problem, shape=None).known == {}  # a stranger's evaluator may count otherwise
 
 
 def test_the_supernets_question(study_file):
     spec = load_study_file(study_file)
-    asked = ask_question(spec, device="cpu")
-    study = run_study(spec, asked, progress=False).study
+    problem = load_problem(spec, device="cpu")
+    study = run_study(spec, problem, progress=False).study
     parts = {"space", "weights", "data", "objectives", "constraints", "energy", "evaluation"}
     assert set(study.user_attrs[attributes.CONTEXT]["fingerprints"]) == parts
     assert all(attributes.LAYERS in trial.user_attrs for trial in complete(study))
     with pytest.raises(CheckpointError, match="no such file"):
-        ask_question(dataclasses.replace(spec, weights=spec.folder / "none"), device="cpu")
+        load_problem(dataclasses.replace(spec, weights=spec.folder / "none"), device="cpu")
     with pytest.raises(StudyError, match="another search space"):
-        ask_question(dataclasses.replace(spec, space="auto_spikformer"), device="cpu")
+        load_problem(dataclasses.replace(spec, space="auto_spikformer"), device="cpu")

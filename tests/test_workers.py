@@ -16,7 +16,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from postgres_server import free_port
-from worker_processes import HASTY, QUICK, SPACE, asked_for, spec_in, start
+from worker_processes import HASTY, QUICK, SPACE, problem_of, spec_in, start
 
 from aspk.errors import StudyError
 from aspk.report import summarise
@@ -162,7 +162,7 @@ def test_eight_workers_evaluate_no_network_twice_and_lose_none(tmp_path, address
         20
     ):  # a single worker's quality, and how far chance moves it; five runs know that badly
         spec = spec_in(tmp_path, seed=seed, evaluations=96, batch=3, storage=str(tmp_path / f"{seed}.log"))
-        volumes.append(summarise(run_study(spec, asked_for(spec), progress=False).study).hypervolume)
+        volumes.append(summarise(run_study(spec, problem_of(spec), progress=False).study).hypervolume)
     assert summarise(study).hypervolume > np.mean(volumes) - 3.5 * np.std(volumes, ddof=1)
 
 
@@ -199,7 +199,7 @@ def test_workers_behind_a_grpc_proxy(tmp_path, address, storage):
 
 def in_memory(tmp_path, **changes):
     spec = spec_in(tmp_path, **changes)
-    asked = asked_for(spec)
+    asked = problem_of(spec)
     return spec, create_or_resume(spec, asked, optuna.storages.InMemoryStorage())
 
 
@@ -309,19 +309,19 @@ def test_a_worker_that_raises_leaves_its_networks_to_the_others(tmp_path):
         def evaluate(self, configs):
             raise KeyboardInterrupt
 
-    asked = dataclasses.replace(asked_for(spec), evaluator=Broken(SPACE))
+    asked = dataclasses.replace(problem_of(spec), evaluator=Broken(SPACE))
     with pytest.raises(KeyboardInterrupt):
         run_study(spec, asked, progress=False)
     left = {key(trial) for trial in open_study(spec).trials}
     assert len(left) == 5
-    study = run_study(spec, asked_for(spec), progress=False).study
+    study = run_study(spec, problem_of(spec), progress=False).study
     assert left <= {key(trial) for trial in complete(study)}
     assert len(complete(study)) == 20
 
 
 def test_a_result_that_comes_after_another_worker_took_over_is_dropped(tmp_path):
     spec = spec_in(tmp_path, evaluations=5)
-    asked = asked_for(spec)
+    asked = problem_of(spec)
 
     class Overtaken(FormulaEvaluator):
         """While it evaluates, somebody believes it gone."""

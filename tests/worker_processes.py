@@ -11,7 +11,7 @@ from pathlib import Path
 from aspk.space.file import load_space
 from aspk.spec.settings import DataSettings
 from aspk.spec.study import StudySpec
-from aspk.study import question, run_study
+from aspk.study import run_study, study_problem
 from aspk.study.workers import WorkerSettings
 from aspk.testing import FormulaEvaluator
 
@@ -47,8 +47,8 @@ class Slow(FormulaEvaluator):
         return super().evaluate(configs)
 
 
-def asked_for(spec, evaluator=None):
-    return question(spec, evaluator or FormulaEvaluator(SPACE), classes=10)
+def problem_of(spec, evaluator=None):
+    return study_problem(spec, evaluator or FormulaEvaluator(SPACE), classes=10)
 
 
 def search(spec, seconds=0.0, settings=QUICK, diary=None, elsewhere=False, folder=None):
@@ -60,9 +60,9 @@ def search(spec, seconds=0.0, settings=QUICK, diary=None, elsewhere=False, folde
         from aspk.study import workers
 
         workers._died_here = lambda name: False
-    asked = asked_for(spec)
-    asked = dataclasses.replace(asked, evaluator=Slow(SPACE, seconds, diary))
-    run_study(spec, asked, progress=False, settings=settings)
+    problem = problem_of(spec)
+    problem = dataclasses.replace(problem, evaluator=Slow(SPACE, seconds, diary))
+    run_study(spec, problem, progress=False, settings=settings)
 
 
 def start(*arguments, **options):

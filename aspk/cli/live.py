@@ -53,22 +53,22 @@ def evaluate_trial_command(options: argparse.Namespace) -> int:
     """``aspk evaluate --study STUDY --trial N``: print what to tell."""
     spec = spec_of(options)
 
-    from aspk.study import ask_question, evaluate_trial
+    from aspk.study import evaluate_trial, load_problem
     from aspk.study.storage import running_trial
 
     trial = running_trial(spec, options.trial)  # before the supernet is loaded
-    print(*evaluate_trial(trial, ask_question(spec, device=options.device)))
+    print(*evaluate_trial(trial, load_problem(spec, device=options.device)))
     return 0
 
 
 def _reproduce(options: argparse.Namespace) -> int:
     spec = spec_of(options)
 
-    from aspk.study import ask_question, reproduce
+    from aspk.study import load_problem, reproduce
     from aspk.study.storage import open_study
 
     study = open_study(spec)
-    found = reproduce(study, spec, ask_question(spec, device=options.device))
+    found = reproduce(study, spec, load_problem(spec, device=options.device))
     for change in found.versions:
         print(change)
     if found.difference is not None:

@@ -308,14 +308,14 @@ def _search(options: argparse.Namespace) -> int:
         spec = replace(spec, evaluations=options.evaluations)
 
     from aspk.report import pareto_text, select, selection_text, statistics_text, summarise
-    from aspk.study import ask_question, run_study
+    from aspk.study import load_problem, run_study
 
-    asked = ask_question(spec, device=options.device)
-    print(asked.verdict)
-    reference, faeb = asked.reference, asked.faeb
+    problem = load_problem(spec, device=options.device)
+    print(problem.verdict)
+    reference, faeb = problem.reference, problem.faeb
     print(f"{spec.name}: reference network {reference.accuracy:.4f} at {reference.energy_mj:.3g} mJ")
     print(f"F_AEB ({faeb.form}): {faeb.trade()}")
-    result = run_study(spec, asked)
+    result = run_study(spec, problem)
     summary = summarise(result.study)
     show(pareto_text(summary))
     print(selection_text(select(summary)))

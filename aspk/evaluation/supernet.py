@@ -156,15 +156,15 @@ class SupernetEvaluator:
 
     def _context(self) -> str:
         """A hash of all that a result depends on beyond its network."""
-        hashed = self._question.copy()
+        hashed = self._fixed_context.copy()
         _add(hashed, self.supernet.state_dict().values())
         return hashed.hexdigest()[:32]
 
     @functools.cached_property
-    def _question(self) -> hashlib._Hash:
+    def _fixed_context(self) -> hashlib._Hash:
         """The part of it that cannot change."""
-        asked = {**asdict(self.settings), **asdict(self.energy_model), "engine": self.engine.name}
-        hashed = hashlib.sha256(_code() + self.supernet.space.fingerprint.encode() + repr(asked).encode())
+        fixed = {**asdict(self.settings), **asdict(self.energy_model), "engine": self.engine.name}
+        hashed = hashlib.sha256(_code() + self.supernet.space.fingerprint.encode() + repr(fixed).encode())
         _add(hashed, (self._calibration, self._split.images, self._split.labels))
         return hashed
 

@@ -8,37 +8,48 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from aspk.util.moved import moved_names
+
 if TYPE_CHECKING:
     from aspk.study.loop import SearchResult, evaluate_trial, run_study
     from aspk.study.problem import (
-        Question,
-        ask_question,
+        StudyProblem,
         check_bounds,
         evaluator_of,
         inherited_accuracies,
-        question,
+        load_problem,
+        study_problem,
         supernet_of,
     )
     from aspk.study.record import check_sampler, create_or_resume, make_sampler
     from aspk.study.replay import Reproduction, reproduce
 
 __all__ = [
-    "Question",
     "Reproduction",
     "SearchResult",
-    "ask_question",
+    "StudyProblem",
     "check_bounds",
     "check_sampler",
     "create_or_resume",
     "evaluate_trial",
     "evaluator_of",
     "inherited_accuracies",
+    "load_problem",
     "make_sampler",
-    "question",
     "reproduce",
     "run_study",
+    "study_problem",
     "supernet_of",
 ]
+
+_renamed = moved_names(
+    __name__,
+    {
+        "Question": "aspk.study:StudyProblem",
+        "ask_question": "aspk.study:load_problem",
+        "question": "aspk.study:study_problem",
+    },
+)
 
 _HOME = {
     "loop": ("SearchResult", "evaluate_trial", "run_study"),
@@ -49,6 +60,6 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for
     if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _renamed(name)
     home = next((module for module, names in _HOME.items() if name in names), "problem")
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)

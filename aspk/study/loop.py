@@ -21,7 +21,7 @@ from aspk.samplers import GenotypeSampler
 from aspk.space import SearchSpace
 from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec
-from aspk.study.problem import Question, f_aeb_of
+from aspk.study.problem import StudyProblem, f_aeb_of
 from aspk.study.record import create_or_resume
 from aspk.study.retry import patiently
 from aspk.study.storage import record_verdict
@@ -52,7 +52,7 @@ class SearchResult:
 
 def run_study(
     spec: StudySpec,
-    asked: Question,
+    problem: StudyProblem,
     *,
     progress: bool = True,
     settings: WorkerSettings | None = None,
@@ -68,7 +68,7 @@ def run_study(
 
     Args:
         spec: the study.
-        asked: its question.
+        problem: what it optimises.
         progress: whether to show a progress bar.
         settings: how patient this worker is; None takes the defaults.
 
@@ -77,13 +77,13 @@ def run_study(
             storage stays away.
     """
     settings = settings or WorkerSettings()
-    study = create_or_resume(spec, asked)
-    if asked.verdict:
-        record_verdict(study, asked.verdict)
+    study = create_or_resume(spec, problem)
+    if problem.verdict:
+        record_verdict(study, problem.verdict)
     sampler = study.sampler
     if not isinstance(sampler, GenotypeSampler):
         raise StudyError(f"sampler {type(sampler).__name__} cannot ask in batches")
-    worker, scores = Worker(study, settings), _Scores(asked)
+    worker, scores = Worker(study, settings), _Scores(problem)
     persistently = partial(patiently, patience_s=settings.patience_s)
     scores.read(study)
     done = min(scores.complete, spec.evaluations)
@@ -93,19 +93,19 @@ def run_study(
     with stopping as interruption, bar, worker.at_work():
         bar.set_postfix_str(scores.figures())
         while scores.complete < spec.evaluations and not interruption.requested:
-            left = persistently(partial(_networks_left, study, asked.space))
+            left = persistently(partial(_networks_left, study, problem.space))
             if not left and not persistently(worker.fail_abandoned) and not worker.abandoned():
                 _LOGGER.warning(
                     "space %r has no network left: the search ends with %d of %d evaluations",
-                    asked.space.name,
+                    problem.space.name,
                     scores.complete,
                     spec.evaluations,
                 )
                 return SearchResult(study, True, scores.complete, exhausted=True)
             trials = persistently(partial(_ask, worker, sampler, spec, scores, left))
             moved = partial(_move, bar, start=min(scores.complete, spec.evaluations), size=len(trials))
-            for trial, result in zip(trials, evaluate(asked, trials, moved), strict=True):
-                persistently(partial(tell, study, trial, result, asked))
+            for trial, result in zip(trials, evaluate(problem, trials, moved), strict=True):
+                persistently(partial(tell, study, trial, result, problem))
                 worker.release(trial)
             persistently(partial(scores.read, study))
             if not trials and scores.complete < spec.evaluations:
@@ -143,29 +143,31 @@ def _move(bar: tqdm, share: float, *, start: int, size: int) -> None:
     bar.update(start + int(share * size) - bar.n)
 
 
-def evaluate(asked: Question, trials: Sequence[Trial], progress: Progress | None = None) -> list[Result]:
+def evaluate(
+    problem: StudyProblem, trials: Sequence[Trial], progress: Progress | None = None
+) -> list[Result]:
     """Evaluate the networks of ``trials`` together; one result each."""
-    return evaluate_all(asked.evaluator, [_config(asked.space, trial) for trial in trials], progress)
+    return evaluate_all(problem.evaluator, [_config(problem.space, trial) for trial in trials], progress)
 
 
 def _config(space: SearchSpace, trial: Trial) -> SubnetConfig:
     return space.decode(space.from_parameters(trial.params))
 
 
-def tell(study: optuna.Study, trial: Trial, result: Result, asked: Question) -> None:
+def tell(study: optuna.Study, trial: Trial, result: Result, problem: StudyProblem) -> None:
     """Write one result; nothing if the trial is finished already, by this worker or by one that took over."""
     try:
         if isinstance(result, EvaluationError):
             trial.set_user_attr(attributes.FAILURE, str(result))
             study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
             return
-        note_metrics(trial, result, asked)
-        complete(trial, [item(result) for item in asked.objectives])
+        note_metrics(trial, result, problem)
+        complete(trial, [item(result) for item in problem.objectives])
     except optuna.exceptions.UpdateFinishedTrialError:
         return
 
 
-def evaluate_trial(trial: Trial, asked: Question) -> list[float]:
+def evaluate_trial(trial: Trial, problem: StudyProblem) -> list[float]:
     """Evaluate the network of one running trial and note its metrics; telling is left to the caller.
 
     Returns:
@@ -175,19 +177,19 @@ def evaluate_trial(trial: Trial, asked: Question) -> list[float]:
         GenotypeError: the trial's parameters are no network of the space.
         EvaluationError: the network could not be evaluated.
     """
-    (result,) = evaluate(asked, [trial])
+    (result,) = evaluate(problem, [trial])
     if isinstance(result, EvaluationError):
         raise result
-    note_metrics(trial, result, asked)
-    return [item(result) for item in asked.objectives]
+    note_metrics(trial, result, problem)
+    return [item(result) for item in problem.objectives]
 
 
-def note_metrics(trial: Trial, metrics: Metrics, asked: Question) -> None:
+def note_metrics(trial: Trial, metrics: Metrics, problem: StudyProblem) -> None:
     """Write what was measured, and by how much each constraint is exceeded, to a running trial."""
     for name, value in attributes.metrics_to_attributes(metrics).items():
         trial.set_user_attr(name, value)
-    if asked.constraints:
-        excess = {item.name: item(metrics) for item in asked.constraints}
+    if problem.constraints:
+        excess = {item.name: item(metrics) for item in problem.constraints}
         for name, value in excess.items():
             trial.set_constraint(name, value)
         trial.set_user_attr(attributes.CONSTRAINTS, excess)
@@ -198,9 +200,9 @@ class _Scores:
 
     _MAX_FRUITLESS = 3
 
-    def __init__(self, asked: Question) -> None:
-        self._asked = asked
-        self._directions = [item.direction for item in asked.objectives]
+    def __init__(self, problem: StudyProblem) -> None:
+        self._problem = problem
+        self._directions = [item.direction for item in problem.objectives]
         self._known: set[int] = set()
         self._front: list[list[float]] = []
         self._best = float("-inf")
@@ -220,7 +222,7 @@ class _Scores:
         ]
         self._known |= {trial.number for trial in fresh}
         feasible = [t for t in fresh if all(excess <= 0 for excess in t.constraints.values())]
-        self._best = max([self._best, *(f_aeb_of(trial, self._asked.faeb) for trial in feasible)])
+        self._best = max([self._best, *(f_aeb_of(trial, self._problem.faeb) for trial in feasible)])
         values = [*self._front, *(trial.values for trial in feasible)]
         on_front = nondominated(minimised(values, self._directions))
         self._front = [row for row, best in zip(values, on_front, strict=True) if best]
@@ -229,7 +231,7 @@ class _Scores:
         """The best feasible F_AEB, the size of the front, and its hypervolume."""
         if not self._front:
             return "nothing feasible yet" if self._known else ""
-        anchors = [self._asked.anchors.get(item.name) for item in self._asked.objectives]
+        anchors = [self._problem.anchors.get(item.name) for item in self._problem.objectives]
         volume = anchored_hypervolume(self._front, self._directions, anchors)
         best = f"F_AEB {self._best:.4f}, " if self._best > float("-inf") else ""
         return f"{best}front {len(self._front)}, HV {volume:.4f}"

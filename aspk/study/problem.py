@@ -1,4 +1,4 @@
-"""What a study asks, and its own evaluator."""
+"""The problem that a study solves: a space, an evaluator and objectives; and the study's own evaluator."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from aspk.training.checkpoint import LoadedSupernet, load_supernet
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a study asks: a space, an evaluator, and what is to be optimised.
+class StudyProblem:
+    """The problem that a study solves: a space, an evaluator, and what is to be optimised.
 
     Attributes:
         space: the search space.
@@ -109,8 +109,8 @@ def supernet_of(spec: StudySpec, device: str = "auto") -> LoadedSupernet:
     return loaded
 
 
-def ask_question(spec: StudySpec, device: str = "auto") -> Question:
-    """The study's question with its own evaluator: the trained supernet on the study's data.
+def load_problem(spec: StudySpec, device: str = "auto") -> StudyProblem:
+    """The study's problem with its own evaluator: the trained supernet on the study's data.
 
     Raises:
         CheckpointError: there is no supernet, or it is damaged.
@@ -120,9 +120,9 @@ def ask_question(spec: StudySpec, device: str = "auto") -> Question:
     statistics = evaluator.settings.statistics
     classes, shape = evaluator.supernet.classes, evaluator.supernet.shape
     check_bounds(spec, evaluator.supernet.space, shape, classes)
-    asked = question(spec, evaluator, classes=classes, fingerprints=fingerprints)
+    problem = study_problem(spec, evaluator, classes=classes, fingerprints=fingerprints)
     return replace(
-        asked,
+        problem,
         statistics=statistics,
         verdict=verdict_of(spec, statistics),
         shape=shape,
@@ -178,9 +178,9 @@ def inherited_accuracies(spec: StudySpec, count: int, device: str = "auto") -> l
     return [metrics.accuracy for metrics in evaluator.evaluate([space.decode(x) for x in X])]
 
 
-def question(
+def study_problem(
     spec: StudySpec, evaluator: Evaluator, *, classes: int, fingerprints: Mapping[str, str] | None = None
-) -> Question:
+) -> StudyProblem:
     """Everything that a search needs to know, the reference network evaluated.
 
     Raises:
@@ -193,7 +193,7 @@ def question(
         raise EvaluationError(f"the reference network of {space.name!r} failed: {reference}")
     faeb = spec.faeb.of(reference.energy_mj, classes)
     objectives = tuple(faeb.objective() if name == "f_aeb" else objective(name) for name in spec.objectives)
-    return Question(
+    return StudyProblem(
         space=space,
         evaluator=cached,
         objectives=objectives,

@@ -19,7 +19,7 @@ from aspk.errors import SamplerError, StudyError
 from aspk.samplers import EvolutionarySampler, GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.space import SearchSpace
 from aspk.spec.study import StudySpec
-from aspk.study.problem import Question, f_aeb_of
+from aspk.study.problem import StudyProblem, f_aeb_of
 from aspk.study.storage import open_storage, taken_statistics
 from aspk.trials import attributes
 from aspk.util.passwords import shown
@@ -33,73 +33,75 @@ _SAMPLERS: Mapping[str, type[GenotypeSampler]] = {
 # Arguments that a search gives its sampler by itself.
 _OURS = ("space", "seed", "known", "known_constraints", "composites", "fitness", "attributes", "defaults")
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
-_MOST_DETAILS = 6  # of one part of the question that are spelled out
+_MOST_DETAILS = 6  # of one part of the problem that are spelled out
 _WAIT_S = 3  # for the record of a study that another worker is making at this moment
 
 
-def create_or_resume(spec: StudySpec, asked: Question, storage: BaseStorage | None = None) -> optuna.Study:
+def create_or_resume(
+    spec: StudySpec, problem: StudyProblem, storage: BaseStorage | None = None
+) -> optuna.Study:
     """The study in its storage, made if need be.
 
     Args:
         spec: the study.
-        asked: its question.
+        problem: what it optimises.
         storage: where the study is; None opens the spec's own.
 
     Raises:
-        StudyError: the storage holds a study of that name that asks something else.
+        StudyError: the storage holds a study of that name with another problem.
     """
     storage = open_storage(spec.storage_url) if storage is None else storage
-    sampler = make_sampler(spec, asked)
+    sampler = make_sampler(spec, problem)
     try:
         study = optuna.create_study(
             study_name=spec.name,
             storage=storage,
-            directions=[item.direction for item in asked.objectives],
+            directions=[item.direction for item in problem.objectives],
             sampler=sampler,
         )
     except optuna.exceptions.DuplicatedStudyError:
-        return _join(optuna.load_study(study_name=spec.name, storage=storage, sampler=sampler), spec, asked)
-    _record(study, spec, asked)
+        return _join(optuna.load_study(study_name=spec.name, storage=storage, sampler=sampler), spec, problem)
+    _record(study, spec, problem)
     return study
 
 
-def _record(study: optuna.Study, spec: StudySpec, asked: Question) -> None:
+def _record(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([item.name for item in asked.objectives])
+        study.set_metric_names([item.name for item in problem.objectives])
     study.set_user_attr(attributes.SPEC, spec.to_json())
-    study.set_user_attr(attributes.SPACE, asked.space.to_json())
-    study.set_user_attr(attributes.CONTEXT, _context(spec, asked))  # last: the record is complete with it
+    study.set_user_attr(attributes.SPACE, problem.space.to_json())
+    study.set_user_attr(attributes.CONTEXT, _context(spec, problem))  # last: the record is complete with it
 
 
-def _join(study: optuna.Study, spec: StudySpec, asked: Question) -> optuna.Study:
+def _join(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> optuna.Study:
     end = time.monotonic() + _WAIT_S
     while attributes.CONTEXT not in study.user_attrs:
         if time.monotonic() > end or study.get_trials(deepcopy=False):  # its maker died, or is no aspk
-            _check_directions(study, asked)
-            _record(study, spec, asked)
+            _check_directions(study, problem)
+            _record(study, spec, problem)
             return study
         time.sleep(0.05)
-    check_question(study, spec, asked)
+    check_problem(study, spec, problem)
     return study
 
 
-def check_question(study: optuna.Study, spec: StudySpec, asked: Question) -> None:
-    """Refuse a run that brings another question than the study's.
+def check_problem(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> None:
+    """Refuse a run whose problem is not the study's.
 
     Raises:
         StudyError: spelling out the differences.
     """
-    found = list(_differences(study.user_attrs, spec, asked))
+    found = list(_differences(study.user_attrs, spec, problem))
     if found:
         raise StudyError(
-            f"study {study.study_name!r} asks something else; give this one another name. {'; '.join(found)}"
+            f"study {study.study_name!r} has another problem; give this one another name. {'; '.join(found)}"
         )
 
 
-def _check_directions(study: optuna.Study, asked: Question) -> None:
+def _check_directions(study: optuna.Study, problem: StudyProblem) -> None:
     known = [direction.name.lower() for direction in study.directions]
-    own = [item.direction for item in asked.objectives]
+    own = [item.direction for item in problem.objectives]
     if known != own:
         raise StudyError(
             f"study {study.study_name!r} is to {', '.join(known)}, this run's objectives are to "
@@ -107,10 +109,10 @@ def _check_directions(study: optuna.Study, asked: Question) -> None:
         )
 
 
-def _differences(held: Mapping[str, Any], spec: StudySpec, asked: Question) -> Iterator[str]:
+def _differences(held: Mapping[str, Any], spec: StudySpec, problem: StudyProblem) -> Iterator[str]:
     """What a run brings that the study was not started with, in words."""
     stored = {"space": held.get(attributes.SPACE), **attributes.mapping_in(held, attributes.CONTEXT)}
-    brought = {"space": asked.space.to_json(), **_context(spec, asked)}
+    brought = {"space": problem.space.to_json(), **_context(spec, problem)}
     hashes, own_hashes = dict(attributes.mapping_in(stored, "fingerprints")), brought["fingerprints"]
     _agree_on_statistics(stored, hashes, brought, own_hashes)
     for key in dict.fromkeys((*hashes, *own_hashes)):
@@ -161,24 +163,27 @@ def _short(value: object, longest: int = 120) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _context(spec: StudySpec, asked: Question) -> dict[str, Any]:
-    record, faeb = spec.to_json(), asked.faeb
+def _context(spec: StudySpec, problem: StudyProblem) -> dict[str, Any]:
+    record, faeb = spec.to_json(), problem.faeb
     scalarisation = {"form": faeb.form, "weight": faeb.energy_weight, "floor": faeb.floor}
     plain = {
-        "objectives": [[item.name, item.direction] for item in asked.objectives],
+        "objectives": [[item.name, item.direction] for item in problem.objectives],
         **{key: record[key] for key in ("constraints", "energy")},
-        "evaluation": {**record["evaluation"], "statistics": asked.statistics or spec.evaluation.statistics},
+        "evaluation": {
+            **record["evaluation"],
+            "statistics": problem.statistics or spec.evaluation.statistics,
+        },
         **({"faeb": scalarisation} if "f_aeb" in spec.objectives else {}),
     }
     return {
         "faeb": scalarisation,
         "data": record["data"],
         **plain,
-        "fingerprints": {**asked.fingerprints, **{key: fingerprint(value) for key, value in plain.items()}},
+        "fingerprints": {**problem.fingerprints, **{key: fingerprint(value) for key, value in plain.items()}},
         "classes": faeb.classes,
-        **({} if asked.images is None else {"images": asked.images}),
-        "reference": attributes.metrics_to_attributes(asked.reference),
-        "anchors": {name: list(pair) for name, pair in asked.anchors.items()},
+        **({} if problem.images is None else {"images": problem.images}),
+        "reference": attributes.metrics_to_attributes(problem.reference),
+        "anchors": {name: list(pair) for name, pair in problem.anchors.items()},
         "seed": spec.seed,
         "versions": versions(),
     }
@@ -211,22 +216,22 @@ def check_sampler(spec: StudySpec, space: SearchSpace) -> None:
     _make_sampler(spec, {"space": space})
 
 
-def make_sampler(spec: StudySpec, asked: Question) -> GenotypeSampler:
+def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
     """The study's sampler.
 
     Raises:
         StudyError: an option is unknown to it, or impossible.
     """
-    check_sampler(spec, asked.space)
+    check_sampler(spec, problem.space)
     options: dict[str, Any] = {
-        "space": asked.space,
+        "space": problem.space,
         "seed": spec.seed,
-        "known_constraints": asked.known_constraints,
+        "known_constraints": problem.known_constraints,
     }
     if spec.sampler == "surrogate":
-        options |= {"known": asked.known, "composites": asked.composites}
+        options |= {"known": problem.known, "composites": problem.composites}
     if spec.sampler == "evolutionary":
-        options["fitness"] = lambda trial: f_aeb_of(trial, asked.faeb)
+        options["fitness"] = lambda trial: f_aeb_of(trial, problem.faeb)
     return _make_sampler(spec, options)
 
 

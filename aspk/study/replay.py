@@ -14,8 +14,8 @@ from aspk.errors import StudyError
 from aspk.samplers import GenotypeSampler
 from aspk.spec.study import StudySpec
 from aspk.study.loop import evaluate, tell
-from aspk.study.problem import Question
-from aspk.study.record import check_question, create_or_resume, different, versions
+from aspk.study.problem import StudyProblem
+from aspk.study.record import check_problem, create_or_resume, different, versions
 from aspk.trials import attributes
 
 
@@ -35,7 +35,7 @@ class Reproduction:
 
 
 def reproduce(
-    study: optuna.Study, spec: StudySpec, asked: Question, *, progress: bool = True
+    study: optuna.Study, spec: StudySpec, problem: StudyProblem, *, progress: bool = True
 ) -> Reproduction:
     """Search again in memory, with the study's own seed and batches, and compare trial by trial.
 
@@ -44,19 +44,19 @@ def reproduce(
     Args:
         study: a finished study of one worker; it is only read.
         spec: its study file.
-        asked: its question, evaluated anew.
+        problem: what it optimises, with an evaluator that computes everything anew.
         progress: whether to show a progress bar.
 
     Raises:
-        StudyError: the study asks something else, or several workers or a crash shaped it.
+        StudyError: the study's problem is another one, or several workers or a crash shaped it.
     """
-    _check_record(study, spec, asked)
+    _check_record(study, spec, problem)
     batches = _batches(study)
     versions_then = study.user_attrs[attributes.CONTEXT].get("versions")
     changed = tuple(different("version", versions_then, versions()))
     count = 0
     with tqdm(desc=f"{study.study_name} again", unit="net", disable=not progress) as bar:
-        for first, second in _searched_again(batches, spec, asked):
+        for first, second in _searched_again(batches, spec, problem):
             difference = _difference(first, second)
             if difference is not None:
                 return Reproduction(trials=count, difference=difference, versions=changed)
@@ -65,10 +65,10 @@ def reproduce(
     return Reproduction(trials=count, difference=None, versions=changed)
 
 
-def _check_record(study: optuna.Study, spec: StudySpec, asked: Question) -> None:
+def _check_record(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> None:
     if attributes.CONTEXT not in study.user_attrs:
-        raise StudyError(f"study {study.study_name!r} carries no record of its question: not one of aspk's")
-    check_question(study, spec, asked)
+        raise StudyError(f"study {study.study_name!r} carries no record of its problem: aspk did not make it")
+    check_problem(study, spec, problem)
     stored, own = attributes.mapping_in(study.user_attrs, attributes.SPEC), spec.to_json()
     search = ("seed", "sampler", "sampler_options")
     found = [text for key in search for text in different(key, stored.get(key), own[key])]
@@ -96,16 +96,16 @@ def _batches(study: optuna.Study) -> list[list[FrozenTrial]]:
 
 
 def _searched_again(
-    batches: Sequence[Sequence[FrozenTrial]], spec: StudySpec, asked: Question
+    batches: Sequence[Sequence[FrozenTrial]], spec: StudySpec, problem: StudyProblem
 ) -> Iterator[tuple[FrozenTrial, FrozenTrial]]:
     """Each trial of the study with the one of a second search, which goes on as it is asked to."""
-    study = create_or_resume(spec, asked, InMemoryStorage())
+    study = create_or_resume(spec, problem, InMemoryStorage())
     sampler = study.sampler
     assert isinstance(sampler, GenotypeSampler)
     for batch in batches:
         trials = sampler.ask_batch(study, len(batch))
-        for trial, result in zip(trials, evaluate(asked, trials), strict=True):
-            tell(study, trial, result, asked)
+        for trial, result in zip(trials, evaluate(problem, trials), strict=True):
+            tell(study, trial, result, problem)
         yield from zip(batch, study.get_trials(deepcopy=False)[-len(batch) :], strict=True)
 
 

@@ -301,12 +301,12 @@ def running_trial(spec: StudySpec, number: int) -> Trial:
 
 
 def studies_of(spec: StudySpec) -> list[optuna.Study]:
-    """All studies in the spec's storage that ask its question, whatever their sampler and seed.
+    """All studies in the spec's storage that solve its problem, whatever their sampler and seed.
 
     To ``statistics = "auto"`` a study belongs with any statistics, and reports say where they differ.
     """
     storage, record = open_storage(spec.storage_url), spec.to_json()
-    asks = ("objectives", "constraints", "energy")
+    parts = ("objectives", "constraints", "energy")
     wanted, space = record["evaluation"], load_space(spec.space).to_json()
     weights = _fingerprint(spec.weights_file)
     studies = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
@@ -320,7 +320,7 @@ def studies_of(spec: StudySpec) -> list[optuna.Study]:
         )
         trained = mapping_in(mapping_in(study.user_attrs, CONTEXT), "fingerprints").get("weights")
         same &= None in (trained, weights) or trained == weights
-        if same and evaluation == wanted and all(held.get(key) == record[key] for key in asks):
+        if same and evaluation == wanted and all(held.get(key) == record[key] for key in parts):
             found.append(study)
     return found
 

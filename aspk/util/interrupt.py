@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that long work asks between two steps."""
+"""Ctrl-C and SIGTERM as a flag that long work looks at between two steps."""
 
 from __future__ import annotations
 

@@ -81,14 +81,15 @@ def moved_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         module: the module that had them.
-        names: the module that has each now.
+        names: the module that has each now; ``module:name`` where the name is another one, too.
     """
 
     def find(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        _warn(f"{module}.{name}", f"{names[name]}.{name}")
-        return getattr(importlib.import_module(names[name]), name)
+        home, _, new = names[name].partition(":")
+        _warn(f"{module}.{name}", f"{home}.{new or name}")
+        return getattr(importlib.import_module(home), new or name)
 
     return find
 

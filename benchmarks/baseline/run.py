@@ -24,7 +24,7 @@ from aspk.space import SearchSpace
 from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec
 from aspk.standalone.retraining import Retrained, train_candidates
-from aspk.study import question, run_study, supernet_of
+from aspk.study import run_study, study_problem, supernet_of
 from aspk.study.storage import with_recorded_statistics
 from aspk.util.files import write_atomically
 from aspk.util.interrupt import graceful_interruption
@@ -135,12 +135,14 @@ def _metrics(evaluator: Evaluator, config: SubnetConfig) -> Metrics:
 def _search(bench: _Bench, search: Search, *, progress: bool) -> StudySummary | None:
     """Run one search, or go on with it; None if interrupted."""
     classes, hashes = bench.data.classes, bench.fingerprints
-    asked = question(search.spec, bench.evaluator, classes=classes, fingerprints=hashes)
+    problem = study_problem(search.spec, bench.evaluator, classes=classes, fingerprints=hashes)
     space = bench.space.fixed(search.fixed)
-    hashes = {**asked.fingerprints, "space": space.fingerprint}
-    asked = replace(asked, space=space, fingerprints=hashes, statistics=bench.supernet.settings.statistics)
+    hashes = {**problem.fingerprints, "space": space.fingerprint}
+    problem = replace(
+        problem, space=space, fingerprints=hashes, statistics=bench.supernet.settings.statistics
+    )
     with _timed(bench.plan.folder, f"search {search.name}"):
-        result = run_study(search.spec, asked, progress=progress)
+        result = run_study(search.spec, problem, progress=progress)
     return summarise(result.study) if result.finished else None
 
 
