@@ -9,8 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from aspk.families.registry import FAMILIES as REGISTRY
+from aspk.space.genes import FAMILIES, FamilyName
 
 PACKAGE = Path(__file__).resolve().parent.parent / "aspk"
 
@@ -134,6 +138,35 @@ def test_search_sees_only_the_protocol() -> None:
     for path in files_of("trials", "samplers", "problem"):
         assert {own(name) for name in imported(path)} & {"families", "engines", "training"} == set(), path
         assert "aspk.evaluation.supernet" not in {name.rpartition(".")[0] for name in imported(path)}, path
+
+
+def families_asked_for(source: str) -> Iterator[str]:
+    """Comparisons of a network's family, or with the name of one, in a file."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare | ast.Match):
+            asked = any(
+                isinstance(p, ast.Attribute) and p.attr == "family" for p in ast.iter_child_nodes(node)
+            )
+            named = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)} & set(FAMILIES)
+            if asked or (isinstance(node, ast.Compare) and named):
+                yield ast.unparse(node)
+
+
+def test_only_the_families_know_which_there_are() -> None:
+    assert len(list(families_asked_for("if settings.family == name: pass\nx = kind != 'spikformer'"))) == 2
+    elsewhere = [path for path in FILES if unit(path) != "families"]
+    asked = {str(path): list(families_asked_for(path.read_text(encoding="utf-8"))) for path in elsewhere}
+    assert {path: found for path, found in asked.items() if found} == {}
+    modules = {family.module.partition(":")[0].rpartition(".")[0] for family in REGISTRY.values()}
+    for path in elsewhere:
+        own_modules = {name for name in imported(path) for module in modules if name.startswith(module)}
+        assert own_modules == set(), path
+
+
+def test_every_family_is_registered() -> None:
+    assert set(REGISTRY) == set(FAMILIES) == set(get_args(FamilyName))
+    folders = {path.parent.name for path in (PACKAGE / "families").glob("*/program.py")}
+    assert set(REGISTRY) == folders
 
 
 def test_the_map_of_the_house_shows_every_entry() -> None:

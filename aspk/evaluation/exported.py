@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aspk.data import Preprocess
 from aspk.data.preprocess import Pictures
 from aspk.errors import CheckpointError
-from aspk.families import Spikformer
+from aspk.families import Network
 from aspk.space.genes import SubnetConfig
 
 
@@ -26,7 +26,7 @@ class ExportedNetwork(nn.Module):
 
     def __init__(
         self,
-        network: Spikformer,
+        network: Network,
         *,
         preprocess: Preprocess | None,
         classes: Sequence[str],

@@ -18,7 +18,7 @@ from aspk.engines import Population, choose_engine
 from aspk.errors import DataError
 from aspk.evaluation.cache import ResultCache
 from aspk.evaluation.protocol import Progress
-from aspk.families import Spikformer, Supernet
+from aspk.families import Network, Supernet
 from aspk.families.counting import Counter
 from aspk.families.mode import evaluation_mode
 from aspk.metrics import LayerCount, LayerShape, Metrics
@@ -168,7 +168,7 @@ class SupernetEvaluator:
         _add(hashed, (self._calibration, self._split.images, self._split.labels))
         return hashed
 
-    def network(self, config: SubnetConfig) -> Spikformer:
+    def network(self, config: SubnetConfig) -> Network:
         """One network as it is evaluated: a stand-alone copy with the statistics of the settings."""
         kind = self.settings.statistics
         if kind == "running":
@@ -181,7 +181,7 @@ class SupernetEvaluator:
 
 @torch.no_grad()
 def measure(
-    network: Spikformer, split: Split, *, batch_size: int = 256, energy_model: EnergyModel = PAPER
+    network: Network, split: Split, *, batch_size: int = 256, energy_model: EnergyModel = PAPER
 ) -> Metrics:
     """Accuracy, counts and energy of a stand-alone network on a split.
 

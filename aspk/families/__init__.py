@@ -10,17 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aspk.families.layers import Observer, calibrate
+    from aspk.families.network import Network
     from aspk.families.neurons import lif
-    from aspk.families.registry import program_of
+    from aspk.families.registry import network_of, program_of
     from aspk.families.spikformer.network import Spikformer
     from aspk.families.supernet import Statistics, Supernet
 
-__all__ = ["Observer", "Spikformer", "Statistics", "Supernet", "calibrate", "lif", "program_of"]
+__all__ = [
+    "Network",
+    "Observer",
+    "Spikformer",
+    "Statistics",
+    "Supernet",
+    "calibrate",
+    "lif",
+    "network_of",
+    "program_of",
+]
 
 _HOME = {
     "Observer": "layers",
     "calibrate": "layers",
+    "Network": "network",
     "lif": "neurons",
+    "network_of": "registry",
     "program_of": "registry",
     "Spikformer": "spikformer.network",
     "Statistics": "supernet",

@@ -8,8 +8,8 @@ from torch import Tensor
 from aspk.errors import EvaluationError
 from aspk.families.layers import calibrate, initialise
 from aspk.families.mode import evaluation_mode
-from aspk.families.registry import program_of
-from aspk.families.spikformer.network import Spikformer
+from aspk.families.network import Network
+from aspk.families.registry import network_of, program_of
 from aspk.space.genes import NetworkSettings, SubnetConfig
 
 _LOWEST_RATE = 0.01
@@ -26,7 +26,7 @@ def calibrated_random_network(
     classes: int,
     seed: int = 0,
     images: int = 4,
-) -> tuple[Spikformer, Tensor]:
+) -> tuple[Network, Tensor]:
     """A network with random weights, calibrated on random images, in which every neuron site fires.
 
     Calibration alone leaves the attention neurons silent, since the spikes of random q, k and v hardly ever
@@ -46,7 +46,7 @@ def calibrated_random_network(
     Raises:
         EvaluationError: a site stays silent whatever the shifts.
     """
-    network = Spikformer(config, settings, shape=shape, classes=classes)
+    network = network_of(config, settings, shape=shape, classes=classes)
     initialise(network, seed)
     program = program_of(config, settings, shape=shape, classes=classes)
     x = torch.randn(images, *shape, generator=torch.Generator().manual_seed(seed))
@@ -68,13 +68,13 @@ def calibrated_random_network(
 
 
 @torch.no_grad()
-def firing_rates(network: Spikformer, x: Tensor) -> dict[str, float]:
+def firing_rates(network: Network, x: Tensor) -> dict[str, float]:
     """Mean firing rate of every neuron site in evaluation mode, by the name of the layer in front of it."""
     with evaluation_mode(network):
         return _rates(network, x)
 
 
-def _rates(network: Spikformer, x: Tensor) -> dict[str, float]:
+def _rates(network: Network, x: Tensor) -> dict[str, float]:
     rates: dict[str, float] = {}
 
     def note(layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:

@@ -1,8 +1,8 @@
 """The supernet: the weights of the largest network, of which every other one uses the leading slices.
 
-There is one network definition, :class:`~aspk.families.Spikformer`. A forward pass of the
-supernet runs the plain network of a configuration on *views* of the shared weights, so that
-``supernet(x, config)`` and ``supernet.extract(config)(x)`` are the same computation.
+There is one network definition, the module of the space's family. A forward pass of the supernet runs the
+plain network of a configuration on *views* of the shared weights, so that ``supernet(x, config)``
+and ``supernet.extract(config)(x)`` are the same computation.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch.func import functional_call
 
 from aspk.families.base import Program
 from aspk.families.layers import Observer, calibrate, initialise
-from aspk.families.registry import program_of
-from aspk.families.spikformer.network import Spikformer
+from aspk.families.network import Network
+from aspk.families.registry import network_of, program_of
 from aspk.space import SearchSpace
 from aspk.space.genes import GENES, NetworkSettings, SubnetConfig
 from aspk.spec.settings import Recipe
@@ -44,13 +44,13 @@ def _skeleton(
     classes: int,
     training: bool,
     thread: int,
-) -> Spikformer:
+) -> Network:
     """The plain network without weights; one for each thread, since a ``functional_call`` fills it.
 
     Building one takes milliseconds, so that networks of one structure share it.
     """
     with torch.device("meta"):
-        network = Spikformer(structure, settings, shape=shape, classes=classes)
+        network = network_of(structure, settings, shape=shape, classes=classes)
     return network.train(training)
 
 
@@ -76,7 +76,7 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         self.space, self.shape, self.classes, self.recipe = space, shape, classes, recipe
-        self.network = Spikformer(space.largest, space.settings, shape=shape, classes=classes)
+        self.network = network_of(space.largest, space.settings, shape=shape, classes=classes)
         initialise(self.network, seed)
 
     def forward(
@@ -125,7 +125,7 @@ class Supernet(nn.Module):
         network = calibrate(self.extract(config), x)
         return dict(network.named_buffers())
 
-    def extract(self, config: SubnetConfig, statistics: Statistics | None = None) -> Spikformer:
+    def extract(self, config: SubnetConfig, statistics: Statistics | None = None) -> Network:
         """A stand-alone copy of one network, in evaluation mode.
 
         Args:
@@ -133,14 +133,14 @@ class Supernet(nn.Module):
             statistics: its batch-normalisation statistics; None takes the running ones.
         """
         with torch.device("meta"):  # no weights are drawn that the next lines would overwrite
-            network = Spikformer(config, self.space.settings, shape=self.shape, classes=self.classes)
+            network = network_of(config, self.space.settings, shape=self.shape, classes=self.classes)
         parameters, buffers = self._slices(config)
         first = self.network.head.weight
         network.to(dtype=first.dtype).to_empty(device=first.device)
         network.load_state_dict({**parameters, **(statistics or buffers)})
         return network.eval()
 
-    def _skeleton(self, config: SubnetConfig) -> Spikformer:
+    def _skeleton(self, config: SubnetConfig) -> Network:
         thread, structure = threading.get_ident(), _structure(config)
         network = _skeleton(structure, self.space.settings, self.shape, self.classes, self.training, thread)
         network.configure(config)

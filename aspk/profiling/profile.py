@@ -14,9 +14,9 @@ from aspk.costs import cost
 from aspk.energy import PAPER, STRICT, Comparison, EnergyModel, compare, energy_mj, energy_text
 from aspk.errors import ProfilingError
 from aspk.evaluation.exported import ExportedNetwork
-from aspk.families import Spikformer, program_of
+from aspk.families import Network, program_of
 from aspk.families.base import Addition, Pooling, Program
-from aspk.families.counting import Counter as SpikformerCounter
+from aspk.families.counting import Counter as NetworkCounter
 from aspk.families.mode import evaluation_mode
 from aspk.metrics import Kind, LayerCount
 from aspk.profiling.counts import Totals, added, elementwise_counts, layer_counts, totals_of
@@ -190,8 +190,8 @@ def profile_energy(
     parts: list[tuple[Recording, Layout]] = []
     first: Source | None = None
     device = next((parameter.device for parameter in module.parameters()), None)
-    if isinstance(module, Spikformer) and call is None:
-        return _spikformer(module, batches(x, labelled=True, progress=progress), device)
+    if isinstance(module, Network) and call is None:
+        return _own(module, batches(x, labelled=True, progress=progress), device)
     for batch in batches(x, labelled=call is None, progress=progress):
         there = to_device(batch, device)
         shape = tuple(main_input(there).shape)
@@ -314,10 +314,10 @@ def _sites(parts: Sequence[tuple[Recording, Layout]], images: int) -> tuple[Neur
     )
 
 
-def _spikformer(network: Spikformer, given: Iterable[Any], device: torch.device | None) -> Profile:
+def _own(network: Network, given: Iterable[Any], device: torch.device | None) -> Profile:
     """Networks of aspk tell their layers themselves."""
     program = program_of(network.config, network.settings, shape=network.shape, classes=network.classes)
-    counter, images, static = SpikformerCounter(program.layers), 0, True
+    counter, images, static = NetworkCounter(program.layers), 0, True
     first: Source | None = None
     with torch.no_grad(), evaluation_mode(network):
         for batch in given:

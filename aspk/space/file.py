@@ -11,6 +11,7 @@ from typing import Any
 
 from aspk.errors import GenotypeError, SpaceError
 from aspk.space.genes import (
+    FAMILIES,
     GENES,
     BlockConfig,
     NetworkSettings,
@@ -26,7 +27,11 @@ from aspk.util.shipped import read_toml
 
 _LARGEST = 1e6
 _MOST_SIZES = 10_000  # combinations of block sizes, each of which is checked
-_ENUMS = {"heads": ("partition", "fixed_head_dim"), "reset": ("hard", "soft")}
+_ENUMS = {
+    "family": tuple(FAMILIES),
+    "heads": ("partition", "fixed_head_dim"),
+    "reset": ("hard", "soft"),
+}
 
 
 def load_space(source: str | Path) -> SearchSpace:

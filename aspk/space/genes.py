@@ -35,6 +35,10 @@ GENES: dict[str, GeneKind] = {
     "tau": GeneKind(float, 1, per_block=True, required=True, neuron=True),
     "attention_v_threshold": GeneKind(float, 0, per_block=True, required=False, neuron=True),
 }
+FamilyName = Literal["spikformer"]
+# Of each family the settings that mean something to it alone.
+FAMILIES: dict[FamilyName, tuple[str, ...]] = {"spikformer": ()}
+_ADDED = {"family": "spikformer"}  # settings of later versions, which older files lack
 _STEM_DIVISOR = 8  # the stem's first stage has embed_dim / 8 channels
 
 
@@ -119,6 +123,7 @@ class NetworkSettings:
         attention_v_threshold: threshold of the attention neurons, unless it is a gene.
         stem_v_threshold: threshold of the stem's neurons, unless it is a gene.
         stem_tau: time constant of the stem's neurons, unless it is a gene.
+        family: what the networks are, see :mod:`aspk.families.registry`.
     """
 
     heads: Literal["partition", "fixed_head_dim"] = "partition"
@@ -130,6 +135,14 @@ class NetworkSettings:
     attention_v_threshold: float = 0.5
     stem_v_threshold: float = 1.0
     stem_tau: float = 2.0
+    family: FamilyName = "spikformer"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as files hold them.
+
+        Settings that later versions added are left out at their defaults, so that older files agree.
+        """
+        return {key: value for key, value in asdict(self).items() if _ADDED.get(key, ...) != value}
 
     def attention_width(self, config: SubnetConfig, block: BlockConfig) -> int:
         """Width of q, k and v in ``block``."""

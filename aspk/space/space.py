@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -383,7 +383,7 @@ class SearchSpace:
         }
         return {
             "name": self.name,
-            "settings": {k: v for k, v in asdict(self.settings).items() if v is not None},
+            "settings": {k: v for k, v in self.settings.to_json().items() if v is not None},
             "network": {name: list(choices) for name, choices in self.network.items()},
             "block": {name: list(choices) for name, choices in self.block.items()},
             "reference": reference,

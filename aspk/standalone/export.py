@@ -6,7 +6,6 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from optuna.trial import TrialState
 from aspk.data import DataSet, Preprocess, load_data, preprocess_of
 from aspk.errors import CheckpointError, DataError, StudyError
 from aspk.evaluation.exported import ExportedNetwork
-from aspk.families import Spikformer
+from aspk.families import Network, network_of
 from aspk.metrics import Metrics
 from aspk.space.file import load_space, settings_from_dict
 from aspk.space.genes import SubnetConfig
@@ -42,7 +41,7 @@ _MOST_NAMED = 3  # folders with exported networks, where a folder without one wa
 
 def export_network(
     folder: Path,
-    network: Spikformer,
+    network: Network,
     *,
     data: DataSet,
     weights: str,
@@ -66,7 +65,7 @@ def export_network(
     header = {
         "kind": "network",
         "config": network.config.to_json(),
-        "settings": asdict(network.settings),
+        "settings": network.settings.to_json(),
         "shape": list(network.shape),
         "classes": network.classes,
         "weights": weights,
@@ -81,7 +80,7 @@ def export_network(
     return folder
 
 
-def _input_and_classes(data: DataSet, network: Spikformer) -> dict[str, Any]:
+def _input_and_classes(data: DataSet, network: Network) -> dict[str, Any]:
     """What is known of a network's input and classes."""
     preprocess = preprocess_of(data, network.config.time_steps)
     known: dict[str, Any] = {} if preprocess is None else {"preprocess": preprocess.to_json()}
@@ -128,7 +127,7 @@ def load_exported(path: str | Path, device: torch.device | None = None) -> Expor
         settings = settings_from_dict(given, where="settings")
         shape, count = input_and_classes(header)
         check_weights(tensors, config, settings, shape=shape, classes=count)
-        network = Spikformer(config, settings, shape=shape, classes=count)
+        network = network_of(config, settings, shape=shape, classes=count)
         load_weights(network, tensors)
         provenance, origin = dict(header["provenance"]), str(header["weights"])
     except UNUSABLE as error:
@@ -153,7 +152,7 @@ def _read_description(path: Path, weights: Path) -> dict[str, Any]:
 
 
 def _described(
-    path: Path, described: Mapping[str, Any], network: Spikformer
+    path: Path, described: Mapping[str, Any], network: Network
 ) -> tuple[Preprocess | None, Sequence[str]]:
     """Preprocessing and class names; what is missing is said."""
     names, missing = described.get("classes"), []

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from aspk.errors import AspkError, CheckpointError
-from aspk.families import Spikformer, Supernet
+from aspk.families import Supernet, network_of
 from aspk.space.file import space_from_dict
 from aspk.space.genes import NetworkSettings, SubnetConfig
 from aspk.spec.settings import Recipe
@@ -187,7 +187,7 @@ def check_weights(
 
     def forms(config: SubnetConfig) -> dict[str, str]:
         with torch.device("meta"):
-            network = Spikformer(config, settings, shape=shape, classes=classes)
+            network = network_of(config, settings, shape=shape, classes=classes)
         return {name: _form(tensor) for name, tensor in network.state_dict().items()}
 
     one = forms(replace(config, blocks=config.blocks[:1]))  # the modules of a thousand blocks are large, too

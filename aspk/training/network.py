@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aspk.data import DataSet, network_input
-from aspk.families import Spikformer, calibrate
+from aspk.families import Network, calibrate, network_of
 from aspk.families.layers import initialise
 from aspk.families.random_weights import firing_rates
 from aspk.space.genes import NetworkSettings, SubnetConfig
@@ -64,7 +64,7 @@ def train_network(
     return run
 
 
-class NetworkRun(Run[Spikformer]):
+class NetworkRun(Run[Network]):
     """Trains one network."""
 
     def __init__(
@@ -76,7 +76,7 @@ class NetworkRun(Run[Spikformer]):
         seed: int,
         start: Mapping[str, Tensor] | None,
     ) -> None:
-        network = Spikformer(config, settings, shape=data.shape, classes=data.classes)
+        network = network_of(config, settings, shape=data.shape, classes=data.classes)
         initialise(network, seed)
         if start is not None:
             network.load_state_dict(dict(start))

@@ -10,14 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aspk.families import network
 from aspk.families.base import Neurons
 from aspk.families.layers import ConvNorm, LinearNorm, Observer, nobody
+from aspk.families.network import Network
 from aspk.families.neurons import lif
 from aspk.families.spikformer.program import pooled_stages, stem_widths
-from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig, check_network
+from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig
 
 
-class Block(nn.Module):
+class Block(network.Block):
     """Spiking self-attention and spiking MLP, each added to the residual stream."""
 
     def __init__(
@@ -71,18 +73,8 @@ class Block(nn.Module):
         }
 
 
-class Spikformer(nn.Module):
-    """One network, complete.
-
-    Args:
-        config: the network.
-        settings: what its search space fixes.
-        shape: channels, height and width of the images.
-        classes: number of classes.
-
-    Raises:
-        GenotypeError: a width does not divide as needed.
-    """
+class Spikformer(Network):
+    """A Spikformer; see :class:`~aspk.families.network.Network` for the arguments."""
 
     def __init__(
         self,
@@ -92,9 +84,7 @@ class Spikformer(nn.Module):
         shape: tuple[int, int, int],
         classes: int,
     ) -> None:
-        check_network(config, settings)
-        super().__init__()
-        self.config, self.settings, self.shape, self.classes = config, settings, shape, classes
+        super().__init__(config, settings, shape=shape, classes=classes)
         widths = stem_widths(config)
         self.stem = nn.ModuleList(map(ConvNorm, (shape[0], *widths), widths))
         self.position = ConvNorm(config.embed_dim, config.embed_dim)
@@ -102,25 +92,6 @@ class Spikformer(nn.Module):
             Block(f"blocks.{index}", config, block, settings) for index, block in enumerate(config.blocks)
         )
         self.head = nn.Linear(config.embed_dim, classes)
-
-    def configure(self, config: SubnetConfig) -> None:
-        """Become another network with weights of the same shapes: other neurons, or another T."""
-        self.config = config
-        for block, own in zip(self.blocks, config.blocks, strict=True):
-            assert isinstance(block, Block)
-            block.config = own
-
-    def forward(self, x: Tensor, observe: Observer = nobody, *, per_step: bool = False) -> Tensor:
-        """Logits [B, classes] of static images [B, C, H, W] or sequences [T, B, C, H, W].
-
-        With ``per_step`` those of each step on its own, [T, B, classes], whose mean over time they are.
-        """
-        features = self.features(x, observe)  # [T, B, D]
-        if not per_step:
-            features = features.mean(0)  # over time: [B, D]
-        observe("head", (features,), None)
-        logits: Tensor = self.head(features)
-        return logits
 
     def features(self, x: Tensor, observe: Observer = nobody) -> Tensor:
         """Mean over the tokens behind the last block, [T, B, D]."""
