@@ -14,6 +14,9 @@ from aspk.energy.table import ESTIMATE, NOTHING
 from aspk.metrics import LayerCount
 from aspk.util.text import to_csv
 
+# A study keeps the sums of what its layers read, not how many of the values were 0.
+_ZEROS = "leaves zeros out, which stored counts do not tell apart: needs the network and images"
+
 
 @dataclass(frozen=True, kw_only=True)
 class AccountTotal:
@@ -111,6 +114,7 @@ def compare(
     models: Iterable[EnergyModel] = (),
     others: Iterable[AccountTotal] = (),
     rates: Mapping[str, tuple[float, ...]] | None = None,
+    effective: Sequence[LayerCount] = (),
 ) -> Comparison:
     """Bill one network under all presets, further models, and accounts of others.
 
@@ -122,17 +126,19 @@ def compare(
             with.
         others: what other programs bill.
         rates: firing rates by site and step; None takes those of the layers.
+        effective: counts of the same network with zeros told apart, for the accounts that leave them out;
+            those of :func:`aspk.profile_energy` do so themselves.
     """
     everything = {model.name: model for model in models}
     everything |= {name: model for name, model in PRESETS.items() if name not in everything}
     totals, evens = [], []
     for model in everything.values():
         note = NOTES.get(model.name, "") if PRESETS.get(model.name) == model else ""
-        if not billable(layers, model):
-            reason = "needs effective operations, which these counts do not carry"
-            totals.append(AccountTotal(name=model.name, mj=None, note=reason))
+        counts = layers if billable(layers, model) or not effective else effective
+        if not billable(counts, model):
+            totals.append(AccountTotal(name=model.name, mj=None, note=_ZEROS))
             continue
-        totals.append(AccountTotal(name=model.name, mj=energy_mj(layers, model), note=note))
+        totals.append(AccountTotal(name=model.name, mj=energy_mj(counts, model), note=note))
         if model.zeros == "billed":
             evens.append(break_even(layers, model, time_steps=time_steps))
     return Comparison(

@@ -90,7 +90,11 @@ def added(batches: Sequence[dict[str, Totals]]) -> dict[str, Totals]:
 def layer_counts(module: nn.Module, totals: Mapping[str, Totals], images: int) -> tuple[LayerCount, ...]:
     """The layers in the order in which they ran, as means over the images."""
     sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
-    weighted = [name for name, one in totals.items() if one.operation and one.operation.kind != "attention"]
+    weighted = [
+        name
+        for name, one in totals.items()
+        if one.operation and one.operation.kind != "attention" and one.operation.stored
+    ]
     normalised = any(one.operation is not None and one.operation.normalised for one in totals.values())
     layers = []
     for name, one in totals.items():

@@ -14,6 +14,7 @@ from aspk.profiling.paths import MathPaths
 from aspk.profiling.products import Product
 from aspk.profiling.provenance import Kind, Origin, Provenance, copies
 from aspk.profiling.recording import Call, Recording
+from aspk.profiling.weighted_sums import WeightedSum
 
 _EVENTS = (Kind.SPIKES, Kind.INTEGERS)
 
@@ -129,8 +130,35 @@ class Ledger:
         for name in earlier:  # a product of products: no neuron stands between them
             self.unattached.remove(name)
 
+    def weighted_sum(self, found: WeightedSum) -> None:
+        """Enter a weighted sum: a product of two activations if what its weights follow from is one."""
+        origins = [self._origin(source) for source in found.sources]
+        if self.calls:
+            self.calls[-1].products += 1
+        depending = [one.depends for one in origins]
+        if not any(depending):
+            self.found.offline[self.label()] += 1
+            return
+        side = depending.index(True)
+        call, x, source = found.operation, origins[side], found.sources[side]
+        call.kind = "attention" if all(depending) else "linear"
+        call.parameters = set(origins[1 - side].names)
+        call.image = x.kind == Kind.IMAGE
+        call.copies = [copies(source, x) if source is not None and call.image else 1.0]
+        if side == 1:  # a fixed table, read where the input says: its values are no spikes
+            call.binary = call.integer = False
+        reads = "image" if call.image else "events" if x.kind in _EVENTS else "analog"
+        identity = (found.stem, self._position())
+        self._add(identity, call, frozenset(), reads=reads, stem=found.stem)
+
     def _add(
-        self, identity: tuple[object, ...], call: Operation, weights: frozenset[str], *, reads: str
+        self,
+        identity: tuple[object, ...],
+        call: Operation,
+        weights: frozenset[str],
+        *,
+        reads: str,
+        stem: str = "",
     ) -> str:
         """Enter a call; a state of zeros, which ``reads`` nothing yet, is the first of what follows it."""
         operations, key = self.found.operations, (*identity, reads)
@@ -139,22 +167,24 @@ class Ledger:
             del self._names[*identity, ""]
             operations[name].image = call.image
         if name is None:
-            name = self._name(call, weights)
+            name = self._name(call, weights, stem)
             operations[name] = call
             call.recurrent = not reads
             self.unattached.append(name)
         else:
             operations[name].add(call)
         self._names[key] = name
-        if call.kind != "attention":
+        if call.kind != "attention" and call.stored:
             self._last = operations[name]
         return name
 
-    def _name(self, call: Operation, weights: frozenset[str]) -> str:
+    def _name(self, call: Operation, weights: frozenset[str], own: str) -> str:
         """The module's name if it is a layer, that of the only parameter, or a running number."""
         module = self.calls[-1].module if self.calls else self.module
         running = self.calls[-1].name if self.calls else ""
-        if call.kind == "attention":
+        if own:
+            stem, numbered = f"{running or type(self.module).__name__}.{own}", True
+        elif call.kind == "attention":
             stem, numbered = f"{running or type(self.module).__name__}.product", True
         elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or hasattr(module, "_packed_params"):
             stem, numbered = running or type(self.module).__name__, False

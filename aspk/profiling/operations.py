@@ -21,6 +21,7 @@ class Operation:
         image: whether it reads the input itself.
         module: whether its calls are those of a linear or convolutional module.
         recurrent: whether it first read a state of zeros.
+        stored: whether its weights stand in memory; those of an interpolation follow from positions.
         rows: input sums of each call, by index of the leading axis; of whole numbers, absolute values.
         copies: how many times the input of each call holds the image.
         macs: dense multiply-accumulates.
@@ -39,6 +40,7 @@ class Operation:
     image: bool = False
     module: bool = False
     recurrent: bool = False
+    stored: bool = True
     rows: list[Tensor] = field(default_factory=list)
     copies: list[float] = field(default_factory=list)
     macs: int = 0
@@ -67,7 +69,8 @@ class Operation:
         self.integer &= other.integer
 
 
-def _call(kind: Kind, x: Tensor, *, macs: int, outputs: int, exact: float, effective: float) -> Operation:
+def count(kind: Kind, x: Tensor, *, macs: int, outputs: int, exact: float, effective: float) -> Operation:
+    """One call that reads ``x``; the arguments are the fields of :class:`Operation`."""
     integer = is_integer(x)
     values = x.abs() if integer else x
     signed = bool(((x == 0) | (x.abs() == 1)).all())
@@ -89,7 +92,7 @@ def linear(x: Tensor, weight: Tensor) -> Operation:
     """Inputs [..., r, k] times weights [..., k, c]."""
     columns = weight.shape[-1]
     outputs = x.shape[:-1].numel() * columns
-    return _call(
+    return count(
         "linear",
         x,
         macs=x.numel() * columns,
@@ -109,7 +112,7 @@ def between_activations(a: Tensor, b: Tensor) -> tuple[Operation, int]:
     left = both[0] or (not both[1] and (is_integer(a) or not is_integer(b)))
     x, fan_out = (a, b.shape[-1]) if left else (b, a.shape[-2])
     exact = _meetings(a, b) if all(both) else total(x) * fan_out
-    call = _call(
+    call = count(
         "attention",
         x,
         macs=a.numel() * b.shape[-1],
@@ -142,7 +145,7 @@ def convolution(x: Tensor, weight: Tensor, options: tuple[Any, ...], outputs: in
     else:
         sums = torch.convolution((x != 0).float(), used.float(), None, *options)
         effective = float(sums.sum(dtype=torch.float64))
-    return _call(
+    return count(
         "conv",
         x,
         macs=(x.numel() if transposed else outputs) * weight[0].numel(),

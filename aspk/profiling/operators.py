@@ -30,6 +30,7 @@ MATRIX_PRODUCTS: dict[str, tuple[int, int, int | None]] = {
     "aten::_addmm_activation": (1, 2, 0),
     "aten::_int_mm": (0, 1, None),
     "aten::_scaled_mm": (0, 1, 4),
+    "aten::_scaled_mm_v2": (0, 1, 8),
     "aten::linear": (0, 1, 2),
     "aten::_weight_int8pack_mm": (0, 1, None),
     "aten::_sparse_addmm": (1, 2, 0),
@@ -37,7 +38,8 @@ MATRIX_PRODUCTS: dict[str, tuple[int, int, int | None]] = {
     "aten::_sparse_sparse_matmul": (0, 1, None),
 }
 CONVOLUTIONS = {"aten::convolution", "aten::_convolution", "aten::convolution_overrideable"}
-BILINEAR = "aten::_trilinear"
+# Matrix products in groups: the place of the groups' ends among the arguments.
+GROUPED = {"aten::_grouped_mm": 2, "aten::_scaled_grouped_mm": 4, "aten::_scaled_grouped_mm_v2": 8}
 OUTER_PRODUCTS = {"aten::addr": (1, 2, 0)}
 
 _MOVED = """
@@ -58,6 +60,7 @@ _MOVED = """
     roll rot90 scatter searchsorted select_backward select_scatter set_ slice_backward slice_scatter sort
     sparse_mask split_copy split_with_sizes_copy stack take to_mkldnn to_dense topk trace tril tril_indices
     triu triu_indices unfold_copy unique_consecutive unique_dim unsafe_split unsafe_split_with_sizes
+    grid_sampler_2d grid_sampler_3d _grid_sampler_2d_cpu_fallback
     upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
     _upsample_nearest_exact2d _upsample_nearest_exact3d view_as_complex view_as_real where _assert_async
     _assert_tensor_metadata _functional_assert_async transpose t
@@ -81,7 +84,8 @@ _FUNCTIONS = """
     native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training batch_norm_with_update
     _batch_norm_no_update _batch_norm_with_update cudnn_batch_norm miopen_batch_norm native_group_norm
     native_layer_norm _fused_rms_norm rms_norm batch_norm_elemt norm linalg_vector_norm glu
-    _thnn_fused_lstm_cell _thnn_fused_gru_cell _pdist_forward renorm nll_loss_forward nll_loss2d_forward
+    _thnn_fused_lstm_cell _thnn_fused_gru_cell _pdist_forward _cdist_forward renorm
+    nll_loss_forward nll_loss2d_forward soft_margin_loss
     _weight_norm_interface binary_cross_entropy_with_logits _safe_softmax _masked_softmax dist
     bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift celu copysign div elu gelu
     hardshrink hardsigmoid hardswish isinf isnan leaky_relu log_sigmoid_forward mish remainder softplus
@@ -137,7 +141,7 @@ class Operator:
         name: with its namespace, without its overload.
         how: the way in which origins pass through it, see :func:`aspk.profiling.provenance.joined`;
             ``factory``, ``empty`` or ``filled`` where nothing passes.
-        group: ``addition``, ``multiplication`` or ``pooling``; empty for others.
+        group: ``addition``, ``multiplication``, ``squares`` (of one operand) or ``pooling``; else empty.
         known: whether it is in a table.
         written: places of the arguments that it writes into.
     """
@@ -181,6 +185,8 @@ def _group(name: str) -> str:
         return "pooling"
     if name in ("add", "sub", "rsub", "_foreach_add", "_foreach_sub"):
         return "addition"
+    if name in ("norm", "linalg_vector_norm", "square"):
+        return "squares"
     return "multiplication" if name in ("mul", "addcmul") else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aspk.profiling.operators import (
-    BILINEAR,
-    COLUMNS_FIRST,
-    CONVOLUTIONS,
-    MATRIX_PRODUCTS,
-    OUTER_PRODUCTS,
-)
+from aspk.profiling.operators import COLUMNS_FIRST, CONVOLUTIONS, GROUPED, MATRIX_PRODUCTS, OUTER_PRODUCTS
 
 
 @dataclass(frozen=True)
@@ -54,11 +49,12 @@ def products(name: str, args: tuple[Any, ...]) -> list[Product]:
     if name in CONVOLUTIONS:
         x, weight, bias, *options = args
         return [Product(x, weight, (x, weight), bias, tuple(options[:6]))]
-    if name == BILINEAR:
-        return _bilinear(*args[:3])
-    if name.startswith("quantized::"):
-        return _quantised(name, args)
-    return []
+    if name in GROUPED:
+        place = GROUPED[name]
+        return _grouped(args[0], args[1], args[place] if len(args) > place else None)
+    if name in _OTHERS:
+        return _OTHERS[name](*args)
+    return _quantised(name, args) if name.startswith("quantized::") else []
 
 
 def _bias(args: tuple[Any, ...], place: int | None) -> Tensor | None:
@@ -74,17 +70,73 @@ def _matrices(left: Tensor, right: Tensor, bias: Tensor | None, *, turned: bool)
     return Product(a, b, (left, right), bias)
 
 
-def _bilinear(x: Tensor, weight: Tensor, z: Tensor) -> list[Product]:
+def _bilinear(x: Tensor, weight: Tensor, z: Tensor, *_: object) -> list[Product]:
     """X [N, i], weight [o, i, j], z [N, j]."""
     flat = weight.transpose(0, 1).flatten(1)  # [i, o * j]
     between = (x @ flat).view(len(x), weight.shape[0], -1)  # [N, o, j]
     return [Product(x, flat, (x, weight)), Product(between, z[..., None], (x, z))]
 
 
+def _time_batch_channels(x: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> list[Product]:
+    """A convolution of x [T, B, in] by weight [k, in, out]."""
+    options = ([1], [pad], [1], False, [0], 1)
+    return [Product(x.permute(1, 2, 0), weight.permute(2, 1, 0), (x, weight), bias, options)]
+
+
+def _affine_grid(theta: Tensor, size: list[int], *_: object) -> list[Product]:
+    """Theta [N, d, d + 1] times every position, which ends in a 1."""
+    positions = theta.new_ones(len(theta), theta.shape[2], math.prod(size[2:]))
+    return [Product(theta, positions, (theta, None))]
+
+
+def _grouped(left: Tensor, right: Tensor, ends: Tensor | None) -> list[Product]:
+    """One product for each group.
+
+    Either side is [g, ...], or its groups stand behind one another and end where ``ends`` says: rows of the
+    left one, columns of the right one, or, if both do, what is summed over.
+    """
+    a, b = plain(left), plain(right)
+    if ends is None:
+        return [Product(a, b, (left, right))]
+    found, start = [], 0
+    for group, end in enumerate(ends.tolist()):
+        part = slice(start, end)
+        if a.dim() == 3:
+            sides = a[group], b[:, part]
+        elif b.dim() == 3:
+            sides = a[part], b[group]
+        else:
+            sides = a[:, part], b[part]
+        found.append(Product(*sides, (left, right)))
+        start = end
+    return found
+
+
+def _weighted_bag(weight: Tensor, indices: Tensor, offsets: Tensor, *options: Any) -> list[Product]:  # noqa: ANN401  # torch's own order
+    """An embedding bag whose rows are multiplied by weights of their own; without them it only adds."""
+    own = options[3] if len(options) > 3 else None
+    if own is None:
+        return []
+    return [Product(own[:, None, None], weight[indices.flatten()][:, None], (own, weight))]
+
+
+_OTHERS: dict[str, Callable[..., list[Product]]] = {
+    "aten::_trilinear": _bilinear,
+    "aten::conv_tbc": _time_batch_channels,
+    "aten::affine_grid_generator": _affine_grid,
+    "aten::_embedding_bag": _weighted_bag,
+    "aten::_embedding_bag_forward_only": _weighted_bag,
+}
+
+
 def plain(tensor: Tensor) -> Tensor:
     """A tensor as a dense one of real numbers."""
     if tensor.is_quantized:
         return tensor.dequantize()
+    if (
+        tensor.is_floating_point() and tensor.element_size() == 1
+    ):  # 8-bit floats, with which torch computes little
+        return tensor.float()
     return tensor.to_dense() if tensor.layout is not torch.strided or tensor.is_mkldnn else tensor
 
 

@@ -22,6 +22,7 @@ from aspk.profiling.paths import math_paths
 from aspk.profiling.products import plain, products
 from aspk.profiling.provenance import Kind, Origin, Provenance, copies, joined, storage_key
 from aspk.profiling.recording import Call, Elementwise, Recording
+from aspk.profiling.weighted_sums import weighted_sum
 
 _REPEATING = {"aten::repeat", "aten::stack", "aten::cat", "aten::repeat_interleave", "aten::index_select"}
 
@@ -159,7 +160,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         known = operator(func)
         inputs = tensors((args, options))
         origins = [self._origins.of(tensor) for tensor in inputs]
-        factors = products(known.name, args)
+        factors, summed = products(known.name, args), weighted_sum(func, known.name, args)
         output = func(*args, **options)
         results = tensors(output)
         how = known.how
@@ -167,13 +168,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             how = "product"
             for factor in factors:
                 self._ledger.product(factor, results[0].numel())
+        elif summed is not None:
+            how = "product"
+            self._ledger.weighted_sum(summed)
         elif not known.known:
             if any(origin.depends for origin in origins):
                 self._not_counted(known.name, inputs)
         elif known.name in NORMALISATIONS and origins[0].depends:
             self._ledger.normalise(inputs[0].numel())
         elif known.group and not self._in_neurons():
-            self._elementwise(known, inputs, origins)
+            self._elementwise(known, args, inputs, origins)
         if how != "product" and results and all(result.dtype == torch.bool for result in results):
             how = "compared"
             if self._calls and any(origin.depends for origin in origins):
@@ -224,12 +228,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         shapes = ", ".join(str(list(tensor.shape)) for tensor in inputs)
         self.found.uncounted.setdefault(name, Counter())[shapes] += 1
 
-    def _elementwise(self, known: Operator, inputs: list[Tensor], origins: list[Origin]) -> None:
+    def _elementwise(
+        self, known: Operator, args: tuple[Any, ...], inputs: list[Tensor], origins: list[Origin]
+    ) -> None:
         read = [tensor for tensor, origin in zip(inputs, origins, strict=True) if origin.depends]
         if known.group == "pooling":
             if read:
                 self._note_elementwise("pooling", read[0].numel(), 0)
             return
+        if known.group == "squares" and read and _squares(args):
+            self._note_elementwise("multiplication", read[0].numel(), 0)
         if len(read) < 2:
             return
         a, b = read[:2]
@@ -249,6 +257,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         item = self.found.elementwise.setdefault((self._ledger.label(), kind), Elementwise())
         item.values += values
         item.effective += effective
+
+
+def _squares(args: tuple[Any, ...]) -> bool:
+    """Whether a norm, or a square, multiplies: sums, counts and the largest value do not."""
+    return len(args) < 2 or args[1] not in (0, 1, float("inf"), -float("inf"))
 
 
 def _state(module: nn.Module) -> dict[str, int]:

@@ -22,6 +22,7 @@ from aspk.evaluation.supernet import SupernetEvaluator, measure
 from aspk.families.counting import Counter
 from aspk.families.random_weights import calibrated_random_network
 from aspk.metrics import LayerCount, Metrics
+from aspk.profiling import profile_energy
 from aspk.profiling.op_counter import op_counter_totals, unknown_totals
 from aspk.space import SearchSpace
 from aspk.space.genes import SubnetConfig
@@ -53,7 +54,22 @@ class NetworkAccount:
     def compare(self, models: Sequence[EnergyModel] = ()) -> Comparison:
         """The network under every account: presets, ``models``, and spikingjelly's where it can be run."""
         steps = max(layer.repeats for layer in self.layers)
-        return compare(self.layers, network=self.title, time_steps=steps, models=models, others=self.others())
+        return compare(
+            self.layers,
+            network=self.title,
+            time_steps=steps,
+            models=models,
+            others=self.others(),
+            effective=self._effective(steps),
+        )
+
+    def _effective(self, steps: int) -> tuple[LayerCount, ...]:
+        """Counts in which zeros are told apart, where the network can be run once more."""
+        if self.run is None:
+            return ()
+        network, images = self.run
+        first = True if images.dim() == 5 else None
+        return profile_energy(nn.Sequential(network), images, time_first=first, time_steps=steps).layers
 
     def others(self) -> tuple[AccountTotal, ...]:
         """What spikingjelly's accounts bill, or why they cannot."""
