@@ -194,6 +194,30 @@ def test_a_killed_worker_is_an_error_and_no_hang():
         list(results_of(kill_own_process, range(2), workers=2))
 
 
+class EndsItsWorker:
+    """A result in whose handing over SIGTERM comes."""
+
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return EndsItsWorker, ()
+
+
+def ends_its_worker(number):
+    return EndsItsWorker()
+
+
+def end_own_process(number):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(100)
+
+
+def test_sigterm_ends_what_a_worker_does_but_not_the_handing_over_of_a_result():
+    """A worker that died there would hold the lock of the queue, and the other one wait for ever."""
+    assert len(list(results_of(ends_its_worker, range(2), workers=2))) == 2
+    with pytest.raises(WorkerError, match="ended by SIGTERM"):
+        list(results_of(end_own_process, range(2), workers=2))
+
+
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_workers_end_with_their_parent(tmp_path, name):
     script = tmp_path / "script.py"

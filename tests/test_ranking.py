@@ -23,7 +23,7 @@ from aspk.cli import main
 from aspk.costs import cost
 from aspk.errors import RankingError
 from aspk.report.ranking import ranking_markdown
-from aspk.standalone.alone import stratified_by_cost
+from aspk.standalone.ranking import stratified_by_cost
 from aspk.training.checkpoint import load_supernet
 from aspk.trials import verdict as statistics
 from aspk.trials.verdict import Ranking, kendall, noise_ceiling, partial_kendall, rankings, top_k_regret
@@ -340,5 +340,5 @@ def test_records_of_another_recipe_are_refused(ranked_study, capsys):
     assert main(command(ranked_study)) == 0
     ranked_study.write_text(ranked_study.read_text().replace("updates = 12", "updates = 13"))
     assert main(command(ranked_study)) == 1
-    assert "made with recipe" in capsys.readouterr().err
+    assert "made with recipe.updates = 12, now it is 13" in capsys.readouterr().err
     assert main([*command(ranked_study), "--twice", "9"]) == 1

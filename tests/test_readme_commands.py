@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import aspk.spec.paths
-import aspk.standalone.alone
+import aspk.standalone.job
 import aspk.util.shipped
 from aspk.cli import main
 
@@ -104,7 +104,7 @@ class User:
         def interrupted(server):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(aspk.standalone.alone, "results_of", in_turn)
+        monkeypatch.setattr(aspk.standalone.job, "results_of", in_turn)
         monkeypatch.setattr(socketserver.TCPServer, "server_bind", on_a_free_port)
         monkeypatch.setattr(socketserver.BaseServer, "serve_forever", interrupted)
 

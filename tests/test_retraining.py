@@ -101,7 +101,7 @@ def test_finished_networks_are_not_trained_again_and_another_recipe_is_refused(s
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
     searched.write_text(searched.read_text().replace("updates = 12", "updates = 13"))
     assert retrain(searched, "--trial", "1") == 1
-    assert "trained with recipe" in capsys.readouterr().err
+    assert "made with recipe.updates = 12, now it is 13" in capsys.readouterr().err
     assert retrain(searched, "--trial", "99") == 1
     assert "no evaluated trial 99" in capsys.readouterr().err
 

@@ -43,6 +43,9 @@ def add_training_commands(commands: Commands, again: Callable[[], str]) -> None:
         "--seeds", type=whole_number(1, 10_000), default=1, help="trainings of each network (default: 1)"
     )
     retrain.add_argument(
+        "--workers", type=whole_number(1, 1000), default=1, help="trained side by side (default: 1)"
+    )
+    retrain.add_argument(
         "--from-scratch", action="store_true", help="start from fresh weights, not from the supernet's"
     )
     retrain.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
@@ -106,6 +109,7 @@ def _retrain(options: argparse.Namespace, again: Callable[[], str]) -> int:
         seeds=range(options.seeds),
         scratch=options.from_scratch,
         folder=options.output,
+        workers=options.workers,
         device=options.device,
     )
     if results is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from aspk.costs import cost
 from aspk.data import load_data
 from aspk.energy import EnergyModel
 from aspk.engines.device import resolve_device
@@ -19,14 +19,16 @@ from aspk.errors import CheckpointError, RankingError
 from aspk.evaluation.supernet import SupernetEvaluator
 from aspk.metrics import Metrics
 from aspk.space import SearchSpace
+from aspk.space.genes import SubnetConfig
 from aspk.spec.settings import STATISTICS, DataSettings, EvaluationSettings, Recipe
-from aspk.standalone.alone import Job, stratified_by_cost, train_alone
+from aspk.standalone.job import Job, Trained, train_alone
 from aspk.training.checkpoint import load_supernet
 from aspk.trials.verdict import summarise, variant_name
-from aspk.util.files import read_text, write_atomically
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.locks import exclusive
+from aspk.util.records import Identity, Record
 
+_DRAWS_PER_STRATUM = 64
 _EVALUATED_TOGETHER = 8  # networks between two records
 
 
@@ -87,8 +89,9 @@ def rank(study: RankingStudy, *, progress: bool = True) -> Mapping[str, Any] | N
         The content of ``rank.json``.
 
     Raises:
-        RankingError: records in the folder are another study's.
-        CheckpointError: the supernet is missing or damaged, or of another space.
+        RankingError: the space has fewer networks.
+        CheckpointError: records in the folder are another study's, or the supernet is missing or damaged, or
+            of another space.
         LockError: another process is ranking in the same folder.
     """
     with exclusive(study.folder / "rank"):
@@ -97,12 +100,14 @@ def rank(study: RankingStudy, *, progress: bool = True) -> Mapping[str, Any] | N
 
 def _rank(study: RankingStudy, *, progress: bool) -> Mapping[str, Any] | None:
     jobs = ranking_jobs(study)
-    if not train_alone(jobs, workers=study.workers, progress=progress):
+    # The networks are too small for threads to help within one.
+    trained = train_alone(jobs, workers=study.workers, threads=1, progress=progress)
+    if trained is None:
         return None
     inherited = _inherited(study, [job for job in jobs if job.seed == 0], progress=progress)
     if inherited is None:
         return None
-    rows = _rows(jobs, inherited["networks"])
+    rows = _rows(jobs, trained, inherited["networks"])
     return {
         **summarise(rows, seed=study.seed),
         "weights": inherited["weights"],
@@ -115,6 +120,32 @@ def _rank(study: RankingStudy, *, progress: bool) -> Mapping[str, Any] | None:
     }
 
 
+def stratified_by_cost(
+    space: SearchSpace, count: int, *, shape: tuple[int, int, int], classes: int, seed: int
+) -> list[SubnetConfig]:
+    """Different networks, one from each of ``count`` equally populated strata of dense operations.
+
+    The population is random networks with every gene uniform over its choices.
+
+    Raises:
+        RankingError: the space has fewer networks.
+    """
+    if space.size < count:
+        raise RankingError(f"space {space.name!r} has {space.size} networks, {count} are wanted")
+    rng = np.random.default_rng(seed)
+    drawn = [space.decode(x) for x in space.sample_choices(_DRAWS_PER_STRATUM * count, rng)]
+    networks = list(dict.fromkeys(drawn))
+
+    def operations(config: SubnetConfig) -> int:
+        return cost.operations(cost.layer_shapes(config, space.settings, shape, classes))
+
+    networks.sort(key=operations)
+    if len(networks) < count:
+        networks = sorted((space.decode(x) for x in space.networks()), key=operations)
+    strata = np.array_split(np.arange(len(networks)), count)
+    return [networks[int(rng.choice(stratum))] for stratum in strata]
+
+
 def ranking_jobs(study: RankingStudy) -> list[Job]:
     """All stand-alone trainings: every network once, then some of them with a second seed."""
     data = load_data(study.data)
@@ -125,14 +156,14 @@ def ranking_jobs(study: RankingStudy) -> list[Job]:
     return [
         Job(
             name=f"network-{index:02}-seed-{seed}",
+            folder=study.folder,
+            space=study.space,
             config=networks[index],
-            settings=study.space.settings,
             data=study.data,
             recipe=study.recipe,
             evaluation=study.evaluation,
             energy=study.energy,
             seed=seed,
-            folder=study.folder,
             device=study.device,
         )
         for index, seed in plan
@@ -148,12 +179,12 @@ def _inherited(study: RankingStudy, jobs: Sequence[Job], *, progress: bool) -> d
     if loaded.supernet.space.fingerprint != study.space.fingerprint:
         raise CheckpointError(f"{study.weights} was trained for another search space")
     data = load_data(study.data)
-    file = study.folder / "inherited.json"
     main = study.evaluation.for_weights(loaded.supernet.recipe)
     identity = {"weights": loaded.fingerprint, "evaluation": asdict(main)}
-    record = _read_record(file, identity)
+    record = Record(study.folder / "inherited.json", Identity(values=identity))
+    known = _known(record)
     settings = {"main": main, **variants(main)}
-    missing = [(name, job) for name in settings for job in jobs if job.name not in record.get(name, {})]
+    missing = [(name, job) for name in settings for job in jobs if job.name not in known.get(name, {})]
     total = len(settings) * len(jobs)
     with (
         graceful_interruption(finishing="the batch", lost="its networks are evaluated again") as interruption,
@@ -167,21 +198,20 @@ def _inherited(study: RankingStudy, jobs: Sequence[Job], *, progress: bool) -> d
                     return None
                 chunk = wanted[start : start + _EVALUATED_TOGETHER]
                 found = evaluator.evaluate([job.config for job in chunk])
-                record.setdefault(name, {}).update(
+                known.setdefault(name, {}).update(
                     {job.name: _short(metrics) for job, metrics in zip(chunk, found, strict=True)}
                 )
-                write_atomically(file, json.dumps({"identity": identity, "networks": record}) + "\n")
+                record.write({"networks": known})
                 bar.update(len(chunk))
-    return {**identity, "networks": {name: record[name] for name in settings}}
+    return {**identity, "networks": {name: known[name] for name in settings}}
 
 
-def _read_record(file: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _known(record: Record) -> dict[str, dict[str, Any]]:
     """What was evaluated before with the same weights and settings; nothing if it is damaged."""
     try:
-        found = json.loads(read_text(file))
-        networks = found["networks"] if found["identity"] == identity else {}
+        networks = (record.read_own() or {}).get("networks", {})
         return {str(name): dict(rows) for name, rows in networks.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError):
         return {}
 
 
@@ -189,26 +219,26 @@ def _short(metrics: Metrics) -> dict[str, float]:
     return {name: metrics.scalars()[name] for name in ("accuracy", "energy_mj", "parameters", "operations")}
 
 
-def _rows(jobs: Sequence[Job], inherited: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _rows(
+    jobs: Sequence[Job], trained: Sequence[Trained], inherited: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """One row for each network: what :func:`aspk.trials.verdict.summarise` reads, and its genes."""
-    alone: dict[str, list[Mapping[str, Any]]] = {}
-    for job in jobs:  # the first seed stands before the second
-        record = job.record()
-        assert record is not None, "all are trained"
-        alone.setdefault(job.name.partition("-seed-")[0], []).append(record)
+    alone: dict[str, list[Trained]] = {}
+    for job, result in zip(jobs, trained, strict=True):  # the first seed stands before the second
+        alone.setdefault(job.name.partition("-seed-")[0], []).append(result)
     rows = []
     for job in jobs:
         if job.seed:
             continue
-        main, records = inherited["main"][job.name], alone[job.name.partition("-seed-")[0]]
+        main, results = inherited["main"][job.name], alone[job.name.partition("-seed-")[0]]
         rows.append(
             {
                 "network": job.config.to_json(),
                 "inherited": main["accuracy"],
                 "inherited_energy_mj": main["energy_mj"],
-                "alone": [record["accuracy"] for record in records],
-                "alone_energy_mj": records[0]["energy_mj"],
-                "losses": records[0]["losses"],
+                "alone": [result.test for result in results],
+                "alone_energy_mj": results[0].energy_mj,
+                "losses": results[0].losses,
                 "operations": main["operations"],
                 "parameters": main["parameters"],
                 "time_steps": job.config.time_steps,

@@ -40,7 +40,7 @@ MOVED: Mapping[str, str] = {
     "aspk.operators": "aspk.space.operators",
     "aspk.pareto": "aspk.util.pareto",
     "aspk.ranking": "aspk.standalone",
-    "aspk.ranking.alone": "aspk.standalone.alone",
+    "aspk.ranking.alone": "aspk.standalone.job",
     "aspk.ranking.statistics": "aspk.trials.verdict",
     "aspk.ranking.study": "aspk.standalone.ranking",
     "aspk.recipe_file": "aspk.spec.recipe",

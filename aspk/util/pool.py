@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
+from types import FrameType
 from typing import TypeVar
 
 from aspk.errors import WorkerError
@@ -32,8 +33,8 @@ def results_of(
     when the iterator is closed, or a call raises an error. When this process is killed, so are the workers.
 
     Args:
-        function: of a module, since workers import it. Between items it is ended by SIGTERM at once; within,
-            it may catch the signal to save its work, see :func:`aspk.util.interrupt.graceful_interruption`.
+        function: of a module, since workers import it. SIGTERM ends it, or it catches the signal to save its
+            work, see :func:`aspk.util.interrupt.graceful_interruption`.
         items: its arguments, to be pickled.
         workers: number of processes; with 1 all happens in this one.
 
@@ -55,10 +56,10 @@ def results_of(
     ):
         try:
             # No more than there are workers, so that none waits where it cannot be taken back.
-            running |= {pool.submit(function, item) for item in islice(waiting, workers)}
+            running |= {pool.submit(_call, function, item) for item in islice(waiting, workers)}
             while running and not interruption.requested:
                 done, running = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(function, item) for item in islice(waiting, len(done))}
+                running |= {pool.submit(_call, function, item) for item in islice(waiting, len(done))}
                 yield from (future.result() for future in done)
         except BrokenProcessPool:
             raise WorkerError(
@@ -69,8 +70,45 @@ def results_of(
                 writing.close()
 
 
+# ---------------------------------------------------------------------- in a worker
+
+
+class _Ended(BaseException):
+    """SIGTERM came while a function ran that does not catch it."""
+
+
+_asked_to_end = threading.Event()
+
+
+def _call(function: Callable[[_Item], _Result], item: _Item) -> _Result:
+    """Call a function, which SIGTERM may end.
+
+    Between two calls the signal is only noted: a worker that dies while it hands over a result takes the lock
+    of the queue with it, and the others wait for that for ever.
+    """
+    try:
+        signal.signal(signal.SIGTERM, _end)
+        try:
+            if _asked_to_end.is_set():
+                raise _Ended
+            return function(item)
+        finally:
+            signal.signal(signal.SIGTERM, _note)
+    except _Ended:
+        raise WorkerError("a worker process was ended by SIGTERM; the same command goes on") from None
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    raise _Ended
+
+
+def _note(signum: int, frame: FrameType | None) -> None:
+    _asked_to_end.set()
+
+
 def _follow_parent(stop: Connection) -> None:
-    """In a worker: SIGTERM when the parent closes the other end of the pipe, SIGKILL when it is gone."""
+    """SIGTERM when the parent closes the other end of the pipe, SIGKILL when it is gone."""
+    signal.signal(signal.SIGTERM, _note)
     threading.Thread(target=_follow, args=(stop,), name="aspk parent", daemon=True).start()
 
 

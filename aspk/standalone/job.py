@@ -1,0 +1,317 @@
+"""One network trained alone, as a job: a value that says what is to be done, and a record of what came out.
+
+A job whose record exists is done. A killed one goes on in the middle of its training, and makes the same
+weights, on a CPU with as many threads to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from aspk.data import DataSet, Split, load_data
+from aspk.energy import STRICT, EnergyModel, energy_mj
+from aspk.engines.device import resolve_device
+from aspk.errors import CheckpointError
+from aspk.evaluation.supernet import measure
+from aspk.families import Supernet
+from aspk.space import SearchSpace
+from aspk.space.genes import SubnetConfig
+from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
+from aspk.standalone.export import export_network
+from aspk.training import NetworkRun, train_network
+from aspk.training.checkpoint import load_supernet, previous_state
+from aspk.util.pool import results_of
+from aspk.util.records import Identity, Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a network reached alone.
+
+    Attributes:
+        search: accuracy on the images of ``search`` that a search looks at, 0 to 1; NaN in rankings of
+            earlier versions, which did not measure it.
+        test: accuracy on ``test``, read once.
+        energy_mj: energy of a ``test`` image in mJ under the job's account, from the network's own spikes.
+        strict_mj: the same with dense bills for the residual stream; NaN where ``search`` is.
+        firing_rate: mean on ``test``; NaN in retrainings of earlier versions.
+        losses: mean training loss of each tenth of the run.
+        history: accuracy on the first images of ``search`` at each checkpoint (``update``, ``search``).
+        seconds: time that it took, without that of killed runs; NaN where ``search`` is.
+        processor_seconds: processor time of its process in it; less than ``seconds`` on a busy machine.
+    """
+
+    search: float
+    test: float
+    energy_mj: float
+    strict_mj: float
+    firing_rate: float
+    losses: Sequence[float]
+    history: Sequence[Mapping[str, float]]
+    seconds: float
+    processor_seconds: float
+
+    @classmethod
+    def from_record(cls, content: Mapping[str, Any]) -> Trained:
+        """What a job's record holds, of this version of aspk or an earlier one.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is damaged.
+        """
+        # Rankings of earlier versions had no inner table, and retrainings the losses beside it.
+        result = {"test": content.get("accuracy"), "history": (), **content, **content.get("result", {})}
+        late = ("search", "strict_mj", "firing_rate", "seconds", "processor_seconds")
+        return cls(
+            test=float(result["test"]),
+            energy_mj=float(result["energy_mj"]),
+            losses=[float(loss) for loss in result["losses"]],
+            history=[dict(point) for point in result["history"]],
+            **{name: float(result.get(name, math.nan)) for name in late},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One network, to be trained alone with a recipe and a seed.
+
+    The network, the data, the recipe, the seed and whether weights are inherited are the job's identity:
+    a record or a state that does not agree with them is refused.
+
+    Attributes:
+        name: names its files, and stands in front of its progress bar.
+        folder: where record and training state are: ``NAME.json`` and ``NAME.pt``.
+        space: the search space of the network.
+        config: the network.
+        data: the data set.
+        recipe: how it is trained.
+        seed: seed of fresh weights and of the batches.
+        evaluation: the images of ``search`` that are measured, those of calibration, and of a batch.
+        energy: the energy account.
+        weights: the supernet whose weights it starts from; None starts from fresh ones.
+        device: where it is trained, see :func:`aspk.engines.device.resolve_device`.
+        about: what the record says besides, as plain JSON values.
+        export: what an export of the trained network says of where it comes from, as plain JSON values; None
+            is no export. With one, the job has a folder of its own, ``NAME``, for ``result.json``,
+            ``training.pt`` and the exported network.
+    """
+
+    name: str
+    folder: Path
+    space: SearchSpace
+    config: SubnetConfig
+    data: DataSettings
+    recipe: Recipe
+    seed: int
+    evaluation: EvaluationSettings
+    energy: EnergyModel
+    weights: Path | None = None
+    device: str = "auto"
+    about: Mapping[str, Any] = field(default_factory=dict)
+    export: Mapping[str, Any] | None = None
+
+    @property
+    def record_file(self) -> Path:
+        """Where the result is."""
+        exported = self.export is not None
+        return self.folder / self.name / "result.json" if exported else self.folder / f"{self.name}.json"
+
+    @property
+    def state_file(self) -> Path:
+        """Where the state of the training is, until there is a result."""
+        exported = self.export is not None
+        return self.folder / self.name / "training.pt" if exported else self.folder / f"{self.name}.pt"
+
+    @property
+    def identity(self) -> Identity:
+        """What a record must agree on to be this job's."""
+        values = {
+            "network": self.config.to_json(),
+            "recipe": self.recipe.to_json(),
+            "data": self.data.to_json(),
+            "seed": self.seed,
+            "scratch": self.weights is None,
+        }
+        return Identity(values=values, missing={"scratch": True})
+
+    def result(self) -> Trained | None:
+        """The result, None if there is none yet, or only a damaged one.
+
+        Raises:
+            CheckpointError: the record is another job's.
+        """
+        advice = f"give another folder (--output), or remove {self.record_file.parent}"
+        content = self._record.read(error=CheckpointError, advice=advice)
+        try:
+            return None if content is None else Trained.from_record(content)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            return None
+
+    def run(self, *, progress: bool = True) -> Trained | None:
+        """Train, or go on where an earlier run stopped, measure, export and record.
+
+        ``test`` is read once, at the end. Ctrl-C and SIGTERM end after the update in hand, which is saved.
+
+        Args:
+            progress: whether to show a progress bar.
+
+        Returns:
+            The result; None if the user interrupted.
+
+        Raises:
+            CheckpointError: the state is another job's or damaged, or the supernet to start from is.
+            LockError: another process is at the same job.
+            TrainingError: the loss is not finite; the last checkpoint is kept.
+        """
+        data, start = _data(self.data, self.device), self._inherited()
+        started = (time.perf_counter(), time.process_time())
+        run = train_network(
+            self.config,
+            self.space.settings,
+            data,
+            self.recipe,
+            state_file=self.state_file,
+            seed=self.seed,
+            start=start,
+            calibration_images=self.evaluation.calibration_images,
+            description=self.name,
+            progress=progress,
+        )
+        if run is None:
+            return None
+        result = self._finish(run, data, *started)
+        for file in (self.state_file, previous_state(self.state_file)):
+            file.unlink(missing_ok=True)
+        return result
+
+    @property
+    def _record(self) -> Record:
+        return Record(self.record_file, self.identity)
+
+    def _inherited(self) -> dict[str, Tensor] | None:
+        """Weights to start from, None for fresh ones."""
+        if self.weights is None:
+            return None
+        supernet = _supernet(self.weights, self.device)
+        if supernet.space.fingerprint != self.space.fingerprint:
+            raise CheckpointError(f"{self.weights} was trained for another search space")
+        return supernet.extract(self.config).state_dict()
+
+    def _finish(self, run: NetworkRun, data: DataSet, clock: float, processor: float) -> Trained:
+        options: dict[str, Any] = {"batch_size": self.evaluation.batch_size, "energy_model": self.energy}
+        images = self.evaluation.images
+        searched = Split(data.search.images[:images], data.search.labels[:images])
+        search, test = (measure(run.evaluated, split, **options) for split in (searched, data.test))
+        if self.export is not None:
+            export_network(
+                self.record_file.parent,
+                run.evaluated,
+                data=data,
+                weights="retrained from inherited weights" if run.inherited else "trained from scratch",
+                metrics=test,
+                provenance={**self.export, **run.provenance()},
+            )
+        result = Trained(
+            search=search.accuracy,
+            test=test.accuracy,
+            energy_mj=test.energy_mj,
+            strict_mj=energy_mj(test.layers, STRICT),
+            firing_rate=test.firing_rate,
+            losses=run.losses(),
+            history=run.history(),
+            seconds=round(time.perf_counter() - clock, 1),
+            processor_seconds=round(time.process_time() - processor, 1),
+        )
+        self._record.write({"result": {**self.about, **asdict(result)}}, indent=2)
+        return result
+
+
+def train_alone(
+    jobs: Sequence[Job], *, workers: int = 1, threads: int | None = None, progress: bool = True
+) -> list[Trained] | None:
+    """Do the jobs that have no record yet, several side by side.
+
+    A killed run takes its workers with it; the same call goes on in the middle of what they were training.
+
+    Args:
+        jobs: the jobs; each has files of its own.
+        workers: processes; with several, each imports the main module anew. With 1 all happens in this one.
+        threads: PyTorch's threads of a training; None is one where several train side by side, and
+            PyTorch's own number in this process. Their number changes the last digits of sums.
+        progress: whether to show progress bars.
+
+    Returns:
+        All jobs' results, in their order; None if the user interrupted.
+
+    Raises:
+        CheckpointError: a record or a state is another job's, or a supernet to start from is damaged.
+        LockError: another process is at one of the jobs.
+        TrainingError: a loss is not finite; the last checkpoint is kept.
+        WorkerError: a worker was killed; the same call goes on.
+    """
+    results = [job.result() for job in jobs]
+    missing = [(place, job) for place, job in enumerate(jobs) if results[place] is None]
+    here = workers == 1 or len(missing) < 2
+    run = partial(_run, threads=threads or (None if here else 1), progress=progress and here)
+    with (
+        _loaded_no_longer(),
+        tqdm(total=len(jobs), desc="alone", unit="net", disable=not progress or len(jobs) == 1) as bar,
+        closing(results_of(run, missing, workers=workers)) as found,
+    ):
+        bar.update(len(jobs) - len(missing))
+        for place, result in found:
+            if result is None:
+                return None
+            results[place] = result
+            bar.update()
+            bar.set_postfix({"accuracy": f"{result.test:.4f}"})
+    done = [result for result in results if result is not None]
+    return done if len(done) == len(jobs) else None
+
+
+def _run(item: tuple[int, Job], *, threads: int | None, progress: bool) -> tuple[int, Trained | None]:
+    place, job = item
+    with _with_threads(threads):
+        return place, job.run(progress=progress)
+
+
+@contextmanager
+def _with_threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _loaded_no_longer() -> Iterator[None]:
+    """Give back what jobs of this process had loaded."""
+    try:
+        yield
+    finally:
+        _data.cache_clear()
+        _supernet.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _data(settings: DataSettings, device: str) -> DataSet:
+    """Loaded once in each worker."""
+    return load_data(settings).to(resolve_device(device))
+
+
+@lru_cache(maxsize=1)
+def _supernet(weights: Path, device: str) -> Supernet:
+    """Loaded once in each worker."""
+    return load_supernet(weights, resolve_device(device)).supernet

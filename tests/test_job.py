@@ -1,0 +1,155 @@
+"""Jobs of training a network alone: their records, those of earlier versions, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+
+import pytest
+
+from aspk.energy import STRICT
+from aspk.errors import CheckpointError
+from aspk.space.file import load_space
+from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
+from aspk.standalone.job import Job, train_alone
+
+SPACE = load_space("tiny")
+
+
+@pytest.fixture
+def job(tmp_path):
+    return Job(
+        name="network",
+        folder=tmp_path,
+        space=SPACE,
+        config=SPACE.smallest,
+        data=DataSettings(name="digits"),
+        recipe=Recipe(updates=10, batch_size=16, checkpoint_every=5),
+        seed=3,
+        evaluation=EvaluationSettings(calibration_images=16, images=40),
+        energy=STRICT,
+        device="cpu",
+    )
+
+
+def identity(job, **changes):
+    return {
+        "network": job.config.to_json(),
+        "recipe": job.recipe.to_json(),
+        "data": "digits",
+        "seed": 3,
+        **changes,
+    }
+
+
+def write(job, content):
+    job.record_file.parent.mkdir(parents=True, exist_ok=True)
+    job.record_file.write_text(json.dumps(content))
+
+
+def test_a_job_is_done_once_and_its_record_is_its_result(job):
+    (result,) = train_alone([job], progress=False)
+    written = job.record_file.stat().st_mtime_ns
+    assert job.result() == result
+    assert train_alone([job], progress=False) == [result]
+    assert job.record_file.stat().st_mtime_ns == written
+    assert [path.name for path in job.folder.iterdir()] == ["network.json"]  # no state, no lock
+    assert 0 <= result.search <= 1
+    assert 0 <= result.test <= 1
+    assert result.strict_mj == result.energy_mj > 0  # the same account
+    assert len(result.losses) == 10
+    assert [point["update"] for point in result.history] == [5, 10]
+
+
+def test_the_same_job_elsewhere_and_another_seed(job, tmp_path):
+    same = dataclasses.replace(job, folder=tmp_path / "same")
+    other = dataclasses.replace(job, name="other", seed=4)
+    first, second, third = train_alone([job, same, other], progress=False)
+    times = {"seconds": 0.0, "processor_seconds": 0.0}
+    assert dataclasses.replace(first, **times) == dataclasses.replace(second, **times)
+    assert first.losses != third.losses
+
+
+def test_processes_can_be_handed_a_job(job):
+    assert pickle.loads(pickle.dumps(job)) == job
+
+
+def test_an_earlier_version_s_ranking_is_read(job):
+    losses = [2.0] * 10
+    write(
+        job,
+        {"identity": identity(job), "accuracy": 0.5, "energy_mj": 0.1, "firing_rate": 0.2, "losses": losses},
+    )
+    result = job.result()
+    assert (result.test, result.energy_mj, result.firing_rate, result.losses) == (0.5, 0.1, 0.2, losses)
+    assert math.isnan(result.search)
+
+
+def test_an_earlier_version_s_retraining_is_read(job, tmp_path):
+    job = dataclasses.replace(job, weights=tmp_path / "supernet.safetensors", export={})
+    result = {
+        "name": "trial-7",
+        "trial": 7,
+        "seed": 3,
+        "scratch": False,
+        "inherited": 0.4,
+        "search": 0.6,
+        "test": 0.5,
+        "energy_mj": 0.1,
+        "strict_mj": 0.2,
+        "predicted_mj": 0.1,
+        "history": [{"update": 4, "search": 0.6}],
+        "seconds": 2.5,
+        "processor_seconds": 2.0,
+    }
+    known = identity(job, trial=7, scratch=False)
+    write(job, {"identity": known, "result": result, "losses": [2.0] * 10})
+    assert job.record_file == tmp_path / "network" / "result.json"
+    found = job.result()
+    assert {key: getattr(found, key) for key in ("search", "test", "strict_mj", "history", "seconds")} == {
+        key: result[key] for key in ("search", "test", "strict_mj", "history", "seconds")
+    }
+    assert found.losses == [2.0] * 10
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 5}, "made with seed = 5, now it is 3"),
+        ({"data": "cifar10"}, 'made with data = "cifar10", now it is "digits"'),
+        ({"recipe": {"updates": 9}}, "made with recipe.updates = 9, now it is 10"),
+        ({"scratch": False}, "made with scratch = false, now it is true"),
+    ],
+)
+def test_another_job_s_record_is_refused(job, change, said):
+    write(job, {"identity": identity(job, **change), "accuracy": 0.5, "energy_mj": 0.1, "losses": []})
+    with pytest.raises(CheckpointError, match=said):
+        train_alone([job], progress=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"identity": 3}',
+        '{"identity": IDENTITY}',
+        '{"identity": IDENTITY, "accuracy": null}',
+        '{"identity": IDENTITY, "result": {"test": 1, "energy_mj": 1, "losses": 3}}',
+        '{"identity": IDENTITY, "result": []}',
+        '{"identity": IDENTITY, "result": {"test": 1, "energy_mj": 1, "losses": [], "history": [3]}}',
+    ],
+)
+def test_a_damaged_record_is_none(job, text):
+    job.record_file.write_text(text.replace("IDENTITY", json.dumps(identity(job))))
+    assert job.result() is None
+
+
+def test_weights_of_another_space_are_refused(job, trained_folder):
+    other = dataclasses.replace(SPACE, block={**SPACE.block, "tau": (2.0,)})
+    wrong = dataclasses.replace(job, weights=trained_folder / "supernet.safetensors", space=other)
+    with pytest.raises(CheckpointError, match="trained for another search space"):
+        wrong.run(progress=False)
