@@ -139,9 +139,9 @@ def test_images_are_resized():
 )
 def test_settings_are_checked(change):
     ((name, value),) = change.items()
-    with pytest.raises(DataError, match=f"data: {name} = "):
+    with pytest.raises(DataError, match=f"^{name} = "):
         DataSettings(**{"name": "digits", **change})
-    with pytest.raises(DataError, match=f"data: {name} = "):
+    with pytest.raises(DataError, match=f"^data.{name} = "):
         DataSettings.from_json({"name": "digits", name: value})
 
 

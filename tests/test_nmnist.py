@@ -154,7 +154,7 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="only nmnist takes it"):
         DataSettings(name="cifar10_dvs", frames=4)
     for key, value in (("frames", 0), ("frames", 2.5), ("frames", 10**6), ("split_by", "events")):
-        with pytest.raises(DataError, match=f"data: {key} = {value!r}"):
+        with pytest.raises(DataError, match=f"data.{key} = {value!r}"):
             DataSettings.from_json({"name": "nmnist", "frames": 4, key: value})
     write_folder(tmp_path, classes="012")
     (tmp_path / "Test" / "2").rename(tmp_path / "Test" / "7")

@@ -265,9 +265,9 @@ def test_shipped_studies_are_valid():
         ({"seed": 2**63}, "expected 0 to 9223372036854775807"),
         ({"folder": "a\0b"}, "expected text without null characters"),
         ({"colour": "red"}, "unknown key colour"),
-        ({"data": 3}, r"data = 3: expected a name or a table \[data\]"),
+        ({"data": 3}, r"data = 3: expected a name, or a table \[data\]"),
         ({"data": {}}, "data.name is missing"),
-        ({"data": {"name": "digits", "colour": 1}}, "unknown key data.colour"),
+        ({"data": {"name": "digits", "colour": 1}}, r"data\.colour = 1: unknown key"),
         ({"data": {"name": "digits", "search": 0}}, "search = 0"),
     ],
 )

@@ -71,10 +71,10 @@ def test_what_was_begun_before_the_keys_came_goes_on(digits, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"decayed": "norms"}, "decayed = 'norms': expected all or weights"),
-        ({"decayed": True}, "decayed = True: expected str"),
+        ({"decayed": "norms"}, 'decayed = .norms.: expected "all" or "weights"'),
+        ({"decayed": True}, 'decayed = True: expected "all" or "weights"'),
         ({"ema": 1.0}, "ema = 1"),
-        ({"ema": -0.1}, "ema = -0.1: out of range"),
+        ({"ema": -0.1}, "ema = -0.1: expected a number of at least 0 and below 1"),
     ],
 )
 def test_wrong_values_are_refused(keys, message):

@@ -159,8 +159,8 @@ def test_schedule_rises_linearly_and_falls_to_nothing():
     [
         ({"updates": 0}, "updates = 0"),
         ({"learning_rate": -1.0}, "learning_rate = -1.0"),
-        ({"batch_size": 2.5}, "batch_size = 2.5: expected int"),
-        ({"prefix_loss": 1}, "prefix_loss = 1: expected bool"),
+        ({"batch_size": 2.5}, "batch_size = 2.5: expected a whole number from 1"),
+        ({"prefix_loss": 1}, "prefix_loss = 1: expected true or false"),
         ({"largest": 0.9, "smallest": 0.2}, "must not exceed 1"),
         ({"label_smoothing": float("nan")}, "label_smoothing"),
     ],

@@ -69,8 +69,9 @@ def _account(options: argparse.Namespace) -> NetworkAccount:
     config = read_config(options.config) if options.config else None
     place = {"data_folder": options.data_folder, "device": options.device}
     if options.weights is not None:
-        split = options.split or "search"
-        return weights_account(options.weights, config, data=options.data, split=split, **place)
+        return weights_account(
+            options.weights, config, data=options.data, split=options.split or "search", **place
+        )
     if options.space is not None:
         return random_account(
             load_space(options.space),

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from aspk.errors import TrainingError
 from aspk.spec.settings import Recipe
-from aspk.util.passwords import shown
+from aspk.util.schema import Key, Table, Text, check_table, located, table_of
 from aspk.util.shipped import read_toml
+
+
+@cache
+def recipe_table() -> Table:
+    """The keys of a recipe's file, and of the tables ``[train]`` and ``[retrain]`` of a study's."""
+    start = Key(
+        kind=Text,
+        default="cpu",
+        meaning="the recipe that the other keys change: `cpu`, `paper`, `sandwich`, or a TOML file.",
+    )
+    return {"recipe": start, **table_of(Recipe)}
 
 
 def load_recipe(source: str | Path) -> Recipe:
@@ -19,32 +31,32 @@ def load_recipe(source: str | Path) -> Recipe:
     Raises:
         TrainingError: the file is missing or not valid; the message names file, key and value.
     """
-    path, data = read_toml(source, folder="studies/recipes", kind="recipe", error=TrainingError)
-    return recipe_from_dict(data, where=str(path))
+    return _loaded(source, ())
 
 
-def recipe_from_dict(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
+def recipe_from_dict(data: Mapping[str, Any], *, at: str = "") -> Recipe:
     """A recipe from plain values, for instance the table ``[train]`` of a study file.
 
     Args:
         data: fields of :class:`Recipe`, and ``recipe``: the recipe that they change (default ``cpu``).
-        where: what error messages call the source.
+        at: what error messages say before a key.
 
     Raises:
-        TrainingError: naming ``where``, the key and the value.
+        TrainingError: naming the key, its value and what was expected.
     """
-    values = dict(data)
-    base = values.pop("recipe", None)
-    if base is not None and not isinstance(base, str):
-        raise TrainingError(f"{where}: recipe = {base!r}: expected the name or file of a recipe")
-    start = asdict(Recipe() if base is None else load_recipe(base))
-    known = [item.name for item in fields(Recipe)]
-    for key, value in values.items():
-        if key not in known:
-            raise TrainingError(
-                f"{where}: unknown key {key} = {shown(value)}; expected recipe, {', '.join(known)}"
-            )
-    try:
-        return Recipe(**{**start, **values})
-    except TrainingError as error:
-        raise TrainingError(f"{where}: {error}") from None
+    return _changed(data, at, ())
+
+
+def _loaded(source: str | Path, files: tuple[Path, ...]) -> Recipe:
+    """The recipe of a file that others, ``files``, start from."""
+    path, data = read_toml(source, folder="studies/recipes", kind="recipe", error=TrainingError)
+    if path.resolve() in files:
+        raise TrainingError(f"{path}: the recipe starts from itself: give another one under recipe")
+    return _changed(data, f"{path}: ", (*files, path.resolve()))
+
+
+def _changed(data: Mapping[str, Any], at: str, files: tuple[Path, ...]) -> Recipe:
+    values = check_table(recipe_table(), data, error=TrainingError, at=at)
+    start = _loaded(values.pop("recipe"), files) if "recipe" in values else Recipe()
+    with located(at):
+        return Recipe(**{**asdict(start), **values})

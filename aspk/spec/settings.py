@@ -5,17 +5,36 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import MISSING, dataclass, replace
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from msgspec import Meta
 
 from aspk.errors import DataError, EngineError, TrainingError
-from aspk.util.numbers import is_count, is_finite
+from aspk.util.schema import (
+    Count,
+    Key,
+    Natural,
+    NonNegative,
+    Positive,
+    Share,
+    check_fields,
+    check_table,
+    located,
+    table_of,
+)
 
-ENGINES = ("auto", "native", "torch")
+SplitName = Literal["train", "search", "test"]
 StatisticsName = Literal["auto", "own", "shared_time", "running"]
-STATISTICS: tuple[StatisticsName, ...] = ("auto", "own", "shared_time", "running")
-_MOST_PIXELS = 1024  # height and width of an image
-_MOST_FRAMES = 1000
+STATISTICS: tuple[StatisticsName, ...] = get_args(StatisticsName)
+
+_Name = Annotated[str, Meta(min_length=1, description="a name")]
+_Folder = Annotated[str, Meta(min_length=1, description="a folder")]
+_Size = Annotated[
+    Annotated[int, Meta(ge=1, le=2**53)] | Annotated[float, Meta(gt=0, lt=1)],
+    Meta(description="a number of images, or a share above 0 and below 1"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,69 +76,39 @@ class Recipe:
         checkpoint_every: updates between two checkpoints.
     """
 
-    updates: int = 1000
-    batch_size: int = 64
-    learning_rate: float = 5e-3
-    weight_decay: float = 0.02
-    warmup: float = 0.1
-    clip: float = 1.0
-    label_smoothing: float = 0.1
+    updates: Count = 1000
+    batch_size: Count = 64
+    learning_rate: Positive = 5e-3
+    weight_decay: NonNegative = 0.02
+    warmup: Share = 0.1
+    clip: Positive = 1.0
+    label_smoothing: Share = 0.1
     paths: Literal["single", "sandwich"] = "single"
-    random_paths: int = 2
-    largest: float = 0.15
-    smallest: float = 0.1
-    reference: float = 0.1
+    random_paths: Natural = 2
+    largest: Share = 0.15
+    smallest: Share = 0.1
+    reference: Share = 0.1
     prefix_loss: bool = True
-    accumulate: int = 1
+    accumulate: Count = 1
     amp: bool | Literal["auto"] = False
-    augment: int = 0
-    erase: float = 0.0
-    mixup: float = 0.0
+    augment: Annotated[int, Meta(ge=0, le=30)] = 0
+    erase: Share = 0.0
+    mixup: NonNegative = 0.0
     decayed: Literal["all", "weights"] = "all"
-    ema: float = 0.0
-    checkpoint_every: int = 100
+    ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    checkpoint_every: Count = 100
 
     # Keys that came later, with the value that says what was done before.
     _BEFORE: ClassVar[Mapping[str, object]] = {"decayed": "all", "ema": 0.0}
 
     def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            self._check(item.name, getattr(self, item.name), type(item.default))
-        if self.paths not in ("single", "sandwich"):
-            raise TrainingError(f"recipe: paths = {self.paths!r}: expected single or sandwich")
-        if self.decayed not in ("all", "weights"):
-            raise TrainingError(f"recipe: decayed = {self.decayed!r}: expected all or weights")
-        if self.ema == 1:
-            raise TrainingError("recipe: ema = 1: expected less than 1, or nothing is ever averaged")
+        check_fields(self, error=TrainingError)
         if self.largest + self.smallest + self.reference > 1:
-            raise TrainingError("recipe: largest + smallest + reference must not exceed 1")
+            raise TrainingError("largest + smallest + reference must not exceed 1")
         if self.batch_size % self.accumulate:
             raise TrainingError(
-                f"recipe: accumulate = {self.accumulate!r}: must divide batch_size = {self.batch_size}"
+                f"accumulate = {self.accumulate!r}: must divide batch_size = {self.batch_size}"
             )
-
-    @staticmethod
-    def _check(name: str, value: object, kind: type) -> None:
-        if name == "amp" and value == "auto":
-            return
-        accepted = (int, float) if kind is float else (kind,)
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            expected = 'bool or "auto"' if name == "amp" else kind.__name__
-            raise TrainingError(f"recipe: {name} = {value!r}: expected {expected}")
-        if isinstance(value, str | bool):
-            return
-        shares = ("warmup", "label_smoothing", "largest", "smallest", "reference", "erase", "ema")
-        low, high = (0.0, 1.0) if name in shares else (0.0, 30.0 if name == "augment" else math.inf)
-        positive = name in (
-            "updates",
-            "batch_size",
-            "learning_rate",
-            "clip",
-            "checkpoint_every",
-            "accumulate",
-        )
-        if not is_finite(value) or not low <= value <= high or (positive and not value):
-            raise TrainingError(f"recipe: {name} = {value!r}: out of range")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, as checkpoints and records keep them.
@@ -167,36 +156,20 @@ class DataSettings:
             (``time``).
     """
 
-    name: str
-    folder: str | None = None
-    train: float | None = None
-    search: float = 0.2
-    test: float | None = None
-    resize: int | None = None
-    frames: int | None = None
+    name: _Name
+    folder: _Folder | None = None
+    train: _Size | None = None
+    search: _Size = 0.2
+    test: _Size | None = None
+    resize: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    frames: Annotated[int, Meta(ge=1, le=1000)] | None = None
     split_by: Literal["number", "time"] = "number"
 
     def __post_init__(self) -> None:
-        for name in ("name", "folder"):
-            value = getattr(self, name)
-            if not (isinstance(value, str) and value) and not (name == "folder" and value is None):
-                raise DataError(f"data: {name} = {value!r}: expected a string")
-        for name in ("train", "search", "test"):
-            size = getattr(self, name)
-            share = isinstance(size, float) and 0 < size < 1
-            if not share and not is_count(size, 1) and (size is not None or name == "search"):
-                raise DataError(
-                    f"data: {name} = {size!r}: expected a number of images, or a share between 0 and 1"
-                )
-        if self.resize is not None and (type(self.resize) is not int or not 1 <= self.resize <= _MOST_PIXELS):
-            raise DataError(f"data: resize = {self.resize!r}: expected 1 to {_MOST_PIXELS} pixels")
-        if self.frames is not None and (type(self.frames) is not int or not 1 <= self.frames <= _MOST_FRAMES):
-            raise DataError(f"data: frames = {self.frames!r}: expected 1 to {_MOST_FRAMES}")
-        if self.split_by not in ("number", "time"):
-            raise DataError(f"data: split_by = {self.split_by!r}: expected number or time")
+        check_fields(self, error=DataError)
         if (self.name == "nmnist") != (self.frames is not None):
             raise DataError(
-                f"data: name = {self.name!r} with frames = {self.frames!r}: nmnist needs the number of "
+                f"name = {self.name!r} with frames = {self.frames!r}: nmnist needs the number of "
                 "frames that its events are counted into ([data] frames = 10), and only nmnist takes it"
             )
 
@@ -207,17 +180,9 @@ class DataSettings:
         Raises:
             DataError: a key is unknown or missing, or a value is wrong.
         """
-        if isinstance(data, str):
-            return cls(name=data)
-        if not isinstance(data, Mapping):
-            raise DataError(f"data = {data!r}: expected a name or a table [data]")
-        known = [item.name for item in dataclasses.fields(cls)]
-        for key in data:
-            if key not in known:
-                raise DataError(f"unknown key data.{key}; expected {', '.join(known)}")
-        if "name" not in data:
-            raise DataError("data.name is missing: the data set's name")
-        return cls(**data)
+        values = check_table({"data": data_key()}, {"data": data}, error=DataError)["data"]
+        with located("data."):
+            return cls(name=values) if isinstance(values, str) else cls(**values)
 
     def in_folder(self, folder: str | None) -> DataSettings:
         """The same data with its files in another folder; None leaves them where they are."""
@@ -231,6 +196,12 @@ class DataSettings:
             if (value := getattr(self, item.name)) != item.default
         }
         return self.name if changed == {"name": self.name} else changed
+
+
+@cache
+def data_key() -> Key:
+    """The key ``data`` of a study file: a name, or a table."""
+    return Key(_Name, table_of(DataSettings), MISSING, "the data set and its splits.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,23 +221,14 @@ class EvaluationSettings:
             trained under, see :meth:`for_weights`.
     """
 
-    split: str = "search"
-    images: int | None = None
-    calibration_images: int = 256
-    batch_size: int = 512
+    split: SplitName = "search"
+    images: Count | None = None
+    calibration_images: Count = 256
+    batch_size: Count = 512
     statistics: StatisticsName = "auto"
 
     def __post_init__(self) -> None:
-        if self.statistics not in STATISTICS:
-            raise DataError(
-                f"evaluation: statistics = {self.statistics!r}: expected one of {', '.join(STATISTICS)}"
-            )
-        for name in ("images", "calibration_images", "batch_size"):
-            value = getattr(self, name)
-            if name == "images" and value is None:
-                continue
-            if not is_count(value, 1):
-                raise DataError(f"evaluation: {name} = {value!r}: expected a whole number above 0")
+        check_fields(self, error=DataError)
 
     def for_weights(self, recipe: Recipe | None) -> EvaluationSettings:
         """These settings with ``auto`` replaced by the statistics that suit a supernet's weights.
@@ -298,16 +260,9 @@ class EngineSettings:
     """
 
     name: Literal["auto", "native", "torch"] = "auto"
-    memory: int = 2**30
+    memory: Count = 2**30
     cache: bool = True
-    cache_entries: int = 100_000
+    cache_entries: Count = 100_000
 
     def __post_init__(self) -> None:
-        if self.name not in ENGINES:
-            raise EngineError(f"engine: name = {self.name!r}: expected one of {', '.join(ENGINES)}")
-        for name in ("memory", "cache_entries"):
-            value = getattr(self, name)
-            if not is_count(value, 1):
-                raise EngineError(f"engine: {name} = {value!r}: expected a whole number above 0")
-        if not isinstance(self.cache, bool):
-            raise EngineError(f"engine: cache = {self.cache!r}: expected true or false")
+        check_fields(self, error=EngineError)

@@ -213,7 +213,7 @@ def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
     if "objectives" in values:
         values["objectives"] = tuple(str(name) for name in values["objectives"])
     for name in ("train", "retrain"):
-        values[name] = recipe_from_dict(data.get(name, {}), where=f"[{name}]")
+        values[name] = recipe_from_dict(data.get(name, {}), at=f"{name}.")
     values["evaluation"] = _table(EvaluationSettings, data, "evaluation")
     values["engine"] = _table(EngineSettings, data, "engine")
     values["faeb"] = _table(FAEBSettings, data, "faeb")

@@ -26,7 +26,7 @@ from aspk.profiling import profile_energy
 from aspk.profiling.op_counter import op_counter_totals, unknown_totals
 from aspk.space import SearchSpace
 from aspk.space.genes import SubnetConfig
-from aspk.spec.settings import DataSettings, EvaluationSettings
+from aspk.spec.settings import DataSettings, EvaluationSettings, SplitName
 from aspk.standalone.export import load_exported
 from aspk.training.checkpoint import load_supernet
 from aspk.trials.attributes import metrics_from_attributes
@@ -187,7 +187,7 @@ def weights_account(
     *,
     data: str | None = None,
     data_folder: str | None = None,
-    split: str = "search",
+    split: SplitName = "search",
     device: str = "auto",
 ) -> NetworkAccount:
     """A network of a trained supernet, calibrated and counted now.
