@@ -5,7 +5,7 @@ STUDY := digits
 RUN := runs/digits
 BASELINE := fashion_mnist
 
-.PHONY: demo test lint baseline bench clean
+.PHONY: demo test lint docs baseline bench clean
 
 # One thread: two train these small networks little faster, and 20 to 50 times slower where something else runs
 # on one of two cores (docs/training.md, Speed). The same figures on every number of cores, too.
@@ -30,6 +30,10 @@ lint: .venv/.test-installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Warnings are errors; docs/_build/html/index.html is read without a network.
+docs: .venv/.test-installed
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 # Resumable: the same command goes on. BASELINE_OPTIONS=--quick only shows that everything runs.
 baseline: .venv/.demo-installed

@@ -1,5 +1,7 @@
 """The search as a pymoo problem, and aspk's operators as pymoo operators.
 
+For example::
+
     algorithm = NSGA2(pop_size=50, **operators(space))
     result = minimize(SpikformerProblem(space, evaluator), algorithm, ("n_eval", 1000), seed=1)
 

@@ -162,7 +162,7 @@ def profile_energy(
     happen, as modules or as functions. What a product reads is told by where it comes from: parameters,
     buffers and whatever was computed from these alone are weights; the input is the ``image`` until a product
     or a neuron has read it. Values of anything else decide: 0 and 1 are ``spikes``, whole numbers the
-    ``residual`` stream (a value n is |n| spikes), all others ``analog``, billed as MACs.
+    ``residual`` stream (a value n counts as abs(n) spikes), all others ``analog``, billed as MACs.
 
     The module runs in evaluation mode without gradients, with membranes reset before each batch; then its
     parameters, buffers, modes, hooks and membranes are what they were.
