@@ -111,13 +111,17 @@ def test_mistakes_stop_it(study_file, capsys):
     [
         (
             'name = "nsga2"\npopulation = 30',
-            "sampler.population = 30; sampler 'nsga2' takes population_size, crossover_probability",
+            "[sampler] 'nsga2': population = 30: unknown key (did you mean population_size?); expected "
+            "population_size, crossover_probability",
         ),
         (
             'name = "random"\ncolour = "red"',
-            "unknown key sampler.colour = 'red'; sampler 'random' takes no options",
+            "[sampler] 'random': colour = 'red': unknown key; expected none",
         ),
-        ("pool_sise = 30", "takes n_startup_trials, pool_size, population_size, features, model"),
+        (
+            "pool_sise = 30",
+            "(did you mean pool_size?); expected n_startup_trials, pool_size, population_size, features, ",
+        ),
         ('name = "nsga2"\npopulation_size = 1', "[sampler] 'nsga2': population_size"),
         ('name = "evolutionary"\npopulation_size = "many"', "[sampler] 'evolutionary': "),
     ],

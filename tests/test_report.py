@@ -186,7 +186,7 @@ def test_what_is_damaged_is_left_out_and_noted() -> None:
     text = " ".join(summary.notes)
     assert "infinitely bad objectives, which a search counts as the worst finite ones, left" in text
     assert "metrics of trial 4" in text
-    assert "F_AEB is left out: F_AEB form 'sum'" in text
+    assert "F_AEB is left out: F_AEB: form = 'sum'" in text
     study.set_user_attr(attributes.CONTEXT, context | {"reference": {"accuracy": None, "energy_mj": 1}})
     assert "the reference network is left out" in " ".join(summarise(study).notes)
 

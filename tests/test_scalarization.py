@@ -93,14 +93,14 @@ def test_nan_raises(form: Form, name: str, wrong: float) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"form": "sum"}, "form 'sum': expected one of product, linear, chebyshev"),
-        ({"reference_energy_mj": 0.0}, "reference energy 0.0"),
-        ({"reference_energy_mj": math.nan}, "reference energy nan"),
-        ({"classes": 1}, "1 classes"),
-        ({"floor": 0.0}, "floor 0.0"),
-        ({"weight": 0.0}, "weight 0.0"),
-        ({"weight": math.nan}, "weight nan"),
-        ({"weight": 1.0, "form": "chebyshev"}, "expected between 0 and 1"),
+        ({"form": "sum"}, 'form = \'sum\': expected "chebyshev", "linear" or "product"'),
+        ({"reference_energy_mj": 0.0}, "reference_energy_mj = 0.0: expected a finite number above 0"),
+        ({"reference_energy_mj": math.nan}, "reference_energy_mj = nan"),
+        ({"classes": 1}, "classes = 1: expected a whole number from 2"),
+        ({"floor": 0.0}, "floor = 0.0"),
+        ({"weight": 0.0}, "weight = 0.0"),
+        ({"weight": math.nan}, "weight = nan"),
+        ({"weight": 1.0, "form": "chebyshev"}, "weight = 1.0: expected a number below 1"),
     ],
 )
 def test_impossible_settings(changes: dict[str, object], message: str) -> None:

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from aspk.errors import EnergyModelError
-from aspk.util.numbers import is_finite
+from aspk.util.schema import NonNegative, Positive, check_fields
 
-_SWITCHES = {
-    "residual": ("events", "dense"),
-    "first_layer_repeats": ("T", "1", "as_run"),
-    "padding": ("dense", "exact"),
-    "attention": ("rate", "exact", "omitted"),
-    "head": ("dense", "omitted"),
-    "linear": ("billed", "omitted"),
-    "normalisation": ("folded", "billed"),
-    "elementwise": ("omitted", "billed"),
-    "zeros": ("billed", "skipped"),
-}
 _ADDED = {"elementwise": "omitted", "zeros": "billed"}
-_SYNAPTIC = ("mac_pj", "ac_pj")
-_OPTIONAL = ("neuron_update_pj", "membrane_access_pj", "weight_read_pj", "spike_event_pj")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +48,8 @@ class EnergyModel:
     """
 
     name: str = "spikformer_paper"
-    mac_pj: float = 4.6
-    ac_pj: float = 0.9
+    mac_pj: Positive = 4.6
+    ac_pj: Positive = 0.9
     residual: Literal["events", "dense"] = "events"
     first_layer_repeats: Literal["T", "1", "as_run"] = "T"
     padding: Literal["dense", "exact"] = "dense"
@@ -70,11 +59,11 @@ class EnergyModel:
     normalisation: Literal["folded", "billed"] = "folded"
     elementwise: Literal["omitted", "billed"] = "omitted"
     zeros: Literal["billed", "skipped"] = "billed"
-    bits: int = 32
-    neuron_update_pj: float = 0.0
-    membrane_access_pj: float = 0.0
-    weight_read_pj: float = 0.0
-    spike_event_pj: float = 0.0
+    bits: Annotated[int, Meta(ge=1, le=64)] = 32
+    neuron_update_pj: NonNegative = 0.0
+    membrane_access_pj: NonNegative = 0.0
+    weight_read_pj: NonNegative = 0.0
+    spike_event_pj: NonNegative = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values of everything that a bill depends on.
@@ -89,21 +78,4 @@ class EnergyModel:
         }
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str):
-            raise EnergyModelError(f"energy model: name = {self.name!r}: expected a string")
-        for switch, allowed in _SWITCHES.items():
-            if getattr(self, switch) not in allowed:
-                raise EnergyModelError(
-                    f"energy model {self.name!r}: {switch} = {getattr(self, switch)!r}: "
-                    f"expected one of {allowed}"
-                )
-        if type(self.bits) is not int or not 1 <= self.bits <= 64:
-            raise EnergyModelError(f"energy model {self.name!r}: bits = {self.bits!r}: expected 1 to 64")
-        for constant in (*_SYNAPTIC, *_OPTIONAL):
-            value = getattr(self, constant)
-            positive = constant in _SYNAPTIC
-            if not is_finite(value) or value < 0 or (positive and not value):
-                raise EnergyModelError(
-                    f"energy model {self.name!r}: {constant} = {value!r}: "
-                    f"expected pJ {'above 0' if positive else 'of 0 or above'}"
-                )
+        check_fields(self, error=EnergyModelError, at=f"energy model {self.name!r}: ")

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from aspk.energy.model import EnergyModel
 from aspk.errors import EnergyModelError
 from aspk.util.files import read_text
-from aspk.util.passwords import shown
+from aspk.util.schema import Key, Table, check_table, one_of, table_of
 from aspk.util.shipped import MOST_TOML
 
 # Zhou et al., "Spikformer", ICLR 2023, appendix on energy; constants of Horowitz, ISSCC 2014, 45 nm:
@@ -69,38 +70,36 @@ NOTES: dict[str, str] = {
 }
 
 
-def energy_model_from_dict(
-    data: Mapping[str, Any],
-    *,
-    where: str = "energy model",
-    name: str = "",
-) -> EnergyModel:
+@cache
+def account_table() -> Table:
+    """The keys of an account's file, and of the table ``[energy]`` of a study's."""
+    preset = Key(
+        Annotated[str, one_of(PRESETS)],
+        default=PAPER.name,
+        meaning="the account that the other keys change, see `docs/energy.md`.",
+    )
+    own = table_of(EnergyModel)
+    repeats = own["first_layer_repeats"]._replace(kind=Literal["T", "1", "as_run", 1])  # 1 is as clear as "1"
+    return {"preset": preset, **own, "first_layer_repeats": repeats}
+
+
+def energy_model_from_dict(data: Mapping[str, Any], *, at: str = "", name: str = "") -> EnergyModel:
     """Build an account from plain values: those of ``preset``, changed by the others.
 
     Args:
         data: fields of :class:`EnergyModel`, and ``preset`` (default ``spikformer_paper``).
-        where: what error messages call the source.
+        at: what error messages say before a key.
         name: the account's name if ``data`` has none.
 
     Raises:
-        EnergyModelError: naming ``where``, the key and the value.
+        EnergyModelError: naming the key, its value and what was expected.
     """
-    values = dict(data)
-    preset = values.pop("preset", "spikformer_paper")
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise EnergyModelError(f"{where}: preset = {preset!r}: expected one of {', '.join(PRESETS)}")
-    known = {item.name for item in fields(EnergyModel)}
-    for key, value in values.items():
-        if key not in known:
-            raise EnergyModelError(
-                f"{where}: unknown key {key} = {shown(value)}; expected preset, {', '.join(sorted(known))}"
-            )
-    if type(values.get("first_layer_repeats")) is int:
-        values["first_layer_repeats"] = str(values["first_layer_repeats"])  # 1 is as clear as "1"
-    try:
-        return EnergyModel(**{**asdict(PRESETS[preset]), "name": name or f"{preset}, changed", **values})
-    except EnergyModelError as error:
-        raise EnergyModelError(f"{where}: {error}") from None
+    values = check_table(account_table(), data, error=EnergyModelError, at=at)
+    preset = PRESETS[values.pop("preset", PAPER.name)]
+    if "first_layer_repeats" in values:
+        values["first_layer_repeats"] = str(values["first_layer_repeats"])
+    name = name or (f"{preset.name}, changed" if values else preset.name)
+    return replace(preset, **{"name": name, **values})
 
 
 def load_energy_model(source: str | Path) -> EnergyModel:
@@ -122,4 +121,4 @@ def load_energy_model(source: str | Path) -> EnergyModel:
         ) from None
     except (ValueError, RecursionError) as error:  # ValueError: also not UTF-8
         raise EnergyModelError(f"{path}: not a TOML file: {error}") from None
-    return energy_model_from_dict(data, where=str(path), name=path.stem)
+    return energy_model_from_dict(data, at=f"{path}: ", name=path.stem)

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from aspk.errors import ObjectiveError
 from aspk.metrics import Metrics
 from aspk.objectives.base import Objective
 from aspk.objectives.composite import Composite
-from aspk.util.numbers import is_count, is_finite
+from aspk.util.numbers import is_finite
 from aspk.util.pareto import FloatArray
+from aspk.util.schema import Positive, check_fields
 
 Form = Literal["product", "linear", "chebyshev"]
 
@@ -89,24 +91,17 @@ class FAEB:
         floor: smallest relative energy that counts, above 0.
     """
 
-    reference_energy_mj: float
-    classes: int
+    reference_energy_mj: Positive
+    classes: Annotated[int, Meta(ge=2, le=2**53)]
     form: Form = "product"
-    weight: float | None = None
-    floor: float = 1e-3
+    weight: Positive | None = None
+    floor: Positive = 1e-3
 
     def __post_init__(self) -> None:
-        if self.form not in _FORMS:
-            raise ObjectiveError(f"F_AEB form {self.form!r}: expected one of {', '.join(_FORMS)}")
-        if not is_finite(self.reference_energy_mj) or self.reference_energy_mj <= 0:
-            raise ObjectiveError(f"F_AEB: reference energy {self.reference_energy_mj!r} mJ: expected above 0")
-        if not is_count(self.classes, 2):
-            raise ObjectiveError(f"F_AEB: {self.classes!r} classes: expected at least 2")
-        if not is_finite(self.floor) or self.floor <= 0:
-            raise ObjectiveError(f"F_AEB: energy floor {self.floor!r}: expected above 0")
+        check_fields(self, error=ObjectiveError, at="F_AEB: ")
         bound = 1.0 if self.form == "chebyshev" else 100.0  # beyond it, a floored energy overflows
-        if not 0 < self.energy_weight < bound:
-            raise ObjectiveError(f"F_AEB: weight {self.weight!r}: expected between 0 and {bound:g}")
+        if self.energy_weight >= bound:
+            raise ObjectiveError(f"F_AEB: weight = {self.weight!r}: expected a number below {bound:g}")
 
     @property
     def energy_weight(self) -> float:

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
 
-from aspk.energy import PRESETS, EnergyModel
+from msgspec import Meta
+
+from aspk.energy import EnergyModel, energy_model_from_dict
+from aspk.energy.presets import account_table
 from aspk.errors import AspkError, StudyError
 from aspk.objectives import OBJECTIVES, budget
 from aspk.objectives.scalarization import FAEB, Form
 from aspk.spec.paths import with_places
-from aspk.spec.recipe import recipe_from_dict
-from aspk.spec.settings import DataSettings, EngineSettings, EvaluationSettings, Recipe
+from aspk.spec.recipe import recipe_from_dict, recipe_table
+from aspk.spec.settings import DataSettings, EngineSettings, EvaluationSettings, Recipe, data_key
 from aspk.util.files import safe_name
-from aspk.util.numbers import is_count, is_finite
-from aspk.util.passwords import shown
+from aspk.util.schema import (
+    OTHERS,
+    Count,
+    Key,
+    Positive,
+    Table,
+    Text,
+    check_fields,
+    check_table,
+    one_of,
+    table_of,
+)
 from aspk.util.shipped import read_toml
 
-SAMPLERS = ("surrogate", "nsga2", "evolutionary", "random")
-SEEDS = 2**63  # number of seeds; what all generators take
-_Table = TypeVar("_Table")
+SamplerName = Literal["surrogate", "nsga2", "evolutionary", "random"]
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+ObjectiveName = Annotated[str, one_of((*OBJECTIVES, "f_aeb"))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +50,8 @@ class FAEBSettings:
     """
 
     form: Form = "product"
-    weight: float | None = None
-    floor: float = 1e-3
+    weight: Positive | None = None
+    floor: Positive = 1e-3
 
     def __post_init__(self) -> None:
         self.of(1.0, 2)
@@ -78,15 +92,15 @@ class StudySpec:
         sampler_options: keyword arguments of the sampler.
     """
 
-    name: str
-    space: str
+    name: Text
+    space: Text
     data: DataSettings
     folder: Path
-    seed: int = 0
-    objectives: tuple[str, ...] = ("accuracy", "energy")
-    evaluations: int = 150
-    batch: int = 25
-    storage: str | None = field(default=None, repr=False)  # a password may stand there
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0  # what all generators take
+    objectives: Annotated[tuple[ObjectiveName, ...], Meta(min_length=1)] = ("accuracy", "energy")
+    evaluations: Count = 150
+    batch: Count = 25
+    storage: Text | None = field(default=None, repr=False)  # a password may stand there
     weights: Path | None = None
     train: Recipe = field(default_factory=Recipe)
     retrain: Recipe = field(default_factory=Recipe)
@@ -95,22 +109,13 @@ class StudySpec:
     energy: EnergyModel = field(default_factory=EnergyModel)
     faeb: FAEBSettings = field(default_factory=FAEBSettings)
     constraints: Mapping[str, float] = field(default_factory=dict)
-    sampler: str = "surrogate"
+    sampler: SamplerName = "surrogate"
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise StudyError(f"sampler.name = {self.sampler!r}: expected one of {', '.join(SAMPLERS)}")
-        for name in ("evaluations", "batch"):
-            if not is_count(getattr(self, name), 1):
-                raise StudyError(f"{name} = {shown(getattr(self, name))}: expected at least 1, at most 2**53")
-        if not 0 <= self.seed < SEEDS:
-            raise StudyError(f"seed = {shown(self.seed)}: expected 0 to {SEEDS - 1}")
-        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
-            raise StudyError(f"objectives = {list(self.objectives)}: expected different names, at least one")
-        for name in self.objectives:
-            if name not in OBJECTIVES and name != "f_aeb":
-                raise StudyError(f"objective {name!r}: expected one of {', '.join(OBJECTIVES)}, f_aeb")
+        check_fields(self, error=StudyError)
+        if len(set(self.objectives)) < len(self.objectives):
+            raise StudyError(f"objectives = {list(self.objectives)}: expected different names")
         for name, bound in self.constraints.items():
             budget(name, bound)
 
@@ -168,93 +173,64 @@ def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
     return values
 
 
-_PLAIN: dict[str, type] = {
-    "name": str,
-    "space": str,
-    "folder": str,
-    "seed": int,
-    "objectives": list,
-    "evaluations": int,
-    "batch": int,
-    "storage": str,
-    "weights": str,
-}
-_TABLES = ("train", "retrain", "evaluation", "engine", "energy", "faeb", "constraints", "sampler")
+@cache
+def study_table() -> Table:
+    """The keys of a study file."""
+    own = dict(table_of(StudySpec))
+    options = own.pop("sampler_options")._replace(kind=Any)
+    bounds = {name: Key(Positive) for name, one in OBJECTIVES.items() if one.direction == "minimize"}
+    tables: dict[str, Table] = {
+        "train": recipe_table(),
+        "retrain": recipe_table(),
+        "evaluation": table_of(EvaluationSettings),
+        "engine": table_of(EngineSettings),
+        "energy": account_table(),
+        "faeb": table_of(FAEBSettings),
+        "constraints": bounds,
+        "sampler": {"name": own["sampler"], OTHERS: options},
+    }
+    return {
+        **own,
+        "name": own["name"]._replace(default=None),
+        "folder": own["folder"]._replace(kind=Text, default=None),
+        "weights": own["weights"]._replace(kind=Text),
+        "data": data_key(),
+        **{name: Key(None, keys, None, own[name].meaning) for name, keys in tables.items()},
+    }
 
 
 def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
     """Build and validate a study from plain values (the content of a TOML file).
 
     Raises:
-        StudyError: a key is unknown or missing, or a value is wrong. Data, recipe, energy model and
-            objectives raise their own errors.
+        StudyError: a key is unknown or missing, or a value is wrong. Values that do not go together end in
+            the errors of data, recipe, energy model and objectives.
     """
-    values: dict[str, Any] = {}
-    for key, value in data.items():
-        if key in _PLAIN:
-            if not isinstance(value, _PLAIN[key]) or isinstance(value, bool):
-                raise StudyError(f"{key} = {shown(value)}: expected {_PLAIN[key].__name__}")
-            if "\0" in str(value):
-                raise StudyError(f"{key} = {shown(value)}: expected text without null characters")
-            values[key] = value
-        elif key == "data":
-            values[key] = DataSettings.from_json(value)
-        elif key not in _TABLES:
-            expected = ", ".join((*_PLAIN, "data", *_TABLES))
-            raise StudyError(f"unknown key {key} = {shown(value)}; expected {expected}")
-        elif not isinstance(value, Mapping):
-            raise StudyError(f"{key} = {shown(value)}: expected a table [{key}]")
-    for key in ("space", "data"):
-        if key not in values:
-            raise StudyError(f"{key} is missing")
+    values = check_table(study_table(), data, error=StudyError)
+    if "name" not in values:
+        raise StudyError("name is missing: the study's name in the storage")
     values["folder"] = Path(values.get("folder", Path("runs") / safe_name(values["name"])))
+    values["data"] = DataSettings.from_json(values["data"])
     if "weights" in values:
         values["weights"] = Path(values["weights"])
     if "objectives" in values:
-        values["objectives"] = tuple(str(name) for name in values["objectives"])
+        values["objectives"] = tuple(values["objectives"])
     for name in ("train", "retrain"):
-        values[name] = recipe_from_dict(data.get(name, {}), at=f"{name}.")
-    values["evaluation"] = _table(EvaluationSettings, data, "evaluation")
-    values["engine"] = _table(EngineSettings, data, "engine")
-    values["faeb"] = _table(FAEBSettings, data, "faeb")
-    values["energy"] = _energy(dict(data.get("energy", {})))
-    values["constraints"] = _constraints(data.get("constraints", {}))
-    options = dict(data.get("sampler", {}))
-    values["sampler"] = options.pop("name", "surrogate")
-    values["sampler_options"] = options
+        values[name] = recipe_from_dict(values.get(name, {}), at=f"{name}.")
+    for name, kind in (
+        ("evaluation", EvaluationSettings),
+        ("engine", EngineSettings),
+        ("faeb", FAEBSettings),
+    ):
+        values[name] = kind(**values.get(name, {}))
+    values["energy"] = energy_model_from_dict(values.get("energy", {}), at="energy.")
+    values["constraints"] = {name: float(bound) for name, bound in values.get("constraints", {}).items()}
+    options = dict(values.get("sampler", {}))
+    values |= {"sampler": options.pop("name", StudySpec.sampler), "sampler_options": options}
     return StudySpec(**values)
 
 
-def _table(kind: type[_Table], data: Mapping[str, Any], key: str) -> _Table:
-    table = data.get(key, {})
-    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]  # dataclasses only
-    for name in table:
-        if name not in known:
-            raise StudyError(f"unknown key {key}.{name}; expected {', '.join(sorted(known))}")
-    try:
-        return kind(**table)
-    except TypeError as error:
-        raise StudyError(f"[{key}]: {error}") from None
-
-
-def _energy(table: dict[str, Any]) -> EnergyModel:
-    preset = table.pop("preset", "spikformer_paper")
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise StudyError(f"energy.preset = {preset!r}: expected one of {', '.join(PRESETS)}")
-    if not table:
-        return PRESETS[preset]
-    values = {**asdict(PRESETS[preset]), "name": f"{preset}, changed", **table}
-    return _table(EnergyModel, {"energy": values}, "energy")
-
-
-def _constraints(table: Mapping[str, Any]) -> dict[str, float]:
-    for name, bound in table.items():
-        if not is_finite(bound):
-            raise StudyError(f"constraints.{name} = {shown(bound)}: expected a number")
-    return {name: float(bound) for name, bound in table.items()}
-
-
-def with_sampler(spec: StudySpec, sampler: str | None) -> StudySpec:
+def with_sampler(spec: StudySpec, sampler: SamplerName | None) -> StudySpec:
     """The same study with another sampler and options, under the name ``NAME-SAMPLER``."""
     if sampler is None:
         return spec

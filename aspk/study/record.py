@@ -22,7 +22,7 @@ from aspk.spec.study import StudySpec
 from aspk.study.problem import StudyProblem, f_aeb_of
 from aspk.study.storage import open_storage, taken_statistics
 from aspk.trials import attributes
-from aspk.util.passwords import shown
+from aspk.util.schema import unknown_key
 
 _SAMPLERS: Mapping[str, type[GenotypeSampler]] = {
     "surrogate": SurrogateSampler,
@@ -209,10 +209,8 @@ def check_sampler(spec: StudySpec, space: SearchSpace) -> None:
     known = signature(_SAMPLERS[spec.sampler]).parameters
     for key, value in spec.sampler_options.items():
         if key not in known:
-            options = ", ".join(name for name in known if name not in _OURS) or "no options"
-            raise StudyError(
-                f"unknown key sampler.{key} = {shown(value)}; sampler {spec.sampler!r} takes {options}"
-            )
+            options = [name for name in known if name not in _OURS]
+            raise StudyError(unknown_key(key, value, options, at=f"[sampler] {spec.sampler!r}: "))
     _make_sampler(spec, {"space": space})
 
 

@@ -8,6 +8,7 @@ wrong value or key, the reference of all keys, and the JSON schemas that editors
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from msgspec import Meta
 
 from aspk.errors import AspkError
 from aspk.util.passwords import shown
-from aspk.util.wording import expectation, meanings
+from aspk.util.wording import alternatives, expectation, meanings
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -36,6 +37,9 @@ NonNegative = Annotated[float, Meta(ge=0, le=_FINITE)]
 Positive = Annotated[float, Meta(gt=0, le=_FINITE)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Text = Annotated[str, Meta(pattern=r"^[^\x00]*$", description="text without null characters")]
+
+
+OTHERS = "*"  # stands in a table for every key that it does not name
 
 
 class Key(NamedTuple):
@@ -57,13 +61,24 @@ class Key(NamedTuple):
 Table: TypeAlias = Mapping[str, Key]
 
 
+def one_of(names: Iterable[str]) -> Meta:
+    """Strings that are among some names, for names that are no literals in the code."""
+    names = list(names)
+    pattern = rf"^({'|'.join(map(re.escape, names))})\Z"
+    return Meta(pattern=pattern, description=alternatives(names), extra_json_schema={"enum": names})
+
+
 def table_of(cls: type[DataclassInstance]) -> Table:
     """A dataclass as a table of a file: its fields are the keys, its docstring tells their meaning."""
     kinds, told = _kinds(cls), meanings(cls)
     return {
-        item.name: Key(kinds[item.name], None, item.default, told.get(item.name, ""))
+        item.name: Key(kinds[item.name], None, _default(item), told.get(item.name, ""))
         for item in dataclasses.fields(cls)
     }
+
+
+def _default(item: dataclasses.Field[Any]) -> object:
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
 
 
 def check_fields(instance: DataclassInstance, *, error: type[AspkError], at: str = "") -> None:
@@ -97,9 +112,9 @@ def check_table(table: Table, values: object, *, error: type[AspkError], at: str
         place = f"{at.rstrip('.: ')} = " if at else ""
         raise error(f"{place}{_short(values)}: expected a table of {', '.join(table)}")
     for name, value in values.items():
-        if name not in table:
+        if name not in table and OTHERS not in table:
             raise error(unknown_key(name, value, table, at=at))
-        kind, inner, *_ = table[name]
+        kind, inner, *_ = table.get(name) or table[OTHERS]
         if inner is not None and isinstance(value, Mapping):
             check_table(inner, value, error=error, at=f"{at}{name}.")
         elif kind is not None and (inner is None or _fits(value, kind)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from inspect import cleandoc
 from typing import Any
 
@@ -15,6 +16,12 @@ _FINITE = sys.float_info.max
 def expectation(kind: Any) -> str:  # noqa: ANN401  # any annotation
     """What an annotation allows: ``a whole number from 1 to 64``, ``"hard" or "soft"``."""
     return _words(inspect.type_info(kind))
+
+
+def alternatives(values: Iterable[object]) -> str:
+    """``"a", "b" or "c"``."""
+    *others, last = (f'"{value}"' if isinstance(value, str) else str(value) for value in values)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def meanings(documented: object, section: str = "Attributes") -> dict[str, str]:
@@ -50,8 +57,7 @@ def _words(info: inspect.Type, *, many: bool = False) -> str:  # noqa: PLR0911  
                 _words(one, many=many) for one in types if not isinstance(one, inspect.NoneType)
             )
         case inspect.LiteralType(values=values):
-            *others, last = (f'"{value}"' if isinstance(value, str) else str(value) for value in values)
-            return f"{', '.join(others)} or {last}" if others else last
+            return alternatives(values)
         case inspect.IntType() | inspect.FloatType():
             noun = "whole number" if isinstance(info, inspect.IntType) else "number"
             noun = f"finite {noun}" if info.le == _FINITE else noun
