@@ -129,7 +129,7 @@ def test_a_network_is_not_built_from_other_tensors(exported, change, message):
         ({"shape": None}, "NoneType"),
         ({"settings": {"patch_size": "4"}}, "patch_size = '4'"),
         ({"settings": {"heads": "fixed_head_dim", "head_dim": 10**6}}, "expected shape"),
-        ({"settings": {"wings": 2}}, "unknown key settings.wings"),
+        ({"settings": {"wings": 2}}, "settings.wings = 2: unknown key"),
         ({"settings": "missing"}, "has no 'settings'"),
         ({"config": "missing"}, "has no 'config'"),
         ({"classes": "missing"}, "has no 'classes'"),

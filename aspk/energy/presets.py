@@ -83,18 +83,20 @@ def account_table() -> Table:
     return {"preset": preset, **own, "first_layer_repeats": repeats}
 
 
-def energy_model_from_dict(data: Mapping[str, Any], *, at: str = "", name: str = "") -> EnergyModel:
+def energy_model_from_dict(
+    data: Mapping[str, Any], *, where: str = "energy model", name: str = ""
+) -> EnergyModel:
     """Build an account from plain values: those of ``preset``, changed by the others.
 
     Args:
         data: fields of :class:`EnergyModel`, and ``preset`` (default ``spikformer_paper``).
-        at: what error messages say before a key.
+        where: what error messages call the source.
         name: the account's name if ``data`` has none.
 
     Raises:
-        EnergyModelError: naming the key, its value and what was expected.
+        EnergyModelError: naming ``where``, the key, its value and what was expected.
     """
-    values = check_table(account_table(), data, error=EnergyModelError, at=at)
+    values = check_table(account_table(), data, error=EnergyModelError, at=f"{where}: ")
     preset = PRESETS[values.pop("preset", PAPER.name)]
     if "first_layer_repeats" in values:
         values["first_layer_repeats"] = str(values["first_layer_repeats"])
@@ -121,4 +123,4 @@ def load_energy_model(source: str | Path) -> EnergyModel:
         ) from None
     except (ValueError, RecursionError) as error:  # ValueError: also not UTF-8
         raise EnergyModelError(f"{path}: not a TOML file: {error}") from None
-    return energy_model_from_dict(data, at=f"{path}: ", name=path.stem)
+    return energy_model_from_dict(data, where=str(path), name=path.stem)

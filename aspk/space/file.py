@@ -6,32 +6,25 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from aspk.errors import GenotypeError, SpaceError
 from aspk.space.genes import (
-    FAMILIES,
     GENES,
     BlockConfig,
     NetworkSettings,
     SubnetConfig,
     Value,
     check_network,
-    gene_value,
 )
 from aspk.space.space import SearchSpace
-from aspk.util.numbers import is_count
-from aspk.util.passwords import shown
+from aspk.util.schema import Key, Table, check_table, located, table_of
 from aspk.util.shipped import read_toml
+from aspk.util.wording import meanings
 
-_LARGEST = 1e6
 _MOST_SIZES = 10_000  # combinations of block sizes, each of which is checked
-_ENUMS = {
-    "family": tuple(FAMILIES),
-    "heads": ("partition", "fixed_head_dim"),
-    "reset": ("hard", "soft"),
-}
 
 
 def load_space(source: str | Path) -> SearchSpace:
@@ -58,124 +51,94 @@ def space_from_dict(data: Mapping[str, Any], *, where: str = "search space", nam
     Raises:
         SpaceError: naming ``where``, the key and the value.
     """
-    if not isinstance(data, Mapping):
-        raise SpaceError(f"{where}: a search space is a table, got {type(data).__name__}")
-    _known(data, ("name", "settings", "network", "block", "reference"), where, "")
-    title = data.get("name", name)
-    if not isinstance(title, str):
-        raise SpaceError(f"{where}: name = {title!r}: expected a string")
-    settings = settings_from_dict(_table(data, "settings", where), where=where)
-    network = _choices(_table(data, "network", where), "network", where)
-    block = _choices(_table(data, "block", where), "block", where)
+    at = f"{where}: "
+    values = check_table(space_table(), data, error=SpaceError, at=at)
+    settings = settings_from_dict(values.get("settings", {}), at=f"{at}settings.")
+    network, block = (_choices(values.get(scope, {}), f"{at}{scope}.") for scope in ("network", "block"))
     for gene, kind in GENES.items():
         if gene in network and gene in block:
             raise SpaceError(f"{where}: {gene} stands in both [network] and [block]")
         if kind.required and gene not in network and gene not in block:
             table = "[network] or [block]" if kind.per_block else "[network]"
             raise SpaceError(f"{where}: gene {gene} is missing from {table}")
-    reference = _reference(_table(data, "reference", where), network | block, settings, where)
-    space = SearchSpace(title, network, block, reference, settings)
-    _check_members(space, where)
+    reference = _reference(values.get("reference", {}), network | block, settings, f"{at}reference.")
+    space = SearchSpace(values.get("name", name), network, block, reference, settings)
+    with located(at):
+        _check_members(space)
     return space
 
 
-def _table(data: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    value = data.get(key, {})
-    if not isinstance(value, Mapping):
-        raise SpaceError(f"{where}: {key} = {value!r}: expected a table [{key}]")
-    return value
+@cache
+def space_table() -> Table:
+    """The keys of a search-space file."""
+    told = meanings(BlockConfig) | meanings(SubnetConfig) | {"depth": "number of transformer blocks."}
+    choices = {name: Key(kind.choices, meaning=told[name]) for name, kind in GENES.items()}
+    return {
+        "name": Key(str, meaning="the space's name; the file's, unless given."),
+        "settings": Key(table=table_of(NetworkSettings), meaning="what all networks of the space share."),
+        "network": Key(table=choices, meaning="choices of the genes that a network has one value of."),
+        "block": Key(
+            table={name: key for name, key in choices.items() if GENES[name].per_block},
+            meaning="choices of the genes that each block has a value of its own of.",
+        ),
+        "reference": Key(
+            table={name: Key(GENES[name].values, meaning=key.meaning) for name, key in choices.items()},
+            meaning="the network that others are compared with: a choice of each gene, for all blocks.",
+        ),
+    }
 
 
-def _known(data: Mapping[str, Any], names: tuple[str, ...], where: str, table: str) -> None:
-    for key in data:
-        if key not in names:
-            raise SpaceError(
-                f"{where}: unknown key {table}{key} = {shown(data[key])}; expected {', '.join(names)}"
-            )
-
-
-def _choices(table: Mapping[str, Any], scope: str, where: str) -> dict[str, tuple[Value, ...]]:
-    genes = tuple(name for name, kind in GENES.items() if scope == "network" or kind.per_block)
-    _known(table, genes, where, f"{scope}.")
+def _choices(table: Mapping[str, Any], at: str) -> dict[str, tuple[Value, ...]]:
     result = {}
-    for name in genes:  # in the order of GENES, so that the file's order means nothing
+    for name, kind in GENES.items():  # in this order, so that the file's means nothing
         if name not in table:
             continue
-        key, given = f"{scope}.{name}", table[name]
-        if not isinstance(given, list) or not given:
-            raise SpaceError(f"{where}: {key} = {given!r}: expected a list with at least one choice")
-        try:
-            values = tuple(gene_value(name, value) for value in given)
-        except GenotypeError as error:
-            raise SpaceError(f"{where}: {key} = {given!r}: {error}") from None
+        values = tuple(kind.type(value) for value in table[name])
+        problem = ""
         if len(set(values)) < len(values):
-            raise SpaceError(f"{where}: {key} = {given!r}: a choice stands there twice")
-        if list(values) != sorted(values):
-            raise SpaceError(f"{where}: {key} = {given!r}: choices must ascend")
-        if any(high - low <= 4e-6 * high for low, high in itertools.pairwise(values)):
-            raise SpaceError(
-                f"{where}: {key} = {given!r}: choices must differ by more than 4e-6 of the larger"
-            )
+            problem = "a choice stands there twice"
+        elif list(values) != sorted(values):
+            problem = "choices must ascend"
+        elif any(high - low <= 4e-6 * high for low, high in itertools.pairwise(values)):
+            problem = "choices must differ by more than 4e-6 of the larger"
+        if problem:
+            raise SpaceError(f"{at}{name} = {table[name]!r}: {problem}")
         result[name] = values
     return result
 
 
-def settings_from_dict(table: Mapping[str, Any], *, where: str) -> NetworkSettings:
-    """What all networks of a space share, from plain values (the table ``settings``).
+def settings_from_dict(table: Mapping[str, Any], *, at: str = "settings.") -> NetworkSettings:
+    """What all networks of a space share, from plain values.
+
+    Args:
+        table: the table ``settings``.
+        at: what error messages say before a key.
 
     Raises:
-        SpaceError: naming ``where``, the key and the value.
+        SpaceError: naming the key, its value and what was expected.
     """
-    known = {item.name: item for item in fields(NetworkSettings)}
-    _known(table, tuple(known), where, "settings.")
-    for key, value in table.items():
-        _check_setting(key, value, known[key].default, where)
-    numbers = {key: float(value) for key, value in table.items() if isinstance(known[key].default, float)}
-    settings = NetworkSettings(**{**table, **numbers})
+    known = table_of(NetworkSettings)
+    values = check_table(known, table, error=SpaceError, at=at)
+    numbers = {key: float(value) for key, value in values.items() if isinstance(known[key].default, float)}
+    settings = NetworkSettings(**{**values, **numbers})
     if (settings.heads == "fixed_head_dim") != (settings.head_dim is not None):
         raise SpaceError(
-            f"{where}: settings.heads = {settings.heads!r} with settings.head_dim = {settings.head_dim!r}: "
+            f"{at}heads = {settings.heads!r} with settings.head_dim = {settings.head_dim!r}: "
             "head_dim belongs to heads = 'fixed_head_dim', and only to it"
         )
     return settings
 
 
-def _check_setting(key: str, value: object, default: object, where: str) -> None:
-    expected: str | None = None
-    if key in _ENUMS:
-        expected = None if value in _ENUMS[key] else f"one of {_ENUMS[key]}"
-    elif isinstance(default, bool):
-        expected = None if isinstance(value, bool) else "true or false"
-    elif key in ("head_dim", "patch_size"):
-        whole = is_count(value, 1) and value <= _LARGEST
-        expected = None if whole else f"a whole number above 0 and at most {_LARGEST:g}"
-    else:
-        low = 1.0 if key == "stem_tau" else 0.0
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not low < value <= _LARGEST:  # type: ignore[operator]  # a number
-            expected = f"a number above {low:g} and at most {_LARGEST:g}"
-    if expected:
-        raise SpaceError(f"{where}: settings.{key} = {value!r}: expected {expected}")
-
-
 def _reference(
-    table: Mapping[str, Any], choices: Mapping[str, tuple[Value, ...]], settings: NetworkSettings, where: str
+    table: Mapping[str, Any], choices: Mapping[str, tuple[Value, ...]], settings: NetworkSettings, at: str
 ) -> SubnetConfig:
-    _known(table, tuple(choices), where, "reference.")
-    values: dict[str, Any] = {}
+    told = "the reference names a value for each gene"
+    keys = {name: Key(GENES[name].values, default=MISSING, meaning=told) for name in choices}
+    given = check_table(keys, table, error=SpaceError, at=at)
+    values: dict[str, Any] = {name: GENES[name].type(given[name]) for name in choices}
     for name, options in choices.items():
-        if name not in table:
-            raise SpaceError(
-                f"{where}: reference.{name} is missing: the reference names a value for each gene"
-            )
-        try:
-            values[name] = gene_value(name, table[name])
-        except GenotypeError as error:
-            raise SpaceError(f"{where}: reference.{name} = {table[name]!r}: {error}") from None
         if values[name] not in options:
-            raise SpaceError(
-                f"{where}: reference.{name} = {table[name]!r}: not one of its choices {list(options)}"
-            )
+            raise SpaceError(f"{at}{name} = {given[name]!r}: not one of its choices {list(options)}")
     own = {item.name for item in fields(BlockConfig)}
     fixed = {"attention_v_threshold": settings.attention_v_threshold}
     block = BlockConfig(**(fixed | {name: value for name, value in values.items() if name in own}))
@@ -188,14 +151,14 @@ def _reference(
     )
 
 
-def _check_members(space: SearchSpace, where: str) -> None:
+def _check_members(space: SearchSpace) -> None:
     """Every combination of width, heads and MLP ratio must be buildable."""
     choices = dict(space.network) | dict(space.block)
     block = space.reference.blocks[0]
     sizes = [choices[name] for name in ("embed_dim", "num_heads", "mlp_ratio")]
     if (count := math.prod(map(len, sizes))) > _MOST_SIZES:
         raise SpaceError(
-            f"{where}: embed_dim, num_heads and mlp_ratio have {count:,} combinations: "
+            f"embed_dim, num_heads and mlp_ratio have {count:,} combinations: "
             f"expected at most {_MOST_SIZES:,}"
         )
     for width, heads, ratio in itertools.product(*sizes):
@@ -205,4 +168,4 @@ def _check_members(space: SearchSpace, where: str) -> None:
         try:
             check_network(network, space.settings)
         except GenotypeError as error:
-            raise SpaceError(f"{where}: {error}") from None
+            raise SpaceError(str(error)) from None

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from types import GenericAlias
+from typing import Annotated, Any, Literal, NamedTuple
+
+from msgspec import Meta
 
 from aspk.errors import GenotypeError
+from aspk.util.schema import Kind, check_value, unknown_key
 
 Value = int | float
 
@@ -20,6 +24,16 @@ class GeneKind(NamedTuple):
     required: bool
     neuron: bool
     at_most: int = 10**6
+
+    @property
+    def values(self) -> Kind:
+        """Annotation of one value."""
+        return Annotated[self.type, Meta(gt=self.above, le=self.at_most)]
+
+    @property
+    def choices(self) -> Kind:
+        """Annotation of the list of values that a search may choose from."""
+        return Annotated[GenericAlias(list, (self.values,)), Meta(min_length=1)]
 
 
 # The only list of search dimensions. A new one: a row here, a field of the config below, its reader.
@@ -39,6 +53,7 @@ FamilyName = Literal["spikformer"]
 # Of each family the settings that mean something to it alone.
 FAMILIES: dict[FamilyName, tuple[str, ...]] = {"spikformer": ()}
 _ADDED = {"family": "spikformer"}  # settings of later versions, which older files lack
+_Factor = Annotated[float, Meta(gt=0, le=10**6)]
 _STEM_DIVISOR = 8  # the stem's first stage has embed_dim / 8 channels
 
 
@@ -127,14 +142,14 @@ class NetworkSettings:
     """
 
     heads: Literal["partition", "fixed_head_dim"] = "partition"
-    head_dim: int | None = None
-    patch_size: int = 4
-    attention_scale: float = 0.125
+    head_dim: Annotated[int, Meta(ge=1, le=10**6)] | None = None
+    patch_size: Literal[1, 2, 4, 8, 16] = 4
+    attention_scale: _Factor = 0.125
     reset: Literal["hard", "soft"] = "hard"
     decay_input: bool = True
-    attention_v_threshold: float = 0.5
-    stem_v_threshold: float = 1.0
-    stem_tau: float = 2.0
+    attention_v_threshold: _Factor = 0.5
+    stem_v_threshold: _Factor = 1.0
+    stem_tau: Annotated[float, Meta(gt=1, le=10**6)] = 2.0
     family: FamilyName = "spikformer"
 
     def to_json(self) -> dict[str, Any]:
@@ -149,21 +164,16 @@ class NetworkSettings:
         return config.embed_dim if self.head_dim is None else block.num_heads * self.head_dim
 
 
-def gene_value(name: str, value: object) -> int | float:
+def gene_value(name: str, value: Any) -> int | float:  # noqa: ANN401  # it is what is checked
     """``value`` as gene ``name``'s type, its range checked.
 
     Raises:
         GenotypeError: the gene is unknown, or the value has the wrong type or range.
     """
     if name not in GENES:
-        raise GenotypeError(f"unknown gene {name!r}; genes are {', '.join(GENES)}")
-    kind = GENES[name]
-    accepted = (int, float) if kind.type is float else (int,)
-    if not isinstance(value, accepted) or isinstance(value, bool):
-        raise GenotypeError(f"{name}={value!r}: expected {kind.type.__name__}")
-    if not kind.above < value <= kind.at_most:
-        raise GenotypeError(f"{name}={value!r}: must be above {kind.above:g} and at most {kind.at_most}")
-    return kind.type(value)
+        raise GenotypeError(unknown_key(name, value, GENES))
+    check_value(value, GENES[name].values, error=GenotypeError, at=name)
+    return GENES[name].type(value)
 
 
 def check_network(config: SubnetConfig, settings: NetworkSettings) -> None:

@@ -223,7 +223,7 @@ def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
         ("faeb", FAEBSettings),
     ):
         values[name] = kind(**values.get(name, {}))
-    values["energy"] = energy_model_from_dict(values.get("energy", {}), at="energy.")
+    values["energy"] = energy_model_from_dict(values.get("energy", {}))
     values["constraints"] = {name: float(bound) for name, bound in values.get("constraints", {}).items()}
     options = dict(values.get("sampler", {}))
     values |= {"sampler": options.pop("name", StudySpec.sampler), "sampler_options": options}

@@ -124,7 +124,7 @@ def load_exported(path: str | Path, device: torch.device | None = None) -> Expor
     try:
         config = SubnetConfig.from_json(header["config"])
         given = {key: value for key, value in header["settings"].items() if value is not None}
-        settings = settings_from_dict(given, where="settings")
+        settings = settings_from_dict(given)
         shape, count = input_and_classes(header)
         check_weights(tensors, config, settings, shape=shape, classes=count)
         network = network_of(config, settings, shape=shape, classes=count)
