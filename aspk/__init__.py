@@ -39,8 +39,8 @@ _HOME = {
     "train_supernet": "aspk.training",
     "SupernetEvaluator": "aspk.evaluation.supernet",
     "AccuracySurrogate": "aspk.surrogate",
-    "ClosedBudget": "aspk.costs.known",
-    "ClosedCost": "aspk.costs.known",
+    "Cost": "aspk.costs.known",
+    "CostConstraint": "aspk.costs.known",
     "LogOperations": "aspk.costs.features",
     "SpikformerProblem": "aspk.problem",
     "StudySpec": "aspk.spec.study",
@@ -51,14 +51,14 @@ _HOME = {
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604  # names that __getattr__ below resolves
 
-
 moved.install()
+_renamed = moved.moved_names(__name__, {"ClosedBudget": "aspk:CostConstraint", "ClosedCost": "aspk:Cost"})
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'aspk' has no attribute {name!r}")
+    return _renamed(name)
 
 
 def __dir__() -> list[str]:

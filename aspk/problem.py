@@ -24,7 +24,7 @@ from pymoo.core.problem import Problem
 from pymoo.core.repair import Repair as PymooRepair
 from pymoo.core.sampling import Sampling as PymooSampling
 
-from aspk.costs.bounds import Bounds, ClosedForm, ClosedForms
+from aspk.costs.bounds import KnownConstraints, KnownValues, NetworkFunction
 from aspk.errors import EvaluationError, GenotypeError, ObjectiveError
 from aspk.evaluation import CachedEvaluator, Evaluator, Result
 from aspk.metrics import Metrics
@@ -189,9 +189,9 @@ class Mutation(PymooMutation):  # type: ignore[misc]  # pymoo has no types
 class Repair(PymooRepair):  # type: ignore[misc]  # pymoo has no types
     """Replaces networks that break known constraints by similar random ones that keep them."""
 
-    def __init__(self, space: SearchSpace, known_constraints: Mapping[str, ClosedForm]) -> None:
+    def __init__(self, space: SearchSpace, known_constraints: Mapping[str, NetworkFunction]) -> None:
         super().__init__()
-        self.bounds = Bounds(space, dict(known_constraints), ClosedForms())
+        self.bounds = KnownConstraints(space, dict(known_constraints), KnownValues())
 
     def _do(
         self,
@@ -226,15 +226,15 @@ class Duplicates(DuplicateElimination):  # type: ignore[misc]  # pymoo has no ty
 
 
 def operators(
-    space: SearchSpace, *, known_constraints: Mapping[str, ClosedForm] | None = None
+    space: SearchSpace, *, known_constraints: Mapping[str, NetworkFunction] | None = None
 ) -> dict[str, Any]:
     """Keyword arguments for pymoo's genetic algorithms: ``NSGA2(pop_size=50, **operators(space))``.
 
     Args:
         space: the networks.
         known_constraints: name of a constraint to its value as a function of a network, such as
-            :class:`~aspk.costs.known.ClosedBudget`; up to 0 is feasible. Networks that break one are repaired
-            before they are evaluated.
+            :class:`~aspk.costs.known.CostConstraint`; up to 0 is feasible. Networks that break one are
+            repaired before they are evaluated.
     """
     repair = {"repair": Repair(space, known_constraints)} if known_constraints else {}
     return repair | {

@@ -18,7 +18,7 @@ import numpy as np
 import optuna
 from search_problems import closed_cost
 
-from aspk.costs.known import COSTS, ClosedBudget
+from aspk.costs.known import COSTS, CostConstraint
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.tables import TabularEvaluator
 from aspk.util.pareto import FloatArray
@@ -60,7 +60,7 @@ def samplers(
     table: TabularEvaluator, bounds: Mapping[str, float]
 ) -> dict[str, Callable[..., GenotypeSampler]]:
     """The samplers, and each once more that computes the bounds that can be computed."""
-    known = {name: ClosedBudget(closed_cost(name, table), bounds[name]) for name in COSTS if name in bounds}
+    known = {name: CostConstraint(closed_cost(name, table), bounds[name]) for name in COSTS if name in bounds}
     both = {"": {}, KNOWN: {"known_constraints": known}} if known else {"": {}}
     return {
         name + suffix: partial(make, **options)

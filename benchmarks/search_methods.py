@@ -12,7 +12,7 @@ import importlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from unittest import mock
 
@@ -21,10 +21,13 @@ import optuna
 from optuna.samplers import BaseSampler
 from scipy.optimize import minimize
 from search_problems import Problem
+from sklearn.linear_model import BayesianRidge
+from sklearn.preprocessing import PolynomialFeatures
 
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.space import Gene, IntArray, SearchSpace
 from aspk.space.operators import Genome, keys, sample
+from aspk.surrogate.process import Hyperparameters, Process
 from aspk.util.pareto import FloatArray
 
 PATIENCE, SHORT_PATIENCE = 10, 2
@@ -244,11 +247,12 @@ def _any_hypercube(genome: Genome, count: int, rng: np.random.Generator, _: obje
 
 
 def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0, *_: object) -> object:
-    """What :func:`aspk.surrogate.process.most_probable` does, with equal length scales."""
-    from aspk.surrogate.process import Hyperparameters, _Posterior, weak_priors
+    """What :func:`aspk.surrogate.hyperparameters.most_probable` does, with equal length scales."""
+    from aspk.surrogate.hyperparameters import NegativeLogPosterior
+    from aspk.surrogate.priors import weak_priors
 
     d = inputs.shape[1]
-    posterior = _Posterior(inputs, targets, weak_priors(d), trended)
+    posterior = NegativeLogPosterior(inputs, targets, weak_priors(d), trended)
     start, _, low, high = weak_priors(1).T
 
     def tied(point: FloatArray) -> tuple[float, FloatArray]:
@@ -258,6 +262,37 @@ def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0, *_: o
     found = minimize(tied, start, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)))
     signal, noise, trend, length = np.exp(found.x)
     return Hyperparameters(float(signal), float(noise), np.full(d, length), float(trend) if trended else 0.0)
+
+
+class LinearRegression(Process):
+    """Bayesian linear regression on features, their squares and products, with a process's interface."""
+
+    def __init__(
+        self,
+        inputs: FloatArray,
+        targets: FloatArray,
+        hyperparameters: Hyperparameters,
+        *,
+        trended: int = 0,
+        extra: FloatArray | None = None,
+    ) -> None:
+        super().__init__(inputs, targets, hyperparameters, trended=trended, extra=extra)
+        self._terms = PolynomialFeatures(degree=2, include_bias=False)
+        self._ridge = BayesianRidge().fit(self._terms.fit_transform(inputs), targets)
+        self.hyperparameters = replace(hyperparameters, noise=float(1.0 / self._ridge.alpha_))
+
+    def mean(self, inputs: FloatArray) -> FloatArray:
+        """See :class:`~aspk.surrogate.process.Process`."""
+        return self.marginals(inputs)[0]
+
+    def marginals(self, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """See :class:`~aspk.surrogate.process.Process`."""
+        mean, std = self._ridge.predict(self._terms.transform(inputs), return_std=True)
+        return np.asarray(mean), np.sqrt(np.maximum(np.square(std) - self.hyperparameters.noise, 1e-12))
+
+    def covariance(self, inputs: FloatArray) -> FloatArray:
+        """See :class:`~aspk.surrogate.process.Process`; networks say nothing of each other."""
+        return np.diag(np.square(self.marginals(inputs)[1]))
 
 
 def _random_candidates(
@@ -272,8 +307,8 @@ def _random_candidates(
     return X, predict(X)
 
 
-def _no_experience(genome: object, features: int, **options: object) -> list[FloatArray]:
-    from aspk.surrogate.process import weak_priors
+def _weak_priors(genome: object, features: int, **options: object) -> list[FloatArray]:
+    from aspk.surrogate.priors import weak_priors
 
     return [weak_priors(features)]
 
@@ -284,14 +319,14 @@ def _without_space(seed: int) -> BaseSampler:
 
 ABLATION: dict[str, Method] = {
     OURS: surrogate(),
-    "without experience": patched("aspk.surrogate.predictor", "beliefs", _no_experience),
+    "without transfer priors": patched("aspk.surrogate.encoder", "transfer_priors", _weak_priors),
     "any hypercube to start with": patched("aspk.samplers.surrogate_assisted", "start", _any_hypercube),
     "operations as a feature too": surrogate(features=("operations",)),
-    "without logarithms": patched("aspk.surrogate.predictor", "_LOGARITHM_ODDS", 1e-300),
+    "without logarithms": patched("aspk.surrogate.model", "_LOGARITHM_ODDS", 1e-300),
     "without means over blocks": patched("aspk.surrogate.features", "_groups", lambda genome: []),
-    "one length scale for all features": patched("aspk.surrogate.models", "most_probable", _one_length),
+    "one length scale for all features": patched("aspk.surrogate.model", "most_probable", _one_length),
     "random candidates": patched("aspk.samplers.surrogate_assisted", "evolve", _random_candidates),
-    "Bayesian linear regression": surrogate(model="linear"),
+    "Bayesian linear regression": patched("aspk.surrogate.model", "Process", LinearRegression),
     "6 networks to start with": surrogate(n_startup_trials=6),
     "12 networks to start with": surrogate(n_startup_trials=12),
     "no space, all genes": optunas(_without_space, "value"),

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from aspk.costs.known import ClosedCost, CostName
+from aspk.costs.known import Cost, CostName
 from aspk.objectives import Objective
 from aspk.objectives.composite import Composite
 from aspk.objectives.scalarization import FAEB, Form
@@ -30,14 +30,14 @@ _SHAPES = {  # of the images behind the tables; those of mnist_mixed were read f
 }
 
 
-def closed_cost(name: CostName, table: TabularEvaluator) -> ClosedCost:
+def closed_cost(name: CostName, table: TabularEvaluator) -> Cost:
     """Parameters or operations of a table's networks as a function.
 
     Raises:
         ValueError: the table says otherwise.
     """
     shape = _SHAPES[table.space.name.partition("_")[0]]
-    cost = ClosedCost(name, table.space, shape, int(table.table.about["classes"]))
+    cost = Cost(name, table.space, shape, int(table.table.about["classes"]))
     X = table.space.sample_choices(100, np.random.default_rng(0))
     if not np.allclose(cost.of(X), table.values([name])[table.rows(X), 0]):
         raise ValueError(f"{name} of {table.space.name} are not those of images of shape {shape}")

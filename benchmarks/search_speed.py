@@ -14,7 +14,6 @@ from optuna.study import Study
 from optuna.trial import Trial
 from search_problems import FaebProblem, Problem, TableProblem, closed_cost
 
-import aspk.surrogate  # noqa: F401 - a fresh process loads scikit-learn here, not in its first suggestion
 from aspk.samplers import RandomSampler, SurrogateSampler
 from aspk.space import IntArray
 from aspk.space.genes import SubnetConfig

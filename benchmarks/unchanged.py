@@ -3,8 +3,9 @@
     python benchmarks/unchanged.py OLD NEW            # two checkouts, each with its own .venv
     python benchmarks/unchanged.py OLD NEW --only searches
 
-Runs one fixed list in both: 18 searches, an evaluation of every shipped space on every engine, a training
-that is killed and resumed, and an energy bill. It uses public names only, so that it runs in older checkouts.
+Runs one fixed list in both: 18 searches, 26 in which something is known, bounded, or goes wrong, an
+evaluation of every shipped space on every engine, a training that is killed and resumed, and an energy bill.
+It uses public names only, so that it runs in older checkouts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -63,6 +65,114 @@ def searches() -> dict[str, Any]:
                 study.optimize(objective, n_trials=TRIALS)
                 found[f"{kind.__name__} {name} {seed}"] = [[t.params, t.values] for t in study.trials]
     return found
+
+
+def informed_searches() -> dict[str, Any]:
+    """The surrogate's other paths: known functions, constraints, composites, trials that fail, batches."""
+    import optuna
+
+    from aspk import load_space
+    from aspk.samplers import SurrogateSampler
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("aspk").setLevel(logging.ERROR)  # contradictions are part of the list
+    tiny = load_space("tiny")
+    found = {}
+    for name, (objective, options) in _informed_cases(tiny).items():
+        for seed in SEEDS:
+            space = None if name == "branches" else tiny
+            sampler = SurrogateSampler(space=space, seed=seed, **options)
+            one = name in ("composite", "pruned")
+            directions = ["maximize" if name == "composite" else "minimize"] * (1 if one else 2)
+            study = optuna.create_study(directions=directions, sampler=sampler)
+            if name == "batches":
+                for trial in (trial for _ in range(TRIALS // 5) for trial in sampler.ask_batch(study, 5)):
+                    study.tell(trial, objective(trial))
+            else:
+                study.optimize(objective, n_trials=TRIALS)
+            found[f"{name} {seed}"] = [[t.params, t.values] for t in study.trials]
+    return found
+
+
+def _informed_cases(tiny: Any) -> dict[str, tuple[Any, dict[str, Any]]]:  # noqa: ANN401  # an older checkout's
+    """Name to an objective and the sampler's options."""
+    import optuna
+
+    import aspk
+    from aspk.testing import FormulaEvaluator
+
+    evaluator = FormulaEvaluator(tiny)
+    # Names of before and after a renaming.
+    cost_of = aspk.Cost if hasattr(aspk, "Cost") else aspk.ClosedCost
+    limit = aspk.CostConstraint if hasattr(aspk, "CostConstraint") else aspk.ClosedBudget
+    parameters = cost_of("parameters", tiny, shape=(1, 8, 8), classes=10)
+
+    def measured(trial: optuna.Trial) -> tuple[float, float, float]:
+        config = tiny.suggest(trial)
+        (metrics,) = evaluator.evaluate([config])
+        trial.set_user_attr("accuracy", metrics.accuracy)
+        trial.set_user_attr("energy_mj", metrics.energy_mj)
+        return 1 - metrics.accuracy, metrics.energy_mj, parameters(config)
+
+    def two(trial: optuna.Trial) -> tuple[float, float]:
+        return measured(trial)[:2]
+
+    def cost(trial: optuna.Trial) -> tuple[float, float]:
+        return measured(trial)[::2]
+
+    def seven(_: object) -> float:
+        return 7.0
+
+    def worth(trial: optuna.Trial) -> float:
+        error, energy, _ = measured(trial)
+        return (1 - error) / (1 + energy)
+
+    def bounded(trial: optuna.Trial) -> tuple[float, float]:
+        error, energy, count = measured(trial)
+        trial.set_constraint("energy", energy / 3e-4 - 1)  # a bound on an objective
+        trial.set_constraint("both", error + count / 1e5 - 0.8)  # learnt
+        return error, energy
+
+    def failing(trial: optuna.Trial) -> tuple[float, float]:
+        error, energy, _ = measured(trial)
+        if trial.number % 5 == 3:
+            raise optuna.TrialPruned
+        return error if trial.number % 7 != 5 else float("nan"), energy
+
+    def pruned(trial: optuna.Trial) -> float:
+        error, energy, _ = measured(trial)
+        for step in range(3):
+            trial.report(error * 3 / (step + 1) + energy, step)
+            if step == 1 and error > 0.1 and trial.number > 4:
+                raise optuna.TrialPruned
+        return error + energy
+
+    def branches(trial: optuna.Trial) -> tuple[float, float]:
+        kind = trial.suggest_categorical("kind", ["a", "b", "c"])
+        x = trial.suggest_float("x", 1e-4, 1, log=True)
+        own = trial.suggest_float("own", 0, 1) if kind == "b" else 0.3
+        return x + (own - 0.7) ** 2 + (kind == "c"), abs(x - 0.1) + 0.1
+
+    merit = aspk.Composite(
+        parts={"accuracy": "maximize", "energy_mj": "minimize"}, of=lambda accuracy, mj: accuracy / (1 + mj)
+    )
+    wrong = aspk.Composite(parts={"accuracy": "maximize"}, of=lambda accuracy: 1 - accuracy / 2)
+    limits = {"parameters": limit(parameters, at_most=1.6 * parameters.least)}
+    return {
+        "known objective": (cost, {"known": {1: parameters}}),
+        "known function": (cost, {"known": {1: lambda config: 1.0 * parameters(config)}}),
+        "contradicted": (cost, {"known": {1: seven}}),
+        "known constraint": (two, {"known_constraints": limits}),
+        "contradicted constraint": (bounded, {"known_constraints": {"energy": seven}}),
+        "composite": (worth, {"composites": {0: merit}}),
+        "contradicted composite": (two, {"composites": {0: wrong}}),
+        "constraints": (bounded, {}),
+        "bound on a part": (bounded, {"features": ("operations",)}),
+        "failing": (failing, {}),
+        "pruned": (pruned, {}),
+        "branches": (branches, {}),
+        "batches": (two, {}),
+    }
 
 
 def evaluations() -> dict[str, Any]:
@@ -145,6 +255,7 @@ def bill() -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "searches": searches,
+    "informed": informed_searches,
     "evaluations": evaluations,
     "training": training,
     "bill": bill,

@@ -15,7 +15,7 @@ from aspk.samplers import SurrogateSampler
 from aspk.samplers._codec import Condition, ParameterCodec
 from aspk.samplers._start import visits
 from aspk.space.operators import sample
-from aspk.surrogate.predictor import Encoder
+from aspk.surrogate.encoder import Encoder
 from aspk.surrogate.process import Hyperparameters
 
 CODEC = ParameterCodec(

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import logging
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +17,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from optuna.trial import TrialState
 from sampler_cases import TINY
+from study_models import study_model
 
 import aspk
-from aspk.errors import ObjectiveError, SamplerError
+from aspk.errors import ObjectiveError
 from aspk.metrics import Metrics
 from aspk.objectives.composite import Composite
 from aspk.objectives.scalarization import FAEB
 from aspk.samplers import SurrogateSampler
-from aspk.samplers._foreseen import _quadrature
 from aspk.samplers._history import History
-from aspk.samplers._prediction import Memory, Prediction
 from aspk.spec.settings import DataSettings
 from aspk.spec.study import StudySpec
 from aspk.study import make_sampler, run_study, study_problem
+from aspk.surrogate.composition import _quadrature
 from aspk.testing import FormulaEvaluator
 
 EVALUATOR = FormulaEvaluator(TINY)
@@ -56,17 +57,8 @@ def history(composite, *, sign=-1.0, count=30):
     )
 
 
-def prediction(found, composite=None, known=None):
-    return Prediction(
-        TINY,
-        found,
-        known=known or {},
-        composites={} if composite is None else {0: composite},
-        model="process",
-        free=None,
-        first=6,
-        memory=Memory(),
-    )
+def model(found, composite=None):
+    return study_model(found, composites={} if composite is None else {0: composite})
 
 
 def searched(sampler, composite, count, *, attributes=True):
@@ -133,26 +125,16 @@ def test_moments_are_those_of_the_parts_distributions(sign):
     """The oracle draws accuracies from Gaussians and energies from log-normal distributions."""
     X = TINY.sample_choices(40, np.random.default_rng(1))
     found = history(MERIT, sign=sign)
-    mean, std = (column[:, 0] for column in prediction(found, MERIT).joint(X).moments())
+    posterior = model(found, MERIT).posterior(X)
+    mean, std = posterior.mean[:, 0], posterior.std[:, 0]
     accuracy, energy = (
-        Prediction(
-            TINY,
-            dataclasses.replace(found, values=column[:, None], attributes={}),
-            known={},
-            composites={},
-            model="process",
-            free=None,
-            first=6,
-            memory=Memory(),
-        )
-        .joint(X)
-        .moments()
+        model(dataclasses.replace(found, values=column[:, None], attributes={})).posterior(X)
         for column in (-found.attributes["accuracy"], found.attributes["energy_mj"])
     )
     rng = np.random.default_rng(2)
-    accuracies = -(accuracy[0] + accuracy[1] * rng.standard_normal((40, 20_000)))
-    spread = np.arcsinh(energy[1] / energy[0])  # the standard deviation is told as median times sinh
-    energies = energy[0] * np.exp(spread * rng.standard_normal((40, 20_000)))
+    accuracies = -(accuracy.mean + accuracy.std * rng.standard_normal((40, 20_000)))
+    spread = np.arcsinh(energy.std / energy.mean)  # the standard deviation is given as median times sinh
+    energies = energy.mean * np.exp(spread * rng.standard_normal((40, 20_000)))
     values = sign * accuracies**3 / energies
     # Hyperparameters of the second part are fitted to one trial less, hence the tolerance.
     assert mean == pytest.approx(values.mean(axis=1), rel=0.02, abs=0.02 * np.ptp(values.mean(axis=1)))
@@ -164,21 +146,19 @@ def test_its_parts_predict_a_composite_better_than_its_values_do():
     middle = float(np.median(measured(X)[1]))
     faeb = FAEB(reference_energy_mj=middle, classes=10, form="chebyshev", weight=0.4).composite()
     truth = -faeb.of(*measured(X))
-    apart = prediction(history(faeb), faeb).mean(X)[:, 0]
-    as_one = prediction(history(faeb)).mean(X)[:, 0]
+    apart = model(history(faeb), faeb).predict(X)[:, 0]
+    as_one = model(history(faeb)).predict(X)[:, 0]
     errors = [np.abs(found - truth).mean() for found in (apart, as_one)]
     assert errors[0] < 0.7 * errors[1]
 
 
-def test_an_expected_candidate_becomes_surer():
+def test_conditioning_on_a_candidate_shrinks_its_standard_deviation():
     X = TINY.sample_choices(20, np.random.default_rng(4))
-    joint = prediction(history(MERIT), MERIT).joint(X)
-    before = joint.moments()[1]
-    row = int(before[:, 0].argmax())
-    joint.expect(row)
-    after = joint.moments()[1]
-    assert after[row, 0] < 0.5 * before[row, 0]
-    assert (after <= before * 1.001).all()
+    before = model(history(MERIT), MERIT).posterior(X)
+    row = int(before.std[:, 0].argmax())
+    after = before.condition_on(row)
+    assert after.std[row, 0] < 0.5 * before.std[row, 0]
+    assert (after.std <= before.std * 1.001).all()
 
 
 def test_where_the_function_is_not_defined_nothing_is_promised():
@@ -196,11 +176,11 @@ def test_where_the_function_is_not_defined_nothing_is_promised():
         attributes={name: column[kept] for name, column in found.attributes.items()},
     )
     U = TINY.sample_choices(100, np.random.default_rng(5))
-    predicted = prediction(found, risky)
-    mean, std = predicted.joint(U).moments()
-    assert np.isfinite(predicted.mean(U)).all()
-    assert np.isfinite(mean).all()
-    assert np.isfinite(std).all()
+    fitted = model(found, risky)
+    posterior = fitted.posterior(U)
+    assert np.isfinite(fitted.predict(U)).all()
+    assert np.isfinite(posterior.mean).all()
+    assert np.isfinite(posterior.std).all()
 
 
 # ------------------------------------------------------------------ the sampler
@@ -252,8 +232,9 @@ def test_damaged_attributes_are_missing_ones(broken, caplog):
 )
 def test_a_function_that_contradicts_the_trials_is_said(of, message, caplog):
     wrong = Composite(parts=PARTS, of=of)
-    with pytest.raises(SamplerError, match=message):
-        prediction(dataclasses.replace(history(MERIT, count=8)), wrong)
+    model(history(MERIT, count=8), wrong)
+    assert re.search(message, caplog.text)
+    caplog.clear()
     study = searched(SurrogateSampler(space=TINY, seed=0), MERIT, 8)
     (told,) = SurrogateSampler(space=TINY, seed=0, composites={0: wrong}).ask_batch(study, 1)
     assert "objective 0 is learnt: composites[0] gives" in caplog.text

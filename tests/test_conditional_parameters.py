@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 from sampler_cases import create, every_sampler
+from study_models import study_model
 
 from aspk.samplers import SurrogateSampler
 from aspk.samplers._codec import Condition, ParameterCodec
 from aspk.samplers._history import History
 from aspk.samplers._inferred import Inference
-from aspk.samplers._prediction import Memory, Prediction
 from aspk.space.operators import keys, sample
+from aspk.surrogate.encoder import Encoder
 from aspk.surrogate.features import features
-from aspk.surrogate.predictor import Encoder
-from aspk.surrogate.process import weak_priors
+from aspk.surrogate.priors import weak_priors
 
 DEPTH = IntDistribution(1, 3)
 WIDTH = IntDistribution(8, 64, step=8)
@@ -224,10 +224,10 @@ def test_what_only_some_designs_have_is_thought_to_matter_less():
     codec = inferred(deep(1, kind="a"), deep(3, kind="b"), deep(2, kind="c"))
     X = sample(codec, 20, np.random.default_rng(0))
     columns = features(codec, X).shape[1]  # depth, one for each kind, three widths
-    (priors,) = Encoder.of(codec, None, X).beliefs(columns, logarithm=False)
+    (priors,) = Encoder.of(codec, None, X).priors(columns, logarithm=False)
     medians = np.exp(priors[3:, 0])
     assert medians.tolist() == pytest.approx([3, 3, 3, 3, 3, 10, 10])
-    (priors,) = Encoder.of(codec, None, X[codec.active(X).all(axis=1)]).beliefs(columns, logarithm=False)
+    (priors,) = Encoder.of(codec, None, X[codec.active(X).all(axis=1)]).priors(columns, logarithm=False)
     assert priors.tolist() == weak_priors(columns).tolist()  # in these trials all of them are there
 
 
@@ -244,14 +244,13 @@ def test_surrogates_of_other_conditions_are_forgotten():
         discarded=X[:0],
     )
 
-    def predicted(genome, memory):
-        options = {"known": {}, "composites": {}, "model": "process", "free": None, "first": 6}
-        return Prediction(genome, history, memory=memory, **options).mean(X)
+    def predicted(genome, fits):
+        return study_model(history, genome=genome, fits=fits).predict(X)
 
-    memory = Memory()
-    predicted(plain, memory)
-    assert np.array_equal(predicted(conditional, memory), predicted(conditional, Memory()))
-    assert not np.array_equal(predicted(conditional, memory), predicted(plain, Memory()))
+    fits = {}
+    predicted(plain, fits)
+    assert np.array_equal(predicted(conditional, fits), predicted(conditional, {}))
+    assert not np.array_equal(predicted(conditional, fits), predicted(plain, {}))
 
 
 # ------------------------------------------------------------------ searches

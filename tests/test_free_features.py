@@ -9,12 +9,12 @@ from sampler_cases import PAPER, TINY, create, networks, search
 
 from aspk.costs.cost import layer_shapes
 from aspk.costs.features import FreeFeatures, LogOperations
-from aspk.costs.known import COSTS, ClosedCost
+from aspk.costs.known import COSTS, Cost
 from aspk.errors import SamplerError
-from aspk.samplers import SurrogateSampler
+from aspk.samplers import SurrogateSampler, _model
 from aspk.samplers._start import hypercube, start
 from aspk.space.file import space_from_dict
-from aspk.surrogate import AccuracySurrogate, predictor
+from aspk.surrogate import AccuracySurrogate
 from aspk.tables import TabularEvaluator
 from aspk.testing import FormulaEvaluator
 
@@ -49,7 +49,7 @@ def test_many_networks_at_once_are_each_network(space):
 @pytest.mark.parametrize("name", COSTS)
 def test_costs_of_many_networks_are_those_of_their_layers(space, name):
     X = space.sample_choices(200, np.random.default_rng(0))
-    cost = ClosedCost(name, space, shape=(2, 20, 12), classes=7)
+    cost = Cost(name, space, shape=(2, 20, 12), classes=7)
     counted = [
         sum(
             layer.parameters if name == "parameters" else layer.operations * layer.repeats
@@ -173,7 +173,7 @@ def test_by_default_the_start_is_chosen_by_the_operations():
 def test_surrogates_learn_from_the_features_that_are_given(features, trended):
     sampler = SurrogateSampler(space=TINY, seed=0, features=features)
     search(create(sampler), sampler, 7, batch=1)
-    assert sampler._memory.surrogates[0, ""][1].encode.trended == trended
+    assert sampler._fits[0, ""][1].encode.trended == trended
 
 
 def test_a_search_with_own_features_and_without_any():
@@ -187,13 +187,13 @@ def test_a_search_with_own_features_and_without_any():
 
 
 def test_hyperparameters_are_fitted_to_one_objective_at_a_time(monkeypatch):
-    fitted, original = [], predictor.learnt
+    fitted, original = [], _model.fit
 
-    def counting(*arguments):
+    def counting(*arguments, **options):
         fitted[-1] += 1
-        return original(*arguments)
+        return original(*arguments, **options)
 
-    monkeypatch.setattr(predictor, "learnt", counting)
+    monkeypatch.setattr(_model, "fit", counting)
     sampler = SurrogateSampler(space=TINY, seed=0)
     study = search(create(sampler), SurrogateSampler(space=TINY, seed=1, n_startup_trials=60), 60)
     for _ in range(20):

@@ -17,7 +17,7 @@ from sampler_cases import MAKERS, PAPER, TINY, create, networks, search, values
 import aspk
 from aspk.cli import main
 from aspk.costs.cost import layer_shapes, parameters
-from aspk.costs.known import ClosedBudget, ClosedCost
+from aspk.costs.known import Cost, CostConstraint
 from aspk.errors import ObjectiveError, SamplerError
 from aspk.samplers import EvolutionarySampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.study import load_problem, make_sampler, run_study, study_problem
@@ -40,7 +40,7 @@ def tight(space, share):
 
 
 def budget(space, share=0.05):
-    return ClosedBudget(ClosedCost("parameters", space, SHAPE, CLASSES), tight(space, share))
+    return CostConstraint(Cost("parameters", space, SHAPE, CLASSES), tight(space, share))
 
 
 def run(sampler, count, *, space=TINY, batch=1, excess=None, directions=("maximize", "minimize")):
@@ -68,7 +68,7 @@ def test_a_closed_budget_is_the_excess_of_counted_parameters(space):
 @pytest.mark.parametrize("bound", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_bound_is_a_number_above_0(bound):
     with pytest.raises(ObjectiveError, match="expected a number above 0"):
-        ClosedBudget(ClosedCost("parameters", TINY, SHAPE, CLASSES), bound)
+        CostConstraint(Cost("parameters", TINY, SHAPE, CLASSES), bound)
 
 
 @every_sampler
@@ -289,13 +289,13 @@ REVERSED = dataclasses.replace(
 @pytest.mark.parametrize("space", [TINY, REVERSED], ids=["ascending", "descending"])
 @pytest.mark.parametrize("name", ["parameters", "operations"])
 def test_the_least_cost_is_that_of_the_cheapest_network(space, name):
-    cost = ClosedCost(name, space, SHAPE, CLASSES)
+    cost = Cost(name, space, SHAPE, CLASSES)
     assert cost.least == cost.of(np.array(list(space.networks()))).min()
 
 
 @pytest.mark.parametrize("name", ["parameters", "operations"])
 def test_a_bound_that_no_network_keeps_stops_a_search_before_it_starts(study_file, name, capsys):
-    least = ClosedCost(name, TINY, (1, 8, 8), 10).least
+    least = Cost(name, TINY, (1, 8, 8), 10).least
     written = study_file.read_text()
     for command in ("check", "search"):
         study_file.write_text(f"{written}\n[constraints]\n{name} = {least - 1:.0f}")

@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+import aspk.costs
 import aspk.testing
 from aspk import study, tables
 from aspk.util.moved import MOVED
@@ -50,6 +51,14 @@ def test_names_that_moved_out_of_a_module():
         assert aspk.testing.load_table is tables.load_table
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = aspk.testing.nothing
+
+
+@pytest.mark.parametrize("old", ["ClosedCost", "ClosedBudget"])
+def test_names_that_changed(old):
+    new = {"ClosedCost": "Cost", "ClosedBudget": "CostConstraint"}[old]
+    for module, home in ((aspk, "aspk"), (aspk.costs, "aspk.costs"), (aspk.costs.known, "aspk.costs")):
+        with pytest.warns(FutureWarning, match=rf"{module.__name__}\.{old} is now {home}\.{new}"):
+            assert getattr(module, old) is getattr(aspk.costs, new)
 
 
 def test_the_package_itself_uses_no_old_path():

@@ -17,7 +17,8 @@ from aspk.samplers._codec import ParameterCodec
 from aspk.samplers._history import History
 from aspk.samplers.surrogate_assisted import _chosen
 from aspk.space.operators import sample
-from aspk.surrogate.predictor import Encoder
+from aspk.surrogate.encoder import Encoder
+from aspk.surrogate.posterior import Posterior
 
 
 def test_a_function_of_real_numbers_is_minimised(monkeypatch):
@@ -31,8 +32,8 @@ def test_a_function_of_real_numbers_is_minimised(monkeypatch):
     assert np.mean(best) < -2.8  # of random search -1.5
 
 
-class Certain:
-    """Predicts given means and standard deviations, shape (m, k)."""
+class Given:
+    """A model with a given posterior, shape (m, k)."""
 
     def __init__(self, mean, std):
         self.mean, self.std = mean, std
@@ -40,11 +41,8 @@ class Certain:
     def log_feasibility(self, X):
         return np.zeros(len(X))
 
-    def joint(self, X):
-        return self
-
-    def moments(self):
-        return self.mean, self.std
+    def posterior(self, X):
+        return Posterior(self.mean, self.std)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +61,7 @@ def test_an_improvement_is_one_on_what_was_observed(mean, std):
     )
     z = (1.0 - np.array(mean)) / std
     gain = np.array(std) * (z * norm.cdf(z) + norm.pdf(z))
-    predicted = Certain(np.array(mean)[:, None], np.array(std)[:, None])
+    predicted = Given(np.array(mean)[:, None], np.array(std)[:, None])
     chosen = _chosen(X[2:], predicted.mean, observed, predicted, 10, 1)
     assert chosen.tolist() == [X[2 + int(gain.argmax())].tolist()]
 
@@ -81,7 +79,7 @@ def test_objectives_that_agree_are_improved_on_what_was_observed_too():
         discarded=X[:0],
     )
     mean = np.array([[0.5, 0.5], [0.6, 0.6]])
-    predicted = Certain(mean, np.array([[0.01, 0.01], [0.1, 0.1]]))
+    predicted = Given(mean, np.array([[0.01, 0.01], [0.1, 0.1]]))
     assert _chosen(X[2:], mean, observed, predicted, 10, 1).tolist() == [X[2].tolist()]
 
 
@@ -96,5 +94,5 @@ def test_what_has_many_values_may_change_fast():
         }
     )
     X = sample(codec, 20, np.random.default_rng(0))
-    (priors,) = Encoder.of(codec, None, X).beliefs(6, logarithm=False)
+    (priors,) = Encoder.of(codec, None, X).priors(6, logarithm=False)
     assert np.exp(priors[3:, 0]).tolist() == pytest.approx([1, 1, 1, 3, 3, 3])

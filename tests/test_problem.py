@@ -14,7 +14,7 @@ from pymoo.termination import get_termination
 from pymoo.util.ref_dirs import get_reference_directions
 
 from aspk.costs.cost import layer_shapes, parameters
-from aspk.costs.known import ClosedBudget, ClosedCost
+from aspk.costs.known import Cost, CostConstraint
 from aspk.errors import EvaluationError, GenotypeError, ObjectiveError
 from aspk.metrics import Metrics
 from aspk.objectives import Constraint, Objective, budget
@@ -172,7 +172,7 @@ def test_constraints_bound_the_front():
 def test_known_constraints_are_kept_without_an_evaluation():
     some = map(SPACE.decode, SPACE.sample_choices(200, np.random.default_rng(1)))
     bound = np.quantile([parameters(layer_shapes(c, SPACE.settings, (3, 32, 32), 10)) for c in some], 0.1)
-    known = ClosedBudget(ClosedCost("parameters", SPACE, (3, 32, 32), 10), at_most=float(bound))
+    known = CostConstraint(Cost("parameters", SPACE, (3, 32, 32), 10), at_most=float(bound))
     for form in (known, known.__call__):
         evaluator = Recording()
         algorithm = NSGA2(pop_size=20, **operators(SPACE, known_constraints={"parameters": form}))

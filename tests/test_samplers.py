@@ -59,7 +59,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 import aspk.samplers as samplers
 from aspk.testing import tiny_space
-heavy = sorted({{"torch", "pymoo", "sklearn"}} & set(sys.modules))
 study = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend({str(path)!r})))
 trials = study.get_trials(deepcopy=True)
 memory = optuna.create_study(directions=["maximize", "minimize"])
@@ -75,6 +74,7 @@ for sampler in (
     trial = memory.trials[-1]
     space = sampler.infer_relative_search_space(memory, trial)
     answers.append(sampler.sample_relative(memory, trial, space))
+heavy = sorted({{"torch", "pymoo", "sklearn"}} & set(sys.modules))  # of suggestions, too
 print(json.dumps([heavy, answers]))
 """
     runs = [

@@ -57,7 +57,7 @@ def test_what_all_samplers_refuse(kind, options, message):
         (
             SurrogateSampler,
             {"model": "forest"},
-            "model='forest': expected one of process",
+            "model='forest': expected None",
         ),
         (SurrogateSampler, {"space": TINY, "known": {0: 1.0}}, "known=.*mapping to functions"),
         (SurrogateSampler, {"composites": {0: len}}, "composites=.*expected a mapping to aspk.Composite"),

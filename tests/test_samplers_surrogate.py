@@ -4,20 +4,22 @@ import copy
 import dataclasses
 import logging
 import math
+import re
 
 import numpy as np
 import optuna
 import pytest
 from sampler_cases import PAPER, TINY, Recording, create, networks, search, values
 from scipy.stats import norm
+from study_models import study_model
 
-from aspk.costs.known import ClosedCost
+from aspk.costs.known import Cost
 from aspk.errors import SamplerError
 from aspk.samplers import SurrogateSampler
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._history import History
+from aspk.samplers._model import _clipped, _worst_on_front, milestone
 from aspk.samplers._pool import distance_to_front, evolve, unseen
-from aspk.samplers._prediction import Memory, Prediction, _clipped, _milestone, _worst_on_front
 from aspk.space.file import space_from_dict
 from aspk.space.operators import keys
 from aspk.tables import TabularEvaluator
@@ -94,12 +96,6 @@ def history(count=40, seed=0, discarded=None):
     )
 
 
-def prediction(of, known=None, first=12):
-    return Prediction(
-        TINY, of, known=known or {}, composites={}, model="process", free=None, first=first, memory=Memory()
-    )
-
-
 def truth(X):
     metrics = FormulaEvaluator(TINY).evaluate([TINY.decode(x) for x in X])
     return np.array([[-m.accuracy, m.energy_mj] for m in metrics])
@@ -161,7 +157,7 @@ def test_a_new_end_of_the_front_is_worth_more_than_a_grain_in_its_middle():
 
 
 def test_milestones_grow_with_the_study():
-    found = [_milestone(count, 12) for count in range(2, 200)]
+    found = [milestone(count, 12) for count in range(2, 200)]
     assert found == sorted(found)
     assert found[:10] == list(range(2, 12))
     assert all(at <= count < 1.3 * at + 3 for count, at in zip(range(12, 200), found[10:], strict=True))
@@ -200,7 +196,7 @@ def test_memory_changes_nothing():
     assert asked[0] == asked[1]
 
 
-def test_known_objectives_are_computed_not_predicted():
+def test_known_objectives_are_computed_not_predicted(caplog):
     def energy(config):
         return FormulaEvaluator(TINY).evaluate([config])[0].energy_mj
 
@@ -208,21 +204,21 @@ def test_known_objectives_are_computed_not_predicted():
         return FormulaEvaluator(TINY).evaluate([config])[0].accuracy  # maximised: History has it negative
 
     U = TINY.sample_choices(50, np.random.default_rng(9))
-    found = prediction(history(), known={0: accuracy, 1: energy})
-    mean, std = found.joint(U).moments()
-    assert mean == pytest.approx(truth(U))
-    assert found.mean(U) == pytest.approx(truth(U))
-    assert (std < 1e-9).all()
-    with pytest.raises(SamplerError, match=r"known\[1\] gives"):
-        prediction(history(), known={1: lambda config: 2 * energy(config)})
+    found = study_model(history(), first=12, known={0: accuracy, 1: energy})
+    posterior = found.posterior(U)
+    assert posterior.mean == pytest.approx(truth(U))
+    assert found.predict(U) == pytest.approx(truth(U))
+    assert (posterior.std < 1e-9).all()
+    study_model(history(), first=12, known={1: lambda config: 2 * energy(config)})
+    assert "objective 1 is learnt: known[1] gives" in caplog.text
 
 
-def test_a_closed_cost_is_the_function_that_it_stands_for():
-    cost = ClosedCost("operations", TINY, shape=(1, 8, 8), classes=10)
+def test_a_cost_is_the_function_that_it_stands_for():
+    cost = Cost("operations", TINY, shape=(1, 8, 8), classes=10)
     found = []
     reversed_widths = tuple(reversed(TINY.network["embed_dim"]))
     other = dataclasses.replace(TINY, network={**TINY.network, "embed_dim": reversed_widths})  # other indices
-    elsewhere = ClosedCost("operations", other, shape=(1, 8, 8), classes=10)
+    elsewhere = Cost("operations", other, shape=(1, 8, 8), classes=10)
     for known in (cost, elsewhere, lambda config: float(cost(config))):
         sampler = SurrogateSampler(space=TINY, seed=0, known={1: known})
         study = create(sampler)
@@ -255,15 +251,17 @@ def test_the_direction_of_a_known_objective_is_the_studys():
         assert least <= sum(trial.values[1] for trial in study.trials[8:]) <= most
 
 
-def test_a_formula_of_the_wrong_sign_is_said():
+def test_a_formula_of_the_wrong_sign_is_said(caplog):
     found = history()
     for direction in ("maximize", "minimize"):
         zero = dataclasses.replace(
             found, values=np.zeros((40, 1)), directions=(direction,), violation=np.arange(40.0)
         )
-        assert prediction(zero, known={0: lambda config: 0.0}).mean(found.X).tolist() == [[0.0]] * 40
-    with pytest.raises(SamplerError, match=r"gives -.* whose trial says \d.*minimised or maximised"):
-        prediction(found, known={0: lambda config: -FormulaEvaluator(TINY).evaluate([config])[0].accuracy})
+        model = study_model(zero, known={0: lambda config: 0.0})
+        assert model.predict(found.X).tolist() == [[0.0]] * 40
+    assert not caplog.text
+    study_model(found, known={0: lambda config: -FormulaEvaluator(TINY).evaluate([config])[0].accuracy})
+    assert re.search(r"gives -.* whose trial says \d.*minimised or maximised", caplog.text)
 
 
 def test_a_known_objective_helps_and_a_wrong_one_is_said(caplog):
@@ -296,9 +294,9 @@ def test_failed_networks_are_avoided():
         discarded=everything.X[deep],
     )
     U = TINY.sample_choices(100, np.random.default_rng(1))
-    probability = np.exp(prediction(start).log_feasibility(U))
+    probability = np.exp(study_model(start, first=12).log_feasibility(U))
     assert probability[U[:, 1] == 1].max() < 0.3 < 0.7 < probability[U[:, 1] == 0].min()
-    assert prediction(history()).log_feasibility(U).tolist() == [0.0] * 100
+    assert study_model(history(), first=12).log_feasibility(U).tolist() == [0.0] * 100
 
 
 def bounded(bound, count=60):
@@ -317,11 +315,11 @@ def test_constraints_are_learnt_from_their_values():
     U = TINY.sample_choices(300, np.random.default_rng(1))
     energies = truth(U)[:, 1]
     bound = float(np.quantile(energies, 0.3))
-    found = prediction(bounded(bound))
+    found = study_model(bounded(bound), first=12)
     likely = found.log_feasibility(U) > np.log(0.5)
     assert (likely == (energies <= bound)).mean() > 0.97
     assert found.violation(U) == pytest.approx(np.maximum(energies / bound - 1, 0), rel=0.2, abs=0.2)
-    assert prediction(history()).violation is None
+    assert study_model(history(), first=12).violation(U).tolist() == [0.0] * 300
 
 
 def test_a_constraint_that_some_trials_lack_is_learnt_from_the_others():
@@ -329,7 +327,8 @@ def test_a_constraint_that_some_trials_lack_is_learnt_from_the_others():
     some = np.where(np.arange(len(start)) % 3, start.constraints["energy"], np.nan)
     U = TINY.sample_choices(300, np.random.default_rng(1))
     all_of_them, part = (
-        prediction(dataclasses.replace(start, constraints=constraints)).log_feasibility(U) > np.log(0.5)
+        study_model(dataclasses.replace(start, constraints=constraints), first=12).log_feasibility(U)
+        > np.log(0.5)
         for constraints in ({"energy": start.constraints["energy"]}, {"energy": some})
     )
     assert (all_of_them == part).mean() > 0.9
@@ -339,7 +338,7 @@ def test_while_nothing_is_feasible_what_may_be_is_sought():
     U = TINY.sample_choices(200, np.random.default_rng(1))
     start = bounded(history(count=60).values[:, 1].min() * 0.9)
     assert (start.violation > 0).all()
-    chosen = U[np.argsort(-prediction(start).log_feasibility(U))[:5]]
+    chosen = U[np.argsort(-study_model(start, first=12).log_feasibility(U))[:5]]
     assert truth(chosen)[:, 1].mean() < np.quantile(truth(U)[:, 1], 0.1)
 
 

@@ -10,11 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sampler_cases import TINY
+from study_models import study_model
 
 from aspk.objectives.composite import Composite
-from aspk.samplers._foreseen import bound_on
 from aspk.samplers._history import History
-from aspk.samplers._prediction import Memory, Prediction
+from aspk.samplers._model import _rows_to_fit
+from aspk.surrogate.composition import bound_on
 from aspk.testing import FormulaEvaluator
 
 NUMBERS = st.floats(-1e3, 1e3).map(lambda x: round(x, 3))
@@ -43,18 +44,9 @@ def history(excess, count=40):
 
 
 def prediction(found, *, composites=None, known=None):
-    memory = Memory()
-    made = Prediction(
-        TINY,
-        found,
-        known=known or {},
-        composites=composites or {},
-        model="process",
-        free=None,
-        first=6,
-        memory=memory,
-    )
-    return made, set(memory.surrogates)
+    """The model of a history, and the names of what is learnt."""
+    fits = {}
+    return study_model(found, composites=composites, known=known, fits=fits), set(fits)
 
 
 BOUND = float(np.quantile(measured(TINY.sample_choices(400, np.random.default_rng(1)))[1], 0.3))
@@ -161,9 +153,8 @@ def test_it_predicts_which_unseen_networks_keep_it_and_by_how_much_others_do_not
     likely = np.exp(made.log_feasibility(X))
     assert np.mean((likely > 0.5) == (truth <= 0)) > 0.9
     assert np.mean(np.square(likely - (truth <= 0))) < 0.1  # Brier score; always 0.3 would have 0.21
-    assert made.violation is not None
     excess = made.violation(X)
-    assert np.array_equal(excess > 0, made.mean(X)[:, 1] > BOUND)
+    assert np.array_equal(excess > 0, made.predict(X)[:, 1] > BOUND)
     near = truth < weight  # those far behind the bound were brought nearer before they were learnt
     assert np.corrcoef(excess[near], np.maximum(truth, 0.0)[near])[0, 1] > 0.9
     assert np.median(excess[truth > 0.2 * weight] / truth[truth > 0.2 * weight]) == pytest.approx(1, abs=0.3)
@@ -188,7 +179,7 @@ def test_it_predicts_which_unseen_networks_keep_it_and_by_how_much_others_do_not
 def test_with_more_than_two_surrogates_each_is_fitted_to_fewer_trials(excess, options, failed, rows):
     found = history(excess, count=20)
     found = dataclasses.replace(found, discarded=TINY.sample_choices(failed, np.random.default_rng(9)))
-    assert prediction(found, **options)[0]._most_early == rows
+    assert _rows_to_fit(len(prediction(found, **options)[1])) == rows
 
 
 def test_values_up_to_the_bound_are_learnt_as_they_are():
@@ -205,5 +196,5 @@ def test_values_up_to_the_bound_are_learnt_as_they_are():
             constraints={"energy": values[:, 1] / bound - 1},
             violation=np.maximum(values[:, 1] / bound - 1, 0.0),
         )
-        expected = prediction(of_one)[0].mean(found.X)[dear, 1]
+        expected = prediction(of_one)[0].predict(found.X)[dear, 1]
         assert expected == pytest.approx(50.0 if bound == 100.0 else 2.0, rel=0.2)

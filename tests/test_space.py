@@ -169,7 +169,7 @@ def test_damaged_network_json_is_refused(data: object) -> None:
         SubnetConfig.from_json(data)  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------------- size, members, neighbours
+# ---------------------------------------------------------------------- size, members
 
 
 def test_size_of_the_papers_space() -> None:
@@ -207,19 +207,6 @@ def test_named_members() -> None:
             assert {block.tau for block in member.blocks} == {space.reference.blocks[0].tau}
         assert space.largest.embed_dim == max(space.network["embed_dim"])
         assert space.smallest.embed_dim == min(space.network["embed_dim"])
-
-
-@given(genotypes())
-def test_neighbours_differ_in_one_active_gene(case: tuple[SearchSpace, np.ndarray]) -> None:
-    space, x = case
-    depth = space.decode(x).depth
-    rows = space.neighbours(x)
-    used = [gene.block is None or gene.block < depth for gene in space.genes]
-    expected = sum(len(gene.choices) - 1 for gene, on in zip(space.genes, used, strict=True) if on)
-    assert rows.shape == (expected, len(space.genes))
-    assert ((rows != x).sum(axis=1) == 1).all()
-    assert not (rows != x)[:, ~np.array(used)].any()
-    assert len({space.key(row) for row in rows} | {space.key(x)}) == expected + 1
 
 
 def test_active_works_on_any_batch_shape() -> None:

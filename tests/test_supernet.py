@@ -196,10 +196,13 @@ def test_training_one_path_leaves_the_other_weights_alone(tiny):
     assert supernet.network.blocks[1].fc1.linear.weight.grad is None
 
 
-def named_neighbours(space, x):
-    for row in space.neighbours(x):
-        (column,) = np.flatnonzero(row != x)
-        yield space.genes[column], row
+def neighbours(space, x):
+    """Genes in use, each with the genotypes in which only it differs."""
+    for column in np.flatnonzero(space.active(x)):
+        for index in set(range(space.cardinalities[column])) - {int(x[column])}:
+            row = x.copy()
+            row[column] = index
+            yield space.genes[column], row
 
 
 def wake_attention(supernet):
@@ -220,7 +223,7 @@ def test_every_gene_changes_logits_or_cost(name):
     statistics = supernet.calibrate(x, base)
     logits = supernet(x, base, statistics=statistics)
     assert logits.std() > 0
-    for gene, row in named_neighbours(space, space.encode(base)):
+    for gene, row in neighbours(space, space.encode(base)):
         config = space.decode(row)
         changed = supernet(x, config, statistics=supernet.calibrate(x, config))
         assert not torch.equal(logits, changed), f"{gene.parameter} does nothing"

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy.optimize import check_grad, minimize
+from scipy.stats import lognorm, norm
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
@@ -13,8 +14,10 @@ from sklearn.utils.estimator_checks import check_estimator
 from aspk.errors import SamplerError, WorkerError
 from aspk.surrogate import AccuracySurrogate, features, learning_curve, rank_correlation
 from aspk.surrogate.features import Features
-from aspk.surrogate.models import MODELS, LinearModel, TreesModel
-from aspk.surrogate.process import Process, _Posterior, most_probable, weak_priors
+from aspk.surrogate.hyperparameters import NegativeLogPosterior, most_probable
+from aspk.surrogate.posterior import Posterior
+from aspk.surrogate.priors import weak_priors
+from aspk.surrogate.process import Process
 from aspk.tables import TabularEvaluator
 from aspk.testing import FormulaEvaluator, tiny_space
 
@@ -81,7 +84,8 @@ def test_genes_that_a_network_does_not_use_are_no_features():
 def process(count=40, noise=0.02, trended=0):
     X, y = evaluated(count, noise=noise)
     targets = (y[:, 0] - y[:, 0].mean()) / y[:, 0].std()
-    return Process(features(TINY, X), targets, trended=trended), targets
+    inputs = features(TINY, X)
+    return Process(inputs, targets, most_probable(inputs, targets, trended), trended=trended), targets
 
 
 def covariance(found, A, B, trended):
@@ -97,16 +101,18 @@ def test_predictions_are_the_posterior_of_a_matern_process_with_a_trend(trended)
     found, targets = process(trended=trended)
     assert (found.hyperparameters.trend > 0) == (trended > 0)
     A, B = found._inputs, features(TINY, evaluated(15, seed=1)[0])
-    inverse = np.linalg.inv(covariance(found, A, A, trended) + found.noise * np.eye(len(A)))
-    mean, std = found.predict(B)
+    inverse = np.linalg.inv(covariance(found, A, A, trended) + found.hyperparameters.noise * np.eye(len(A)))
+    mean, std = found.marginals(B)
     cross = covariance(found, B, A, trended)
     prior = np.diag(covariance(found, B, B, trended))
     variance = prior - np.einsum("ij,jk,ik->i", cross, inverse, cross)
     assert mean == pytest.approx(cross @ inverse @ targets, rel=1e-4, abs=1e-6)
     assert std == pytest.approx(np.sqrt(variance), rel=1e-3)
     assert found.mean(B) == pytest.approx(mean)
+    joint = covariance(found, B, B, trended) - cross @ inverse @ cross.T
+    assert found.covariance(B) == pytest.approx(joint, rel=1e-3, abs=1e-6)
     sign, log_determinant = np.linalg.slogdet(
-        2 * np.pi * (covariance(found, A, A, trended) + found.noise * np.eye(len(A)))
+        2 * np.pi * (covariance(found, A, A, trended) + found.hyperparameters.noise * np.eye(len(A)))
     )
     assert sign == 1
     assert found.log_likelihood == pytest.approx(
@@ -116,13 +122,13 @@ def test_predictions_are_the_posterior_of_a_matern_process_with_a_trend(trended)
 
 def test_what_is_left_out_is_predicted_by_the_others():
     found, targets = process(count=25)
-    mean, std = found.left_out
+    mean, std = found.leave_one_out
     for row in (0, 7, 24):
         rest = np.arange(25) != row
         others = Process(found._inputs[rest], targets[rest], found.hyperparameters)
-        expected, doubt = others.predict(found._inputs[[row]])
+        expected, deviation = others.marginals(found._inputs[[row]])
         assert mean[row] == pytest.approx(expected[0], rel=1e-4, abs=1e-6)
-        assert std[row] == pytest.approx(np.sqrt(doubt[0] ** 2 + found.noise), rel=1e-4)
+        assert std[row] == pytest.approx(np.sqrt(deviation[0] ** 2 + found.hyperparameters.noise), rel=1e-4)
 
 
 class Cell:
@@ -166,8 +172,8 @@ def test_columns_of_a_space_have_a_length_each():
 def test_features_that_share_a_length_have_the_posterior_of_all_of_them_at_this_length(scales):
     rng, scales = np.random.default_rng(2), np.array(scales)
     inputs, targets = rng.normal(size=(20, 5)), rng.normal(size=20)
-    shared = _Posterior(inputs, targets, weak_priors(3), 1, scales=scales)
-    each = _Posterior(inputs, targets, weak_priors(5), 1)
+    shared = NegativeLogPosterior(inputs, targets, weak_priors(3), 1, scales=scales)
+    each = NegativeLogPosterior(inputs, targets, weak_priors(5), 1)
     for point in rng.normal(0, 0.5, size=(3, 6)):
         spread_out = np.concatenate([point[:3], point[3:][scales]])
         prior = [
@@ -183,7 +189,7 @@ def test_the_gradient_is_that_of_the_posterior(trended):
     X, y = evaluated(30, noise=0.02)
     inputs = features(TINY, X)
     targets, priors = (y[:, 0] - y[:, 0].mean()) / y[:, 0].std(), weak_priors(inputs.shape[1])
-    posterior = _Posterior(inputs, targets, priors, trended)
+    posterior = NegativeLogPosterior(inputs, targets, priors, trended)
     for seed in range(2):
         point = np.random.default_rng(seed).normal(0, 0.5, size=3 + inputs.shape[1])
         difference = check_grad(lambda p: posterior(p)[0], lambda p: posterior(p)[1], point)
@@ -193,7 +199,10 @@ def test_the_gradient_is_that_of_the_posterior(trended):
 def test_a_trend_goes_on_where_there_are_no_observations():
     x = np.linspace(-0.5, 0.5, 12)[:, None]
     far = np.array([[1.5]])
-    flat, straight = (Process(x, 3 * x[:, 0], trended=trended).mean(far)[0] for trended in (0, 1))
+    y = 3 * x[:, 0]
+    flat, straight = (
+        Process(x, y, most_probable(x, y, trended), trended=trended).mean(far)[0] for trended in (0, 1)
+    )
     assert straight == pytest.approx(4.5, rel=0.05)
     assert abs(flat - 4.5) > 10 * abs(straight - 4.5)
 
@@ -203,7 +212,7 @@ def test_many_rows_give_nearly_the_hyperparameters_of_a_full_fit():
     X, y = evaluated(140, noise=0.02)
     inputs, targets = features(TINY, X), (y[:, 0] - y[:, 0].mean()) / y[:, 0].std()
     priors = weak_priors(inputs.shape[1])
-    posterior = _Posterior(inputs, targets, priors)
+    posterior = NegativeLogPosterior(inputs, targets, priors)
     h = most_probable(inputs, targets)
     found = posterior(np.log([h.signal, h.noise, 1.0, *h.lengths]))[0]
     start = posterior(priors[:, 0])[0]
@@ -223,29 +232,25 @@ def test_a_feature_that_does_not_matter_gets_a_long_length():
 # ------------------------------------------------------------------ the estimator
 
 
-@pytest.mark.parametrize("model", ["auto", *MODELS])
-def test_it_keeps_the_conventions_of_scikit_learn(model):
+def test_it_keeps_the_conventions_of_scikit_learn():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = check_estimator(
-            AccuracySurrogate(model=model, folds=5 if model == "process" else 2), on_fail=None
-        )
+        results = check_estimator(AccuracySurrogate(), on_fail=None)
     failed = {r["check_name"]: r["exception"] for r in results if r["status"] not in ("passed", "skipped")}
     assert failed == {}
     assert sum(r["status"] == "passed" for r in results) > 40
 
 
-@pytest.mark.parametrize("model", ["auto", *MODELS])
-def test_unseen_networks_are_ordered_well_and_doubt_is_honest(model):
+def test_unseen_networks_are_ordered_well_and_standard_deviations_are_honest():
     X, y = evaluated(120)
     U, truth = evaluated(300, seed=1)
     for k in range(2):
-        surrogate = AccuracySurrogate(TINY, model=model).fit(X, y[:, k])
+        surrogate = AccuracySurrogate(TINY).fit(X, y[:, k])
         mean, std = surrogate.predict(U, return_std=True, include_noise=True)
         assert mean.shape == std.shape == (300,)
         assert np.corrcoef(mean, truth[:, k])[0, 1] > 0.85
         assert (np.abs(mean - truth[:, k]) < 2 * std).mean() > 0.8
-        assert np.abs(mean - truth[:, k]).mean() > 0.05 * std.mean()  # and it does not doubt everything
+        assert np.abs(mean - truth[:, k]).mean() > 0.05 * std.mean()  # which are not just large
 
 
 def test_costs_are_learnt_by_their_logarithm_and_predictions_stay_positive():
@@ -264,56 +269,21 @@ def test_noise_is_told_from_signal():
     X, y = evaluated(80)
     clean = AccuracySurrogate(TINY).fit(X, y[:, 0])
     noisy = AccuracySurrogate(TINY).fit(X, y[:, 0] + rng.normal(0, y[:, 0].std(), size=80))
-    assert noisy._predictor.regression.noise > 5 * clean._predictor.regression.noise
+    assert noisy._model.process.hyperparameters.noise > 5 * clean._model.process.hyperparameters.noise
     value, evaluation = (noisy.predict(X, True, include_noise=flag)[1] for flag in (False, True))
     assert (evaluation > value).all()
 
 
-def test_auto_takes_the_model_that_orders_best():
-    X, y = evaluated(60)
-    surrogate = AccuracySurrogate(TINY, model="auto").fit(X, y[:, 0])
-    assert set(surrogate.tau_) == set(MODELS)
-    assert surrogate.tau_[surrogate.model_] == max(surrogate.tau_.values())
-    # A rule that only trees can see: two genes' parity decides.
-    rng = np.random.default_rng(0)
-    U = rng.integers(0, 2, size=(400, 6)).astype(float)
-    parity = (U[:, 0] + U[:, 1] + U[:, 2]) % 2 + 0.01 * rng.normal(size=400)
-    tau = AccuracySurrogate(model="auto").fit(U, parity).tau_
-    assert tau["linear"] < 0.2 < min(tau["process"], tau["trees"])
-
-
-@pytest.mark.parametrize("kind", [LinearModel, lambda A, y: TreesModel(A, y, 0)])
-def test_other_models_also_say_what_they_predict_for_observations_left_out(kind):
-    X, y = evaluated(100, noise=0.05)
-    inputs, targets = features(TINY, X), (y[:, 0] - y[:, 0].mean()) / y[:, 0].std()
-    model = kind(inputs, targets)
-    inside = np.abs(targets - model.predict(inputs)[0]).mean()
-    outside = np.abs(targets - model.left_out[0]).mean()
-    honest = np.mean(
-        [
-            abs(
-                targets[row]
-                - kind(np.delete(inputs, row, 0), np.delete(targets, row)).predict(inputs[[row]])[0][0]
-            )
-            for row in range(0, 100, 5)
-        ]
-    )
-    assert inside < outside
-    assert outside == pytest.approx(honest, rel=0.35)
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_an_update_takes_other_data_and_keeps_what_was_chosen(model):
+def test_an_update_takes_other_data_and_keeps_what_was_chosen():
     X, y = evaluated(60)
     U, truth = evaluated(200, seed=1)
-    surrogate = AccuracySurrogate(TINY, model=model).fit(X[:30], y[:30, 1])
+    surrogate = AccuracySurrogate(TINY).fit(X[:30], y[:30, 1])
     before = np.abs(np.log(surrogate.predict(U) / truth[:, 1])).mean()
     surrogate.update(X, y[:, 1])
     assert np.abs(np.log(surrogate.predict(U) / truth[:, 1])).mean() < before
-    if model == "process":
-        hyperparameters = surrogate._predictor.regression.hyperparameters
-        fresh = AccuracySurrogate(TINY, model=model).fit(X[:30], y[:30, 1])
-        assert np.array_equal(hyperparameters.lengths, fresh._predictor.regression.hyperparameters.lengths)
+    fresh = AccuracySurrogate(TINY).fit(X[:30], y[:30, 1])
+    lengths = (one._model.process.hyperparameters.lengths for one in (surrogate, fresh))
+    assert np.array_equal(*lengths)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +293,7 @@ def test_an_update_takes_other_data_and_keeps_what_was_chosen(model):
         (lambda X, y: AccuracySurrogate(TINY).update(X, y), NotFittedError),
         (lambda X, y: AccuracySurrogate(TINY).fit(X[:1], y[:1]), ValueError),
         (lambda X, y: AccuracySurrogate(TINY).fit(X[:, :3], y), ValueError),
-        (lambda X, y: AccuracySurrogate(TINY, model="oracle").fit(X, y), ValueError),
+        (lambda X, y: AccuracySurrogate(TINY, model="trees").fit(X, y), ValueError),
         (lambda X, y: AccuracySurrogate(TINY).fit(X, np.where(y > 0.7, np.nan, y)), ValueError),
     ],
 )
@@ -334,8 +304,8 @@ def test_what_cannot_be_learnt_is_an_error(use, error):
 
 
 def test_it_can_be_cloned_with_its_space():
-    surrogate = clone(AccuracySurrogate(TINY, model="linear"))
-    assert surrogate.get_params()["model"] == "linear"
+    surrogate = clone(AccuracySurrogate(TINY, logarithm=False))
+    assert surrogate.get_params()["logarithm"] is False
     assert surrogate.genome.name == TINY.name
 
 
@@ -403,7 +373,7 @@ def test_impossible_training_sets_are_refused(options):
 
 
 @pytest.mark.parametrize("column", [0, 1], ids=["accuracy", "energy"])
-def test_doubts_are_calibrated_by_what_is_left_out(column):
+def test_standard_deviations_are_calibrated_by_what_is_left_out(column):
     """Tables of real supernets; fitted to few networks, a process believes in it too much."""
     within = {0: [], 5: []}
     for name in ("mnist_mixed", "fashion_blocks", "digits_heads"):
@@ -419,50 +389,83 @@ def test_doubts_are_calibrated_by_what_is_left_out(column):
     assert np.mean(within[0]) < np.mean(within[5]) - 0.04
 
 
-def test_doubts_of_few_networks_are_left_alone():
+def test_standard_deviations_of_few_networks_are_left_alone():
     X, y = evaluated(40, noise=0.02)
     few, none, some = (
         AccuracySurrogate(TINY, folds=folds).fit(X[:count], y[:count, 0])
         for folds, count in ((5, 9), (0, 40), (5, 40))
     )
-    assert few.doubt_ == none.doubt_ == 1.0
-    assert some.doubt_ > 1.0
+    assert few.std_factor_ == none.std_factor_ == 1.0
+    assert some.std_factor_ > 1.0
     U, _ = evaluated(20, seed=1)
     (mean, std), (same, smaller) = (one.predict(U, return_std=True) for one in (some, none))
     assert mean == pytest.approx(same)
-    assert std == pytest.approx(some.doubt_ * smaller)
-    doubt = some.doubt_
+    assert std == pytest.approx(some.std_factor_ * smaller)
+    factor = some.std_factor_
     some.update(X[:20], y[:20, 0])
     assert some.predict(U, return_std=True)[1] == pytest.approx(
-        doubt * none.update(X[:20], y[:20, 0]).predict(U, return_std=True)[1]
+        factor * none.update(X[:20], y[:20, 0]).predict(U, return_std=True)[1]
     )
     for folds in (1, -1):
         with pytest.raises(ValueError, match=f"folds={folds}: expected 0, or at least 2"):
             AccuracySurrogate(TINY, folds=folds).fit(X, y[:, 0])
 
 
-def test_a_joint_prediction_is_the_prediction_and_expecting_is_learning():
+def test_a_posterior_is_the_prediction_and_conditioning_is_learning():
     X, y = evaluated(50, noise=0.02)
     U, _ = evaluated(20, seed=1)
     surrogate = AccuracySurrogate(TINY, features=()).fit(X, y[:, 0])
-    joint = surrogate.joint(U)
+    posterior = surrogate.posterior(U)
     mean, std = surrogate.predict(U, return_std=True)
-    assert joint.moments()[0] == pytest.approx(mean)
-    assert joint.moments()[1] == pytest.approx(std, rel=1e-4)
-    joint.expect(3)
-    old, scale = surrogate._predictor.regression, surrogate._predictor.scale
+    assert posterior.mean == pytest.approx(mean)
+    assert posterior.std == pytest.approx(std, rel=1e-4)
+    conditioned = posterior.condition_on(3)
+    old, scale = surrogate._model.process, surrogate._model.scale
     inputs = np.vstack([old._inputs, features(TINY, U[3:4])])
-    targets = np.append(old._targets, old.predict(inputs[-1:])[0])
-    expected, doubt = Process(inputs, targets, old.hyperparameters).predict(features(TINY, U))
-    assert joint.moments()[0] == pytest.approx(scale.original(expected, doubt)[0])
-    assert joint.moments()[1] == pytest.approx(
-        scale.original(expected, surrogate.doubt_ * doubt)[1], rel=1e-3
-    )
-    lower, middle, upper = joint.at(np.array([-1.0, 0.0, 1.0])).T
-    assert middle == pytest.approx(joint.moments()[0])
-    assert (upper - lower) / 2 == pytest.approx(joint.moments()[1])
-    trees = AccuracySurrogate(TINY, model="trees").fit(X, y[:, 0]).joint(U)
-    before = trees.moments()[1]
-    trees.expect(3)
-    assert trees.moments()[1][3] < before[3]
-    assert np.delete(trees.moments()[1], 3) == pytest.approx(np.delete(before, 3))
+    targets = np.append(old._targets, old.mean(inputs[-1:]))
+    mean, std = Process(inputs, targets, old.hyperparameters).marginals(features(TINY, U))
+    assert conditioned.mean == pytest.approx(scale.original(mean, std)[0])
+    assert conditioned.std == pytest.approx(scale.original(mean, surrogate.std_factor_ * std)[1], rel=1e-3)
+    assert posterior.std == pytest.approx(surrogate.predict(U, return_std=True)[1])  # it stays as it was
+    lower, middle, upper = conditioned.at(np.array([-1.0, 0.0, 1.0])).T
+    assert middle == pytest.approx(conditioned.mean)
+    assert (upper - lower) / 2 == pytest.approx(conditioned.std)
+
+
+def test_probabilities_are_those_of_an_evaluation():
+    """The oracle: SciPy's normal and log-normal distributions with the deviation of a noisy evaluation."""
+    X, y = evaluated(50, noise=0.02)
+    U, _ = evaluated(20, seed=1)
+    for k, logarithm in ((0, False), (1, True)):
+        surrogate = AccuracySurrogate(TINY, logarithm=logarithm).fit(X, y[:, k])
+        posterior, bound = surrogate.posterior(U), float(np.median(y[:, k]))
+        noisy = posterior.with_noise
+        if logarithm:
+            oracle = lognorm.logcdf(bound, np.arcsinh(noisy.std / noisy.mean), scale=noisy.mean)
+        else:
+            oracle = norm.logcdf(bound, noisy.mean, noisy.std)
+        assert posterior.log_probability(bound) == pytest.approx(oracle, rel=1e-6, abs=1e-9)
+        assert (noisy.std > posterior.std).all()
+
+
+def test_what_is_known_does_not_change():
+    known = Posterior(np.array([1.0, 2.0]), np.zeros(2))
+    assert known.condition_on(1) is known
+    assert known.at(np.array([-1.0, 1.0])).tolist() == [[1.0, 1.0], [2.0, 2.0]]
+
+
+# ------------------------------------------------------------------ names of the last release
+
+
+def test_old_names_warn_and_do_what_the_new_ones_do():
+    X, y = evaluated(20)
+    surrogate = AccuracySurrogate(TINY).fit(X, y[:, 0])
+    for old, new in (("doubt_", "std_factor_"), ("left_out", "leave_one_out")):
+        with pytest.warns(FutureWarning, match=f"AccuracySurrogate.{old} is now {new}"):
+            assert np.array_equal(getattr(surrogate, old), getattr(surrogate, new))
+    with pytest.warns(FutureWarning, match="joint is now posterior"):
+        assert np.array_equal(surrogate.joint(X).std, surrogate.posterior(X).std)
+    with pytest.warns(FutureWarning, match="the Gaussian process is the only model"):
+        assert np.array_equal(
+            AccuracySurrogate(TINY, model="process").fit(X, y[:, 0]).predict(X), surrogate.predict(X)
+        )

@@ -26,10 +26,9 @@ def add_search_commands(commands: Commands) -> None:
         "surrogate",
         Group.TRUST,
         help="how well a surrogate predicts a study's trials",
-        example="aspk surrogate digits --model trees",
+        example="aspk surrogate digits --draws 30",
     )
     study_arguments(surrogate, sampler=True)
-    surrogate.add_argument("--model", choices=("auto", "process", "linear", "trees"), default="process")
     surrogate.add_argument(
         "--draws", type=whole_number(1, 10_000), default=10, help="training sets of each size (default: 10)"
     )
@@ -71,9 +70,7 @@ def _surrogate(options: argparse.Namespace) -> int:
     from aspk.study.storage import open_study
     from aspk.util.files import safe_name
 
-    skills = study_skill(
-        open_study(spec), model=options.model, draws=options.draws, seed=spec.seed, workers=options.workers
-    )
+    skills = study_skill(open_study(spec), draws=options.draws, seed=spec.seed, workers=options.workers)
     path = options.output or spec.folder / f"{safe_name(f'surrogate-{spec.name}')}.png"
     write_skill_figure(skills, path)
     show(f"{skill_text(skills)}\nwrote {path}")

@@ -1,4 +1,4 @@
-"""What follows from a network itself: closed forms, asked once for each network, and bounds on them."""
+"""Known functions of a network, computed once for each network, and constraints on them."""
 
 from __future__ import annotations
 
@@ -7,57 +7,57 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aspk.costs.known import ClosedBudget, ClosedCost
+from aspk.costs.known import Cost, CostConstraint
 from aspk.space import BoolArray, SearchSpace
 from aspk.space.genes import SubnetConfig
 from aspk.space.operators import Genome, Genotypes, fill, keys, sample
 from aspk.util.pareto import FloatArray
 
-ClosedForm = Callable[[SubnetConfig], float]
+NetworkFunction = Callable[[SubnetConfig], float]
 _SAMPLES = 1000  # random networks among which one that keeps the bounds is looked for
 
 
-class ClosedForms:
-    """Values of closed forms that were computed before: forgetting changes nothing."""
+class KnownValues:
+    """Values of known functions that were computed before: forgetting changes nothing."""
 
     def __init__(self) -> None:
         self._values: dict[tuple[Hashable, bytes], float] = {}
 
-    def of(self, genome: Genome, name: Hashable, form: ClosedForm, X: Genotypes) -> FloatArray:
-        """Values of a closed form, shape (m,), of genotypes of shape (m, G)."""
-        if isinstance(form, ClosedCost | ClosedBudget) and form.space == genome:
-            return form.of(X)  # index vectors mean the same to both
+    def of(self, genome: Genome, name: Hashable, function: NetworkFunction, X: Genotypes) -> FloatArray:
+        """Values of a known function, shape (m,), of genotypes of shape (m, G)."""
+        if isinstance(function, Cost | CostConstraint) and function.space == genome:
+            return function.of(X)  # index vectors mean the same to both
         assert isinstance(genome, SearchSpace)
         names = [(name, key) for key in keys(genome, X)]
         for at, x in zip(names, X, strict=True):
             if at not in self._values:
-                self._values[at] = float(form(genome.decode(x)))
+                self._values[at] = float(function(genome.decode(x)))
         return np.array([self._values[at] for at in names])
 
 
 @dataclass(frozen=True)
-class Bounds:
+class KnownConstraints:
     """Constraints that need no evaluation.
 
     Attributes:
         genome: the search space.
-        forms: name of each constraint, as trials carry it, to its value as a function of a network, up to 0
-            is feasible.
-        computed: what is computed already.
+        functions: name of each constraint, as trials carry it, to its value as a function of a network, up
+            to 0 is feasible.
+        values: what is computed already.
     """
 
     genome: Genome
-    forms: Mapping[str, ClosedForm]
-    computed: ClosedForms
+    functions: Mapping[str, NetworkFunction]
+    values: KnownValues
 
     def value(self, name: str, X: Genotypes) -> FloatArray:
         """The value of one constraint, shape (m,)."""
-        return self.computed.of(self.genome, ("constraint", name), self.forms[name], X)
+        return self.values.of(self.genome, ("constraint", name), self.functions[name], X)
 
     def excess(self, X: Genotypes) -> FloatArray:
         """By how much networks break the bounds in sum, shape (m,); 0 keeps them."""
         result = np.zeros(len(X))
-        for name in self.forms:
+        for name in self.functions:
             result += np.maximum(self.value(name, X), 0.0)
         return result
 
@@ -94,7 +94,7 @@ class Bounds:
         seen: Collection[bytes],
     ) -> Genotypes:
         """:func:`aspk.space.operators.fill` with designs that keep the bounds, while such are found."""
-        return fill(self.genome, count, propose, rng, seen=seen, keeps=self.keeps if self.forms else None)
+        return fill(self.genome, count, propose, rng, seen=seen, keeps=self.keeps if self.functions else None)
 
     def sample_distinct(self, count: int, rng: np.random.Generator, *, seen: Collection[bytes]) -> Genotypes:
         """:func:`~aspk.space.operators.sample_distinct` of designs within the bounds, while it finds any."""

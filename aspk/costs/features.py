@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from aspk.costs.known import ClosedCost
+from aspk.costs.known import Cost
 from aspk.errors import SamplerError
 from aspk.space import IntArray, SearchSpace
 from aspk.space.genes import SubnetConfig
@@ -50,8 +50,8 @@ class LogOperations:
         return np.asarray(np.log(self._cost.of(X)))[:, None]
 
     @cached_property
-    def _cost(self) -> ClosedCost:
-        return ClosedCost("operations", self.space, self.shape, self.classes)
+    def _cost(self) -> Cost:
+        return Cost("operations", self.space, self.shape, self.classes)
 
 
 class FreeFeatures:

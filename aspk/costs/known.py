@@ -1,6 +1,7 @@
-"""Parameters and dense operations of many networks at once: a search asks for hundreds before each trial.
+"""Costs that follow from a network's shapes, of many networks at once, and constraints on them.
 
-And budgets on them, which a search keeps without an evaluation.
+A search needs the costs of hundreds of networks before each trial, and keeps the constraints without an
+evaluation.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aspk.errors import ObjectiveError
 from aspk.metrics import LayerShape
 from aspk.space import IntArray, SearchSpace
 from aspk.space.genes import GENES, SubnetConfig
+from aspk.util.moved import moved_names
 from aspk.util.numbers import is_finite
 from aspk.util.pareto import FloatArray
 
@@ -33,8 +35,8 @@ _SIZES = tuple(name for name, kind in GENES.items() if not kind.neuron and name 
 
 
 @dataclass(frozen=True)
-class ClosedCost:
-    """A cost that follows from a network's shapes alone: a function of a network, or of many index vectors.
+class Cost:
+    """A cost that follows from a network's shapes alone: of a network, or of many index vectors at once.
 
     The cost of a network is that of its stem and head and of each of its blocks, of which a space has few
     kinds. Those are counted once.
@@ -116,7 +118,7 @@ class ClosedCost:
 
 
 @dataclass(frozen=True)
-class ClosedBudget:
+class CostConstraint:
     """An upper bound on a cost that needs no evaluation.
 
     Attributes:
@@ -124,13 +126,13 @@ class ClosedBudget:
         at_most: the bound, above 0.
     """
 
-    cost: ClosedCost
+    cost: Cost
     at_most: float
 
     def __post_init__(self) -> None:
         if not is_finite(self.at_most) or self.at_most <= 0:
             raise ObjectiveError(
-                f"budget on {self.cost.name}: at_most {self.at_most!r}: expected a number above 0"
+                f"constraint on {self.cost.name}: at_most {self.at_most!r}: expected a number above 0"
             )
 
     @property
@@ -145,3 +147,8 @@ class ClosedBudget:
     def of(self, X: npt.ArrayLike) -> FloatArray:
         """The same for index vectors of the space, shape (n, G); shape (n,)."""
         return self.cost.of(X) / self.at_most - 1.0
+
+
+__getattr__ = moved_names(
+    __name__, {"ClosedBudget": "aspk.costs:CostConstraint", "ClosedCost": "aspk.costs:Cost"}
+)

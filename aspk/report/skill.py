@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,23 +17,17 @@ from aspk.space.file import space_from_dict
 from aspk.surrogate import AccuracySurrogate, Skill, learning_curve
 from aspk.util.files import write_atomically
 
-if TYPE_CHECKING:
-    from aspk.surrogate.predictor import Model
-
 _SIZES = (10, 20, 40, 80, 160, 320, 640)
 _LEAST_LEFT_OUT = 0.2  # of the trials, and never fewer than the next line
 _FEWEST_LEFT_OUT = 5  # which learning_curve needs
 _RIGHT = {"within_1": 0.683, "within_2": 0.954}  # shares of a normal distribution
 
 
-def study_skill(
-    study: Study, *, model: Model = "process", draws: int = 10, seed: int = 0, workers: int = 1
-) -> dict[str, list[Skill]]:
+def study_skill(study: Study, *, draws: int = 10, seed: int = 0, workers: int = 1) -> dict[str, list[Skill]]:
     """Name of each objective to the surrogate's skill on it, by number of trials learnt from.
 
     Args:
         study: a study that aspk made, with at least 15 complete trials.
-        model: kind of the surrogate.
         draws: random training sets of each size.
         seed: of these draws.
         workers: processes that fit side by side; their number changes no result.
@@ -56,7 +49,7 @@ def study_skill(
         raise StudyError(
             f"study {summary.name!r} has {len(X)} complete trials: expected at least 15, to learn from 10"
         )
-    surrogate = AccuracySurrogate(space, model=model)
+    surrogate = AccuracySurrogate(space)
     columns = np.array([row.values for row in summary.trials]).T
     return {
         name: learning_curve(

@@ -14,10 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from aspk.objectives import Direction, minimised
 from aspk.samplers._codec import Codec
-from aspk.samplers._history import LARGEST, History, finite
+from aspk.samplers._history import History, finite
 from aspk.samplers._pruned import completed
 from aspk.space.operators import Genome, Genotypes, keys
-from aspk.util.pareto import worst_where_infinite
+from aspk.util.pareto import REACH, worst_where_infinite
 
 Fitness = Callable[[FrozenTrial], float]
 
@@ -190,7 +190,7 @@ def _has_others(trial: FrozenTrial, known: Mapping[str, BaseDistribution]) -> bo
 
 def _number(value: object) -> float:
     """A number that can be learnt from, else NaN."""
-    return float(value) if isinstance(value, int | float) and abs(value) <= LARGEST else math.nan
+    return float(value) if isinstance(value, int | float) and abs(value) <= REACH else math.nan
 
 
 def _dtype(genome: Genome) -> type[np.int64] | type[np.float64]:

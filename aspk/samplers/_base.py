@@ -24,14 +24,14 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from aspk.costs.bounds import Bounds, ClosedForm, ClosedForms
+from aspk.costs.bounds import KnownConstraints, KnownValues, NetworkFunction
 from aspk.errors import AspkError, SamplerError
 from aspk.samplers._archive import Archive, Fitness
-from aspk.samplers._closed import applied, trusted
 from aspk.samplers._codec import Codec, ParameterCodec, SpaceCodec
 from aspk.samplers._coordinate import ParameterValue
 from aspk.samplers._history import History
 from aspk.samplers._inferred import Inference
+from aspk.samplers._known import agreed_constraints, with_known
 from aspk.samplers._notices import Notices
 from aspk.space import SearchSpace
 from aspk.space.file import load_space
@@ -85,7 +85,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         *,
         space: SearchSpace | str | Path | None = None,
         seed: int | None = None,
-        known_constraints: Mapping[str, ClosedForm] | None = None,
+        known_constraints: Mapping[str, NetworkFunction] | None = None,
         fitness: Fitness | None = None,
         attributes: Sequence[str] = (),
         defaults: Mapping[str, ParameterValue] | None = None,
@@ -97,9 +97,9 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
                 the study's trials.
             seed: at least 0; None draws one.
             known_constraints: name of a constraint, as trials carry it, to its value as a function of the
-                network, such as :class:`~aspk.costs.known.ClosedBudget`; up to 0 is feasible. No network that
-                breaks one is proposed while others are found; needs ``space``. A function is called for each
-                network that is looked at, which are up to some thousands before a trial, once for each.
+                network, such as :class:`~aspk.costs.known.CostConstraint`; up to 0 is feasible. No network
+                that breaks one is proposed while others are found; needs ``space``. A function is called once
+                for each network that is looked at, of which there are up to some thousands before a trial.
             fitness: ranks complete trials, larger is better, NaN is last; None ranks by the objectives.
             attributes: names of the trials' user attributes that the search reads.
             defaults: name of a parameter that was added to the study to what it stood at before, so that
@@ -120,7 +120,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
         self._space = None if space is None else SpaceCodec(space)
         self._known_constraints = dict(known_constraints or {})
-        self._closed_forms = ClosedForms()
+        self._known_values = KnownValues()
         self._notices = Notices()
         self._fitness = fitness
         self._attributes = tuple(attributes)
@@ -289,14 +289,15 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         new = (x for x, key in zip(X, keys(codec.genome, X), strict=True) if key not in known)
         return np.asarray(next(new, X[0]))
 
-    def bounded(self, genome: Genome, history: History) -> tuple[Bounds, History]:
-        """The known constraints that no trial contradicts, and the history with what they say of it."""
-        bounds = trusted(Bounds(genome, self._known_constraints, self._closed_forms), history, self._notices)
-        return bounds, applied(bounds, history)
+    def bounded(self, genome: Genome, history: History) -> tuple[KnownConstraints, History]:
+        """The known constraints that no trial contradicts, and the history in which they hold."""
+        known = KnownConstraints(genome, self._known_constraints, self._known_values)
+        known = agreed_constraints(known, history, self._notices)
+        return known, with_known(history, known)
 
     def __getstate__(self) -> dict[str, Any]:
         # Memories only, and as large as the study.
-        memories = {"_archive": None, "_inference": Inference(self._defaults), "_closed_forms": ClosedForms()}
+        memories = {"_archive": None, "_inference": Inference(self._defaults), "_known_values": KnownValues()}
         return {**self.__dict__, **memories}
 
 

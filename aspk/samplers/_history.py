@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from aspk.objectives import Direction, minimised
 from aspk.space.operators import Genotypes
-from aspk.util.pareto import FloatArray, ranks, to_unit
+from aspk.util.pareto import FloatArray, ranks, to_unit, within_reach
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-LARGEST = 1e100  # magnitude of a number that is learnt from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +142,6 @@ def crowding(values: FloatArray, rank: IntArray) -> FloatArray:
             distance[rows[order[1:-1]]] += gaps
             distance[rows[order[[0, -1]]]] = np.inf
     return distance
-
-
-def within_reach(values: FloatArray) -> FloatArray:
-    """``values`` with those beyond plus and minus 1e100 as these: squares and products do not overflow."""
-    return np.clip(values, -LARGEST, LARGEST)
 
 
 def finite(values: FloatArray) -> FloatArray:

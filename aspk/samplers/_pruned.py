@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from aspk.samplers._history import BoolArray, within_reach
-from aspk.util.pareto import FloatArray
+from aspk.samplers._history import BoolArray
+from aspk.util.pareto import FloatArray, within_reach
 
 _FEWEST = 3  # complete trials that a line is fitted to
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aspk.costs.bounds import ClosedForm
+from aspk.costs.bounds import NetworkFunction
 from aspk.errors import SamplerError
 from aspk.samplers._archive import Fitness
 from aspk.samplers._base import GenotypeSampler, check_counts
@@ -31,7 +31,7 @@ class EvolutionarySampler(GenotypeSampler):
         *,
         space: SearchSpace | str | Path | None = None,
         seed: int | None = None,
-        known_constraints: Mapping[str, ClosedForm] | None = None,
+        known_constraints: Mapping[str, NetworkFunction] | None = None,
         defaults: Mapping[str, ParameterValue] | None = None,
         fitness: Fitness | None = None,
         population_size: int = 20,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aspk.costs.bounds import ClosedForm
+from aspk.costs.bounds import NetworkFunction
 from aspk.errors import SamplerError
 from aspk.samplers._base import GenotypeSampler, check_counts
 from aspk.samplers._coordinate import ParameterValue
@@ -30,7 +30,7 @@ class NSGA2Sampler(GenotypeSampler):
         *,
         space: SearchSpace | str | Path | None = None,
         seed: int | None = None,
-        known_constraints: Mapping[str, ClosedForm] | None = None,
+        known_constraints: Mapping[str, NetworkFunction] | None = None,
         defaults: Mapping[str, ParameterValue] | None = None,
         population_size: int = 20,
         crossover_probability: float = 0.9,

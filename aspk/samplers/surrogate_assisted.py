@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from aspk.costs.bounds import ClosedForm
+from aspk.costs.bounds import NetworkFunction
 from aspk.costs.features import FreeFeature, FreeFeatures
 from aspk.errors import SamplerError
 from aspk.objectives.composite import Composite
@@ -17,21 +17,19 @@ from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._base import GenotypeSampler, as_space, check_counts, check_functions, needs_space
 from aspk.samplers._broken import set_aside
 from aspk.samplers._coordinate import ParameterValue
-from aspk.samplers._foreseen import ContradictionError, Joint
-from aspk.samplers._history import History, IntArray, within_reach
+from aspk.samplers._history import History, IntArray
 from aspk.samplers._inferred import FEWEST
-from aspk.samplers._pool import Predict, distance_to_front, evolve, unseen
-from aspk.samplers._prediction import Known, Memory, Prediction
+from aspk.samplers._known import agreed_composites, agreed_objectives
+from aspk.samplers._model import Fits, StudyModel, fit_study
+from aspk.samplers._pool import distance_to_front, evolve, unseen
 from aspk.samplers._start import start, visits
 from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome, Genotypes, keys, sample
-from aspk.util.pareto import FloatArray, nondominated, ranks
+from aspk.surrogate.model import check_model
+from aspk.surrogate.posterior import Posterior
+from aspk.util.pareto import FloatArray, nondominated, ranks, within_reach
 
-if TYPE_CHECKING:
-    from aspk.surrogate.predictor import Model
-
-_MODELS = ("process", "linear", "trees", "auto")
 _FIRST = 6  # networks that a search starts with
 _FIRST_OF_SPIKFORMERS = 4  # whose surrogates know something from the start
 _VISITS, _SAMPLES = 2, 256  # of each branch before its values count, and random designs to find it among
@@ -46,13 +44,13 @@ class SurrogateSampler(GenotypeSampler):
     1. The first trials are a Latin hypercube over the genes, cheap and expensive networks among them.
     2. Each objective is learnt by an :class:`~aspk.surrogate.AccuracySurrogate` from the genes, and from
        free ``features`` if there are any, unless it is ``known``; of ``composites``, the parts are learnt.
-       With ``space``, it begins with what other spiking transformers taught, see
-       :mod:`aspk.surrogate.experience`.
+       With ``space``, it begins with transfer priors of other spiking transformers, see
+       :mod:`aspk.surrogate.priors`.
     3. Candidates are evolved on the predicted values, from the best trials, their mutants and random
        networks.
     4. Of those not seen yet, the one with the largest expected improvement of the hypervolume is proposed.
-       For the next of a batch, and for the trials of other workers, predicted values stand in the place of
-       values to come.
+       For the next of a batch, and for the trials of other workers, the posterior is conditioned on their
+       means.
 
     The hypervolume's reference point lies a tenth behind the worst values of the front, observed or
     predicted; a single objective is improved on the best trial. Constraints are learnt from their values, as
@@ -70,12 +68,12 @@ class SurrogateSampler(GenotypeSampler):
         n_startup_trials: int | None = None,
         pool_size: int = 300,
         population_size: int = 20,
-        known: Known | None = None,
-        known_constraints: Mapping[str, ClosedForm] | None = None,
+        known: Mapping[int, NetworkFunction] | None = None,
+        known_constraints: Mapping[str, NetworkFunction] | None = None,
         defaults: Mapping[str, ParameterValue] | None = None,
         composites: Mapping[int, Composite] | None = None,
         features: Sequence[FreeFeature | Literal["operations"]] | None = None,
-        model: Model = "process",
+        model: str | None = None,
     ) -> None:
         """Make a sampler.
 
@@ -83,17 +81,17 @@ class SurrogateSampler(GenotypeSampler):
             space: see :class:`GenotypeSampler`.
             seed: see :class:`GenotypeSampler`.
             n_startup_trials: networks that it starts with, at least 2. None is 4 with ``space``,
-                whose surrogates begin with what other spiking transformers taught, else 6.
+                whose surrogates begin with transfer priors, else 6.
             pool_size: candidates whose improvement is computed for one suggestion, at least 10.
             population_size: best trials that the candidates descend from, at least 2.
-            known: number of an objective to its own value, as trials are told it, as a function of the
+            known: number of an objective to its own value, as trials carry it, as a function of the
                 network, for objectives that need no evaluation, such as parameters or operations; needs
-                ``space``. One that contradicts a trial is learnt instead, which a warning says.
+                ``space``. One that a trial contradicts is learnt instead, which a warning says.
             known_constraints: see :class:`GenotypeSampler`.
             defaults: see :class:`GenotypeSampler`.
             composites: number of an objective to the known function that it is of numbers which the trials
                 carry as user attributes; these are learnt, and the function is applied. While a trial
-                lacks one of them, or where the function contradicts a trial, the objective is learnt as a
+                lacks one of them, or where a trial contradicts the function, the objective is learnt as a
                 whole, which a warning says.
             features: what is known of a network without evaluating it and helps to predict: functions of a
                 network to a few numbers, or ``"operations"``, see
@@ -101,7 +99,7 @@ class SurrogateSampler(GenotypeSampler):
                 start with, and the surrogates learn from them. None chooses by the operations where there
                 is a space, and learns from the genes alone; ``()`` takes nothing. A function is called for
                 hundreds of networks before each trial, once for each.
-            model: kind of the surrogates, see :class:`~aspk.surrogate.AccuracySurrogate`.
+            model: an option of the last release, of which only ``"process"`` is left; it warns.
 
         Raises:
             SamplerError: a number is out of range, or functions of a network without ``space``.
@@ -109,8 +107,10 @@ class SurrogateSampler(GenotypeSampler):
         space = as_space(space)
         if not all(isinstance(composite, Composite) for composite in (composites or {}).values()):
             raise SamplerError(f"composites={composites!r}: expected a mapping to aspk.Composite")
-        if model not in _MODELS:
-            raise SamplerError(f"model={model!r}: expected one of {', '.join(_MODELS)}")
+        try:
+            check_model(model)
+        except ValueError as error:
+            raise SamplerError(str(error)) from None
         check_functions("known", known)
         self._composites = dict(composites or {})
         read = dict.fromkeys(name for composite in self._composites.values() for name in composite.parts)
@@ -137,8 +137,7 @@ class SurrogateSampler(GenotypeSampler):
         self._start_by = (
             FreeFeatures(space, ("operations",)) if space is not None and features is None else self._free
         )
-        self._model = model
-        self._memory = Memory()
+        self._fits: Fits = {}
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
@@ -152,7 +151,7 @@ class SurrogateSampler(GenotypeSampler):
         bounds, history = self.bounded(genome, history)
         history = set_aside(replace(history, values=within_reach(history.values)))
         try:
-            predicted = self._predicted(genome, history)
+            model = self._model(genome, history)
         except (SamplerError, ValueError, np.linalg.LinAlgError) as error:
             say = self._notices.warn if len(history) >= self._startup else self._notices.mention
             say("no surrogate, NSGA-II instead", str(error))
@@ -161,54 +160,31 @@ class SurrogateSampler(GenotypeSampler):
         X, values = evolve(
             genome,
             history,
-            predicted.mean,
+            model.predict,
             self._population_size,
             rng,
-            violation=_sum([predicted.violation, bounds.excess if bounds.forms else None]),
+            violation=lambda X: model.violation(X) + bounds.excess(X),
         )
         new, kept = unseen(genome, X, history.designs), bounds.keeps(X)
         rows = [row for row in new if kept[row]]
         if len(rows) < count:
             nearest = bounds.nearest_first(X)
             return bounds.fill(count, lambda _: nearest, rng, seen=history.designs)
-        return _chosen(X[rows], values[rows], history, predicted, max(self._pool_size, count), count)
+        return _chosen(X[rows], values[rows], history, model, max(self._pool_size, count), count)
 
-    def _predicted(self, genome: Genome, history: History) -> Prediction:
-        """What is predicted; objectives whose formula contradicts a trial are learnt."""
+    def _model(self, genome: Genome, history: History) -> StudyModel:
+        """The model of the study; functions that a trial contradicts are not part of it."""
         if self._composites:  # what a pruned trial carries is not final, and what it would be is not known
             history = history.of(history.complete)
-        known, composites = dict(self._known), self._measured(history)
-        while True:
-            try:
-                return Prediction(
-                    genome,
-                    history,
-                    known=known,
-                    composites=composites,
-                    model=self._model,
-                    free=self._free,
-                    first=self._startup,
-                    memory=self._memory,
-                )
-            except ContradictionError as error:
-                self._notices.warn(f"objective {error.objective} is learnt", str(error))
-                if error.objective in known:
-                    del known[error.objective]
-                else:
-                    del composites[error.objective]
-
-    def _measured(self, history: History) -> dict[int, Composite]:
-        """The composites whose parts all trials carry."""
-        lacking = {
-            k: [name for name in composite.parts if not np.isfinite(history.attributes[name]).all()]
-            for k, composite in self._composites.items()
-        }
-        for k, missing in lacking.items():
-            if missing:
-                self._notices.warn(
-                    f"objective {k} is learnt as a whole", f"trials without {', '.join(missing)}"
-                )
-        return {k: composite for k, composite in self._composites.items() if not lacking[k]}
+        return fit_study(
+            genome,
+            history,
+            known=agreed_objectives(self._known, genome, history, self._known_values, self._notices),
+            composites=agreed_composites(self._composites, history, self._notices),
+            free=self._free,
+            first=self._startup,
+            fits=self._fits,
+        )
 
     def _hardly_visited(
         self, genome: Genome, history: History, count: int, rng: np.random.Generator
@@ -239,7 +215,7 @@ class SurrogateSampler(GenotypeSampler):
         return bounds.fill(count, candidates, rng, seen=seen)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_memory": Memory()}
+        return {**super().__getstate__(), "_fits": {}}
 
 
 def _visited(history: History) -> Genotypes:
@@ -247,67 +223,70 @@ def _visited(history: History) -> Genotypes:
     return np.concatenate([history.X, history.pending, history.discarded])
 
 
-def _sum(terms: Sequence[Predict | None]) -> Predict | None:
-    """The sum of functions of genotypes; None without any."""
-    given = [term for term in terms if term is not None]
-    return (lambda X: np.sum([term(X) for term in given], axis=0)) if given else None
-
-
 def _chosen(
-    pool: Genotypes, expected: FloatArray, history: History, predicted: Prediction, size: int, count: int
+    pool: Genotypes, predicted: FloatArray, history: History, model: StudyModel, size: int, count: int
 ) -> Genotypes:
     """The ``count`` candidates of largest expected improvement, each given those before it."""
-    usable = predicted.log_feasibility(pool)
+    usable = model.log_feasibility(pool)
     kept = history.violation <= 0
     feasible = history.values[kept & history.complete if (kept & history.complete).any() else kept]
     if not len(feasible):
-        return pool[np.lexsort([ranks(expected), -usable])[:count]]
+        return pool[np.lexsort([ranks(predicted), -usable])[:count]]
     front = feasible[nondominated(feasible)]
-    both = np.concatenate([front, expected[usable > _LIKELY]])
+    both = np.concatenate([front, predicted[usable > _LIKELY]])
     best = both[nondominated(both)]
     reference = best.max(axis=0) + _MARGIN * np.ptp(best, axis=0)
     # Where one candidate promises the best of everything, improvement is still over what was observed.
     reference = np.maximum(reference, front.min(axis=0))
-    gaps = distance_to_front(expected, best)
+    gaps = distance_to_front(predicted, best)
     near = np.lexsort([gaps, usable < _UNLIKELY])[:size]
     candidates = np.concatenate([pool[near], history.pending])
-    usable = np.exp(np.concatenate([usable[near], predicted.log_feasibility(history.pending)]))
+    usable = np.exp(np.concatenate([usable[near], model.log_feasibility(history.pending)]))
     gaps = np.concatenate([gaps[near], np.zeros(len(history.pending))])
-    on_the_way = range(len(near), len(candidates))
-    return candidates[_greedy(predicted.joint(candidates), usable, front, reference, gaps, on_the_way, count)]
+    pending = range(len(near), len(candidates))
+    rows = _greedy(model.posterior(candidates), usable, front, reference, gaps, pending, count)
+    return candidates[rows]
 
 
 def _greedy(
-    joint: Joint,
+    posterior: Posterior,
     feasible: FloatArray,
     front: FloatArray,
     reference: FloatArray,
     gaps: FloatArray,
-    on_the_way: Sequence[int],
+    pending: Sequence[int],
     count: int,
 ) -> list[int]:
-    """Rows of the best candidates, one after the other; those chosen count as evaluated as expected."""
+    """Rows of the best candidates, one after the other; the posterior is conditioned on those before it.
+
+    Args:
+        posterior: of the candidates, shape (m, k).
+        feasible: probability of each to be feasible, shape (m,).
+        front: observed, shape (n, k).
+        reference: point of the hypervolume, shape (k,).
+        gaps: distance of each candidate to the predicted front, shape (m,).
+        pending: candidates that are being evaluated: the front has their means, and they are not chosen.
+        count: how many to choose.
+    """
     taken: list[int] = []
-    mean, std = joint.moments()
-    unit = _unit(np.concatenate([front, reference[None], mean, std]))
+    unit = _unit(np.concatenate([front, reference[None], posterior.mean, posterior.std]))
     front, reference = np.ldexp(front, unit), np.ldexp(reference, unit)
-    for step in range(len(on_the_way) + count):
+    for step in range(len(pending) + count):
         if step:
-            joint.expect(taken[-1])
-            mean, std = joint.moments()
-        mean, std = np.ldexp(mean, unit), np.ldexp(std, unit)
-        if step < len(on_the_way):
-            row = on_the_way[step]
+            posterior = posterior.condition_on(taken[-1])
+        mean, std = np.ldexp(posterior.mean, unit), np.ldexp(posterior.std, unit)
+        if step < len(pending):
+            row = pending[step]
         else:
             front = front[nondominated(front)]
             utility = expected_improvement(mean, std, boxes(front, reference)) * feasible
             if utility.max() <= 0:  # nothing promises anything: what is nearest to the front
                 utility = -gaps
-            utility[[*taken, *on_the_way]] = -np.inf
+            utility[[*taken, *pending]] = -np.inf
             row = int(utility.argmax())
         taken.append(row)
         front = np.concatenate([front, mean[[row]]])
-    return taken[len(on_the_way) :]
+    return taken[len(pending) :]
 
 
 def _unit(values: FloatArray) -> IntArray:

@@ -317,18 +317,6 @@ class SearchSpace:
             for indices in itertools.product(*ranges):
                 yield np.array(indices, dtype=np.int64)
 
-    def neighbours(self, x: npt.ArrayLike) -> IntArray:
-        """All genotypes that differ from ``x`` in one active gene, shape (m, G)."""
-        x = self.check(x)
-        rows = []
-        for column in np.flatnonzero(self.active(x)):
-            for index in range(self.cardinalities[column]):
-                if index != x[column]:
-                    row = x.copy()
-                    row[column] = index
-                    rows.append(row)
-        return np.array(rows, dtype=np.int64).reshape(-1, len(x))
-
     # ------------------------------------------------------------------ named members
 
     @cached_property

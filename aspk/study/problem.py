@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from aspk.costs.known import COSTS, ClosedBudget, ClosedCost
+from aspk.costs.known import COSTS, Cost, CostConstraint
 from aspk.data import DataSet, load_data
 from aspk.engines.device import resolve_device
 from aspk.errors import EvaluationError, MetricsError, StudyError
@@ -76,15 +76,15 @@ class StudyProblem:
         """Name of each constraint that needs no evaluation to its value as a function of the network."""
         bounds = {item.name: item.at_most for item in self.constraints}
         return {
-            name: ClosedBudget(cost, bounds[name]) for name, cost in self._costs.items() if name in bounds
+            name: CostConstraint(cost, bounds[name]) for name, cost in self._costs.items() if name in bounds
         }
 
     @property
-    def _costs(self) -> dict[str, ClosedCost]:
-        """Name of each objective of the package that follows from a network's shapes to its closed form."""
+    def _costs(self) -> dict[str, Cost]:
+        """Name of each objective of the package that follows from a network's shapes to its cost."""
         if self.shape is None:
             return {}
-        return {name: ClosedCost(name, self.space, self.shape, self.faeb.classes) for name in COSTS}
+        return {name: Cost(name, self.space, self.shape, self.faeb.classes) for name in COSTS}
 
     @property
     def composites(self) -> dict[int, Composite]:
@@ -137,7 +137,7 @@ def check_bounds(spec: StudySpec, space: SearchSpace, shape: tuple[int, int, int
         StudyError: a bound is below the smallest network's cost.
     """
     for name in COSTS:
-        least, bound = ClosedCost(name, space, shape, classes).least, spec.constraints.get(name)
+        least, bound = Cost(name, space, shape, classes).least, spec.constraints.get(name)
         if bound is not None and least > bound:
             raise StudyError(
                 f"constraints.{name} = {bound:g}: the smallest network of {space.name!r} has {least:,.0f} "

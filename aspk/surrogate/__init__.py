@@ -1,7 +1,33 @@
-"""A predictor of accuracy and other numbers from genotypes, with its own doubt."""
+"""A predictor of accuracy and other numbers from genotypes, and how sure it is of them.
 
-from aspk.surrogate.estimator import AccuracySurrogate
+The estimator needs scikit-learn, which takes half a second to import; a search, which uses the models behind
+it, does without. Hence these names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from aspk.surrogate.features import features
-from aspk.surrogate.validation import Skill, learning_curve, rank_correlation
 
-__all__ = ["AccuracySurrogate", "Skill", "features", "learning_curve", "rank_correlation"]
+if TYPE_CHECKING:
+    from aspk.surrogate.estimator import AccuracySurrogate
+    from aspk.surrogate.posterior import Posterior
+    from aspk.surrogate.validation import Skill, learning_curve, rank_correlation
+
+_HOME = {
+    "AccuracySurrogate": "estimator",
+    "Posterior": "posterior",
+    "Skill": "validation",
+    "learning_curve": "validation",
+    "rank_correlation": "validation",
+}
+
+__all__ = ["AccuracySurrogate", "Posterior", "Skill", "features", "learning_curve", "rank_correlation"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,9 @@
-"""The public predictor: scikit-learn's conventions around the regressions."""
+"""The public predictor: scikit-learn's conventions around the model of a search."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -15,47 +16,39 @@ from aspk.costs.features import FreeFeature, FreeFeatures
 from aspk.errors import SamplerError
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome
-from aspk.surrogate.models import MODELS
-from aspk.surrogate.predictor import (
-    Encoder,
-    JointPrediction,
-    Logarithm,
-    Model,
-    Predictor,
-    agreement,
-    candidates,
-)
+from aspk.surrogate.encoder import Encoder
+from aspk.surrogate.model import Logarithm, ProcessModel, check_model, fit
+from aspk.surrogate.posterior import GaussianPosterior
 from aspk.util.pareto import FloatArray
 
 
 class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Predicts accuracy, or another number, of networks from their genotypes, and how sure it is.
 
+    It is a Gaussian process with a length scale for each feature, and a linear trend in what is known of a
+    network without evaluating it.
+
     Args:
         genome: the search space, which turns genotypes into features and knows which genes are in use; None
             takes the columns of ``X`` as they are, scaled to unit range. With a
-            :class:`~aspk.space.SearchSpace`, a process begins with what other spiking transformers taught,
-            see :mod:`aspk.surrogate.experience`.
+            :class:`~aspk.space.SearchSpace`, the process starts from transfer priors of other spiking
+            transformers, see :mod:`aspk.surrogate.priors`.
         features: what else is known of a network without evaluating it: functions of a
             :class:`~aspk.space.genes.SubnetConfig` to a few numbers, or ``"operations"``, see
             :class:`~aspk.costs.features.LogOperations`. None takes the operations where ``genome`` is a
             :class:`~aspk.space.SearchSpace`, else nothing.
-        model: ``process``: a Gaussian process with a length scale for each feature and a linear trend in
-            what is known of a network without evaluating it. ``linear``: Bayesian
-            regression on features, squares and products. ``trees``: extremely randomised trees. ``auto``:
-            whichever orders observations best that are left out (Kendall's tau).
+        model: an option of the last release, of which only ``"process"`` is left; it warns.
         logarithm: whether the logarithm of the targets is learnt; ``auto`` asks the evidence where all
             targets are above 0.
-        random_state: seed of the trees.
-        folds: parts of the training set that are left out in turn to find out by how much the doubts are
-            too small: what is fitted to few networks believes in it too much. That costs as many fits more;
-            0, or fewer than two networks in each part, leaves them as the model says. A search does without.
+        random_state: an option of the last release's trees; it has no effect.
+        folds: parts of the training set that are left out in turn to find out by how much the standard
+            deviations are too small: what is fitted to few networks believes in it too much. That costs as
+            many fits more; 0, or fewer than two networks in each part, leaves them as the model says. A
+            search does without.
 
     Attributes:
-        model_: the model in use.
         logarithm_: whether the logarithm is learnt.
-        tau_: name of each model that was tried to its Kendall's tau on observations left out.
-        doubt_: by what the model's standard deviations are multiplied, at least 1.
+        std_factor_: by what the model's standard deviations are multiplied, at least 1.
         n_features_in_: number of genes.
     """
 
@@ -64,9 +57,9 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         genome: Genome | None = None,
         *,
         features: Sequence[FreeFeature | Literal["operations"]] | FreeFeatures | None = None,
-        model: Model = "process",
+        model: str | None = None,
         logarithm: Logarithm = "auto",
-        random_state: int = 0,
+        random_state: int | None = None,
         folds: int = 5,
     ) -> None:
         self.genome = genome
@@ -84,26 +77,21 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
             y: targets, shape (n,), finite.
 
         Raises:
-            ValueError: too few rows, a number that is not finite, or an unknown model.
+            ValueError: too few rows, a number that is not finite, or a model that was removed.
             SamplerError: features of networks without a search space, or not finite numbers.
         """
         rows, targets = self._validated(X, y)
-        if self.model not in ("auto", *MODELS):
-            raise ValueError(f"model={self.model!r}: expected auto, {', '.join(MODELS)}")
+        check_model(self.model)
         if self.folds < 0 or self.folds == 1:
             raise ValueError(f"folds={self.folds!r}: expected 0, or at least 2")
-        found = self._candidates(rows, targets, self.model)
-        self.tau_ = {name: agreement(predictor, targets) for name, predictor in found.items()}
-        self.model_: Model = max(found, key=lambda name: self.tau_[name])
-        self.doubt_ = self._found_doubt(rows, targets)
-        self._predictor = replace(found[self.model_], doubt=self.doubt_)
-        self.logarithm_ = self._predictor.scale.logarithm
+        model = self._fitted(rows, targets)
+        self.std_factor_ = self._found_std_factor(rows, targets)
+        self._model = replace(model, std_factor=self.std_factor_)
+        self.logarithm_ = model.scale.logarithm
         return self
 
     def update(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Learn from other data, with the model, the scale's kind and the hyperparameters found by ``fit``.
-
-        It costs a small part of ``fit``.
+        """Learn from other data, with the hyperparameters that ``fit`` found; it costs a small part of it.
 
         Args:
             X: genotypes, shape (n, G), n >= 2.
@@ -111,7 +99,7 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         """
         check_is_fitted(self)
         rows, targets = self._validated(X, y)
-        self._predictor = self._predictor.updated(rows, targets, seed=self.random_state)
+        self._model = self._model.condition_on(rows, targets)
         return self
 
     def predict(
@@ -132,34 +120,59 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float64, reset=False)
         if not return_std:
-            return self._predictor.mean(rows)
-        return self._predictor.predict(rows, include_noise=include_noise)
+            return self._model.predict(rows)
+        posterior = self._model.posterior(rows)
+        found = posterior.with_noise if include_noise else posterior
+        return found.mean, found.std
 
-    def joint(self, X: npt.ArrayLike) -> JointPrediction:
-        """A prediction of several networks that can be told of some of them."""
+    def posterior(self, X: npt.ArrayLike) -> GaussianPosterior:
+        """Mean and standard deviation of networks, which can be conditioned on some of them.
+
+        Args:
+            X: genotypes, shape (m, G).
+        """
         check_is_fitted(self)
-        return self._predictor.joint(validate_data(self, X, dtype=np.float64, reset=False))
+        return self._model.posterior(validate_data(self, X, dtype=np.float64, reset=False))
 
     @property
-    def left_out(self) -> tuple[FloatArray, FloatArray]:
+    def leave_one_out(self) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation, noise included, of each observation as the others predict it."""
         check_is_fitted(self)
-        return self._predictor.left_out
+        return self._model.leave_one_out
 
-    def _candidates(self, rows: FloatArray, targets: FloatArray, model: Model) -> Mapping[Model, Predictor]:
+    def _fitted(self, rows: FloatArray, targets: FloatArray) -> ProcessModel:
         encode = Encoder.of(self.genome, _free_features(self.genome, self.features), rows)
-        return candidates(encode, rows, targets, model, self.logarithm, self.random_state)
+        return fit(encode, rows, targets, logarithm=self.logarithm)
 
-    def _found_doubt(self, rows: FloatArray, targets: FloatArray) -> float:
+    def _found_std_factor(self, rows: FloatArray, targets: FloatArray) -> float:
         """Root mean square of the errors in parts left out, in predicted standard deviations; at least 1."""
         if self.folds == 0 or len(rows) < 2 * self.folds:
             return 1.0
         fold, squares = np.arange(len(rows)) % self.folds, np.zeros(len(rows))
         for out in (fold == index for index in range(self.folds)):
-            (predictor,) = self._candidates(rows[~out], targets[~out], self.model_).values()
-            if not predictor.scale.logarithm or (targets[out] > 0).all():
-                squares[out] = np.square(predictor.scores(rows[out], targets[out]))
+            model = self._fitted(rows[~out], targets[~out])
+            if not model.scale.logarithm or (targets[out] > 0).all():
+                squares[out] = np.square(model.posterior(rows[out]).scores(targets[out]))
         return max(1.0, float(np.sqrt(squares.mean())))
+
+    # ------------------------------------------------------------------ names of the last release
+
+    def joint(self, X: npt.ArrayLike) -> GaussianPosterior:
+        """:meth:`posterior` by its old name."""
+        _renamed("joint", "posterior")
+        return self.posterior(X)
+
+    @property
+    def left_out(self) -> tuple[FloatArray, FloatArray]:
+        """:attr:`leave_one_out` by its old name."""
+        _renamed("left_out", "leave_one_out")
+        return self.leave_one_out
+
+    @property
+    def doubt_(self) -> float:
+        """:attr:`std_factor_` by its old name."""
+        _renamed("doubt_", "std_factor_")
+        return self.std_factor_
 
     def _validated(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         rows, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
@@ -185,3 +198,11 @@ def _free_features(
     if parts:
         raise SamplerError("features are functions of a network: expected a SearchSpace as genome")
     return None
+
+
+def _renamed(old: str, new: str) -> None:
+    warnings.warn(
+        f"AccuracySurrogate.{old} is now {new}; the old name goes with the next release",
+        FutureWarning,
+        stacklevel=3,
+    )

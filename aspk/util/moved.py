@@ -63,6 +63,8 @@ MOVED: Mapping[str, str] = {
     "aspk.supernet.random_weights": "aspk.families.random_weights",
     "aspk.supernet.spikformer": "aspk.families.spikformer.network",
     "aspk.supernet.supernet": "aspk.families.supernet",
+    "aspk.surrogate.experience": "aspk.surrogate.priors",
+    "aspk.surrogate.predictor": "aspk.surrogate.model",
     "aspk.testing.building": "aspk.tables.building",
     "aspk.testing.table": "aspk.tables.table",
     "aspk.training_commands": "aspk.cli.training",

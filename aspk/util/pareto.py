@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+REACH = 1e100  # magnitude of a number that a search learns from
 _LARGEST = np.finfo(float).max
 
 
@@ -30,6 +31,11 @@ def worst_where_infinite(values: FloatArray) -> FloatArray:
     infinite = np.isposinf(values)
     worst = np.where(infinite, -np.inf, values).max(axis=0, initial=-np.inf)
     return np.where(infinite, np.where(np.isfinite(worst), worst, 0.0), values)
+
+
+def within_reach(values: FloatArray) -> FloatArray:
+    """``values`` with those beyond plus and minus 1e100 as these: squares and products do not overflow."""
+    return np.clip(values, -REACH, REACH)
 
 
 def to_unit(values: FloatArray) -> FloatArray:

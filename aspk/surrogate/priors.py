@@ -1,15 +1,16 @@
-"""What other spiking transformers teach before the first network of a search is evaluated.
+"""Priors of a process's hyperparameters: weak ones, and transfer priors from other spiking transformers.
 
-Gaussian processes were fitted to 300 networks of five tables that come with aspk, and of the formula
-(``python benchmarks/experience.py``, in ``docs/search.md``). Their hyperparameters resemble each other:
+Weak priors suit anything. Transfer priors are for networks of a :class:`~aspk.space.SearchSpace`: Gaussian
+processes were fitted to 300 networks of five tables that come with aspk, and of the formula
+(``python benchmarks/transfer_priors.py``, in ``docs/search.md``). Their hyperparameters resemble each other:
 
 - The logarithm of an energy is nearly a polynomial in the logarithms of the choices, without noise.
 - The accuracy of a supernet's networks changes fast with width and time steps, hardly with heads and MLP
   ratios, and the first block's neurons matter more than those of later blocks.
 - A smooth accuracy, such as the formula's, is another case, with longer lengths and more signal.
 
-These are priors: a search starts with them, and its own networks move them. A process takes the case in whose
-middle its targets are most probable. Other spaces than a :class:`~aspk.space.SearchSpace` get weak priors.
+A search starts with them, and its own networks overrule them. A process takes the case at whose median its
+targets are most probable.
 """
 
 from __future__ import annotations
@@ -22,35 +23,70 @@ import numpy as np
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome
 from aspk.surrogate.features import Feature, columns
-from aspk.surrogate.process import Priors, weak_priors
+from aspk.surrogate.process import Hyperparameters
+from aspk.util.pareto import FloatArray
 
-Guess = tuple[float, float]  # median, and standard deviation of the natural logarithm
+# One row for signal, noise, trend and each length: mean, standard deviation, lower and upper bound of its
+# logarithm.
+Priors = FloatArray
+# Weak ones, for anything. Features and targets have unit scale: a length of 1.5 is a feature that matters
+# moderately, 50 one that does not matter. Many costs and qualities are nearly linear in the logarithms of
+# their choices, hence long lengths.
+_SIGNAL = (0.0, 2.0, -4.0, 5.0)
+_NOISE = (np.log(0.02), 1.5, np.log(1e-5), 0.5)
+_TREND = (0.0, 2.0, -8.0, 5.0)
+_LENGTH = (np.log(3.0), 1.2, -2.5, 4.5)
+_LENGTH_IF_CONDITIONAL = (np.log(10.0), 1.2, -2.5, 4.5)  # what only some designs have explains less
+_LENGTH_IF_FINE = (np.log(1.0), 1.2, -2.5, 4.5)  # a few choices are nearly on a line, a continuum is not
+
+LogNormal = tuple[float, float]  # median, and standard deviation of the natural logarithm
 _SIGNAL_BOUNDS = (-4.0, 7.0)
 _NOISE_BOUNDS = (float(np.log(1e-6)), 0.5)
 _LENGTH_BOUNDS = (-2.5, 5.0)
 
 
+def weak_priors(features: int, *, conditional: Collection[int] = (), fine: Collection[int] = ()) -> Priors:
+    """Priors for features of which nothing is known, shape (3 + features, 4).
+
+    Args:
+        features: their number.
+        conditional: those that only some designs have.
+        fine: those with many values.
+    """
+    lengths = [
+        _LENGTH_IF_FINE if i in fine else _LENGTH_IF_CONDITIONAL if i in conditional else _LENGTH
+        for i in range(features)
+    ]
+    return np.array([_SIGNAL, _NOISE, _TREND, *lengths])
+
+
+def medians(priors: Priors, trended: int = 0) -> Hyperparameters:
+    """The middle of priors."""
+    signal, noise, trend, *lengths = np.exp(priors[:, 0])
+    return Hyperparameters(float(signal), float(noise), np.array(lengths), float(trend) if trended else 0.0)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Experience:
-    """Priors of a process's hyperparameters by what its features are of.
+class TransferPrior:
+    """Log-normal priors by what the features are of.
 
     Attributes:
-        signal: variance of the process, in units of the targets' variance.
-        noise: variance of what the features do not explain, in the same units.
+        signal: variance of the process, the targets' being 1.
+        noise: variance of what the features do not explain.
         lengths: length scales of genes by their name; a feature's range is about 1.
         others: length scales of all other genes.
         mean: length scales of a gene's mean over the blocks.
         later: by how much the logarithm of a length is larger in each next block.
     """
 
-    signal: Guess
-    noise: Guess
-    lengths: Mapping[str, Guess] = field(default_factory=dict)
-    others: Guess
-    mean: Guess
+    signal: LogNormal
+    noise: LogNormal
+    lengths: Mapping[str, LogNormal] = field(default_factory=dict)
+    others: LogNormal
+    mean: LogNormal
     later: float = 0.0
 
-    def of(self, feature: Feature) -> Guess:
+    def of(self, feature: Feature) -> LogNormal:
         """The length scale of one feature."""
         if feature.mean:
             return self.mean
@@ -60,14 +96,14 @@ class Experience:
 
 # Medians are rounded, and deviations are wider than the tables' own: another supernet may be otherwise. The
 # noise of accuracies is larger than the tables', since many evaluations are of fewer images.
-COST = Experience(
+COST = TransferPrior(
     signal=(30.0, 1.2),
     noise=(1e-5, 2.0),
     lengths={"num_heads": (60.0, 1.0), "mlp_ratio": (50.0, 1.0)},
     others=(13.0, 0.8),
     mean=(30.0, 1.3),
 )
-ROUGH_ACCURACY = Experience(
+ROUGH_ACCURACY = TransferPrior(
     signal=(0.6, 0.4),
     noise=(0.01, 1.5),
     lengths={
@@ -81,7 +117,7 @@ ROUGH_ACCURACY = Experience(
     mean=(20.0, 1.0),
     later=0.7,
 )
-SMOOTH_ACCURACY = Experience(
+SMOOTH_ACCURACY = TransferPrior(
     signal=(4.0, 1.0),
     noise=(0.01, 1.5),
     lengths={
@@ -97,7 +133,7 @@ SMOOTH_ACCURACY = Experience(
 )
 
 
-def beliefs(
+def transfer_priors(
     genome: Genome | None,
     features: int,
     *,
@@ -105,7 +141,7 @@ def beliefs(
     conditional: Collection[int] = (),
     fine: Collection[int] = (),
 ) -> list[Priors]:
-    """Priors that may suit a process, of which its data choose one.
+    """Priors that may suit a process, of which its targets choose one; weak ones without a search space.
 
     Args:
         genome: what the first features are of.
@@ -120,7 +156,7 @@ def beliefs(
     return [_priors(case, columns(genome), features) for case in cases]
 
 
-def _priors(case: Experience, known: list[Feature], features: int) -> Priors:
+def _priors(case: TransferPrior, known: list[Feature], features: int) -> Priors:
     priors = weak_priors(features)
     rows = [(case.signal, _SIGNAL_BOUNDS), (case.noise, _NOISE_BOUNDS)]
     lengths = [(case.of(feature), _LENGTH_BOUNDS) for feature in known]

@@ -7,9 +7,15 @@ import pytest
 
 from aspk.space.operators import sample_distinct
 from aspk.surrogate import AccuracySurrogate
-from aspk.surrogate.experience import COST, ROUGH_ACCURACY, SMOOTH_ACCURACY, beliefs
 from aspk.surrogate.features import Feature, columns, features
-from aspk.surrogate.process import medians, weak_priors
+from aspk.surrogate.priors import (
+    COST,
+    ROUGH_ACCURACY,
+    SMOOTH_ACCURACY,
+    medians,
+    transfer_priors,
+    weak_priors,
+)
 from aspk.tables import TabularEvaluator, shipped_tables
 from aspk.testing import tiny_space
 
@@ -43,8 +49,8 @@ def test_later_blocks_matter_less():
 
 def test_priors_stand_at_their_features():
     known = columns(TINY)
-    rough, smooth = beliefs(TINY, len(known) + 2, logarithm=False)
-    (cost,) = beliefs(TINY, len(known) + 2, logarithm=True)
+    rough, smooth = transfer_priors(TINY, len(known) + 2, logarithm=False)
+    (cost,) = transfer_priors(TINY, len(known) + 2, logarithm=True)
     for case, priors in ((ROUGH_ACCURACY, rough), (SMOOTH_ACCURACY, smooth), (COST, cost)):
         middle = medians(priors)
         assert (middle.signal, middle.noise) == pytest.approx((case.signal[0], case.noise[0]))
@@ -56,11 +62,11 @@ def test_priors_stand_at_their_features():
 
 def test_other_spaces_get_weak_priors():
     for genome in (None, object()):
-        (priors,) = beliefs(genome, 3, logarithm=True)
+        (priors,) = transfer_priors(genome, 3, logarithm=True)
         assert priors.tolist() == weak_priors(3).tolist()
 
 
-def test_data_overrule_experience():
+def test_data_overrule_transfer_priors():
     """Heads and MLP ratios hardly matter to other supernets; here nothing else does."""
     space = TabularEvaluator("fashion_sizes").space
     X = sample_distinct(space, 240, np.random.default_rng(0))
@@ -73,8 +79,8 @@ def test_data_overrule_experience():
 
 @pytest.mark.parametrize(("metric", "networks"), [("accuracy", 6), ("accuracy", 12), ("energy_mj", 30)])
 @pytest.mark.parametrize("name", ["fashion_blocks", "mnist_mixed"])
-def test_experience_predicts_better_from_few_evaluations(name, metric, networks, monkeypatch):
-    """``mnist_mixed`` is of a data set and a supernet that the experience is not from."""
+def test_transfer_priors_predict_better_from_few_evaluations(name, metric, networks, monkeypatch):
+    """``mnist_mixed`` is of a data set and a supernet that the priors are not from."""
     table = TabularEvaluator(name)
     values = table.table.splits["search"][metric] * (1 if metric == "energy_mj" else -1)
 
@@ -89,8 +95,8 @@ def test_experience_predicts_better_from_few_evaluations(name, metric, networks,
             errors.append(np.abs((predicted - values[others]) / scale).mean())
         return np.mean(errors)
 
-    experienced = mean_error()
+    with_transfer = mean_error()
     monkeypatch.setattr(
-        "aspk.surrogate.predictor.beliefs", lambda genome, features, **options: [weak_priors(features)]
+        "aspk.surrogate.encoder.transfer_priors", lambda genome, features, **options: [weak_priors(features)]
     )
-    assert experienced < mean_error()
+    assert with_transfer < mean_error()

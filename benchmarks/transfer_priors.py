@@ -1,11 +1,11 @@
-"""Hyperparameters of processes on whole tables: where the priors of aspk.surrogate.experience are from.
+"""Hyperparameters of processes on whole tables: where the transfer priors of aspk.surrogate.priors are from.
 
 A process is fitted under nearly flat priors to 300 networks, nine times for each objective: three draws near
 the front, three from further around it and three of all networks. Printed are medians, with the standard
 deviation of the nine logarithms in brackets.
 
-    python benchmarks/experience.py                       # all shipped tables and the formula
-    python benchmarks/experience.py --table fashion_sizes
+    python benchmarks/transfer_priors.py                       # all shipped tables and the formula
+    python benchmarks/transfer_priors.py --table fashion_sizes
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from search_problems import FormulaProblem, Problem, TableProblem
 from aspk.samplers._pool import distance_to_front
 from aspk.space.operators import sample_distinct
 from aspk.surrogate.features import columns, features
-from aspk.surrogate.process import Priors, most_probable, weak_priors
+from aspk.surrogate.hyperparameters import most_probable
+from aspk.surrogate.priors import Priors, weak_priors
 from aspk.tables import shipped_tables
 from aspk.util.pareto import FloatArray, nondominated
 
@@ -81,7 +82,7 @@ def drawn(distance: FloatArray, around: float | None, rng: np.random.Generator) 
 
 def fitted(inputs: FloatArray, targets: FloatArray) -> FloatArray:
     """Logarithms of signal, noise and lengths."""
-    with mock.patch("aspk.surrogate.process._ROUNDS", ((NETWORKS, 60),)):
+    with mock.patch("aspk.surrogate.hyperparameters._ROUNDS", ((NETWORKS, 60),)):
         h = most_probable(inputs, (targets - targets.mean()) / targets.std(), 0, flat_priors(inputs.shape[1]))
     return np.log([h.signal, h.noise, *h.lengths])
 
