@@ -269,19 +269,28 @@ def _train(options: argparse.Namespace) -> int:
     from aspk.space.file import load_space
     from aspk.spec.recipe import load_recipe
     from aspk.training import train_supernet
+    from aspk.training.processes import processes
 
-    result = train_supernet(
-        load_space(spec.space),
-        load_data(spec.data, download=options.download),
-        spec.train if options.recipe is None else load_recipe(options.recipe),
-        folder=spec.folder,
-        seed=spec.seed,
-        device=resolve_device(options.device),
-        until=options.until,
-        tensorboard=options.tensorboard,
-    )
+    device = resolve_device(options.device)
+    with processes(device) as together:
+        data = load_data(spec.data, download=options.download) if together.first else None
+        together.wait()  # for what the first one downloads
+        result = train_supernet(
+            load_space(spec.space),
+            data or load_data(spec.data),
+            spec.train if options.recipe is None else load_recipe(options.recipe),
+            folder=spec.folder,
+            seed=spec.seed,
+            device=device,
+            until=options.until,
+            tensorboard=options.tensorboard,
+            processes=together,
+        )
+    if not together.first:
+        return 0 if result.weights else INTERRUPTED
     if result.weights is None:
-        print(f"saved at update {result.updates}; go on with: {_again()}", file=sys.stderr)
+        again = _again() if together.count == 1 else "the same command"
+        print(f"saved at update {result.updates}; go on with: {again}", file=sys.stderr)
         return INTERRUPTED
     print(f"trained {result.updates} updates: {result.weights}")
     if result.weights != spec.weights_file:

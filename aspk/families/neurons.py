@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from aspk.families import native
-from aspk.families.base import Reset
+from aspk.families.base import Neurons, Reset
+from aspk.families.synchronised import in_shared_batch, shared_normalisation
 
 _SURROGATE_SLOPE = 4.0
 _HALF = (torch.float16, torch.bfloat16)
@@ -88,6 +89,12 @@ def normalised_lif(
     Returns:
         0/1 spikes, [T, ...], of the type of ``y``.
     """
+    neurons: Neurons = {"tau": tau, "v_threshold": v_threshold, "reset": reset, "decay_input": decay_input}
+    currents = y.float() if y.dtype in _HALF else y
+    if norm.training and in_shared_batch():
+        axis = -1 if isinstance(norm, nn.BatchNorm1d) else -3
+        x = shared_normalisation(currents, norm, axis=axis)
+        return lif(x if repeat is None else x.expand(repeat, *x.shape), **neurons).to(y.dtype)
     # A gradient through fixed statistics, or a hook that wants to see the layer, takes the plain way.
     plain = (torch.is_grad_enabled() and not norm.training) or norm._forward_hooks or norm._forward_pre_hooks
     fitting = norm.weight.dtype == (torch.float32 if y.dtype in _HALF else y.dtype)
@@ -99,14 +106,13 @@ def normalised_lif(
         if pixels.is_contiguous() and not y.is_contiguous():
             return _normalised_natively(pixels, norm, neuron, repeat, axis=-1).movedim(-1, -3)
         return _normalised_natively(y.contiguous(), norm, neuron, repeat, axis=-3)
-    currents = y.float() if y.dtype in _HALF else y
     if isinstance(norm, nn.BatchNorm2d):
         x = norm(currents.flatten(0, -4)).reshape(y.shape)  # time and batch as one axis: [T*B, C, H, W]
     else:
         x = norm(currents.flatten(0, -2)).reshape(y.shape)  # [T*B*L, D]
     if repeat is not None:
         x = x.expand(repeat, *x.shape)  # the same current at every step
-    return lif(x, tau=tau, v_threshold=v_threshold, reset=reset, decay_input=decay_input).to(y.dtype)
+    return lif(x, **neurons).to(y.dtype)
 
 
 # ---------------------------------------------------------------------- PyTorch's operations

@@ -24,6 +24,7 @@ from aspk.spec.settings import Recipe
 from aspk.training.augmentation import augment
 from aspk.training.checkpoint import load_state, previous_state, save_state
 from aspk.training.optimizer import MovingAverage, load_moments, optimizer_of
+from aspk.training.processes import ALONE, Processes
 from aspk.training.progress import TensorBoard, expected_end, moment
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.locks import exclusive
@@ -59,10 +60,14 @@ class Run(abc.ABC, Generic[Network]):
     (seed, update) only.
     """
 
-    def __init__(self, model: Network, data: DataSet, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, model: Network, data: DataSet, recipe: Recipe, seed: int, processes: Processes = ALONE
+    ) -> None:
         self.model, self.data, self.recipe, self.seed = model, data, recipe, seed
+        self.processes = processes
         self.device = data.train.images.device
         model.to(self.device)
+        self.parallel = processes.parallel(model)  # what a pass of training calls
         self.optimizer = optimizer_of(model, recipe)
         self._average = MovingAverage(model, recipe.ema) if recipe.ema else None
         self._unit = half_precision(self.device) if recipe.amp == "auto" else ""
@@ -104,12 +109,15 @@ class Run(abc.ABC, Generic[Network]):
             group["lr"] = self.recipe.learning_rate * self.recipe.schedule(self.update)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        images, labels = self._images()
+        images, labels = map(self.processes.share, self._images())
         pieces = self.recipe.accumulate
         loss = 0.0
         for index, piece in enumerate(zip(images.chunk(pieces), labels.chunk(pieces), strict=True)):
             rng = np.random.default_rng([self.seed, self.update])  # every piece trains the same networks
-            loss += self.backward(self._batch(*piece, index), rng, 1 / pieces) / pieces
+            batch = self._batch(*piece, self.processes.rank * pieces + index)
+            with self.processes.normalising():
+                loss += self.backward(batch, rng, 1 / pieces) / pieces
+        loss = self.processes.mean(loss)
         self._check(loss)
         self.gradient_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip).item()
         if not math.isfinite(self.gradient_norm):
@@ -268,6 +276,18 @@ class Run(abc.ABC, Generic[Network]):
     def _load(self, path: Path) -> None:
         state = load_state(path, self.device)
         _check_identity(state.get("identity"), self.identity(), path)
+        self.take(state, path)
+
+    def take(self, state: Mapping[str, Any], path: Path) -> None:
+        """Go on from a state of this run.
+
+        Args:
+            state: what :meth:`state` gave.
+            path: where it was kept, for the message.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
         try:
             self.model.load_state_dict(state["weights"])
             load_moments(self.optimizer, state["optimizer"]["state"])
@@ -296,6 +316,7 @@ class Run(abc.ABC, Generic[Network]):
             "seed": self.seed,
             "updates": self.update,
             "precision": self.precision,
+            **({} if self.processes.count == 1 else {"processes": self.processes.count}),
             "torch": torch.__version__,
         }
 
@@ -321,13 +342,20 @@ def train(
         until: when to stop, with a time zone; None goes on to the end.
         tensorboard: write scalars for TensorBoard into the folder ``tensorboard`` beside the state.
 
+    Of several processes the first one reads and writes files and shows progress.
+
     Raises:
         CheckpointError: the state is another run's, or damaged beyond use.
         LockError: another process trains with the same state.
         TrainingError: the loss is not finite, and the last checkpoint is kept; or TensorBoard is missing.
     """
-    with exclusive(state_file):
-        run.resume(state_file)
+    first = run.processes.first
+    progress, tensorboard = progress and first, tensorboard and first
+    with exclusive(state_file) if first else nullcontext():
+        if first:
+            run.resume(state_file)
+        if run.processes.count > 1:
+            run.take(run.processes.from_first(run.state()), state_file)
         if run.recipe.amp == "auto" and progress:
             tqdm.write(run.choice())
         if until is not None and progress:
@@ -361,8 +389,10 @@ def _train(
             if scalars:
                 scalars.add(run.update, {"loss": loss, "gradient_norm": run.gradient_norm})
             done = run.update == recipe.updates
-            stop = interruption.requested or (until is not None and datetime.now(until.tzinfo) >= until)
-            if done or stop or run.update % recipe.checkpoint_every == 0:
+            late = until is not None and datetime.now(until.tzinfo) >= until
+            stop = run.processes.any(interruption.requested or late)
+            due = done or stop or run.update % recipe.checkpoint_every == 0
+            if due and run.processes.first:
                 measured = run.monitor()
                 if scalars:
                     scalars.add(run.update, measured)

@@ -22,6 +22,7 @@ from aspk.space.genes import SubnetConfig
 from aspk.spec.settings import Recipe
 from aspk.training.checkpoint import save_supernet
 from aspk.training.loop import MONITOR_IMAGES, Batch, Run, train
+from aspk.training.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def train_supernet(
     progress: bool = True,
     until: datetime | None = None,
     tensorboard: bool = False,
+    processes: Processes = ALONE,
 ) -> TrainingResult:
     """Train a supernet, or go on where an earlier run in ``folder`` stopped.
 
@@ -66,31 +68,37 @@ def train_supernet(
         progress: whether to show a progress bar.
         until: when to save and return, with a time zone; None goes on to the end.
         tensorboard: write scalars for TensorBoard into ``folder/tensorboard``.
+        processes: those that train together, see :func:`aspk.training.processes.processes`. All train
+            the same networks on different images, and the weights are those of one process up to rounding.
 
     Raises:
         CheckpointError: the folder holds another run's state, or only damaged ones.
         TrainingError: the loss is not finite or has exploded, and the last checkpoint is kept; or TensorBoard
             is not installed.
     """
-    run = SupernetRun(space, data.to(device or torch.device("cpu")), recipe, seed)
+    run = SupernetRun(space, data.to(device or torch.device("cpu")), recipe, seed, processes)
     weights_file = folder / "supernet.safetensors"
     watched: dict[str, Any] = {"progress": progress, "until": until, "tensorboard": tensorboard}
     if not train(run, folder / "training.pt", description="train", **watched):
         return TrainingResult(False, run.update, None)
-    save_supernet(weights_file, run.evaluated, run.provenance())
+    if processes.first:
+        save_supernet(weights_file, run.evaluated, run.provenance())
     return TrainingResult(True, run.update, weights_file)
 
 
 class SupernetRun(Run[Supernet]):
     """Trains the networks of a space in their shared weights."""
 
-    def __init__(self, space: SearchSpace, data: DataSet, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, space: SearchSpace, data: DataSet, recipe: Recipe, seed: int, processes: Processes = ALONE
+    ) -> None:
         self.space = space
         super().__init__(
             Supernet(space, shape=data.shape, classes=data.classes, seed=seed, recipe=recipe),
             data,
             recipe,
             seed,
+            processes,
         )
 
     def subject(self) -> Mapping[str, Any]:
@@ -107,7 +115,8 @@ class SupernetRun(Run[Supernet]):
         return loss.item()
 
     def _logits(self, images: Tensor, config: SubnetConfig, *, per_step: bool = False) -> Tensor:
-        logits: Tensor = self.model(network_input(images, config.time_steps), config, per_step=per_step)
+        called = self.parallel if torch.is_grad_enabled() else self.model
+        logits: Tensor = called(network_input(images, config.time_steps), config, per_step=per_step)
         return logits
 
     # ------------------------------------------------------------------ a single path

@@ -1,0 +1,121 @@
+"""Training in several processes that torchrun started, on one machine or on several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from aspk.errors import TrainingError
+from aspk.families.synchronised import shared_batch
+
+T = TypeVar("T")
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """The processes that train one model together; by default there is one.
+
+    Attributes:
+        rank: this process's number, from 0. The first one writes files and shows progress.
+        count: how many there are.
+        device: where they talk to each other, the CPU with gloo.
+    """
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device = _CPU
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """The model as a pass of training calls it: gradients become the means over the processes."""
+        if self.count == 1:
+            return model
+        # Small networks leave parameters without a gradient; statistics are the same on all as it is.
+        return DistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
+
+    def share(self, batch: Tensor) -> Tensor:
+        """This process's images, or labels, of a batch.
+
+        Raises:
+            TrainingError: the batch does not divide.
+        """
+        if len(batch) % self.count:
+            raise TrainingError(
+                f"batch_size = {len(batch)} does not divide among {self.count} processes; every one takes "
+                "as many images of a batch as the others"
+            )
+        return batch.chunk(self.count)[self.rank]
+
+    def normalising(self) -> AbstractContextManager[None]:
+        """Around a pass of training: its normalisations are by the statistics of the whole batch."""
+        return nullcontext() if self.count == 1 else shared_batch()
+
+    def mean(self, value: float) -> float:
+        """The mean of everybody's value."""
+        if self.count == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return float(total) / self.count
+
+    def any(self, wish: bool) -> bool:
+        """Whether one of them wishes so: all of them get the same answer."""
+        return self.mean(float(wish)) > 0
+
+    def wait(self) -> None:
+        """Until all of them are here."""
+        self.mean(0.0)
+
+    def from_first(self, value: T) -> T:
+        """The first one's value."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=self.device)
+        return values[0]
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """Join the processes that torchrun started; without torchrun there is one.
+
+    Args:
+        device: where to train; with CUDA each process of a machine takes a card of its own.
+
+    Raises:
+        TrainingError: another process has ended meanwhile.
+    """
+    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
+        yield ALONE
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        yield Processes(rank=dist.get_rank(), count=dist.get_world_size(), device=device)
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "onnection" in str(error)):
+            raise
+        raise TrainingError(
+            "another process of this training has ended, or cannot be reached; the same command goes on from "
+            f"the last checkpoint ({str(error).strip().splitlines()[0]})"
+        ) from None
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
