@@ -16,7 +16,9 @@ from aspk.data.generated import KINDS
 from aspk.space.file import load_space
 from aspk.spec.settings import DataSettings
 from aspk.spec.study import load_study_file
+from aspk.study import timing
 from aspk.study.dry_run import dry_run, dry_run_text, expected_work
+from aspk.training import SupernetRun
 
 
 def check(study, *arguments):
@@ -77,6 +79,42 @@ def test_the_expected_work_of_a_space_with_one_network():
     assert (four.images, four.operations) == (160, pytest.approx(4 * train.operations))
 
 
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(64, 1), (64, 4), (2, 1)])
+def test_the_expected_time_of_steps_that_cost_as_assumed(monkeypatch, batch_size, accumulate):
+    """0.3 s for a step and 0.01 s for an image in it, of networks with 3/4 of the expected operations."""
+    space = load_space("tiny")
+    recipe = dataclasses.replace(
+        load_study_file("digits").train, batch_size=batch_size, accumulate=accumulate
+    )
+    seconds = lambda space, recipe, data, batch, seed: (0.3 + 0.01 * batch, [[space.smallest]])  # noqa: E731  # one line
+    monkeypatch.setattr(timing, "_seconds", seconds)
+    found = timing.training_time(space, recipe, lambda images: None, lambda config: 3, 4.0, batch=2, seed=0)
+    piece = batch_size // accumulate
+    assert found.update_s == pytest.approx(accumulate * (0.3 + 0.01 * piece) * 4 / 3)
+    assert found.hours(7200) == pytest.approx(2 * found.update_s)
+    assert found.hours(7200, devices=2) == pytest.approx(found.update_s / 0.9)
+
+
+def test_the_networks_of_an_update_are_those_that_it_trains(digits, monkeypatch):
+    space = load_space("tiny")
+    for paths, count in (("single", 1), ("sandwich", 4)):
+        recipe = dataclasses.replace(
+            load_study_file("digits").train, paths=paths, prefix_loss=False, batch_size=8
+        )
+        run = SupernetRun(space, digits, recipe, 3)
+        run.update, trained, forward = 2, [], run.model.forward
+
+        def noting(x, config, trained=trained, forward=forward, **options):
+            trained.append(config)
+            return forward(x, config, **options)
+
+        monkeypatch.setattr(run.model, "forward", noting)
+        expected = run.networks()
+        run.step()
+        assert trained == expected
+        assert len(trained) == count
+
+
 @pytest.mark.parametrize("name", ["digits", pytest.param("fashion_mnist", marks=pytest.mark.dataset)])
 def test_generated_images_have_the_shape_of_the_real_ones(name):
     if name == "fashion_mnist" and not any(folder.is_dir() for folder in ORIGIN.installed):
@@ -96,6 +134,7 @@ def test_shipped_studies_need_no_files_to_be_tried_out(study, capsys, monkeypatc
     printed = capsys.readouterr().out
     assert printed.startswith(f"{study}: space ")
     assert "training, without the data" in printed
+    assert "if each of them keeps 90% of its speed, which is assumed and not measured" in printed
 
 
 def test_mistakes_stop_it(study_file, capsys):

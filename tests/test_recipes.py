@@ -17,10 +17,12 @@ from aspk.errors import CheckpointError, StudyError, TrainingError
 from aspk.spec.recipe import load_recipe, recipe_from_dict
 from aspk.spec.settings import Recipe
 from aspk.spec.study import load_study_file
-from aspk.training import SupernetRun, loop, train_supernet
+from aspk.training import SupernetRun, train_supernet
+from aspk.training import run as training_run
 from aspk.training.augmentation import augment
 from aspk.training.checkpoint import save_state
-from aspk.training.loop import Batch, train
+from aspk.training.loop import train
+from aspk.training.run import Batch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -167,7 +169,7 @@ def test_a_run_keeps_the_precision_that_it_began_with(digits, monkeypatch, tmp_p
     recipe = Recipe(updates=4, batch_size=32, amp="auto", checkpoint_every=2)
 
     def run_with(found):
-        monkeypatch.setattr(loop, "half_precision", lambda device: found)
+        monkeypatch.setattr(training_run, "half_precision", lambda device: found)
         return SupernetRun(TINY, digits, recipe, 0)
 
     whole, begun, other = run_with(unit), run_with(unit), run_with("" if unit else "AMX")

@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -287,11 +288,12 @@ def _train(options: argparse.Namespace) -> int:
             processes=together,
         )
     if not together.first:
-        return 0 if result.weights else INTERRUPTED
+        return 0
     if result.weights is None:
         again = _again() if together.count == 1 else "the same command"
         print(f"saved at update {result.updates}; go on with: {again}", file=sys.stderr)
-        return INTERRUPTED
+        planned = options.until is not None and datetime.now().astimezone() >= options.until
+        return 0 if planned else INTERRUPTED
     print(f"trained {result.updates} updates: {result.weights}")
     if result.weights != spec.weights_file:
         print(f"the study's searches use {spec.weights_file}; take 'weights' out of its file to use these")

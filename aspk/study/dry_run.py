@@ -24,11 +24,13 @@ from aspk.spec.settings import Recipe
 from aspk.spec.study import StudySpec
 from aspk.study.problem import check_bounds
 from aspk.study.record import check_sampler
+from aspk.study.timing import SHARE_OF_SPEED, TrainingTime, training_time
 from aspk.training import SupernetRun
 
 _STEPS = 2
 _SAMPLED = 256  # random networks whose operations are averaged
 _BACKWARD = 3  # a training step costs about as much as three forward passes
+_DEVICES = (2, 4, 8)
 _STATE = 4  # weights, gradients, and two moments of AdamW
 
 
@@ -67,6 +69,7 @@ class DryRun:
         activation_bytes: what a pass of the largest network keeps for its backward pass, per image.
         peak_bytes: the most that the steps took on a GPU, None on a CPU.
         work: the parts of the study.
+        time: what training is expected to take on this machine.
     """
 
     spec: StudySpec
@@ -84,6 +87,7 @@ class DryRun:
     activation_bytes: int
     peak_bytes: int | None
     work: tuple[Work, ...]
+    time: TrainingTime
 
     @property
     def piece(self) -> int:
@@ -111,7 +115,11 @@ def dry_run(spec: StudySpec, *, batch: int | None = None, device: str = "auto") 
     on_gpu = place.type == "cuda"
     count = batch or (spec.train.batch_size // spec.train.accumulate if on_gpu else 2)
     frames = space.max_time_steps
-    data = generated_data(spec.data, count, frames=frames, seed=spec.seed).to(place)
+
+    def data_of(images: int) -> DataSet:
+        return generated_data(spec.data, images, frames=frames, seed=spec.seed).to(place)
+
+    data = data_of(count)
     check_bounds(spec, space, data.shape, data.classes)
     check_sampler(spec, space)
     recipe = replace(spec.train, batch_size=count, accumulate=1)
@@ -127,6 +135,7 @@ def dry_run(spec: StudySpec, *, batch: int | None = None, device: str = "auto") 
     (metrics,) = evaluator.evaluate([space.reference])
     parameters = sum(tensor.numel() for tensor in run.model.parameters())
     kind = kind_of(spec.data)
+    work = expected_work(spec, space, data.shape, data.classes, images=kind.images)
     per_image = int(np.prod(kind.shape)) * ((kind.frames or frames) if kind.sequences else 1)
     return DryRun(
         spec=spec,
@@ -143,7 +152,16 @@ def dry_run(spec: StudySpec, *, batch: int | None = None, device: str = "auto") 
         state_bytes=4 * _STATE * parameters,
         activation_bytes=_kept(run.model, data) // count,
         peak_bytes=peak,
-        work=expected_work(spec, space, data.shape, data.classes, images=kind.images),
+        work=work,
+        time=training_time(
+            space,
+            spec.train,
+            data_of,
+            lambda config: _operations_in_training(config, spec.train, space, data.shape, data.classes),
+            work[0].operations / (_BACKWARD * spec.train.updates * spec.train.batch_size),
+            batch=count,
+            seed=spec.seed,
+        ),
     )
 
 
@@ -191,10 +209,13 @@ def expected_work(
     def operations(config: SubnetConfig) -> int:
         return cost.operations(cost.layer_shapes(config, space.settings, shape, classes))
 
+    def in_training(config: SubnetConfig) -> int:
+        return _operations_in_training(config, train, space, shape, classes)
+
     X = space.sample_choices(_SAMPLED, np.random.default_rng(spec.seed))
     sampled = [space.decode(x) for x in X]
     train, retrain = spec.train, spec.retrain
-    per_update = _operations_of_an_update(train, space, sampled, operations)
+    per_update = _operations_of_an_update(train, space, sampled, in_training)
     paths = 2 + train.random_paths if train.paths == "sandwich" else 1
     searched = spec.evaluation.images or _size(spec.data.search, images)
     each = searched + spec.evaluation.calibration_images
@@ -211,6 +232,16 @@ def expected_work(
     )
 
 
+def _operations_in_training(
+    config: SubnetConfig, recipe: Recipe, space: SearchSpace, shape: tuple[int, int, int], classes: int
+) -> int:
+    """Operations of one image in a network, forward only, at the T that it is trained at."""
+    steps = space.max_time_steps if recipe.trains_prefixes else config.time_steps
+    return cost.operations(
+        cost.layer_shapes(replace(config, time_steps=steps), space.settings, shape, classes)
+    )
+
+
 def _operations_of_an_update(
     recipe: Recipe,
     space: SearchSpace,
@@ -218,13 +249,8 @@ def _operations_of_an_update(
     operations: Callable[[SubnetConfig], int],
 ) -> float:
     """Expected operations of one image in one update, forward only, all of its paths."""
-
-    def run(config: SubnetConfig) -> int:
-        steps = space.max_time_steps if recipe.trains_prefixes else config.time_steps
-        return operations(replace(config, time_steps=steps))
-
-    mean = float(np.mean([run(config) for config in sampled]))
-    named = [run(config) for config in (space.largest, space.smallest, space.reference)]
+    mean = float(np.mean([operations(config) for config in sampled]))
+    named = [operations(config) for config in (space.largest, space.smallest, space.reference)]
     if recipe.paths == "sandwich":
         return named[0] + named[1] + recipe.random_paths * mean
     shares = (recipe.largest, recipe.smallest, recipe.reference)
@@ -266,7 +292,24 @@ def dry_run_text(seen: DryRun) -> str:
     if seen.peak_bytes is not None:
         lines.append(f"  {'measured peak of the steps':28} {_bytes(seen.peak_bytes):>16}")
     lines.append("operations are dense multiply-accumulates; a training step counts as three forward passes")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_time_lines(seen)])
+
+
+def _time_lines(seen: DryRun) -> list[str]:
+    time, updates = seen.time, seen.spec.train.updates
+    sizes = " and ".join(map(str, time.sizes))
+    several = ", ".join(_duration(time.hours(updates, devices)) for devices in _DEVICES)
+    return [
+        f"training on this machine, as busy as it is: about {_duration(time.hours(updates))}, from "
+        f"{time.steps} timed steps of {sizes} images, in proportion to images and operations",
+        f"on {', '.join(map(str, _DEVICES))} such devices: {several}, if each of them keeps "
+        f"{SHARE_OF_SPEED:.0%} of its speed, which is assumed and not measured",
+    ]
+
+
+def _duration(hours: float) -> str:
+    value, unit = (hours, "hours") if hours >= 1 else (60 * hours, "minutes")
+    return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
 
 
 def _bytes(count: int) -> str:

@@ -18,7 +18,8 @@ from aspk.families.layers import initialise
 from aspk.families.random_weights import firing_rates
 from aspk.space.genes import NetworkSettings, SubnetConfig
 from aspk.spec.settings import Recipe
-from aspk.training.loop import MONITOR_IMAGES, Batch, Run, train
+from aspk.training.loop import train
+from aspk.training.run import MONITOR_IMAGES, Batch, Run
 
 _MONITORED = 500  # images of search at each checkpoint: a standard error of about two points
 

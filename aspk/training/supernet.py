@@ -21,8 +21,9 @@ from aspk.space import SearchSpace
 from aspk.space.genes import SubnetConfig
 from aspk.spec.settings import Recipe
 from aspk.training.checkpoint import save_supernet
-from aspk.training.loop import MONITOR_IMAGES, Batch, Run, train
+from aspk.training.loop import train
 from aspk.training.processes import ALONE, Processes
+from aspk.training.run import MONITOR_IMAGES, Batch, Run
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,13 @@ class SupernetRun(Run[Supernet]):
         """See :class:`Run`."""
         return {"space": self.space.fingerprint}
 
+    def networks(self) -> list[SubnetConfig]:
+        """The networks that the next update trains."""
+        rng = np.random.default_rng([self.seed, self.update])
+        return (
+            self._students(rng, self.space.largest) if self.recipe.paths == "sandwich" else [self._path(rng)]
+        )
+
     def backward(self, batch: Batch, rng: np.random.Generator, share: float) -> float:
         """See :class:`Run`."""
         if self.recipe.paths == "sandwich":
@@ -150,7 +158,7 @@ class SupernetRun(Run[Supernet]):
 
     def _sandwich(self, batch: Batch, rng: np.random.Generator, share: float) -> float:
         """Gradients are added network by network, so that memory holds one at a time."""
-        students = [self.space.smallest, *(self._random(rng) for _ in range(self.recipe.random_paths))]
+        students = self._students(rng)
         with self.autocast():
             logits = self._logits(batch.images, self.space.largest)
             loss = F.cross_entropy(logits, batch.targets, label_smoothing=self.recipe.label_smoothing)
@@ -162,6 +170,10 @@ class SupernetRun(Run[Supernet]):
                 divergence = F.kl_div(prediction, teacher, reduction="batchmean")
             (share * divergence).backward()  # type: ignore[no-untyped-call]  # torch
         return loss.item()
+
+    def _students(self, rng: np.random.Generator, *before: SubnetConfig) -> list[SubnetConfig]:
+        randoms = (self._random(rng) for _ in range(self.recipe.random_paths))
+        return [*before, self.space.smallest, *randoms]
 
     @torch.no_grad()
     def _teacher(self, batch: Batch, logits: Tensor) -> Tensor:
