@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from aspk.cli.arguments import device_argument, spec_of, study_arguments, whole_number
 from aspk.cli.commands import INTERRUPTED, Commands, Group
@@ -12,10 +14,10 @@ from aspk.cli.terminal import show
 from aspk.errors import TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from aspk.evaluation.supernet import SupernetEvaluator
-    from aspk.space import SearchSpace
+    from aspk.space import IntArray, SearchSpace
 
 _TIMED = 8  # networks that tell how long all take
 
@@ -43,13 +45,15 @@ def add_search_commands(commands: Commands) -> None:
     table = commands.add(
         "table",
         Group.OTHER,
-        help="evaluate every network of a small space",
+        help="evaluate, or train, every network of a small space",
         example="aspk table digits --space part.toml --output part.npz",
     )
     study_arguments(table, sampler=False)
     table.add_argument("--output", type=Path, required=True, metavar="FILE", help="the table, NAME.npz")
     table.add_argument("--space", help="a part of the supernet's space (default: the study's space)")
-    table.add_argument("--splits", nargs="+", default=["search", "test"], metavar="SPLIT")
+    table.add_argument(
+        "--splits", nargs="+", metavar="SPLIT", help="of the supernet's metrics (default: search test)"
+    )
     table.add_argument(
         "--images", type=whole_number(1, 10**9), help="images of each split (default: the study's)"
     )
@@ -57,10 +61,21 @@ def add_search_commands(commands: Commands) -> None:
         "--statistics", choices=("auto", "own", "shared_time", "running"), help="instead of the study's"
     )
     table.add_argument(
-        "--batch", type=whole_number(1, 10**6), default=500, help="networks evaluated at once (default: 500)"
+        "--batch", type=whole_number(1, 10**6), help="networks evaluated at once (default: 500)"
     )
+    trained = table.add_argument_group("trained networks")
+    trained.add_argument(
+        "--trained",
+        action="store_true",
+        help="train each network alone with the study's [retrain], beside what the supernet says of it",
+    )
+    trained.add_argument("--seeds", type=whole_number(1, 1000), help="trainings of each network (default: 2)")
+    trained.add_argument(
+        "--networks", type=whole_number(1, 10**6), help="a random sample of so many (default: all)"
+    )
+    trained.add_argument("--workers", type=whole_number(1, 1000), help="trained side by side (default: 1)")
     device_argument(table)
-    table.set_defaults(run=_table)
+    table.set_defaults(run=lambda options: _table(options, table.error))
 
 
 def _surrogate(options: argparse.Namespace) -> int:
@@ -77,11 +92,11 @@ def _surrogate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_part(space: SearchSpace, whole: SearchSpace) -> None:
-    """Check that every network of ``space`` is one of ``whole``."""
+def _check_part(networks: Iterable[IntArray], space: SearchSpace, whole: SearchSpace) -> None:
+    """Check that networks of ``space`` are networks of ``whole``."""
     if space.settings != whole.settings:
         raise TableError(f"[settings] of {space.name!r} differ from those of the supernet's {whole.name!r}")
-    for x in space.networks():
+    for x in networks:
         whole.encode(space.decode(x))
 
 
@@ -111,10 +126,54 @@ def _duration(seconds: float) -> str:
     return f"{max(seconds, 1):.0f} s"
 
 
-def _table(options: argparse.Namespace) -> int:
+_OF_SUPERNETS, _OF_TRAINED = ("splits", "images", "statistics", "batch"), ("seeds", "networks", "workers")
+
+
+def _table(options: argparse.Namespace, usage: Callable[[str], NoReturn]) -> int:
+    for name in _OF_SUPERNETS if options.trained else _OF_TRAINED:
+        if getattr(options, name) is not None:
+            usage(f"--{name} is for tables {'of supernets' if options.trained else 'with --trained'}")
+    return _table_of_trained(options) if options.trained else _table_of_supernet(options)
+
+
+def _table_of_trained(options: argparse.Namespace) -> int:
     spec = spec_of(options)
 
-    import sys
+    from aspk.space.file import load_space
+    from aspk.standalone.tabulating import TrainedTablePlan, build_trained_table, expected
+    from aspk.study import supernet_of
+
+    space, workers = load_space(options.space or spec.space), options.workers or 1
+    plan = TrainedTablePlan(
+        spec=spec,
+        space=space,
+        file=options.output,
+        count=options.networks,
+        seeds=options.seeds or 2,
+        device=options.device,
+    )
+    _check_part(plan.networks, space, supernet_of(spec, "cpu").supernet.space)
+    print(f"{options.output}: {expected(plan, workers=workers)}", flush=True)
+    table = build_trained_table(plan, workers=workers)
+    if table is None:
+        return _stopped()
+    noise = "" if table.seeds < 2 else f"; one training has a standard deviation of {table.noise:.4f}"
+    best, mean = table.accuracies().mean(axis=1).max(), table.accuracies().mean()
+    print(
+        f"wrote {options.output}: {len(table.networks):,} networks, {table.seeds} seeds, test accuracy "
+        f"{mean:.4f} on average, {best:.4f} at best{noise}"
+    )
+    return 0
+
+
+def _stopped() -> int:
+    print("aspk: stopped; the same command goes on from what is saved", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _table_of_supernet(options: argparse.Namespace) -> int:
+    spec = spec_of(options)
+
     from dataclasses import asdict, replace
 
     from aspk.data import load_data
@@ -128,12 +187,12 @@ def _table(options: argparse.Namespace) -> int:
     settings = replace(spec.evaluation, **changes).for_weights(loaded.supernet.recipe)
     space = load_space(options.space or spec.space)
     check_size(space)
-    _check_part(space, loaded.supernet.space)
+    _check_part(space.networks(), space, loaded.supernet.space)
     evaluators = {
         split: SupernetEvaluator(
             loaded.supernet, data, settings=replace(settings, split=split), energy_model=spec.energy
         )
-        for split in options.splits
+        for split in options.splits or ("search", "test")
     }
     about = {
         "study": spec.name,
@@ -143,8 +202,7 @@ def _table(options: argparse.Namespace) -> int:
         "evaluation": asdict(settings),
     }
     print(f"{options.output}: {_expected(space, evaluators)}", flush=True)
-    if not build_table(space, evaluators, options.output, about=about, batch=options.batch):
-        print("aspk: stopped; the same command goes on from what is saved", file=sys.stderr)
-        return INTERRUPTED
+    if not build_table(space, evaluators, options.output, about=about, batch=options.batch or 500):
+        return _stopped()
     print(f"wrote {options.output}: {space.size:,} networks, {options.output.stat().st_size:,} bytes")
     return 0

@@ -8,9 +8,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from aspk.cli.arguments import selection_arguments, spec_of, study_arguments, whole_number
+from aspk.cli.arguments import (
+    device_argument,
+    selection_arguments,
+    spec_of,
+    study_arguments,
+    whole_number,
+)
 from aspk.cli.commands import INTERRUPTED, Commands, Group
 from aspk.cli.terminal import show
 
@@ -72,14 +78,22 @@ def add_training_commands(commands: Commands, again: Callable[[], str]) -> None:
         help="measure whether a supernet's ranking can be trusted",
         example="aspk rank digits --networks 24 --workers 2",
     )
-    study_arguments(rank, sampler=False, device=True)
+    rank.add_argument(
+        "study",
+        help="a study file, or the name of a shipped one; or a table of trained networks (NAME.npz, or a "
+        "shipped one's name), which is then the truth",
+    )
+    device_argument(rank)
     whole, most = whole_number, 10_000
-    rank.add_argument("--networks", type=whole(4, most), default=24, help="to train alone (default: 24)")
-    rank.add_argument("--twice", type=whole(0, most), default=4, help="with a second seed (default: 4)")
-    rank.add_argument("--workers", type=whole(1, 1000), default=1, help="trained side by side (default: 1)")
+    rank.add_argument("--networks", type=whole(4, most), help="to train alone (default: 24)")
+    rank.add_argument("--twice", type=whole(0, most), help="with a second seed (default: 4)")
+    rank.add_argument("--workers", type=whole(1, 1000), help="trained side by side (default: 1)")
+    rank.add_argument(
+        "--draws", type=whole(1, most), help="of a table: choices of trained networks (default: 30)"
+    )
     rank.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
     rank.add_argument("--output", type=Path, help="the folder (default: FOLDER/rank)")
-    rank.set_defaults(run=lambda options: _rank(options, again))
+    rank.set_defaults(run=lambda options: _rank_by(options, again, rank.error))
 
 
 def _with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:
@@ -171,6 +185,34 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
+_OF_TRAININGS, _OF_TABLES = ("networks", "twice", "workers", "recipe"), ("draws",)
+
+
+def _rank_by(options: argparse.Namespace, again: Callable[[], str], usage: Callable[[str], NoReturn]) -> int:
+    from aspk.tables.table import shipped_trained_tables
+
+    table = options.study.endswith(".npz") or options.study in shipped_trained_tables()
+    for name in _OF_TRAININGS if table else _OF_TABLES:
+        if getattr(options, name) is not None:
+            usage(f"--{name} is for {'studies' if table else 'tables of trained networks'}")
+    return _rank_by_table(options) if table else _rank(options, again)
+
+
+def _rank_by_table(options: argparse.Namespace) -> int:
+    from aspk.report.calibration import calibration_markdown, write_calibration
+    from aspk.standalone.calibration import rank_table
+    from aspk.tables import TrainedTable
+    from aspk.util.files import write_atomically
+
+    report = rank_table(TrainedTable(options.study), draws=options.draws or 30)
+    print(calibration_markdown(report))
+    if options.output is not None:
+        write_calibration(report, options.output)
+        write_atomically(options.output / "calibration.json", json.dumps(report, indent=1) + "\n")
+        print(f"wrote calibration.json, calibration.md and calibration.png in {options.output}")
+    return 0
+
+
 def _rank(options: argparse.Namespace, again: Callable[[], str]) -> int:
     spec = _with_recipe(spec_of(options), options.recipe)
 
@@ -190,10 +232,10 @@ def _rank(options: argparse.Namespace, again: Callable[[], str]) -> int:
             evaluation=spec.evaluation,
             energy=spec.energy,
             folder=folder,
-            networks=options.networks,
-            twice=options.twice,
+            networks=24 if options.networks is None else options.networks,
+            twice=4 if options.twice is None else options.twice,
             seed=spec.seed,
-            workers=options.workers,
+            workers=options.workers or 1,
             device=resolve_device(options.device).type,
         )
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
@@ -46,6 +46,7 @@ class Trained:
         energy_mj: energy of a ``test`` image in mJ under the job's account, from the network's own spikes.
         strict_mj: the same with dense bills for the residual stream; NaN where ``search`` is.
         firing_rate: mean on ``test``; NaN in retrainings of earlier versions.
+        search_energy_mj: energy of an image of ``search``; NaN in records of earlier versions.
         losses: mean training loss of each tenth of the run.
         history: accuracy on the first images of ``search`` at each checkpoint (``update``, ``search``).
         seconds: time that it took, without that of killed runs; NaN where ``search`` is.
@@ -57,6 +58,7 @@ class Trained:
     energy_mj: float
     strict_mj: float
     firing_rate: float
+    search_energy_mj: float
     losses: Sequence[float]
     history: Sequence[Mapping[str, float]]
     seconds: float
@@ -71,7 +73,7 @@ class Trained:
         """
         # Rankings of earlier versions had no inner table, and retrainings the losses beside it.
         result = {"test": content.get("accuracy"), "history": (), **content, **content.get("result", {})}
-        late = ("search", "strict_mj", "firing_rate", "seconds", "processor_seconds")
+        late = ("search", "strict_mj", "firing_rate", "search_energy_mj", "seconds", "processor_seconds")
         return cls(
             test=float(result["test"]),
             energy_mj=float(result["energy_mj"]),
@@ -227,6 +229,7 @@ class Job:
             energy_mj=test.energy_mj,
             strict_mj=energy_mj(test.layers, STRICT),
             firing_rate=test.firing_rate,
+            search_energy_mj=search.energy_mj,
             losses=run.losses(),
             history=run.history(),
             seconds=round(time.perf_counter() - clock, 1),
@@ -259,16 +262,12 @@ def train_alone(
         TrainingError: a loss is not finite; the last checkpoint is kept.
         WorkerError: a worker was killed; the same call goes on.
     """
-    results = [job.result() for job in jobs]
-    missing = [(place, job) for place, job in enumerate(jobs) if results[place] is None]
-    here = workers == 1 or len(missing) < 2
-    run = partial(_run, threads=threads or (None if here else 1), progress=progress and here)
+    results: list[Trained | None] = [None] * len(jobs)
+    alone = workers == 1 or len(jobs) < 2
     with (
-        _loaded_no_longer(),
         tqdm(total=len(jobs), desc="alone", unit="net", disable=not progress or len(jobs) == 1) as bar,
-        closing(results_of(run, missing, workers=workers)) as found,
+        closing(trainings(jobs, workers=workers, threads=threads, progress=progress and alone)) as found,
     ):
-        bar.update(len(jobs) - len(missing))
         for place, result in found:
             if result is None:
                 return None
@@ -277,6 +276,26 @@ def train_alone(
             bar.set_postfix({"accuracy": f"{result.test:.4f}"})
     done = [result for result in results if result is not None]
     return done if len(done) == len(jobs) else None
+
+
+def trainings(
+    jobs: Sequence[Job], *, workers: int = 1, threads: int | None = None, progress: bool = False
+) -> Generator[tuple[int, Trained | None]]:
+    """The results of jobs as they come, each with the job's place: see :func:`train_alone`.
+
+    Those that have a record come first. A result that is None, or one that is missing at the end, says that
+    the user interrupted.
+    """
+    missing = []
+    for place, job in enumerate(jobs):
+        if (result := job.result()) is None:
+            missing.append((place, job))
+        else:
+            yield place, result
+    here = workers == 1 or len(missing) < 2
+    run = partial(_run, threads=threads or (None if here else 1), progress=progress and here)
+    with _loaded_no_longer(), closing(results_of(run, missing, workers=workers)) as found:
+        yield from found
 
 
 def _run(item: tuple[int, Job], *, threads: int | None, progress: bool) -> tuple[int, Trained | None]:

@@ -40,36 +40,68 @@ _WHOLE = ("parameters", "operations")
 
 @dataclass(frozen=True)
 class Table:
-    """The metrics of every network of a space.
+    """The metrics of every network of a space, or of a sample of them.
 
     Attributes:
-        space: the space; row i is the i-th of its ``networks()``.
+        space: the space.
         splits: name of each split to its columns, ``accuracy`` and ``energy_mj`` among them.
         about: where the numbers come from, as JSON values.
+        sample: different networks as canonical index vectors, shape (n, G), row by row; None is every network
+            of the space, in the order of its ``networks()``.
     """
 
     space: SearchSpace
     splits: Mapping[str, Columns]
     about: Mapping[str, Any] = field(default_factory=dict)
+    sample: IntArray | None = None
 
     def __post_init__(self) -> None:
         if not self.splits:
             raise TableError(f"a table of {self.space.name!r} needs at least one split")
+        if self.sample is not None:
+            self._check(self.sample)
         for split, columns in self.splits.items():
             for name in ("accuracy", "energy_mj", *columns):
                 shape = columns[name].shape if name in columns else None
-                if shape != (self.space.size,):
+                if shape != (self.size,):
                     raise TableError(
-                        f"{split}/{name}: expected a number for each of the {self.space.size:,} networks of "
+                        f"{split}/{name}: expected a number for each of the {self.size:,} networks of "
                         f"{self.space.name!r}, got shape {shape}"
                     )
                 if not np.isfinite(columns[name]).all():
                     raise TableError(f"{split}/{name}: expected finite numbers only")
 
+    @property
+    def size(self) -> int:
+        """Number of networks, n."""
+        return self.space.size if self.sample is None else len(self.sample)
+
+    @cached_property
+    def networks(self) -> IntArray:
+        """The networks as canonical index vectors, shape (n, G), row by row."""
+        return np.array(list(self.space.networks())) if self.sample is None else self.sample
+
+    def _check(self, sample: IntArray) -> None:
+        for x in sample:
+            self.space.check(x)
+        if not np.array_equal(sample, self.space.canonical(sample)):
+            raise TableError(f"a sample of {self.space.name!r}: expected canonical index vectors")
+        if len(set(keys(self.space, sample))) < len(sample):
+            raise TableError(f"a sample of {self.space.name!r}: expected different networks")
+
 
 def shipped_tables() -> dict[str, Path]:
-    """Name to path of the tables that come with aspk."""
-    return {path.stem: path for path in sorted(_FOLDER.glob("*.npz"))}
+    """Name to path of the tables of supernets' networks that come with aspk."""
+    return _tables_in(_FOLDER)
+
+
+def shipped_trained_tables() -> dict[str, Path]:
+    """Name to path of the tables of trained networks that come with aspk, see :class:`TrainedTable`."""
+    return _tables_in(_FOLDER / "trained")
+
+
+def _tables_in(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("*.npz"))}
 
 
 def write_table(table: Table, path: str | Path) -> None:
@@ -81,7 +113,11 @@ def write_table(table: Table, path: str | Path) -> None:
         OSError: the file cannot be written.
     """
     header = {"format": FORMAT, "space": table.space.to_json(), "about": dict(table.about)}
-    arrays = {"header": np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8)}
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "header": np.frombuffer(json.dumps(header, sort_keys=True).encode(), dtype=np.uint8)
+    }
+    if table.sample is not None:
+        arrays["sample"] = table.sample
     for split, columns in table.splits.items():
         arrays |= {f"{split}/{name}": _compact(name, column) for name, column in columns.items()}
     write_atomically(Path(path), npz(arrays))
@@ -107,9 +143,10 @@ def load_table(source: str | Path) -> Table:
     Raises:
         TableError: there is no such table, or it is damaged.
     """
-    path = shipped_tables().get(str(source), Path(source))
+    shipped = shipped_tables() | shipped_trained_tables()
+    path = shipped.get(str(source), Path(source))
     if not path.is_file():
-        known = ", ".join(shipped_tables()) or "none yet"
+        known = ", ".join(shipped) or "none yet"
         raise TableError(
             f"no table {str(source)!r}: give a file or one of those that come with aspk: {known}"
         )
@@ -120,12 +157,13 @@ def load_table(source: str | Path) -> Table:
             raise TableError(f"{path}: format {header['format']!r}, this aspk reads {FORMAT}")
         space = space_from_dict(header["space"], where="space")
         splits: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        sample = arrays.pop("sample", None)
         for name, column in arrays.items():
             split, _, metric = name.partition("/")
             splits.setdefault(split, {})[metric] = (
                 column if column.dtype.kind == "i" else column.astype(float)
             )
-        return Table(space, splits, dict(header["about"]))
+        return Table(space, splits, dict(header["about"]), sample)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TableError(f"{path}: not a table: {error!r}") from None
     except AspkError as error:
@@ -154,19 +192,27 @@ class TabularEvaluator:
         """The networks' space."""
         return self.table.space
 
-    @cached_property
+    @property
     def networks(self) -> IntArray:
-        """Every network as a canonical index vector, shape (n, G)."""
-        return np.array(list(self.space.networks()))
+        """The table's networks as canonical index vectors, shape (n, G)."""
+        return self.table.networks
 
     @cached_property
     def _row(self) -> dict[bytes, int]:
         return {key: row for row, key in enumerate(keys(self.space, self.networks))}
 
     def rows(self, X: npt.ArrayLike) -> IntArray:
-        """The table's row of each index vector of ``X``, shape (m, G); shape (m,)."""
+        """The table's row of each index vector of ``X``, shape (m, G); shape (m,).
+
+        Raises:
+            TableError: a network is not in the table, which holds a sample.
+        """
         genotypes = np.asarray(X, dtype=np.int64).reshape(-1, len(self.space.genes))
-        return np.array([self._row[key] for key in keys(self.space, genotypes)], dtype=np.int64)
+        found = [self._row.get(key) for key in keys(self.space, genotypes)]
+        if None in found:
+            x = genotypes[found.index(None)].tolist()
+            raise TableError(f"network {x} of {self.space.name!r} is not among the {self.table.size:,} here")
+        return np.array(found, dtype=np.int64)
 
     def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Result]:
         """See :class:`~aspk.evaluation.Evaluator`; a network of another space has no metrics."""

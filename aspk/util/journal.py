@@ -1,0 +1,82 @@
+"""Results of long work in a file that grows, a line of JSON each: a kill loses none that is written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aspk.errors import AspkError
+from aspk.util.files import read_text, write_atomically
+from aspk.util.records import Identity
+
+
+class Journal:
+    """A file of results. The first line says what they are of, each further one is a result.
+
+    One process at a time may add to it: see :func:`aspk.util.locks.exclusive`. A line that a kill left
+    unfinished is taken away when the file is opened.
+
+    Args:
+        file: the file; it appears, with its folder, where there is none.
+        identity: what the results are of.
+        error: class of the errors.
+        advice: what to do with a file that is damaged or of other work, a message's last words.
+
+    Raises:
+        AspkError: of the given class: the file is damaged, or holds results of other work.
+        OSError: it cannot be read or written.
+    """
+
+    def __init__(self, file: Path, identity: Identity, *, error: type[AspkError], advice: str) -> None:
+        self.file = file
+        self.entries: list[dict[str, Any]] = []
+        text = self._text(error, advice)
+        whole = text[: text.rfind("\n") + 1]  # what follows the last line's end, a kill has torn
+        if not whole:
+            whole = json.dumps({"identity": identity.values}) + "\n"
+        head, *rows = whole.splitlines()
+        identity.require(
+            self._object(head, 1, error, advice).get("identity"), where=file, error=error, advice=advice
+        )
+        self.entries = [self._object(row, number, error, advice) for number, row in enumerate(rows, 2)]
+        if whole != text:
+            write_atomically(file, whole)
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Add a result; it is on the disk when this returns.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        line = json.dumps(entry) + "\n"
+        with self.file.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                if file.write(line.encode()) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.file))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+        self.entries.append(json.loads(line))
+
+    def _text(self, error: type[AspkError], advice: str) -> str:
+        try:
+            return read_text(self.file)
+        except FileNotFoundError:
+            return ""
+        except ValueError as problem:
+            raise error(f"{self.file}: damaged: {problem}; {advice}") from None
+
+    def _object(self, line: str, number: int, error: type[AspkError], advice: str) -> dict[str, Any]:
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise error(f"{self.file}: line {number} is damaged; {advice}")
+        return found
