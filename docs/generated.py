@@ -13,6 +13,7 @@ from aspk.cli.main import command_parser
 from aspk.energy import PRESETS, EnergyModel
 from aspk.objectives import OBJECTIVES
 from aspk.space.genes import GENES, BlockConfig, SubnetConfig
+from aspk.study.reference import reference_page
 
 PACKAGES = {  # the public API, in the order of the trip
     "aspk": "What most people need; each name is documented at its home below.",
@@ -56,6 +57,7 @@ def pages() -> dict[str, str]:
     return {
         "api": _api(),
         "commands": _commands(),
+        "keys": reference_page(),
         "genes": _genes(),
         "objectives": _objectives(),
         "accounts": _accounts(),

@@ -72,7 +72,7 @@ def message(values: object, at: str = "") -> str:
         (Literal["a", "b", "c"], '"a", "b" or "c"'),
         (_Choices, "a list of whole numbers from 1 to 2**53, at least one"),
         (list[str], "a list of strings"),
-        (schema.Text, "text without null characters"),
+        (schema.Text, "a string without null characters"),
         (Oven, "an instance of Oven"),
     ],
 )
@@ -95,7 +95,7 @@ def test_annotations_in_words(kind, words):
         ({"heat": 1, "racks": 3}, "racks = 3: expected a list of whole numbers from 1 to 2**53"),
         ({"heat": 1, "mode": ["fan"]}, 'mode = [\'fan\']: expected "fan" or "grill"'),
         ({"heat": 1, "light": 3}, "light = 3: expected true or false, or a table [light]"),
-        ({"heat": 1, "light": {"colour": 3}}, "light.colour = 3: expected text without null characters"),
+        ({"heat": 1, "light": {"colour": 3}}, "light.colour = 3: expected a string without null characters"),
         (
             {"heat": 1, "light": {"color": "red"}},
             "light.color = 'red': unknown key (did you mean colour?); expected colour",

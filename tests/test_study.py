@@ -266,7 +266,7 @@ def test_shipped_studies_are_valid():
         ({"train": {"updates": 0}}, "updates = 0"),
         ({"seed": -1}, "seed = -1: expected a whole number from 0 to 9223372036854775807"),
         ({"seed": 2**63}, "expected a whole number from 0 to 9223372036854775807"),
-        ({"folder": "a\0b"}, "expected text without null characters"),
+        ({"folder": "a\0b"}, "expected a string without null characters"),
         ({"colour": "red"}, "colour = 'red': unknown key"),
         ({"data": 3}, r"data = 3: expected a name, or a table \[data\]"),
         ({"data": {}}, "data.name is missing"),

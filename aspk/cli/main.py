@@ -26,6 +26,7 @@ from aspk.cli.commands import INTERRUPTED, Commands, Group, GroupedParser
 from aspk.cli.completion import add_completion_command
 from aspk.cli.live import add_live_commands
 from aspk.cli.models import add_model_commands
+from aspk.cli.schema import add_schema_command
 from aspk.cli.search import add_search_commands
 from aspk.cli.terminal import show
 from aspk.cli.training import add_training_commands
@@ -216,6 +217,7 @@ def command_parser() -> GroupedParser:
     _add_headline(commands)
     add_live_commands(commands)
     add_search_commands(commands)
+    add_schema_command(commands)
     add_completion_command(commands, parser)
     return parser
 

@@ -80,7 +80,8 @@ def account_table() -> Table:
     )
     own = table_of(EnergyModel)
     repeats = own["first_layer_repeats"]._replace(kind=Literal["T", "1", "as_run", 1])  # 1 is as clear as "1"
-    return {"preset": preset, **own, "first_layer_repeats": repeats}
+    name = own["name"]._replace(default=None)  # the file's, or the preset's
+    return {"preset": preset, **own, "name": name, "first_layer_repeats": repeats}
 
 
 def energy_model_from_dict(

@@ -76,10 +76,10 @@ def space_table() -> Table:
     return {
         "name": Key(str, meaning="the space's name; the file's, unless given."),
         "settings": Key(table=table_of(NetworkSettings), meaning="what all networks of the space share."),
-        "network": Key(table=choices, meaning="choices of the genes that a network has one value of."),
+        "network": Key(table=choices, meaning="choices of the genes of which a network has one value."),
         "block": Key(
             table={name: key for name, key in choices.items() if GENES[name].per_block},
-            meaning="choices of the genes that each block has a value of its own of.",
+            meaning="choices of the genes of which each block has a value of its own.",
         ),
         "reference": Key(
             table={name: Key(GENES[name].values, meaning=key.meaning) for name, key in choices.items()},

@@ -52,13 +52,15 @@ class Recipe:
         weight_decay: AdamW's weight decay.
         warmup: share of the updates in which the rate rises linearly; a cosine to 0 follows.
         clip: largest norm of the gradient.
-        label_smoothing: of the cross entropy.
+        label_smoothing: smoothing of the labels in the cross entropy.
         paths: ``single``: one network per update. ``sandwich``: the largest learns from the labels; the
             smallest and ``random_paths`` others learn from the largest, by the Kullback-Leibler divergence
             of their predictions (Yu and Huang, ICCV 2019).
         random_paths: random networks of a ``sandwich`` update.
-        largest: probability of the largest network, with ``single``; likewise ``smallest`` and
-            ``reference``. Any other update draws every gene uniformly from its choices.
+        largest: probability that an update trains the largest network, with ``single``.
+        smallest: likewise of the smallest network.
+        reference: likewise of the reference network. Any other update draws every gene uniformly from its
+            choices.
         prefix_loss: with ``single``, run every update at the longest T and average the loss over the T
             choices, each on the mean of the first T steps' logits, so that one pass trains all T.
         accumulate: pieces that a batch is run in, one after the other; normalisation sees a piece.
@@ -146,11 +148,11 @@ class DataSettings:
 
     Attributes:
         name: the data set's name, see :func:`aspk.data.load_data`.
-        folder: where its files are; None is where they usually are.
-        train: size of ``train``; None is all that ``search`` (and ``test``) leave.
+        folder: where its files are, if not where they usually are.
+        train: size of ``train``; unless given, all that ``search`` (and ``test``) leave.
         search: size of ``search``.
-        test: size of ``test``; None is the data set's own test set, or 0.2 of an undivided one.
-        resize: height and width that images are brought to, in pixels; None leaves them.
+        test: size of ``test``; unless given, the data set's own test set, or 0.2 of an undivided one.
+        resize: height and width that images are brought to, in pixels; they stay as they are unless given.
         frames: frames that the events of a recording are counted into; for ``nmnist``, which needs it.
         split_by: with ``frames``, whether each has as many events (``number``) or covers as much time
             (``time``).
@@ -210,7 +212,7 @@ class EvaluationSettings:
 
     Attributes:
         split: the split on which accuracy and spikes are measured.
-        images: how many images of it (always the first ones, in the split's random order); None is all.
+        images: how many images of it (always the first ones, in the split's random order), if not all.
         calibration_images: images of ``train`` (always the first ones) that a candidate's
             batch-normalisation statistics are computed on, as one batch.
         batch_size: images run at once.

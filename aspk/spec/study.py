@@ -44,8 +44,8 @@ class FAEBSettings:
     """The form of F_AEB, see :mod:`aspk.objectives.scalarization`.
 
     Attributes:
-        form: ``product``, ``linear`` or ``chebyshev``.
-        weight: weight of energy; None takes the form's default.
+        form: how accuracy and energy are put together.
+        weight: weight of energy, if not the form's default.
         floor: smallest relative energy that counts.
     """
 
@@ -70,24 +70,25 @@ class StudySpec:
     """A study, complete: the same spec gives the same search.
 
     Attributes:
-        name: the study's name in the storage.
+        name: the study's name in the storage; that of its file, unless given there.
         space: a search-space file or the name of a shipped one.
         data: the data set and its splits.
-        folder: where weights, storage, reports and exports go.
+        folder: where weights, storage, reports and exports go; in a file, ``runs/NAME`` unless given.
         seed: seed of training and search.
-        objectives: names in :data:`aspk.objectives.OBJECTIVES`, or ``f_aeb`` alone or among them.
+        objectives: what is optimised: names in :data:`aspk.objectives.OBJECTIVES`, and ``f_aeb``, see
+            :mod:`aspk.objectives.scalarization`.
         evaluations: networks to evaluate.
         batch: networks evaluated together.
-        storage: an Optuna storage URL, or a file ending in ``.log`` for a journal; None is SQLite in
-            ``folder``.
-        weights: the supernet's file; None is ``supernet.safetensors`` in ``folder``.
+        storage: an Optuna storage URL, or a file ending in ``.log`` for a journal; SQLite in ``folder``
+            unless given.
+        weights: the supernet's file; ``supernet.safetensors`` in ``folder`` unless given.
         train: the recipe of the supernet.
         retrain: the recipe of found networks that are trained alone.
         evaluation: how networks are evaluated.
         engine: what evaluations run on; it may differ between the runs of a study.
         energy: the energy account.
         faeb: the form of F_AEB.
-        constraints: upper bounds on objectives, by name (energy in mJ).
+        constraints: upper bounds on objectives that are minimised, by name (energy in mJ).
         sampler: the sampler's name.
         sampler_options: keyword arguments of the sampler.
     """
@@ -178,7 +179,11 @@ def study_table() -> Table:
     """The keys of a study file."""
     own = dict(table_of(StudySpec))
     options = own.pop("sampler_options")._replace(kind=Any)
-    bounds = {name: Key(Positive) for name, one in OBJECTIVES.items() if one.direction == "minimize"}
+    bounds = {
+        name: Key(Positive, meaning=f"upper bound on `{name}`{', in mJ' if name == 'energy' else ''}.")
+        for name, one in OBJECTIVES.items()
+        if one.direction == "minimize"
+    }
     tables: dict[str, Table] = {
         "train": recipe_table(),
         "retrain": recipe_table(),
@@ -187,8 +192,8 @@ def study_table() -> Table:
         "energy": account_table(),
         "faeb": table_of(FAEBSettings),
         "constraints": bounds,
-        "sampler": {"name": own["sampler"], OTHERS: options},
     }
+    sampler = {"name": own["sampler"], OTHERS: options}
     return {
         **own,
         "name": own["name"]._replace(default=None),
@@ -196,6 +201,7 @@ def study_table() -> Table:
         "weights": own["weights"]._replace(kind=Text),
         "data": data_key(),
         **{name: Key(None, keys, None, own[name].meaning) for name, keys in tables.items()},
+        "sampler": Key(None, sampler, None, "the search algorithm: its name, and options that it takes."),
     }
 
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
         study_problem,
         supernet_of,
     )
-    from aspk.study.record import check_sampler, create_or_resume, make_sampler
+    from aspk.study.record import create_or_resume
     from aspk.study.replay import Reproduction, reproduce
+    from aspk.study.sampler import check_sampler, make_sampler
 
 __all__ = [
     "Reproduction",
@@ -53,7 +54,8 @@ _renamed = moved_names(
 
 _HOME = {
     "loop": ("SearchResult", "evaluate_trial", "run_study"),
-    "record": ("check_sampler", "create_or_resume", "make_sampler"),
+    "record": ("create_or_resume",),
+    "sampler": ("check_sampler", "make_sampler"),
     "replay": ("Reproduction", "reproduce"),
 }
 

@@ -23,7 +23,7 @@ from aspk.space.genes import SubnetConfig
 from aspk.spec.settings import Recipe
 from aspk.spec.study import StudySpec
 from aspk.study.problem import check_bounds
-from aspk.study.record import check_sampler
+from aspk.study.sampler import check_sampler
 from aspk.study.timing import SHARE_OF_SPEED, TrainingTime, training_time
 from aspk.training import SupernetRun
 

@@ -9,29 +9,18 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from inspect import signature
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
 
-from aspk.errors import SamplerError, StudyError
-from aspk.samplers import EvolutionarySampler, GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
-from aspk.space import SearchSpace
+from aspk.errors import StudyError
 from aspk.spec.study import StudySpec
-from aspk.study.problem import StudyProblem, f_aeb_of
+from aspk.study.problem import StudyProblem
+from aspk.study.sampler import make_sampler
 from aspk.study.storage import open_storage, taken_statistics
 from aspk.trials import attributes
-from aspk.util.schema import unknown_key
 
-_SAMPLERS: Mapping[str, type[GenotypeSampler]] = {
-    "surrogate": SurrogateSampler,
-    "nsga2": NSGA2Sampler,
-    "evolutionary": EvolutionarySampler,
-    "random": RandomSampler,
-}
-# Arguments that a search gives its sampler by itself.
-_OURS = ("space", "seed", "known", "known_constraints", "composites", "fitness", "attributes", "defaults")
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
 _MOST_DETAILS = 6  # of one part of the problem that are spelled out
 _WAIT_S = 3  # for the record of a study that another worker is making at this moment
@@ -198,43 +187,3 @@ def versions() -> dict[str, str]:
     """Version of Python and of the libraries that a result may depend on."""
     libraries = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"python": platform.python_version(), **libraries}
-
-
-def check_sampler(spec: StudySpec, space: SearchSpace) -> None:
-    """Refuse a table [sampler] with which no sampler can be made, before anything is evaluated.
-
-    Raises:
-        StudyError: an option is unknown or impossible.
-    """
-    known = signature(_SAMPLERS[spec.sampler]).parameters
-    for key, value in spec.sampler_options.items():
-        if key not in known:
-            options = [name for name in known if name not in _OURS]
-            raise StudyError(unknown_key(key, value, options, at=f"[sampler] {spec.sampler!r}: "))
-    _make_sampler(spec, {"space": space})
-
-
-def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
-    """The study's sampler.
-
-    Raises:
-        StudyError: an option is unknown to it, or impossible.
-    """
-    check_sampler(spec, problem.space)
-    options: dict[str, Any] = {
-        "space": problem.space,
-        "seed": spec.seed,
-        "known_constraints": problem.known_constraints,
-    }
-    if spec.sampler == "surrogate":
-        options |= {"known": problem.known, "composites": problem.composites}
-    if spec.sampler == "evolutionary":
-        options["fitness"] = lambda trial: f_aeb_of(trial, problem.faeb)
-    return _make_sampler(spec, options)
-
-
-def _make_sampler(spec: StudySpec, options: Mapping[str, Any]) -> GenotypeSampler:
-    try:
-        return _SAMPLERS[spec.sampler](**{**options, **spec.sampler_options})
-    except (TypeError, ValueError, SamplerError) as error:
-        raise StudyError(f"[sampler] {spec.sampler!r}: {error}") from None

@@ -36,7 +36,7 @@ Number = Annotated[float, Meta(ge=-_FINITE, le=_FINITE)]
 NonNegative = Annotated[float, Meta(ge=0, le=_FINITE)]
 Positive = Annotated[float, Meta(gt=0, le=_FINITE)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Text = Annotated[str, Meta(pattern=r"^[^\x00]*$", description="text without null characters")]
+Text = Annotated[str, Meta(pattern=r"^[^\x00]*$", description="a string without null characters")]
 
 
 OTHERS = "*"  # stands in a table for every key that it does not name

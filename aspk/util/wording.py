@@ -70,6 +70,8 @@ def _words(info: inspect.Type, *, many: bool = False) -> str:  # noqa: PLR0911  
             return "strings" if many else "a string"
         case inspect.CustomType(cls=cls) | inspect.DataclassType(cls=cls):
             return f"an instance of {cls.__name__}"
+        case inspect.AnyType():
+            return "anything"
         case _:
             return "a table"
 

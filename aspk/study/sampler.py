@@ -1,0 +1,83 @@
+"""The sampler of a study: the names in its file, their options, and the object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
+from types import SimpleNamespace
+from typing import Any, get_type_hints
+
+from aspk.errors import SamplerError, StudyError
+from aspk.samplers import EvolutionarySampler, GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
+from aspk.space import SearchSpace
+from aspk.spec.study import SamplerName, StudySpec
+from aspk.study.problem import StudyProblem, f_aeb_of
+from aspk.util.schema import Key, Kind, Table, unknown_key
+from aspk.util.wording import meanings
+
+_SAMPLERS: Mapping[SamplerName, type[GenotypeSampler]] = {
+    "surrogate": SurrogateSampler,
+    "nsga2": NSGA2Sampler,
+    "evolutionary": EvolutionarySampler,
+    "random": RandomSampler,
+}
+# Arguments that a search gives its sampler by itself.
+_OURS = ("space", "seed", "known", "known_constraints", "composites", "fitness", "attributes", "defaults")
+
+
+def sampler_options(name: SamplerName) -> Table:
+    """The keys of ``[sampler]`` that a sampler takes beside its name: all that a study does not give it."""
+    made = _SAMPLERS[name].__init__
+    told = meanings(made, "Args")
+    return {
+        option: Key(_annotation(parameter, made), None, parameter.default, told.get(option, ""))
+        for option, parameter in signature(_SAMPLERS[name]).parameters.items()
+        if option not in _OURS
+    }
+
+
+def check_sampler(spec: StudySpec, space: SearchSpace) -> None:
+    """Refuse a table [sampler] with which no sampler can be made, before anything is evaluated.
+
+    Raises:
+        StudyError: an option is unknown or impossible.
+    """
+    options = sampler_options(spec.sampler)
+    for key, value in spec.sampler_options.items():
+        if key not in options and key not in _OURS:
+            raise StudyError(unknown_key(key, value, options, at=f"[sampler] {spec.sampler!r}: "))
+    _make_sampler(spec, {"space": space})
+
+
+def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
+    """The study's sampler.
+
+    Raises:
+        StudyError: an option is unknown to it, or impossible.
+    """
+    check_sampler(spec, problem.space)
+    options: dict[str, Any] = {
+        "space": problem.space,
+        "seed": spec.seed,
+        "known_constraints": problem.known_constraints,
+    }
+    if spec.sampler == "surrogate":
+        options |= {"known": problem.known, "composites": problem.composites}
+    if spec.sampler == "evolutionary":
+        options["fitness"] = lambda trial: f_aeb_of(trial, problem.faeb)
+    return _make_sampler(spec, options)
+
+
+def _make_sampler(spec: StudySpec, options: Mapping[str, Any]) -> GenotypeSampler:
+    try:
+        return _SAMPLERS[spec.sampler](**{**options, **spec.sampler_options})
+    except (TypeError, ValueError, SamplerError) as error:
+        raise StudyError(f"[sampler] {spec.sampler!r}: {error}") from None
+
+
+def _annotation(parameter: Parameter, of: Callable[..., object]) -> Kind:
+    alone = SimpleNamespace(__annotations__={"it": parameter.annotation})
+    try:
+        return get_type_hints(alone, of.__globals__)["it"]
+    except NameError:  # of a module that only type checkers import
+        return Any
