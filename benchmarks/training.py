@@ -7,9 +7,9 @@ convolution runs at every step. What aspk does to a training step (channels last
 kernels for neurons) is not in it. Linear layers are measured in both forms in use, ``nn.Linear`` over tokens
 and, as in spikingjelly's own Spikformer, 1x1 convolutions over [T*B, D, L]; the ratio is to the faster form.
 
-aspk's step is measured in float32 and, where the processor has units for it, in bfloat16 (``amp``); the
-baseline is in float32. All run in one process in alternating order; figures are medians of the ratios within
-a round (above 1: aspk is faster).
+aspk's step is measured in float32, in float32 with a learnt time constant (PLIF) at every site and, where the
+processor has units for it, in bfloat16 (``amp``); the baseline is in float32. All run in one process in
+alternating order; figures are medians of the ratios within a round (above 1: aspk is faster).
 
     python benchmarks/training.py [--quick] [--json FILE]
 """
@@ -36,7 +36,8 @@ from torch import Tensor
 from aspk.engines.device import half_precision, hardware
 from aspk.families import Supernet, layers
 from aspk.families.spikformer import network
-from aspk.space.file import load_space
+from aspk.space import SearchSpace
+from aspk.space.file import load_space, space_from_dict
 from aspk.space.genes import SubnetConfig
 
 SETUPS = {  # space: image shape, batch size, rounds of steps, rounds with --quick
@@ -59,7 +60,13 @@ def _node(tau: float, v_threshold: float, reset: str, decay_input: bool) -> neur
 
 
 def spikingjelly_lif(
-    x: Tensor, *, tau: float, v_threshold: float, reset: str = "hard", decay_input: bool = True
+    x: Tensor,
+    *,
+    tau: float,
+    v_threshold: float,
+    reset: str = "hard",
+    decay_input: bool = True,
+    reciprocal_tau: None = None,
 ) -> Tensor:
     """The neurons of the baseline."""
     node = _node(tau, v_threshold, reset, decay_input)
@@ -108,6 +115,14 @@ def spikingjelly_layers(linear: str) -> Iterator[None]:
         yield
 
 
+def with_neuron(space: SearchSpace, kind: str) -> SearchSpace:
+    """The space with neurons of one kind."""
+    data = space.to_json()
+    for genes in (data["network"], data["reference"]):
+        genes |= {name: [kind] if genes is data["network"] else kind for name in ("neuron", "stem_neuron")}
+    return space_from_dict(data)
+
+
 class Trainer:
     """One supernet in training: on aspk's layers, or on those of a baseline."""
 
@@ -117,10 +132,11 @@ class Trainer:
         *,
         baseline: str | None = None,
         half: bool = False,
+        neuron: str = "lif",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.shape, self.batch, *_ = SETUPS[space_name]
-        self.space = load_space(space_name)
+        self.space = with_neuron(load_space(space_name), neuron)
         self.supernet = Supernet(self.space, shape=self.shape, classes=10, seed=0).to(dtype).train()
         self.optimizer = torch.optim.AdamW(self.supernet.parameters(), lr=1e-3, fused=True)
         self.baseline, self.half, self.dtype = baseline, half, dtype
@@ -151,6 +167,7 @@ def measure(space_name: str, rounds: int) -> dict[str, float]:
     }
     if half_precision(torch.device("cpu")):
         trainers["half"] = Trainer(space_name, half=True)
+    trainers["plif"] = Trainer(space_name, neuron="plif")
     seconds: dict[str | None, list[float]] = {name: [] for name in trainers}
     gaps = []
     for number in range(rounds + 1):
@@ -171,8 +188,10 @@ def measure(space_name: str, rounds: int) -> dict[str, float]:
         for name, times in (("float32", seconds[None]), ("spikingjelly", seconds[faster]))
         if "half" in seconds
     }
+    learnt = (theirs / ours for ours, theirs in zip(seconds[None], seconds["plif"], strict=True))
     return {
         **half,
+        "plif": statistics.median(learnt),
         "ratio": medians[faster],
         "ratio_low": min(ratios[faster]),
         "ratio_high": max(ratios[faster]),
@@ -209,6 +228,7 @@ def main() -> None:
             f"largest loss difference {result['largest_loss_difference']:.1e}, "
             f"in float64 {result['largest_loss_difference_float64']:.1e}"
         )
+        print(f"  with PLIFs {result['plif']:.2f} times as long")
         if "half_float32" in result:
             print(
                 f"  in bfloat16 {result['half_float32']:.2f} times as fast as in float32, "

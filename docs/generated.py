@@ -98,12 +98,13 @@ def _genes() -> str:
         "# The genes\n",
         "What a search-space file may list choices for. Genes *of each block* may also be given one list",
         "for each block, or be shared by all blocks.\n",
-        "| gene | type | of each block | meaning |",
+        "| gene | values | of each block | meaning |",
         "|---|---|---|---|",
     ]
     for name, kind in GENES.items():
         block = "yes" if kind.per_block else ""
-        parts.append(f"| `{name}` | {kind.type.__name__} | {block} | {_cell(meaning.get(name, ''))} |")
+        values = ", ".join(f"`{word}`" for word in kind.words) or kind.type.__name__
+        parts.append(f"| `{name}` | {values} | {block} | {_cell(meaning.get(name, ''))} |")
     return "\n".join(parts) + "\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aspk.space import SearchSpace
 from aspk.space.file import load_space, space_from_dict
 
 FOLDER = Path(__file__).resolve().parent.parent / "search_spaces"
@@ -81,4 +82,48 @@ SMALL = space_from_dict(
         },
     }
 )
-SPACES = (PAPER, TINY, FIXED, SWITCHES, SMALL)
+
+
+def neuron_genes(name: str, *, shared: tuple[str, ...]) -> SearchSpace:
+    """LIF and PLIF; which of ``neuron`` and ``tau`` all blocks share."""
+    genes = {"neuron": ["plif", "lif"], "tau": [1.25, 2, 4]}
+    return space_from_dict(
+        {
+            "name": name,
+            "network": {
+                "embed_dim": [16, 24],
+                "depth": [1, 3],
+                "time_steps": [2],
+                "stem_neuron": ["lif", "plif"],
+                "stem_tau": [1.5, 2],
+                **{gene: genes[gene] for gene in shared},
+            },
+            "block": {
+                "mlp_ratio": [1],
+                "num_heads": [2],
+                "v_threshold": [0.5],
+                **{gene: choices for gene, choices in genes.items() if gene not in shared},
+            },
+            "reference": {
+                "embed_dim": 24,
+                "depth": 3,
+                "time_steps": 2,
+                "stem_neuron": "plif",
+                "stem_tau": 2,
+                "mlp_ratio": 1,
+                "num_heads": 2,
+                "v_threshold": 0.5,
+                "neuron": "lif",
+                "tau": 2,
+            },
+        }
+    )
+
+
+NEURONS = (
+    neuron_genes("neurons", shared=()),
+    neuron_genes("shared_tau", shared=("tau",)),
+    neuron_genes("shared_neuron", shared=("neuron",)),
+    neuron_genes("shared_neurons", shared=("neuron", "tau")),
+)
+SPACES = (PAPER, TINY, FIXED, SWITCHES, SMALL, *NEURONS)

@@ -22,6 +22,7 @@ from aspk.engines.base import Layer, Moments, windows
 from aspk.engines.packing import by_patterns, packed
 from aspk.errors import EngineError
 from aspk.families import Supernet, calibrate, layers
+from aspk.families.base import LIF
 from aspk.families.counting import Counter
 from aspk.families.neurons import lif
 from aspk.families.spikformer import network as spikformer
@@ -30,6 +31,7 @@ from aspk.spec.settings import EngineSettings
 
 SHAPES = {
     "tiny": (1, 8, 8),
+    "tiny_genes": (1, 8, 8),
     "fashion_small": (1, 28, 28),
     "auto_spikformer": (3, 16, 16),
     "switches": (1, 8, 8),
@@ -44,6 +46,9 @@ def make(name, *, seed=0, count=6, dtype=torch.float64, images=5):
     supernet = Supernet(space, shape=shape, classes=4, seed=seed).to(dtype).eval()
     generator = torch.Generator().manual_seed(seed)
     calibration, x = (torch.rand(n, *shape, dtype=dtype, generator=generator) for n in (7, images))
+    for parameter in supernet.parameters():
+        if parameter.dim() == 0:  # each site has learnt a time constant of its own
+            torch.nn.init.uniform_(parameter, -1.0, 1.0, generator=generator)
     rng = np.random.default_rng(seed)
     rows = space.sample_choices(count - 1, rng)
     relatives = np.where(rng.random(rows[:1].shape) < 0.8, rows[:1], space.sample_choices(1, rng))
@@ -98,14 +103,13 @@ def test_random_populations_give_the_plain_networks_spikes(engine, seed):
         same_counts(population.counts(config), counter.counts())
 
 
-def spikingjelly_lif(x, *, tau, v_threshold, reset, decay_input):
-    node = neuron.LIFNode(
-        tau=tau,
-        v_threshold=v_threshold,
-        v_reset=0.0 if reset == "hard" else None,
-        decay_input=decay_input,
-        step_mode="m",
-    )
+def spikingjelly_lif(x, *, tau, v_threshold, reset, decay_input, reciprocal_tau):
+    options = {"v_threshold": v_threshold, "v_reset": 0.0 if reset == "hard" else None}
+    options |= {"decay_input": decay_input, "step_mode": "m"}
+    if reciprocal_tau is None:
+        return neuron.LIFNode(tau=tau, **options)(x)
+    node = neuron.ParametricLIFNode(**options).to(x.dtype)
+    node.w.data.copy_(torch.logit(reciprocal_tau))
     return node(x)
 
 
@@ -116,7 +120,7 @@ def spikingjelly_normalised_lif(y, norm, *, repeat=None, **neurons):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", ["tiny", "fashion_small", "switches"])
+@pytest.mark.parametrize("name", ["tiny", "tiny_genes", "fashion_small", "switches"])
 def test_spikes_are_those_of_spikingjellys_neurons(name, engine, monkeypatch):
     supernet, configs, calibration, x = make(name, seed=2)
     population, logits = evaluated(supernet, configs, ENGINES[engine](dtype=torch.float64), calibration, x)
@@ -276,7 +280,7 @@ def test_a_layer_of_any_rate_is_a_dense_layer(inputs, summed, rate):
     weight = torch.randn(150, inputs, dtype=torch.float64, generator=generator)
     zeros, ones = torch.zeros(150, dtype=torch.float64), torch.ones(150, dtype=torch.float64)
     layer = Layer(("layer",), weight, ones, zeros, Moments(zeros, ones), 1e-5)
-    neurons = {"tau": 2.0, "v_threshold": 1.0, "reset": "hard", "decay_input": True}
+    kind = LIF(tau=2.0, v_threshold=1.0, reset="hard", decay_input=True)
     states = [engine.spikes(one[:, :, None]) for one in fired]
     x = states[0] if summed == 1 else engine.stream(*states, keep=False)
     products = torch.nn.functional.linear(fired.sum(0).double(), weight)  # [B, T, L, 150]
@@ -284,8 +288,8 @@ def test_a_layer_of_any_rate_is_a_dense_layer(inputs, summed, rate):
     moments, count = engine.moments(layer, x)
     assert count == 3 * 2 * 5
     torch.testing.assert_close(moments.mean, products.mean((0, 1, 2)), rtol=1e-9, atol=1e-12)
-    spikes = engine.fire(layer, x, engine.charge(layer, Moments(zeros, ones - 1e-5), neurons), neurons)
-    expected = lif(products.transpose(0, 1), **neurons)
+    spikes = engine.fire(layer, x, engine.charge(layer, Moments(zeros, ones - 1e-5), kind), kind.arguments)
+    expected = lif(products.transpose(0, 1), **kind.arguments)
     assert 0 < expected.sum() < expected.numel()
     assert torch.equal(spikes.counts.sums.double(), expected.sum((1, 2, 3)))
 
@@ -299,15 +303,15 @@ def test_a_convolution_of_any_rate_is_a_dense_convolution(inputs, height, width,
     weight = torch.randn(outputs, inputs, 3, 3, dtype=torch.float64, generator=generator)
     zeros, ones = torch.zeros(outputs, dtype=torch.float64), torch.ones(outputs, dtype=torch.float64)
     layer = Layer(("layer",), weight, ones, zeros, Moments(zeros, ones), 1e-5)
-    neurons = {"tau": 2.0, "v_threshold": 1.0, "reset": "hard", "decay_input": True}
+    kind = LIF(tau=2.0, v_threshold=1.0, reset="hard", decay_input=True)
     x = engine.spikes(fired)
     products = torch.nn.functional.conv2d(fired.flatten(0, 1).double().movedim(-1, 1), weight, padding=1)
 
     moments, count = engine.moments(layer, x)
     assert count == 3 * 2 * height * width
     torch.testing.assert_close(moments.mean, products.mean((0, 2, 3)), rtol=1e-9, atol=1e-12)
-    spikes = engine.fire(layer, x, engine.charge(layer, Moments(zeros, ones - 1e-5), neurons), neurons)
-    expected = lif(products.unflatten(0, (3, 2)).transpose(0, 1), **neurons)
+    spikes = engine.fire(layer, x, engine.charge(layer, Moments(zeros, ones - 1e-5), kind), kind.arguments)
+    expected = lif(products.unflatten(0, (3, 2)).transpose(0, 1), **kind.arguments)
     assert 0 < expected.sum() < expected.numel()
     assert torch.equal(spikes.counts.sums.double(), expected.sum((1, 2, 3, 4)))
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from spikingjelly.activation_based import neuron, surrogate
 
 from aspk.families import lif, native
+from aspk.families.layers import Site
 from aspk.families.neurons import normalised_lif
 
 
@@ -64,6 +65,51 @@ def check_against_spikingjelly(kind, steps, seed):
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+@settings(max_examples=40, deadline=None)
+@given(neurons, st.integers(1, 7), st.integers(0, 10**6))
+def test_spikes_and_gradients_of_plif_are_those_of_spikingjelly(fused, kind, steps, seed):
+    """The gradient of w, too; the time constant is away from where training begins."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not fused:
+            plain_operations(patch)
+        check_plif_against_spikingjelly(kind, steps, seed)
+
+
+def check_plif_against_spikingjelly(kind, steps, seed):
+    node = neuron.ParametricLIFNode(
+        init_tau=kind["tau"],
+        v_threshold=kind["v_threshold"],
+        v_reset=0.0 if kind["reset"] == "hard" else None,
+        decay_input=kind["decay_input"],
+        detach_reset=True,
+        surrogate_function=surrogate.Sigmoid(alpha=4.0),
+        step_mode="m",
+    ).double()
+    site = Site(kind["tau"]).double()
+    torch.testing.assert_close(site.w, node.w, check_dtype=False)
+    generator = torch.Generator().manual_seed(seed)
+    w = torch.randn((), dtype=torch.float64, generator=generator)
+    for learnt in (site.w, node.w):
+        learnt.data.copy_(w)
+    x = 4 * torch.randn(steps, 3, 50, dtype=torch.float64, generator=generator) + 1
+    x *= 1 / w.sigmoid() if kind["decay_input"] else 1.0  # so that some fire in the first step
+    weights = torch.randn(steps, 3, 50, dtype=torch.float64, generator=generator)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    spikes, expected = lif(ours, reciprocal_tau=site.reciprocal_tau(), **kind), node(theirs)
+    assert torch.equal(spikes, expected)
+    assert spikes.sum() > 0
+    (spikes * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(site.w.grad, node.w.grad, rtol=1e-6, atol=1e-9)
+    with torch.no_grad():
+        assert torch.equal(lif(x, reciprocal_tau=site.reciprocal_tau(), **kind), spikes)
+    alone = site.w.detach().clone().requires_grad_()  # w gets its gradient where the current needs none
+    (lif(x, reciprocal_tau=alone.sigmoid(), **kind) * weights).sum().backward()
+    torch.testing.assert_close(alone.grad, site.w.grad)
+
+
 def plain_operations(monkeypatch):
     monkeypatch.setattr(native, "available", lambda x: False)
 
@@ -72,7 +118,10 @@ def plain_operations(monkeypatch):
 @pytest.mark.parametrize("kind", ["linear", "conv", "static", "channels_last"])
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 @pytest.mark.parametrize("decay_input", [True, False])
-def test_fused_normalisation_is_the_layer_and_the_neurons(monkeypatch, kind, dtype, reset, decay_input):
+@pytest.mark.parametrize("learnt", [True, False])
+def test_fused_normalisation_is_the_layer_and_the_neurons(
+    monkeypatch, kind, dtype, reset, decay_input, learnt
+):
     assert native.library() is not None, "the tests need a C++ compiler, as spikingjelly's own build does"
     generator = torch.Generator().manual_seed(3)
     shape = {"linear": (4, 5, 7, 70), "static": (5, 6, 9, 6)}.get(kind, (4, 5, 6, 9, 6))
@@ -90,12 +139,15 @@ def test_fused_normalisation_is_the_layer_and_the_neurons(monkeypatch, kind, dty
 
     def run():
         copy, x = deepcopy(norm).train(), y.clone().requires_grad_()
+        leak = torch.tensor(0.4, dtype=norm.weight.dtype, requires_grad=True)
+        if learnt:
+            options["reciprocal_tau"] = leak
         spikes = normalised_lif(x, copy, **options)
         weights = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
         (spikes * weights).sum().backward()
         with torch.no_grad():
             evaluated = normalised_lif(y, copy.eval(), **options)
-        gradients = (x.grad, copy.weight.grad, copy.bias.grad)
+        gradients = (x.grad, copy.weight.grad, copy.bias.grad, *([leak.grad] if learnt else []))
         return (spikes.detach(), evaluated), (*gradients, copy.running_mean, copy.running_var)
 
     spikes, numbers = run()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from spaces import FOLDER, SWITCHES, TINY
+from spaces import FOLDER, NEURONS, SWITCHES, TINY
 
 from aspk.costs import cost
 from aspk.data import DataSet, Split
@@ -20,7 +20,7 @@ from aspk.metrics import Metrics
 from aspk.space import load_space
 from aspk.standalone.export import export_network, load_exported
 
-SPACES = [*map(load_space, sorted(path.stem for path in FOLDER.glob("*.toml"))), SWITCHES]
+SPACES = [*map(load_space, sorted(path.stem for path in FOLDER.glob("*.toml"))), SWITCHES, *NEURONS]
 ENGINES = {"native": NativeEngine, "torch": TorchEngine}
 
 
@@ -38,12 +38,15 @@ def flips(space, *, tries=40):
 
 
 def loud(space, shape):
-    """A supernet in which neurons fire throughout."""
+    """A supernet in which neurons fire throughout, and each site has learnt a time constant of its own."""
     supernet = Supernet(space, shape=shape, classes=4, seed=1).double().eval()
+    generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for parameter in supernet.network.parameters():
             if parameter.dim() == 1:
                 parameter.add_(0.5)
+            elif parameter.dim() == 0:
+                parameter.uniform_(-1.5, 1.5, generator=generator)
     return supernet
 
 

@@ -7,13 +7,14 @@ import json
 import math
 import warnings
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spaces import FIXED, PAPER, SMALL, SPACES, SWITCHES
+from spaces import FIXED, NEURONS, PAPER, SMALL, SPACES, SWITCHES
 
 from aspk.errors import GenotypeError
 from aspk.space import Gene, SearchSpace
@@ -31,20 +32,25 @@ def described(space: SearchSpace, x: np.ndarray) -> SubnetConfig:
     """A slow twin of decode: genes looked up by their printed names only."""
     value = {gene.parameter: gene.choices[i] for gene, i in zip(space.genes, x, strict=True)}
 
-    def of(block: int, name: str, default: float | None = None) -> float:
+    def of(block: int, name: str, default: float | str | None = None) -> float | str:
         return value.get(f"blocks.{block}.{name}", value.get(name, default))
 
+    reference, stem_neuron = space.reference, value.get("stem_neuron", "lif")
     return SubnetConfig(
         embed_dim=value["embed_dim"],
         time_steps=value["time_steps"],
+        stem_neuron=stem_neuron,
         stem_v_threshold=value.get("stem_v_threshold", space.settings.stem_v_threshold),
-        stem_tau=value.get("stem_tau", space.settings.stem_tau),
+        stem_tau=reference.stem_tau
+        if stem_neuron == "plif"
+        else value.get("stem_tau", space.settings.stem_tau),
         blocks=tuple(
             BlockConfig(
                 mlp_ratio=of(block, "mlp_ratio"),
                 num_heads=of(block, "num_heads"),
                 v_threshold=of(block, "v_threshold"),
-                tau=of(block, "tau"),
+                tau=reference.blocks[0].tau if of(block, "neuron", "lif") == "plif" else of(block, "tau"),
+                neuron=of(block, "neuron", "lif"),
                 attention_v_threshold=of(block, "attention_v_threshold", 0.5),
             )
             for block in range(value["depth"])
@@ -94,7 +100,10 @@ def test_parameters_tolerate_the_rounding_of_steps(
     case: tuple[SearchSpace, np.ndarray], drift: float
 ) -> None:
     space, x = case
-    blurred = {name: value * (1 + drift) for name, value in space.parameters(x).items()}
+    blurred = {
+        name: value if isinstance(value, str) else value * (1 + drift)
+        for name, value in space.parameters(x).items()
+    }
     assert space.from_parameters(blurred).tolist() == space.canonical(x).tolist()
 
 
@@ -185,7 +194,9 @@ def _narrowed_switches() -> SearchSpace:
     return space_from_dict(data)
 
 
-@pytest.mark.parametrize("space", [SMALL, _narrowed_switches()], ids=lambda space: space.name or "small")
+@pytest.mark.parametrize(
+    "space", [SMALL, _narrowed_switches(), *NEURONS], ids=lambda space: space.name or "small"
+)
 def test_enumeration_agrees_with_size(space: SearchSpace) -> None:
     listed = [tuple(x.tolist()) for x in space.networks()]
     assert len(listed) == len(set(listed)) == space.size
@@ -274,6 +285,38 @@ def test_sampled_networks_are_uniform_over_networks() -> None:
     assert chi_square(observed, np.full(SMALL.size, count / SMALL.size)) < degrees + 5 * math.sqrt(
         2 * degrees
     )
+
+
+@pytest.mark.parametrize("space", NEURONS, ids=lambda space: space.name)
+def test_a_network_that_many_genotypes_describe_is_sampled_no_more_often(space: SearchSpace) -> None:
+    count = 20 * space.size
+    observed = Counter(space.key(x) for x in space.sample_networks(count, np.random.default_rng(2)))
+    listed = np.array([observed[space.key(x)] for x in space.networks()])
+    degrees = space.size - 1
+    assert chi_square(listed, np.full(space.size, 20.0)) < degrees + 5 * math.sqrt(2 * degrees)
+
+
+def test_a_learnt_time_constant_is_no_gene() -> None:
+    """With PLIF tau is what training starts from: the reference's, whatever the genotype says."""
+    space = NEURONS[0]
+    x = space.encode(replace(space.reference, stem_neuron="lif"))
+    parameters = space.parameters(x)
+    assert parameters["blocks.1.tau"] == 2
+    learnt = {name: value for name, value in parameters.items() if name != "blocks.1.tau"}
+    network = space.decode(space.from_parameters(learnt | {"blocks.1.neuron": "plif"}))
+    assert [block.neuron for block in network.blocks] == ["lif", "plif", "lif"]
+    assert network.blocks[1].tau == space.reference.blocks[0].tau
+    assert "blocks.1.tau" not in space.parameters(space.encode(network))
+    with pytest.raises(GenotypeError, match=r"blocks.1.neuron='alif' is not one of \['plif', 'lif'\]"):
+        space.from_parameters(parameters | {"blocks.1.neuron": "alif"})
+
+
+def test_files_of_networks_without_the_gene_do_not_mention_it() -> None:
+    """Trials, checkpoints and exports that were written before there was the gene stay what they are."""
+    assert "neuron" not in json.dumps([PAPER.to_json(), PAPER.reference.to_json()])
+    written = NEURONS[0].reference.to_json()
+    assert written["stem_neuron"] == "plif"
+    assert SubnetConfig.from_json(written) == NEURONS[0].reference
 
 
 def test_the_two_samplings_differ_in_depth() -> None:

@@ -28,6 +28,7 @@ from aspk.cli.live import add_live_commands
 from aspk.cli.models import add_model_commands
 from aspk.cli.schema import add_schema_command
 from aspk.cli.search import add_search_commands
+from aspk.cli.spaces import add_space_command
 from aspk.cli.terminal import show
 from aspk.cli.training import add_training_commands
 from aspk.errors import AspkError, StudyError
@@ -134,12 +135,7 @@ def command_parser() -> GroupedParser:
     parser.set_defaults(run=lambda _: print(parser.format_help(), end="") or 0)
     commands = parser.commands
 
-    space = commands.add(
-        "space", Group.PREPARE, help="describe a search space", example="aspk space auto_spikformer"
-    )
-    space.add_argument("space", help="a search-space file, or the name of a shipped one such as tiny")
-    space.add_argument("--optuna-json", metavar="FILE", help="write it for 'optuna ask'; '-' prints it")
-    space.set_defaults(run=_space)
+    add_space_command(commands)
 
     train = commands.add(
         "train",
@@ -240,28 +236,6 @@ def _again() -> str:
 
 
 # ---------------------------------------------------------------------- commands
-
-
-def _space(options: argparse.Namespace) -> int:
-    from aspk.space.file import load_space
-
-    space = load_space(options.space)
-    if options.optuna_json is not None:
-        from aspk.cli.stock import write_search_space
-
-        write_search_space(space, options.optuna_json)
-        return 0
-    print(f"{space.name}: {space.size:,} networks, {len(space.genes)} genes")
-    for scope, genes in (("network", space.network), ("block", space.block)):
-        for name, choices in genes.items():
-            print(f"  {scope:8} {name:22} {', '.join(f'{choice:g}' for choice in choices)}")
-    reference, block = space.reference, space.reference.blocks[0]
-    print(
-        f"  reference: embed_dim {reference.embed_dim}, depth {reference.depth}, T {reference.time_steps}, "
-        f"mlp_ratio {block.mlp_ratio:g}, num_heads {block.num_heads}, v_threshold {block.v_threshold:g}, "
-        f"tau {block.tau:g}"
-    )
-    return 0
 
 
 def _train(options: argparse.Namespace) -> int:

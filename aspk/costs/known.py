@@ -7,7 +7,7 @@ evaluation.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from aspk.costs.cost import layer_shapes, operations, parameters
 from aspk.errors import ObjectiveError
 from aspk.metrics import LayerShape
 from aspk.space import IntArray, SearchSpace
-from aspk.space.genes import GENES, SubnetConfig
+from aspk.space.genes import GENES, SubnetConfig, Value
 from aspk.util.moved import moved_names
 from aspk.util.numbers import is_finite
 from aspk.util.pareto import FloatArray
@@ -29,9 +29,15 @@ COSTS: dict[CostName, Callable[[tuple[LayerShape, ...]], int]] = {
     "parameters": parameters,
     "operations": operations,
 }
-# What the cost of a block depends on: every gene that is no neuron's and does not repeat what there is.
-_REPEATS = ("depth", "time_steps")
-_SIZES = tuple(name for name, kind in GENES.items() if not kind.neuron and name not in _REPEATS)
+# What a cost depends on beside depth and time steps: genes that are no number of a neuron's.
+_SIZES = [
+    name
+    for name, kind in GENES.items()
+    if (not kind.neuron or kind.words) and name not in ("depth", "time_steps")
+]
+_OUTSIDE = tuple(name for name in _SIZES if not GENES[name].per_block)  # of what is not in a block
+_INSIDE = ("embed_dim", *(name for name in _SIZES if GENES[name].per_block))
+_Kinds = npt.NDArray[Any]  # for each combination of choices the costs of a step, and once for all steps
 
 
 @dataclass(frozen=True)
@@ -60,56 +66,68 @@ class Cost:
     def of(self, X: npt.ArrayLike) -> FloatArray:
         """The same for index vectors of the space, shape (n, G); shape (n,)."""
         X = np.asarray(X, dtype=np.int64)
-        steps, depth = (self._values(name)[self._indices(name, X)] for name in ("time_steps", "depth"))
-        costs = self._outside[self._indices("embed_dim", X)]
+        steps, depth = (
+            np.array(self.space.network[name], dtype=float)[self._indices(name, X)]
+            for name in ("time_steps", "depth")
+        )
+        costs = self._outside[tuple(self._indices(name, X) for name in _OUTSIDE)]
         for block in range(self.space.max_depth):
-            kind = tuple(self._indices(name, X, block) for name in _SIZES)
+            kind = tuple(self._indices(name, X, block) for name in _INSIDE)
             costs = costs + np.where(block < depth[:, None], self._inside[kind], 0.0)
         per_step, once = costs.T
         return np.asarray(steps * per_step + once)
 
     @property
     def least(self) -> float:
-        """The smallest cost in the space: no gene makes a network cheaper than its smallest choice."""
-        return float(self.of([[int(np.argmin(gene.choices)) for gene in self.space.genes]])[0])
+        """The smallest cost in the space."""
+        steps, depth = (float(min(self.space.network[name])) for name in ("time_steps", "depth"))
+        outside, inside = (
+            (table[..., 0] * steps + table[..., 1]).reshape(len(table), -1).min(axis=1)  # of each width
+            for table in (self._outside, self._inside)
+        )
+        return float((outside + depth * inside).min())
 
-    def _values(self, name: str) -> FloatArray:
-        return np.array(self.space.network.get(name) or self.space.block[name], dtype=float)
+    def _choices(self, name: str) -> tuple[Value, ...]:
+        space = self.space
+        absent = (getattr(space.reference.blocks[0] if GENES[name].per_block else space.reference, name),)
+        return space.network.get(name) or space.block.get(name) or absent
 
     def _indices(self, name: str, X: IntArray, block: int | None = None) -> IntArray:
         """Index of each network's choice of a gene, in one block or for all of them."""
-        places = self._places
-        return X[:, places[name, block] if (name, block) in places else places[name, None]]
+        place = self._places.get((name, block), self._places.get((name, None)))
+        return np.zeros(len(X), dtype=np.int64) if place is None else X[:, place]
 
     @cached_property
     def _places(self) -> dict[tuple[str, int | None], int]:
         return {(gene.name, gene.block): column for column, gene in enumerate(self.space.genes)}
 
     @cached_property
-    def _inside(self) -> FloatArray:
-        """What each kind of block costs in each step, and once for all steps."""
-        choices = [self._values(name).tolist() for name in _SIZES]
-        rows = [self._counted(*kind, inside=True) for kind in itertools.product(*choices)]
-        return np.reshape(rows, (*map(len, choices), 2))
+    def _inside(self) -> _Kinds:
+        """What each kind of block costs."""
+        return self._table(_INSIDE, inside=True)
 
     @cached_property
-    def _outside(self) -> FloatArray:
-        """The same of all that is not in a block, for each width."""
-        width, *others = (self._values(name) for name in _SIZES)
-        return np.array([self._counted(one, *(o[0] for o in others), inside=False) for one in width])
+    def _outside(self) -> _Kinds:
+        """The same of all that is not in a block."""
+        return self._table(_OUTSIDE, inside=False)
 
-    def _counted(self, *sizes: float, inside: bool) -> tuple[int, int]:
+    def _table(self, names: tuple[str, ...], *, inside: bool) -> _Kinds:
+        choices = [self._choices(name) for name in names]
+        rows = [
+            self._counted(dict(zip(names, values, strict=True)), inside=inside)
+            for values in itertools.product(*choices)
+        ]
+        return np.reshape(rows, (*map(len, choices), 2))
+
+    def _counted(self, sizes: Mapping[str, Value], *, inside: bool) -> tuple[int, int]:
         """Costs of one and of two steps tell those of each step from those that occur once."""
         one, two = (self._part(sizes, steps, inside=inside) for steps in (1, 2))
         return two - one, 2 * one - two
 
-    def _part(self, sizes: tuple[float, ...], steps: int, *, inside: bool) -> int:
-        values: dict[str, Any] = {
-            name: GENES[name].type(size) for name, size in zip(_SIZES, sizes, strict=True)
-        }
-        own = {name: value for name, value in values.items() if GENES[name].per_block}
+    def _part(self, sizes: Mapping[str, Value], steps: int, *, inside: bool) -> int:
+        own: dict[str, Any] = {name: value for name, value in sizes.items() if GENES[name].per_block}
+        network: dict[str, Any] = {name: value for name, value in sizes.items() if name not in own}
         block = replace(self.space.reference.blocks[0], **own)
-        network = {name: value for name, value in values.items() if name not in own}
         config = replace(self.space.reference, **network, time_steps=steps, blocks=(block,))
         layers = layer_shapes(config, self.space.settings, self.shape, self.classes)
         return COSTS[self.name](

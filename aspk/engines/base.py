@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from aspk.families.base import OPERATIONS, Neurons, Operation
+from aspk.families.base import LIF, OPERATIONS, Neurons, Operation
 from aspk.metrics import LayerShape
 
-# Factor and summand, [outputs] each, that make a product the charge of a neuron, in the engine's own form.
-Charge = tuple[Tensor, Tensor]
+# Factor and summand, [outputs] each, that make a product the charge of a neuron; and what each neuron keeps
+# of its membrane in a step, None where that is 1 - 1 / tau of all. In the engine's own form.
+Charge = tuple[Tensor, Tensor, Tensor | None]
 # Spikes, a residual stream or the first layer's currents, as the engine that made it holds them.
 State = Any
 
@@ -52,6 +53,7 @@ class Layer:
         offset: bias of the normalisation, [outputs].
         running: statistics that training left behind.
         eps: what the normalisation adds to the variance.
+        reciprocal_tau: 1 / tau of the neurons behind it where it is learnt, [outputs], float64, else None.
     """
 
     names: tuple[str, ...]
@@ -60,21 +62,26 @@ class Layer:
     offset: Tensor
     running: Moments
     eps: float
+    reciprocal_tau: Tensor | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
         """What tells its weight from those of the supernet's other layers and slices."""
         return (*self.names, *self.weight.shape)
 
-    def charge(self, moments: Moments, neurons: Neurons) -> Charge:
-        """Factor and summand that make a product the charge of a neuron, in float64.
+    def charge(self, moments: Moments, neurons: LIF) -> Charge:
+        """What makes a product the charge of a neuron, in float64.
 
         Batch normalisation, and the division by tau if the input decays. A bias of the product cancels.
         """
         scale = self.gain.double() / (moments.variance + self.eps).sqrt()
         shift = self.offset.double() - moments.mean * scale
-        divisor = neurons["tau"] if neurons["decay_input"] else 1.0
-        return scale / divisor, shift / divisor
+        if neurons.learnt:
+            assert self.reciprocal_tau is not None
+            factor = self.reciprocal_tau if neurons.decay_input else 1.0
+            return scale * factor, shift * factor, 1 - self.reciprocal_tau
+        divisor = neurons.tau if neurons.decay_input else 1.0
+        return scale / divisor, shift / divisor, None
 
 
 @dataclass(frozen=True)
@@ -185,8 +192,13 @@ class Engine(abc.ABC):
         """A new residual stream with spikes added."""
 
     @abc.abstractmethod
-    def attend(self, qkv: State, heads: int, scale: float, neurons: Neurons) -> Attention:
-        """Spikes behind ``scale`` (q kᵀ) v, of the spikes of q, k and v, each a third of the channels."""
+    def attend(
+        self, qkv: State, heads: int, scale: float, neurons: Neurons, reciprocal_tau: float | None
+    ) -> Attention:
+        """Spikes behind ``scale`` (q kᵀ) v, of the spikes of q, k and v, each a third of the channels.
+
+        ``reciprocal_tau`` is the neurons' 1 / tau where it is learnt.
+        """
 
     @abc.abstractmethod
     def leading(self, x: State, channels: int) -> State:
@@ -204,10 +216,11 @@ class Engine(abc.ABC):
     def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
         """Estimate of the memory that one image needs at once, from the largest network's layers."""
 
-    def charge(self, layer: Layer, moments: Moments, neurons: Neurons) -> Charge:
+    def charge(self, layer: Layer, moments: Moments, neurons: LIF) -> Charge:
         """What :meth:`fire` needs to know of a layer's normalisation, in the engine's own form."""
-        scale, shift = layer.charge(moments, neurons)
-        return scale.to(layer.weight.dtype), shift.to(layer.weight.dtype)
+        scale, shift, keep = layer.charge(moments, neurons)
+        dtype = layer.weight.dtype
+        return scale.to(dtype), shift.to(dtype), None if keep is None else keep.to(dtype)
 
 
 def foreign_operations(operations: Iterable[Operation], engine: Engine | type[Engine]) -> list[str]:

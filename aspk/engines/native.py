@@ -26,7 +26,7 @@ from aspk.engines.native_states import (
     TensorMemory,
 )
 from aspk.engines.packing import by_patterns, packed, whole
-from aspk.families.base import Neurons
+from aspk.families.base import LIF, Neurons
 from aspk.metrics import LayerShape
 
 _WORD = 64  # channels in a word of spikes
@@ -138,23 +138,28 @@ class NativeEngine(Engine):
         mean, square = sums.sum(0)[:, :outputs] / count
         return Moments(mean, (square - mean**2).clamp_(min=0)), count
 
-    def charge(self, layer: Layer, moments: Moments, neurons: Neurons) -> Charge:
+    def charge(self, layer: Layer, moments: Moments, neurons: LIF) -> Charge:
         """See :class:`~aspk.engines.base.Engine`."""
-        scale, shift = layer.charge(moments, neurons)
+        scale, shift, keep = layer.charge(moments, neurons)
         padding = (0, whole(len(scale), self._dtype) - len(scale))
-        return F.pad(scale, padding).to(self._dtype), F.pad(shift, padding).to(self._dtype)
+
+        def padded(values: Tensor) -> Tensor:
+            return F.pad(values, padding).to(self._dtype)
+
+        return padded(scale), padded(shift), None if keep is None else padded(keep)
 
     def fire(self, layer: Layer, x: State, charge: Charge, neurons: Neurons) -> Spikes:
         """See :class:`~aspk.engines.base.Engine`."""
         to = replace(x.map, channels=len(layer.weight))
         bits = self._bits(to)
-        scale, shift = charge
+        scale, shift, keep = charge
         options: dict[str, Any] = {
             **self._read(layer, x),
             **_constants(neurons),
             "task": native_operations.FIRE,
             "scale": scale.data_ptr(),
             "shift": shift.data_ptr(),
+            "keep": 0 if keep is None else keep.data_ptr(),
             "written": bits.place,
         }
         counts = self._emit(options, x.map, keep=charge)
@@ -249,7 +254,9 @@ class NativeEngine(Engine):
         parts = (*(x.spikes if x else ()), spikes) if known else ()
         return Stream(of, total, Counts(counts[0], counts[1]), origin, parts if len(parts) <= _PARTS else ())
 
-    def attend(self, qkv: Spikes, heads: int, scale: float, neurons: Neurons) -> Attention:
+    def attend(
+        self, qkv: Spikes, heads: int, scale: float, neurons: Neurons, reciprocal_tau: float | None
+    ) -> Attention:
         """See :class:`~aspk.engines.base.Engine`."""
         to = replace(qkv.map, channels=qkv.map.channels // 3)
         bits = self._bits(to)
@@ -258,6 +265,7 @@ class NativeEngine(Engine):
             "heads": heads,
             "stride": qkv.words,
             "factor": scale,
+            "reciprocal_tau": reciprocal_tau or 0.0,
             **_constants(neurons),
         }
         counts = self._emit(options, to, read=qkv.bits.place, written=bits.place)

@@ -27,8 +27,8 @@ class Operation(ctypes.Structure):
             (name, ctypes.c_int64)
             for name in ("window", "outputs", "base_width", "heads", "stride", "counts")
         ),
-        *((name, ctypes.c_double) for name in ("tau", "v_threshold", "factor")),
-        *((name, ctypes.c_int64) for name in ("weights", "scale", "shift")),
+        *((name, ctypes.c_double) for name in ("tau", "reciprocal_tau", "v_threshold", "factor")),
+        *((name, ctypes.c_int64) for name in ("weights", "scale", "shift", "keep")),
         *((name, Place) for name in ("read", "added", "base", "written")),
     )
 

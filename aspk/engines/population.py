@@ -267,8 +267,8 @@ class Population:
 
     def _attention(self, node: Node, attention: Attention, qkv: State, x: State) -> State:
         """The spikes behind (q kᵀ) v; ``x`` is what q, k and v read."""
-        neurons = attention.neurons.arguments
-        seen = self._engine.attend(qkv, attention.heads, attention.scale, neurons)
+        neurons, learnt = attention.neurons.arguments, self._slices.reciprocal_tau(attention)
+        seen = self._engine.attend(qkv, attention.heads, attention.scale, neurons, learnt)
         if self._counting:
             read, (product, value) = self._events(x).sums, attention.names
             for name, fired in zip(attention.made_by, (seen.q, seen.k, seen.v), strict=True):
@@ -280,7 +280,7 @@ class Population:
     def _fire(self, node: Node, layer: Layer, x: State, neurons: LIF) -> State:
         """Spikes of a layer at ``node``; its statistics depend on what is before that only."""
         assert node.parent is not None
-        notes, arguments = self._notes[node.parent], neurons.arguments
+        notes = self._notes[node.parent]
         if self._calibrating:
             x = self._engine.keep(layer, x)
             if layer.key not in notes.moments:
@@ -288,8 +288,8 @@ class Population:
         key = (self._calibrating, layer.key, neurons)
         if key not in notes.charges:
             moments = self._moments(notes, layer)
-            notes.charges[key] = self._engine.charge(layer, moments, arguments)
-        return self._engine.fire(layer, x, notes.charges[key], arguments)
+            notes.charges[key] = self._engine.charge(layer, moments, neurons)
+        return self._engine.fire(layer, x, notes.charges[key], neurons.arguments)
 
     def _moments(self, notes: _Notes, layer: Layer) -> Moments:
         if self._running:

@@ -9,8 +9,8 @@ from torch import nn
 
 from aspk.engines.base import Layer, Moments
 from aspk.families import Supernet
-from aspk.families.base import Product
-from aspk.families.layers import ConvNorm, LinearNorm
+from aspk.families.base import Attention, Product
+from aspk.families.layers import ConvNorm, LinearNorm, Site
 
 
 class Slices:
@@ -27,6 +27,16 @@ class Slices:
     def layer(self, product: Product) -> Layer:
         """Layers that read the same input as one: the leading slices of the supernet's."""
         return self._slice(product.names, product.outputs, product.inputs)
+
+    def reciprocal_tau(self, attention: Attention) -> float | None:
+        """1 / tau of the neurons behind (q kᵀ) v, if it is learnt."""
+        if not attention.neurons.learnt:
+            return None
+        site = self._supernet.network.get_submodule(attention.names[1])
+        assert isinstance(site, Site)
+        learnt = site.reciprocal_tau()
+        assert learnt is not None
+        return learnt.item()
 
     def _slice(self, names: tuple[str, ...], outputs: int, inputs: int) -> Layer:
         key = (*names, outputs, inputs)
@@ -45,7 +55,9 @@ def _leading(names: tuple[str, ...], site: nn.Module, outputs: int, inputs: int)
     bias = 0.0 if product.bias is None else product.bias[:outputs].double()
     running = Moments(norm.running_mean[:outputs].double() - bias, norm.running_var[:outputs].double())
     weight = product.weight[:outputs, :inputs]
-    return Layer(names, weight, norm.weight[:outputs], norm.bias[:outputs], running, norm.eps)
+    leak = site.reciprocal_tau()
+    learnt = None if leak is None else leak.double().expand(outputs)
+    return Layer(names, weight, norm.weight[:outputs], norm.bias[:outputs], running, norm.eps, learnt)
 
 
 def _joined(layers: Sequence[Layer]) -> Layer:
@@ -56,6 +68,7 @@ def _joined(layers: Sequence[Layer]) -> Layer:
         torch.cat([layer.running.mean for layer in layers]),
         torch.cat([layer.running.variance for layer in layers]),
     )
+    learnt = [layer.reciprocal_tau for layer in layers if layer.reciprocal_tau is not None]
     return Layer(
         names=layers[0].names,
         weight=torch.cat([layer.weight for layer in layers]),
@@ -63,4 +76,5 @@ def _joined(layers: Sequence[Layer]) -> Layer:
         offset=torch.cat([layer.offset for layer in layers]),
         running=running,
         eps=layers[0].eps,
+        reciprocal_tau=torch.cat(learnt) if learnt else None,
     )

@@ -94,7 +94,7 @@ class TorchEngine(Engine):
 
     def fire(self, layer: Layer, x: State, charge: Charge, neurons: Neurons) -> Map:
         """See :class:`~aspk.engines.base.Engine`."""
-        scale, shift = charge
+        scale, shift, keep = charge
         weight = layer.weight * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
         product = _product(weight)
         fired = []
@@ -105,16 +105,21 @@ class TorchEngine(Engine):
                 ]
             else:
                 charges = [product(step.to(self.dtype), weight, shift) for step in images]
-            fired.append(_map(self.integrate(charges, neurons)))
+            fired.append(_map(self.integrate(charges, keep, neurons)))
         return _joined(fired)
 
-    def integrate(self, charges: list[Tensor], neurons: Neurons) -> Tensor:
-        """0/1 spikes [T, ...] of the charges of each step, which may be overwritten."""
+    def integrate(self, charges: list[Tensor], kept: Tensor | None, neurons: Neurons) -> Tensor:
+        """0/1 spikes [T, ...] of the charges of each step, which may be overwritten.
+
+        What the neurons keep in a step is ``kept``, or follows from their tau.
+        """
         keep, threshold = 1 - 1 / neurons["tau"], neurons["v_threshold"]
         spikes = charges[0].new_empty((len(charges), *charges[0].shape))
         membrane = None
         for fired, charge in zip(spikes, charges, strict=True):
-            if membrane is not None:
+            if membrane is not None and kept is not None:
+                charge.addcmul_(membrane, kept)
+            elif membrane is not None:
                 charge.add_(membrane, alpha=keep)
             torch.ge(charge, threshold, out=fired)
             if neurons["reset"] == "hard":
@@ -139,7 +144,9 @@ class TorchEngine(Engine):
         """See :class:`~aspk.engines.base.Engine`."""
         return _map(stream.values.to(self.dtype) + spikes.values)
 
-    def attend(self, qkv: Map, heads: int, scale: float, neurons: Neurons) -> Attention:
+    def attend(
+        self, qkv: Map, heads: int, scale: float, neurons: Neurons, reciprocal_tau: float | None
+    ) -> Attention:
         """See :class:`~aspk.engines.base.Engine`."""
         fired = []
         counts = torch.zeros(4, len(qkv.values), dtype=torch.float64, device=qkv.values.device)
@@ -151,7 +158,7 @@ class TorchEngine(Engine):
             keys = k.transpose(-2, -1)
             y = q @ (keys @ v) if q.shape[-2] > q.shape[-1] else (q @ keys) @ v
             y = (y * scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
-            fired.append(_map(lif(y, **neurons)))
+            fired.append(_map(lif(y, reciprocal_tau=reciprocal_tau, **neurons)))
             over_tokens = [one.sum(-2) for one in (q, k, v)]  # [T, B, heads, D'/heads]
             sums = (*over_tokens, over_tokens[0] * over_tokens[1])
             counts += torch.stack([one.sum((1, 2, 3), dtype=torch.float64) for one in sums])

@@ -35,16 +35,19 @@ class LIF:
         v_threshold: firing threshold, > 0.
         reset: what a spike does to the membrane.
         decay_input: whether the input is divided by tau.
+        learnt: whether each site's time constant is a weight of the network (PLIF), and ``tau`` what it is
+            before training.
     """
 
     tau: float
     v_threshold: float
     reset: Reset
     decay_input: bool
+    learnt: bool = False
 
     @property
     def arguments(self) -> Neurons:
-        """The same, as :func:`aspk.families.neurons.lif` takes them."""
+        """The same, as :func:`aspk.families.neurons.lif` takes them, but for what is learnt."""
         return {
             "tau": self.tau,
             "v_threshold": self.v_threshold,
@@ -100,7 +103,7 @@ class Product(Operation):
             repeats=steps,
             input_size=self.inputs * positions,
             output_size=self.outputs * positions,
-            parameters=weights + biases + 2 * self.outputs,
+            parameters=weights + biases + 2 * self.outputs + self.neurons.learnt,
         )
 
 
@@ -164,7 +167,8 @@ class Attention(Operation):
 
     def layers(self, steps: int) -> Iterator[LayerShape]:
         """See :class:`Operation`."""
-        for name, neurons in zip(self.names, (0, self.width * self.tokens), strict=True):
+        fired, learnt = (0, self.width * self.tokens), (0, int(self.neurons.learnt))
+        for name, neurons, parameters in zip(self.names, fired, learnt, strict=True):
             yield LayerShape(
                 name=name,
                 kind="attention",
@@ -173,7 +177,7 @@ class Attention(Operation):
                 repeats=steps,
                 input_size=self.width * self.tokens,
                 output_size=neurons,
-                parameters=0,
+                parameters=parameters,
             )
 
 

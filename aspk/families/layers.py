@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, TypeVar
 
 import torch
@@ -32,32 +33,53 @@ def nobody(layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> Non
     """Observe nothing."""
 
 
-class ConvNorm(nn.Module):
-    """3x3 convolution, batch normalisation and neurons over [..., C, H, W]."""
+class Site(nn.Module):
+    """Neurons, and what is learnt of them.
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    Args:
+        tau: of PLIF, the time constant before training, > 1; None for LIF, which learns nothing.
+
+    Attributes:
+        w: of PLIF, the site's 1 / tau = sigmoid(w), shape [].
+    """
+
+    def __init__(self, tau: float | None = None) -> None:
         super().__init__()
+        self.w = None if tau is None else nn.Parameter(torch.tensor(-math.log(tau - 1)))
+
+    def reciprocal_tau(self) -> Tensor | None:
+        """The learnt 1 / tau, shape [], if there is one."""
+        return None if self.w is None else self.w.sigmoid()
+
+
+class ConvNorm(Site):
+    """3x3 convolution, batch normalisation and neurons over [..., C, H, W]; see :class:`Site`."""
+
+    def __init__(self, inputs: int, outputs: int, tau: float | None = None) -> None:
+        super().__init__(tau)
         self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor, neurons: Neurons, time_steps: int) -> Tensor:
         """Spikes [T, B, C', H, W] of [T, B, C, H, W], or of a static [B, C, H, W]."""
         y = convolution(x.flatten(0, -4), self.conv)  # time and batch as one axis: [T*B, C', H, W]
-        repeat = time_steps if x.dim() == 4 else None
-        return normalised_lif(y.reshape(*x.shape[:-3], *y.shape[1:]), self.norm, repeat=repeat, **neurons)
+        repeat, leak = time_steps if x.dim() == 4 else None, self.reciprocal_tau()
+        maps = y.reshape(*x.shape[:-3], *y.shape[1:])
+        return normalised_lif(maps, self.norm, reciprocal_tau=leak, repeat=repeat, **neurons)
 
 
-class LinearNorm(nn.Module):
-    """Linear layer, batch normalisation and neurons over [T, B, L, D]."""
+class LinearNorm(Site):
+    """Linear layer, batch normalisation and neurons over [T, B, L, D]; see :class:`Site`."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
+    def __init__(self, inputs: int, outputs: int, tau: float | None = None) -> None:
+        super().__init__(tau)
         self.linear = nn.Linear(inputs, outputs)
         self.norm = nn.BatchNorm1d(outputs)
 
     def forward(self, x: Tensor, neurons: Neurons) -> Tensor:
         """Spikes [T, B, L, D'] of [T, B, L, D]."""
-        return normalised_lif(linear(x, self.linear), self.norm, **neurons)
+        y = linear(x, self.linear)
+        return normalised_lif(y, self.norm, reciprocal_tau=self.reciprocal_tau(), **neurons)
 
 
 def initialise(network: nn.Module, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""The leaky integrate-and-fire neuron (LIF) as a pure function of its whole input sequence.
+"""The leaky integrate-and-fire neuron (LIF, PLIF) as a pure function of its whole input sequence.
 
 The convention is spikingjelly's LIFNode with ``v_reset=0`` (hard) or ``None`` (soft), ``detach_reset=True``
 and its default surrogate, a sigmoid of slope 4::
@@ -9,13 +9,16 @@ and its default surrogate, a sigmoid of slope 4::
     V[t] = H[t] * (1 - S[t])                       hard reset
     V[t] = H[t] - S[t] * v_threshold               soft reset
 
-with V = 0 before the first step: no state outlives a call. Currents, spikes and their gradients may be
-bfloat16 or float16; membranes, statistics and whatever is computed are float32 then.
+with V = 0 before the first step: no state outlives a call. PLIF (Fang et al., ICCV 2021) learns the time
+constant of each site: 1/tau = sigmoid(w), by which it multiplies where LIF divides by tau.
+
+Currents, spikes and their gradients may be bfloat16 or float16; membranes, statistics and whatever is
+computed are float32 then.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +32,15 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 def lif(
-    x: Tensor, *, tau: float, v_threshold: float, reset: Reset = "hard", decay_input: bool = True
+    x: Tensor,
+    *,
+    tau: float,
+    v_threshold: float,
+    reset: Reset = "hard",
+    decay_input: bool = True,
+    reciprocal_tau: Tensor | float | None = None,
 ) -> Tensor:
-    """Spikes of LIF neurons.
+    """Spikes of LIF or PLIF neurons.
 
     Args:
         x: input currents, shape [T, ...].
@@ -39,28 +48,37 @@ def lif(
         v_threshold: firing threshold, > 0.
         reset: what a spike does to the membrane, see above.
         decay_input: whether the input is divided by tau.
+        reciprocal_tau: of PLIF, what stands in place of 1 / ``tau``: a number or a tensor of shape [], which
+            gets a gradient.
 
     Returns:
         0/1 spikes of the shape and type of ``x``; differentiable with the surrogate gradient.
     """
     if x.dtype in _HALF and not native.available(x):
-        single = lif(x.float(), tau=tau, v_threshold=v_threshold, reset=reset, decay_input=decay_input)
-        return single.to(x.dtype)
-    neuron = native.Neuron(tau, v_threshold, reset == "hard", decay_input)
-    differentiable = torch.is_grad_enabled() and x.requires_grad
-    if native.recorded():
-        # A trace is made, checked and used under different gradient modes, and must be the same in all.
-        return _plainly(x, neuron, differentiable=differentiable or native.traced())
+        options: dict[str, Any] = {"reset": reset, "decay_input": decay_input}
+        options["reciprocal_tau"] = reciprocal_tau
+        return lif(x.float(), tau=tau, v_threshold=v_threshold, **options).to(x.dtype)
+    leak = reciprocal_tau
+    differentiable = torch.is_grad_enabled() and (
+        x.requires_grad or (isinstance(leak, Tensor) and leak.requires_grad)
+    )
     if native.available(x):
+        neuron = _native_neuron(tau, v_threshold, reset, decay_input, leak)
         rows, inner = (x.shape[1], x[0, 0].numel()) if x.dim() > 2 else (1, x[0].numel())
         layout = native.Layout(len(x), rows, 1, inner)
         x = x.contiguous()
-        fired = _NativeLIF.apply(x, layout, neuron) if differentiable else native.spikes(x, layout, neuron)
+        fired = (
+            _NativeLIF.apply(x, leak, layout, neuron) if differentiable else native.spikes(x, layout, neuron)
+        )
         return fired.reshape(x.shape)
+    kind = _Kind(tau, v_threshold, reset == "hard", decay_input)
+    if native.recorded():
+        # A trace is made, checked and used under different gradient modes, and must be the same in all.
+        return _plainly(x, kind, leak, differentiable=differentiable or native.traced())
     if differentiable:
-        spikes: Tensor = _LIF.apply(x, neuron)
+        spikes: Tensor = _LIF.apply(x, leak, kind)
         return spikes
-    return _integrate(x, neuron, None)
+    return _integrate(x, kind, leak, None)
 
 
 def normalised_lif(
@@ -71,6 +89,7 @@ def normalised_lif(
     v_threshold: float,
     reset: Reset = "hard",
     decay_input: bool = True,
+    reciprocal_tau: Tensor | float | None = None,
     repeat: int | None = None,
 ) -> Tensor:
     """Spikes of LIF neurons behind a batch normalisation: ``lif(norm(y))``, in one pass where there is one.
@@ -84,6 +103,7 @@ def normalised_lif(
         v_threshold: see :func:`lif`.
         reset: see :func:`lif`.
         decay_input: see :func:`lif`.
+        reciprocal_tau: see :func:`lif`.
         repeat: number of steps for which a static current is repeated.
 
     Returns:
@@ -94,36 +114,57 @@ def normalised_lif(
     if norm.training and in_shared_batch():
         axis = -1 if isinstance(norm, nn.BatchNorm1d) else -3
         x = shared_normalisation(currents, norm, axis=axis)
-        return lif(x if repeat is None else x.expand(repeat, *x.shape), **neurons).to(y.dtype)
+        x = x if repeat is None else x.expand(repeat, *x.shape)
+        return lif(x, reciprocal_tau=reciprocal_tau, **neurons).to(y.dtype)
     # A gradient through fixed statistics, or a hook that wants to see the layer, takes the plain way.
     plain = (torch.is_grad_enabled() and not norm.training) or norm._forward_hooks or norm._forward_pre_hooks
     fitting = norm.weight.dtype == (torch.float32 if y.dtype in _HALF else y.dtype)
     if native.available(y) and fitting and not plain:
-        neuron = native.Neuron(tau, v_threshold, reset == "hard", decay_input)
+        neuron = _native_neuron(tau, v_threshold, reset, decay_input, reciprocal_tau)
         if isinstance(norm, nn.BatchNorm1d):
-            return _normalised_natively(y.contiguous(), norm, neuron, repeat, axis=-1)
+            return _normalised_natively(y.contiguous(), norm, neuron, reciprocal_tau, repeat, axis=-1)
         pixels = y.movedim(-3, -1)  # [T, B, H, W, C]
         if pixels.is_contiguous() and not y.is_contiguous():
-            return _normalised_natively(pixels, norm, neuron, repeat, axis=-1).movedim(-1, -3)
-        return _normalised_natively(y.contiguous(), norm, neuron, repeat, axis=-3)
+            fired = _normalised_natively(pixels, norm, neuron, reciprocal_tau, repeat, axis=-1)
+            return fired.movedim(-1, -3)
+        return _normalised_natively(y.contiguous(), norm, neuron, reciprocal_tau, repeat, axis=-3)
     if isinstance(norm, nn.BatchNorm2d):
         x = norm(currents.flatten(0, -4)).reshape(y.shape)  # time and batch as one axis: [T*B, C, H, W]
     else:
         x = norm(currents.flatten(0, -2)).reshape(y.shape)  # [T*B*L, D]
     if repeat is not None:
         x = x.expand(repeat, *x.shape)  # the same current at every step
-    return lif(x, **neurons).to(y.dtype)
+    return lif(x, reciprocal_tau=reciprocal_tau, **neurons).to(y.dtype)
+
+
+class _Kind(NamedTuple):
+    """What is the same for all neurons, but a learnt time constant."""
+
+    tau: float
+    v_threshold: float
+    hard: bool
+    decay_input: bool
+
+
+def _native_neuron(
+    tau: float, v_threshold: float, reset: Reset, decay_input: bool, leak: Tensor | float | None
+) -> native.Neuron:
+    constant = tau if leak is None else leak.item() if isinstance(leak, Tensor) else leak
+    return native.Neuron(constant, v_threshold, reset == "hard", decay_input, learnt=leak is not None)
 
 
 # ---------------------------------------------------------------------- PyTorch's operations
 
 
-def _plainly(x: Tensor, neuron: native.Neuron, *, differentiable: bool) -> Tensor:
+def _plainly(x: Tensor, neuron: _Kind, leak: Tensor | float | None, *, differentiable: bool) -> Tensor:
     """Spikes by operations that write nothing in place, and have derivatives where they are wanted."""
     fired: list[Tensor] = []
     v = torch.zeros_like(x[0])
     for current in x.unbind():
-        v = v + (current - v) / neuron.tau if neuron.decay_input else v - v / neuron.tau + current
+        if leak is not None:
+            v = v + (current - v) * leak if neuron.decay_input else v * (1 - leak) + current
+        else:
+            v = v + (current - v) / neuron.tau if neuron.decay_input else v - v / neuron.tau + current
         spikes = torch.ge(v, neuron.v_threshold).to(x.dtype)
         kept = spikes  # the reset has no derivative
         if differentiable:  # 0 is added, with the surrogate's derivative
@@ -134,17 +175,21 @@ def _plainly(x: Tensor, neuron: native.Neuron, *, differentiable: bool) -> Tenso
     return torch.stack(fired)
 
 
-def _integrate(x: Tensor, neuron: native.Neuron, membrane: Tensor | None) -> Tensor:
+def _integrate(x: Tensor, neuron: _Kind, leak: Tensor | float | None, membrane: Tensor | None) -> Tensor:
     """Spikes; fills ``membrane``, if given, with H (shape of x).
 
     Written for few passes over memory: H of the first step is X / tau or X, and after the last nothing is
     reset. In eager mode the passes are what a LIF costs.
     """
     spikes = torch.empty_like(x)
-    v = x[0] / neuron.tau if neuron.decay_input else x[0].clone()
+    v = (x[0] / neuron.tau if leak is None else x[0] * leak) if neuron.decay_input else x[0].clone()
     change = torch.empty_like(v)
     for step, current in enumerate(x):
-        if step and neuron.decay_input:
+        if step and leak is not None and neuron.decay_input:
+            v += torch.sub(current, v, out=change).mul_(leak)
+        elif step and leak is not None:
+            v.mul_(1 - leak).add_(current)
+        elif step and neuron.decay_input:
             torch.sub(current, v, out=change)
             v += change.div_(neuron.tau)
         elif step:
@@ -166,30 +211,37 @@ class _LIF(torch.autograd.Function):
     """One graph node for all steps, in place of about eight for each."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, neuron: native.Neuron) -> Tensor:  # noqa: ANN401  # torch's context has no public type
+    def forward(ctx: Any, x: Tensor, leak: Tensor | float | None, neuron: _Kind) -> Tensor:  # noqa: ANN401  # torch's context has no public type
         membrane = torch.empty_like(x)
-        spikes = _integrate(x, neuron, membrane)
-        ctx.save_for_backward(membrane, spikes)
-        ctx.neuron = neuron
+        spikes = _integrate(x, neuron, leak, membrane)
+        ctx.save_for_backward(membrane, spikes, *((x, leak) if isinstance(leak, Tensor) else ()))
+        ctx.neuron, ctx.leak = neuron, None if isinstance(leak, Tensor) else leak
         return spikes
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # as above
-        membrane, spikes = ctx.saved_tensors
-        neuron: native.Neuron = ctx.neuron
+        membrane, spikes, *learnt = ctx.saved_tensors
+        neuron: _Kind = ctx.neuron
         (grad_spikes,) = grads
+        leak: Tensor | float | None = learnt[1] if learnt else ctx.leak
         activation = torch.sub(membrane, neuron.v_threshold).mul_(_SURROGATE_SLOPE).sigmoid_()
         # dS/dH of the surrogate, times what arrives at S: all steps at once
         grad_h = torch.ops.aten.sigmoid_backward(grad_spikes, activation).mul_(_SURROGATE_SLOPE)
-        keep = 1.0 - 1.0 / neuron.tau
+        keep = 1.0 - (1.0 / neuron.tau if leak is None else leak)
         for step in range(len(membrane) - 2, -1, -1):
             grad_v = grad_h[step + 1] * keep  # d loss / d V[t], from the later steps
             if neuron.hard:
                 grad_v.addcmul_(grad_v, spikes[step], value=-1)
             grad_h[step] += grad_v
+        grad_leak = None
+        if learnt:
+            before = membrane * (1 - spikes) if neuron.hard else membrane - spikes * neuron.v_threshold
+            before = torch.cat([torch.zeros_like(before[:1]), before[:-1]])  # V[t-1]
+            charge = learnt[0] - before if neuron.decay_input else -before  # d H / d leak
+            grad_leak = (grad_h.double() * charge).sum().to(learnt[1].dtype)
         if neuron.decay_input:
-            grad_h /= neuron.tau
-        return grad_h, None
+            grad_h = grad_h / neuron.tau if leak is None else grad_h * leak
+        return grad_h, grad_leak, None
 
 
 # ---------------------------------------------------------------------- the native kernels
@@ -199,19 +251,37 @@ class _NativeLIF(torch.autograd.Function):
     """The same in one kernel each way; the membrane is computed again on the way back, not kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layout: native.Layout, neuron: native.Neuron) -> Tensor:  # noqa: ANN401  # as above
+    def forward(
+        ctx: Any,  # noqa: ANN401  # as above
+        x: Tensor,
+        leak: Tensor | float | None,
+        layout: native.Layout,
+        neuron: native.Neuron,
+    ) -> Tensor:
         ctx.save_for_backward(x)
+        ctx.leak = leak.dtype if isinstance(leak, Tensor) else None
         ctx.constants = (layout, neuron)
         return native.spikes(x, layout, neuron)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # as above
         (x,) = ctx.saved_tensors
-        return native.gradients(x, grads[0].contiguous(), *ctx.constants)[0], None, None
+        grad, _, _, leak = native.gradients(x, grads[0].contiguous(), *ctx.constants)
+        return grad, _scalar(leak, ctx.leak), None, None
+
+
+def _scalar(value: float, dtype: torch.dtype | None) -> Tensor | None:
+    """A gradient of shape [], if there is one."""
+    return None if dtype is None else torch.tensor(value, dtype=dtype)
 
 
 def _normalised_natively(
-    y: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, neuron: native.Neuron, repeat: int | None, axis: int
+    y: Tensor,
+    norm: nn.BatchNorm1d | nn.BatchNorm2d,
+    neuron: native.Neuron,
+    leak: Tensor | float | None,
+    repeat: int | None,
+    axis: int,
 ) -> Tensor:
     layout = _layout(y, repeat, axis)
     shape = y.shape if repeat is None else (repeat, *y.shape)
@@ -234,7 +304,7 @@ def _normalised_natively(
     )
     if not torch.is_grad_enabled():
         return native.spikes(y, layout, neuron, affine).reshape(shape)
-    spikes: Tensor = _NormalisedLIF.apply(y, norm.weight, norm.bias, affine, layout, neuron)
+    spikes: Tensor = _NormalisedLIF.apply(y, norm.weight, norm.bias, leak, affine, layout, neuron)
     return spikes.reshape(shape)
 
 
@@ -265,18 +335,21 @@ class _NormalisedLIF(torch.autograd.Function):
         y: Tensor,
         weight: Tensor,
         bias: Tensor,
+        leak: Tensor | float | None,
         affine: native.Affine,
         layout: native.Layout,
         neuron: native.Neuron,
     ) -> Tensor:
         ctx.save_for_backward(y, weight, bias)
+        ctx.leak = leak.dtype if isinstance(leak, Tensor) else None
         ctx.constants = (layout, neuron, affine)
         return native.spikes(y, layout, neuron, affine)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # as above
         y, weight, bias = ctx.saved_tensors
-        grad, grad_weight, grad_bias = native.gradients(y, grads[0].contiguous(), *ctx.constants)
+        grad, grad_weight, grad_bias, leak = native.gradients(y, grads[0].contiguous(), *ctx.constants)
         assert grad_weight is not None
         assert grad_bias is not None
-        return grad, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype), None, None, None
+        own = grad_weight.to(weight.dtype), grad_bias.to(bias.dtype), _scalar(leak, ctx.leak)
+        return grad, *own, None, None, None

@@ -31,9 +31,11 @@ Statistics = Mapping[str, Tensor]
 
 def _structure(config: SubnetConfig) -> SubnetConfig:
     """A network with weights of the same shapes, the same one for all such networks."""
-    neurons: dict[str, Any] = {name: 2.0 for name, kind in GENES.items() if kind.neuron and kind.per_block}
-    blocks = tuple(replace(block, **neurons) for block in config.blocks)
-    return SubnetConfig(embed_dim=config.embed_dim, time_steps=1, blocks=blocks)
+    names = [name for name, kind in GENES.items() if kind.neuron and not kind.words]
+    inside: dict[str, Any] = {name: 2.0 for name in names if GENES[name].per_block}
+    outside: dict[str, Any] = {name: 2.0 for name in names if name not in inside}
+    blocks = tuple(replace(block, **inside) for block in config.blocks)
+    return replace(config, time_steps=1, blocks=blocks, **outside)
 
 
 @lru_cache(maxsize=256)
@@ -76,7 +78,7 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         self.space, self.shape, self.classes, self.recipe = space, shape, classes, recipe
-        self.network = network_of(space.largest, space.settings, shape=shape, classes=classes)
+        self.network = network_of(space.superset, space.settings, shape=shape, classes=classes)
         initialise(self.network, seed)
 
     def forward(

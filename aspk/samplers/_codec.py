@@ -84,11 +84,11 @@ class Codec(Protocol):
 def gene_distribution(gene: Gene) -> BaseDistribution:
     """The distribution that :meth:`aspk.space.SearchSpace.suggest` gives a gene."""
     low, high, step = gene.choices[0], gene.choices[-1], gene.step
-    if step is None:
+    if step is None or isinstance(low, str):
         return CategoricalDistribution(gene.choices)
     if isinstance(low, int):
         return IntDistribution(low, int(high), step=int(step))
-    return FloatDistribution(low, high, step=step)
+    return FloatDistribution(low, float(high), step=float(step))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class SpaceCodec:
             for column, (name, indices) in enumerate(self._choices.items()):
                 if name in parameters:
                     value = parameters[name]
-                    index = indices.get(value) if type(value) in (int, float) else None
+                    index = indices.get(value) if type(value) in (int, float, str) else None
                     x[column] = self.genome.genes[column].index(value) if index is None else index
         except GenotypeError:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -94,12 +94,13 @@ def _choices(table: Mapping[str, Any], at: str) -> dict[str, tuple[Value, ...]]:
         if name not in table:
             continue
         values = tuple(kind.type(value) for value in table[name])
+        numbers = [value for value in values if not isinstance(value, str)]
         problem = ""
         if len(set(values)) < len(values):
             problem = "a choice stands there twice"
-        elif list(values) != sorted(values):
+        elif numbers != sorted(numbers):
             problem = "choices must ascend"
-        elif any(high - low <= 4e-6 * high for low, high in itertools.pairwise(values)):
+        elif any(high - low <= 4e-6 * high for low, high in itertools.pairwise(numbers)):
             problem = "choices must differ by more than 4e-6 of the larger"
         if problem:
             raise SpaceError(f"{at}{name} = {table[name]!r}: {problem}")
@@ -142,13 +143,9 @@ def _reference(
     own = {item.name for item in fields(BlockConfig)}
     fixed = {"attention_v_threshold": settings.attention_v_threshold}
     block = BlockConfig(**(fixed | {name: value for name, value in values.items() if name in own}))
-    stem = {name: values.get(name, getattr(settings, name)) for name in ("stem_v_threshold", "stem_tau")}
-    return SubnetConfig(
-        embed_dim=values["embed_dim"],
-        time_steps=values["time_steps"],
-        blocks=(block,) * values["depth"],
-        **stem,
-    )
+    fixed = {"stem_v_threshold": settings.stem_v_threshold, "stem_tau": settings.stem_tau}
+    network = {name: value for name, value in values.items() if name not in own and name != "depth"}
+    return SubnetConfig(blocks=(block,) * values["depth"], **(fixed | network))
 
 
 def _check_members(space: SearchSpace) -> None:
@@ -162,9 +159,8 @@ def _check_members(space: SearchSpace) -> None:
             f"expected at most {_MOST_SIZES:,}"
         )
     for width, heads, ratio in itertools.product(*sizes):
-        genes = {item.name: getattr(block, item.name) for item in fields(block) if item.default is MISSING}
-        genes |= {"num_heads": heads, "mlp_ratio": ratio}
-        network = SubnetConfig(embed_dim=int(width), time_steps=1, blocks=(BlockConfig(**genes),))
+        sizes_of_block: dict[str, Any] = {"num_heads": heads, "mlp_ratio": ratio}
+        network = SubnetConfig(embed_dim=int(width), time_steps=1, blocks=(replace(block, **sizes_of_block),))
         try:
             check_network(network, space.settings)
         except GenotypeError as error:

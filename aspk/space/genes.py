@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from types import GenericAlias
 from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta
 
 from aspk.errors import GenotypeError
-from aspk.util.schema import Kind, check_value, unknown_key
+from aspk.util.schema import Kind, check_value, one_of, unknown_key
 
-Value = int | float
+Value = int | float | str
 
 
 class GeneKind(NamedTuple):
-    """What a gene's values may be: their type, their range, and where the gene may stand."""
+    """What a gene's values may be: their type, their range, and where the gene may stand.
 
-    type: type[int] | type[float]
+    Attributes:
+        type: of the values; ``str`` for a choice among ``words``.
+        above: a number is above this.
+        per_block: whether each block may have a value of its own.
+        required: whether every space has it.
+        neuron: whether it sets the neurons; the largest and the smallest network have the reference's.
+        at_most: a number is at most this.
+        words: what a gene that is no number may be. A network with a later word has every weight of one with
+            an earlier word.
+        unless: another gene, and its words with which this one has no meaning.
+        later: whether networks had the default of :class:`SubnetConfig` before there was the gene; JSON
+            leaves it out then, so that nothing changes for them.
+    """
+
+    type: type[int] | type[float] | type[str]
     above: float
     per_block: bool
     required: bool
     neuron: bool
     at_most: int = 10**6
+    words: tuple[str, ...] = ()
+    unless: tuple[str, tuple[str, ...]] | None = None
+    later: bool = False
 
     @property
     def values(self) -> Kind:
         """Annotation of one value."""
+        if self.words:
+            return Annotated[str, one_of(self.words)]
         return Annotated[self.type, Meta(gt=self.above, le=self.at_most)]
 
     @property
@@ -36,17 +55,22 @@ class GeneKind(NamedTuple):
         return Annotated[GenericAlias(list, (self.values,)), Meta(min_length=1)]
 
 
+_NEURONS = ("lif", "plif")
 # The only list of search dimensions. A new one: a row here, a field of the config below, its reader.
 GENES: dict[str, GeneKind] = {
     "embed_dim": GeneKind(int, 0, per_block=False, required=True, neuron=False),
     "depth": GeneKind(int, 0, per_block=False, required=True, neuron=False, at_most=1000),
     "time_steps": GeneKind(int, 0, per_block=False, required=True, neuron=False),
+    "stem_neuron": GeneKind(str, 0, per_block=False, required=False, neuron=True, words=_NEURONS, later=True),
     "stem_v_threshold": GeneKind(float, 0, per_block=False, required=False, neuron=True),
-    "stem_tau": GeneKind(float, 1, per_block=False, required=False, neuron=True),
+    "stem_tau": GeneKind(
+        float, 1, per_block=False, required=False, neuron=True, unless=("stem_neuron", ("plif",))
+    ),
     "mlp_ratio": GeneKind(float, 0, per_block=True, required=True, neuron=False),
     "num_heads": GeneKind(int, 0, per_block=True, required=True, neuron=False),
+    "neuron": GeneKind(str, 0, per_block=True, required=False, neuron=True, words=_NEURONS, later=True),
     "v_threshold": GeneKind(float, 0, per_block=True, required=True, neuron=True),
-    "tau": GeneKind(float, 1, per_block=True, required=True, neuron=True),
+    "tau": GeneKind(float, 1, per_block=True, required=True, neuron=True, unless=("neuron", ("plif",))),
     "attention_v_threshold": GeneKind(float, 0, per_block=True, required=False, neuron=True),
 }
 FamilyName = Literal["spikformer"]
@@ -65,8 +89,10 @@ class BlockConfig:
         mlp_ratio: hidden width of the MLP over ``embed_dim``.
         num_heads: attention heads.
         v_threshold: firing threshold of every neuron of the block but the attention's.
-        tau: membrane time constant in steps, > 1, of every neuron of the block.
+        tau: membrane time constant in steps, > 1, of every neuron of the block; with ``plif`` what it is
+            before training.
         attention_v_threshold: threshold of the neuron behind (q kᵀ) v; 0.5 in Spikformer.
+        neuron: ``lif``, or ``plif``: the time constant of each site is learnt.
     """
 
     mlp_ratio: float
@@ -74,6 +100,7 @@ class BlockConfig:
     v_threshold: float
     tau: float
     attention_v_threshold: float = 0.5
+    neuron: str = "lif"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +112,8 @@ class SubnetConfig:
         time_steps: simulated steps T.
         blocks: the transformer blocks, first to last.
         stem_v_threshold: threshold of the stem's neurons.
-        stem_tau: time constant of the stem's neurons.
+        stem_tau: time constant of the stem's neurons; with ``plif`` what it is before training.
+        stem_neuron: ``lif`` or ``plif``, as in a block.
     """
 
     embed_dim: int
@@ -93,6 +121,7 @@ class SubnetConfig:
     blocks: tuple[BlockConfig, ...]
     stem_v_threshold: float = 1.0
     stem_tau: float = 2.0
+    stem_neuron: str = "lif"
 
     @property
     def depth(self) -> int:
@@ -101,7 +130,7 @@ class SubnetConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The network as plain JSON values."""
-        return asdict(self) | {"blocks": [asdict(block) for block in self.blocks]}
+        return _plain(self) | {"blocks": [_plain(block) for block in self.blocks]}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> SubnetConfig:
@@ -164,7 +193,15 @@ class NetworkSettings:
         return config.embed_dim if self.head_dim is None else block.num_heads * self.head_dim
 
 
-def gene_value(name: str, value: Any) -> int | float:  # noqa: ANN401  # it is what is checked
+def _plain(part: SubnetConfig | BlockConfig) -> dict[str, Any]:
+    """Fields and values, without later genes that have their default."""
+    later = {
+        item.name: item.default for item in fields(part) if item.name in GENES and GENES[item.name].later
+    }
+    return {key: value for key, value in asdict(part).items() if key not in later or value != later[key]}
+
+
+def gene_value(name: str, value: Any) -> Value:  # noqa: ANN401  # it is what is checked
     """``value`` as gene ``name``'s type, its range checked.
 
     Raises:

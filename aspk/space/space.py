@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,57 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.errors import GenotypeError, SpaceError
+from aspk.space.conditions import BoolArray, Conditions, IntArray, block_using, meaningful
+from aspk.space.gene import Gene
 from aspk.space.genes import GENES, BlockConfig, NetworkSettings, SubnetConfig, Value
 
 _MOST_NETWORKS = 1_000_000  # of a space that is gone through as a whole
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Gene:
-    """One coordinate of the genotype.
-
-    Attributes:
-        name: a key of :data:`GENES`.
-        choices: ascending values.
-        block: index of the block it belongs to, None for the whole network.
-    """
-
-    name: str
-    choices: tuple[Value, ...]
-    block: int | None = None
-
-    @property
-    def parameter(self) -> str:
-        """The name shown to people and Optuna, for instance ``blocks.0.tau``."""
-        return self.name if self.block is None else f"blocks.{self.block}.{self.name}"
-
-    @property
-    def step(self) -> Value | None:
-        """The distance between choices where it is the same for all, else None."""
-        if len(self.choices) < 2:
-            return None
-        values = [Decimal(str(choice)) for choice in self.choices]  # exact, and how Optuna counts steps
-        gaps = {high - low for low, high in itertools.pairwise(values)}
-        step = type(self.choices[0])(next(iter(gaps)))
-        return step if gaps == {Decimal(str(step))} else None
-
-    def index(self, value: object) -> int:
-        """Index of the choice equal to ``value`` (to 1e-6, since steps of floats accumulate).
-
-        Raises:
-            GenotypeError: ``value`` is not a choice.
-        """
-        if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
-            for index, choice in enumerate(self.choices):
-                if choice * (1 - 1e-6) <= value <= choice * (1 + 1e-6):
-                    return index
-        raise GenotypeError(f"{self.parameter}={value!r} is not one of {list(self.choices)}")
 
 
 @dataclass(frozen=True)
@@ -121,16 +76,16 @@ class SearchSpace:
 
     @cached_property
     def ordered(self) -> BoolArray:
-        """Which genes have an order, shape (G,): all of them, their choices are ascending numbers."""
-        return np.ones(len(self.genes), dtype=bool)
+        """Which genes have an order, shape (G,): those whose choices are ascending numbers, no words."""
+        return np.array([not GENES[gene.name].words for gene in self.genes], dtype=bool)
 
     @cached_property
     def _depth_column(self) -> int:
         return list(self.network).index("depth")
 
     @cached_property
-    def _block_of(self) -> IntArray:
-        return np.array([-1 if gene.block is None else gene.block for gene in self.genes])
+    def _conditions(self) -> Conditions:
+        return Conditions(self.genes)
 
     def active(self, X: npt.ArrayLike) -> BoolArray:
         """Which genes each genotype uses.
@@ -141,9 +96,7 @@ class SearchSpace:
         Returns:
             Mask of shape (..., G).
         """
-        indices = np.asarray(X)[..., self._depth_column].astype(np.int64)
-        depths = np.asarray(self.network["depth"])[indices]
-        return np.asarray(self._block_of < depths[..., None])
+        return self._conditions.active(np.asarray(X))
 
     def canonical(self, X: npt.ArrayLike) -> IntArray:
         """The genotypes with inactive genes at 0: equal exactly for equal networks. Shape (..., G)."""
@@ -184,25 +137,29 @@ class SearchSpace:
     # ------------------------------------------------------------------ encode and decode
 
     def decode(self, x: npt.ArrayLike) -> SubnetConfig:
-        """The network of one index vector of shape (G,)."""
+        """The network of one index vector of shape (G,).
+
+        Where another gene leaves one without meaning, the network has the reference's value.
+        """
         indices = self.check(x)
         values = {g.parameter: g.choices[i] for g, i in zip(self.genes, indices, strict=True)}
         return self._build(values, int(values["depth"]))
 
     def _build(self, values: Mapping[str, Value], depth: int) -> SubnetConfig:
-        fixed = {"attention_v_threshold": self.settings.attention_v_threshold}
+        fixed: dict[str, Value] = {"attention_v_threshold": self.settings.attention_v_threshold}
         shared = {name: values[name] for name in self.network if GENES[name].per_block}
         blocks = tuple(
-            BlockConfig(**(fixed | shared | {name: values[f"blocks.{index}.{name}"] for name in self.block}))  # type: ignore[arg-type]  # mixed int and float genes
+            BlockConfig(
+                **meaningful(  # type: ignore[arg-type]  # mixed int, float and str genes
+                    fixed | shared | {name: values[f"blocks.{index}.{name}"] for name in self.block},
+                    self.reference.blocks[0],
+                )
+            )
             for index in range(depth)
         )
-        return SubnetConfig(
-            embed_dim=int(values["embed_dim"]),
-            time_steps=int(values["time_steps"]),
-            blocks=blocks,
-            stem_v_threshold=float(values.get("stem_v_threshold", self.settings.stem_v_threshold)),
-            stem_tau=float(values.get("stem_tau", self.settings.stem_tau)),
-        )
+        fixed = {"stem_v_threshold": self.settings.stem_v_threshold, "stem_tau": self.settings.stem_tau}
+        own = {name: values[name] for name in self.network if name != "depth" and name not in shared}
+        return SubnetConfig(**meaningful(fixed | own, self.reference), blocks=blocks)  # type: ignore[arg-type]  # as above
 
     def encode(self, config: SubnetConfig) -> IntArray:
         """The canonical index vector of a network.
@@ -216,12 +173,14 @@ class SearchSpace:
                 if gene.block < config.depth:
                     x[column] = gene.index(getattr(config.blocks[gene.block], gene.name))
             elif GENES[gene.name].per_block:
-                x[column] = gene.index(getattr(config.blocks[0], gene.name) if config.blocks else None)
+                x[column] = gene.index(
+                    getattr(block_using(gene.name, config), gene.name) if config.blocks else None
+                )
             else:
                 x[column] = gene.index(getattr(config, gene.name))
         if (member := self.decode(x)) != config:
             raise GenotypeError(f"{config} is not in space {self.name!r}; the nearest encoding is {member}")
-        return x
+        return self.canonical(x)
 
     def parameters(self, x: npt.ArrayLike) -> dict[str, Value]:
         """The active genes of one index vector as named values, the form that Optuna shows."""
@@ -250,18 +209,21 @@ class SearchSpace:
 
     def suggest(self, trial: BaseTrial) -> SubnetConfig:
         """Ask an ``optuna.Trial`` for a network: one ``suggest_*`` call for each active gene."""
-        values: dict[str, Value] = {}
-        for gene in self.genes:
-            if gene.block is not None and gene.block >= values["depth"]:
+        x = np.zeros(len(self.genes), dtype=np.int64)
+        conditional = self._conditions.conditional  # whether they are in use the others decide
+        for column in sorted(range(len(self.genes)), key=conditional.__contains__):
+            gene = self.genes[column]
+            if not self.active(x)[column]:
                 continue
-            low, high, name = gene.choices[0], gene.choices[-1], gene.parameter
-            if gene.step is None:
-                values[name] = trial.suggest_categorical(name, gene.choices)
+            low, high, name, step = gene.choices[0], gene.choices[-1], gene.parameter, gene.step
+            if step is None or isinstance(low, str):
+                value: object = trial.suggest_categorical(name, gene.choices)
             elif isinstance(low, int):
-                values[name] = trial.suggest_int(name, low, int(high), step=int(gene.step))
+                value = trial.suggest_int(name, low, int(high), step=int(step))
             else:
-                values[name] = trial.suggest_float(name, low, high, step=gene.step)
-        return self.decode(self.from_parameters(values))
+                value = trial.suggest_float(name, low, float(high), step=float(step))
+            x[column] = gene.index(value)
+        return self.decode(x)
 
     # ------------------------------------------------------------------ sampling and neighbourhood
 
@@ -281,13 +243,18 @@ class SearchSpace:
         X = self.sample_choices(count, rng)
         shares = [size / self.size for size in self._sizes_by_depth]  # of integers beyond float's range
         X[:, self._depth_column] = rng.choice(len(shares), size=count, p=shares)
+        rows = np.arange(count if self._conditions.conditional else 0)
+        while rows.size:  # a network that many genotypes describe is kept as rarely
+            refused = rng.random(len(rows)) * self._conditions.copies(X[rows]) >= 1
+            rows = rows[refused]
+            again = self.sample_choices(len(rows), rng)
+            again[:, self._depth_column] = X[rows, self._depth_column]
+            X[rows] = again
         return X
 
     @cached_property
     def _sizes_by_depth(self) -> list[int]:
-        shared = math.prod(len(choices) for name, choices in self.network.items() if name != "depth")
-        per_block = math.prod(len(choices) for choices in self.block.values())
-        return [shared * per_block ** int(depth) for depth in self.network["depth"]]
+        return [self._conditions.networks(int(depth)) for depth in self.network["depth"]]
 
     @property
     def size(self) -> int:
@@ -310,12 +277,14 @@ class SearchSpace:
     def _networks(self) -> Iterator[IntArray]:
         for depth_index, depth in enumerate(self.network["depth"]):
             ranges = [
-                range(len(gene.choices)) if gene.block is None or gene.block < depth else range(1)
+                range(len(gene.choices)) if gene.block is None or gene.block < int(depth) else range(1)
                 for gene in self.genes
             ]
             ranges[self._depth_column] = range(depth_index, depth_index + 1)
             for indices in itertools.product(*ranges):
-                yield np.array(indices, dtype=np.int64)
+                x = np.array(indices, dtype=np.int64)
+                if not self._conditions.conditional or np.array_equal(self.canonical(x), x):
+                    yield x
 
     # ------------------------------------------------------------------ named members
 
@@ -332,6 +301,19 @@ class SearchSpace:
     def smallest(self) -> SubnetConfig:
         """The network with the smallest architecture; its neurons are the reference's."""
         return self._extreme(0)
+
+    @cached_property
+    def superset(self) -> SubnetConfig:
+        """The network with every weight that one of the space has: the largest, but for genes of words."""
+        words = {
+            name: max(choices, key=GENES[name].words.index)
+            for name, choices in (*self.network.items(), *self.block.items())
+            if GENES[name].words
+        }
+        inside: dict[str, Any] = {name: word for name, word in words.items() if GENES[name].per_block}
+        outside: dict[str, Any] = {name: word for name, word in words.items() if name not in inside}
+        blocks = tuple(replace(block, **inside) for block in self.largest.blocks)
+        return replace(self.largest, blocks=blocks, **outside)
 
     def _extreme(self, end: int) -> SubnetConfig:
         values = {gene.parameter: gene.choices[end] for gene in self.genes}

@@ -18,7 +18,7 @@ def features(genome: Genome, X: Genotypes) -> FloatArray:
     """Genotypes as columns of similar scale, shape (n, d).
 
     Ordered genes and real coordinates become one number in -0.5..0.5, others one column for each choice.
-    Genes of a :class:`~aspk.space.SearchSpace` are sizes, thresholds and time constants, whose *ratios*
+    Numbers of a :class:`~aspk.space.SearchSpace` are sizes, thresholds and time constants, whose *ratios*
     matter: they stand at the logarithm of their choices, its mean at 0. A gene that a network does not use
     is 0 in all its columns. Genes that every block has are summed up by one more column each: their mean over
     the blocks in use. So are unordered genes with equally many choices, at least three of them: they mostly
@@ -33,7 +33,8 @@ class Features:
     Attributes:
         scales: number of each column's length scale, in order from 0, shape (d,). The choices of an unordered
             gene that is one of several places share one, since there are many columns and few trials; so do
-            the frequencies of choices. A gene by itself, which may decide on a branch, has one for each.
+            the frequencies of choices, and the words of a gene of a search space. Any other gene by itself,
+            which may decide on a branch, has one for each.
     """
 
     def __init__(self, genome: Genome) -> None:
@@ -53,7 +54,8 @@ class Features:
             for columns in zip(*(np.flatnonzero(self._gene == gene) for gene in group), strict=True)
         ]
         self._means = [columns for _, columns in sums]
-        places = {gene for group in groups for gene in group}
+        known = range(len(genome.cardinalities)) if isinstance(genome, SearchSpace) else ()
+        places = {gene for group in groups for gene in group} | set(known)
         names = [("gene", gene) if gene in places else ("column", i) for i, (gene, _) in enumerate(columns)]
         names += [("mean", group) for group, _ in sums]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
@@ -100,7 +102,7 @@ def columns(space: SearchSpace) -> list[Feature]:
 def _places(genome: Genome, gene: int) -> FloatArray:
     """Where each choice of a gene stands in each of its columns, shape (columns, choices); 0 if real."""
     cardinality = int(genome.cardinalities[gene])
-    if isinstance(genome, SearchSpace):
+    if isinstance(genome, SearchSpace) and genome.ordered[gene]:
         places = np.log(np.array(genome.genes[gene].choices, dtype=float))
         return np.asarray((places - places.mean()) / (places[-1] - places[0]))[None, :]
     if genome.ordered[gene]:

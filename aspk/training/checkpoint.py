@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from aspk.errors import AspkError, CheckpointError
 from aspk.families import Supernet, network_of
 from aspk.space.file import space_from_dict
-from aspk.space.genes import NetworkSettings, SubnetConfig
+from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig
 from aspk.spec.settings import Recipe
 from aspk.util.files import hash_of, require_ordinary, write_atomically, written_beside
 
@@ -112,7 +112,7 @@ def load_supernet(path: Path, device: torch.device | None = None) -> LoadedSuper
         space = space_from_dict(header["space"], where=str(path))
         shape, classes = input_and_classes(header)
         provenance = dict(header["provenance"])
-        check_weights(tensors, space.largest, space.settings, shape=shape, classes=classes)
+        check_weights(tensors, space.superset, space.settings, shape=shape, classes=classes)
         supernet = Supernet(space, shape=shape, classes=classes, recipe=_recipe(provenance.get("recipe")))
         load_weights(supernet.network, tensors)
     except UNUSABLE as error:
@@ -190,9 +190,12 @@ def check_weights(
             network = network_of(config, settings, shape=shape, classes=classes)
         return {name: _form(tensor) for name, tensor in network.state_dict().items()}
 
-    one = forms(replace(config, blocks=config.blocks[:1]))  # the modules of a thousand blocks are large, too
-    in_block = sum(name.startswith("blocks.") for name in one)
-    if len(tensors) != (count := len(one) + in_block * (config.depth - 1)):
+    outside, in_block = 0, dict[BlockConfig, int]()
+    for block in set(config.blocks):  # the modules of a thousand blocks are large, too
+        one = forms(replace(config, blocks=(block,)))
+        in_block[block] = sum(name.startswith("blocks.") for name in one)
+        outside = len(one) - in_block[block]
+    if len(tensors) != (count := outside + sum(in_block[block] for block in config.blocks)):
         raise CheckpointError(f"{len(tensors)} tensors, expected {count}")
     expected, found = forms(config), {name: _form(tensor) for name, tensor in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,15 @@ _Tensors = tuple[Tensor, ...] | list[Tensor]
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW, with a group of parameters that do not decay if the recipe says so.
 
-    Weights have two axes or more; biases, the scales and shifts of normalisations, and time constants that
-    are learnt have one or none.
+    Weights have two axes or more; biases, and the scales and shifts of normalisations have one. Numbers are
+    the time constants that are learnt, which never decay: w = 0 is a tau of 2, and no smaller network.
     """
-    parameters = list(model.parameters())
-    groups = [{"params": parameters}]
-    if recipe.decayed == "weights":
-        weights = [parameter for parameter in parameters if parameter.dim() > 1]
-        others = [parameter for parameter in parameters if parameter.dim() <= 1]
-        groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]  # type: ignore[dict-item]  # torch's own form
+    fewest = 2 if recipe.decayed == "weights" else 1
+    weights = [parameter for parameter in model.parameters() if parameter.dim() >= fewest]
+    others = [parameter for parameter in model.parameters() if parameter.dim() < fewest]
+    groups: list[dict[str, Any]] = [{"params": weights}]
+    if others:
+        groups.append({"params": others, "weight_decay": 0.0})
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
 
 

@@ -23,10 +23,11 @@ void fire_word(const Map& map, const Layer& layer, Currents currents, int64_t fi
                int64_t* counts) {
     const Neuron neuron = layer.neuron;
     const int64_t steps = map.steps, positions = map.positions(), width = words_of(layer.outputs);
-    Vector scale[N], shift[N];
+    Vector scale[N], shift[N], keep[N];
     for (int j = 0; j < N; ++j) {
         scale[j] = load(layer.scale + first + j * kLanes);
         shift[j] = load(layer.shift + first + j * kLanes);
+        keep[j] = layer.keep ? load(layer.keep + first + j * kLanes) : neuron.keep - Vector{};
     }
     int64_t y = currents.from / map.width, x = currents.from % map.width;
     for (int64_t position = currents.from; position < currents.to; ++position, map.next(y, x)) {
@@ -37,7 +38,7 @@ void fire_word(const Map& map, const Layer& layer, Currents currents, int64_t fi
             uint64_t fired = 0;
 #pragma GCC unroll 8
             for (int j = 0; j < N; ++j)
-                fired |= neuron.fire(v[j], load(current + j * kLanes) * scale[j] + shift[j]) << (j * kLanes);
+                fired |= neuron.fire(v[j], keep[j], load(current + j * kLanes) * scale[j] + shift[j]) << (j * kLanes);
             words[(step * positions + position) * width] = fired;
             const int64_t spikes = __builtin_popcountll(fired);
             counts[step] += spikes;

@@ -22,6 +22,7 @@ struct Layer {
     int64_t window, outputs;  // outputs in whole vectors
     const Number* scale;      // [outputs]
     const Number* shift;      // [outputs]
+    const Number* keep;       // [outputs], or null: the neuron's own
     Neuron neuron;
 };
 

@@ -32,8 +32,8 @@ struct Operation {
     int64_t steps, height, width, channels;  // of what is read
     int64_t window, outputs, base_width, heads, stride;
     int64_t counts;  // address of the counts
-    double tau, v_threshold, factor;
-    int64_t weights, scale, shift;  // addresses
+    double tau, reciprocal_tau, v_threshold, factor;  // the reciprocal is 0 where tau is not learnt
+    int64_t weights, scale, shift, keep;              // addresses
     Place read, added, base, written;
 };
 
@@ -60,12 +60,14 @@ struct Piece {
 
 void run_operation(const Operation& op, const Piece& piece, Scratch& scratch) {
     const Map map{op.steps, op.height, op.width, op.channels};
-    const Neuron neuron(op.tau, op.v_threshold, op.hard != 0, op.decay_input != 0);
+    const Neuron neuron(op.tau, op.reciprocal_tau, op.v_threshold, op.hard != 0, op.decay_input != 0);
     const Number *scale = reinterpret_cast<const Number*>(op.scale), *shift = reinterpret_cast<const Number*>(op.shift);
+    const Number* keep = reinterpret_cast<const Number*>(op.keep);
     scratch.counts.assign(kCounts * op.steps, 0);
     int64_t* counts = scratch.counts.data();
     if (op.kind == kLayer) {
-        const Layer layer{reinterpret_cast<const Number*>(op.weights), op.window, op.outputs, scale, shift, neuron};
+        const Layer layer{reinterpret_cast<const Number*>(op.weights), op.window, op.outputs, scale, shift, keep,
+                          neuron};
         const Input input = static_cast<Input>(op.input);
         if (scratch.events.size() < static_cast<size_t>(piece.number)) scratch.events.resize(piece.number);
         scratch.dense.resize(scratch.events.size());

@@ -37,12 +37,21 @@ class Layout:
 
 @dataclass(frozen=True)
 class Neuron:
-    """LIF neurons, see :mod:`aspk.families.neurons`."""
+    """LIF neurons, see :mod:`aspk.families.neurons`.
+
+    Attributes:
+        tau: membrane time constant in steps; its reciprocal if it is learnt.
+        v_threshold: firing threshold.
+        hard: whether a spike sets the membrane to 0.
+        decay_input: whether the input is divided by tau.
+        learnt: whether the reciprocal is a weight: the membrane is multiplied by it, as PLIF does.
+    """
 
     tau: float
     v_threshold: float
     hard: bool
     decay_input: bool
+    learnt: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,8 +137,10 @@ def spikes(y: Tensor, layout: Layout, neuron: Neuron, affine: Affine | None = No
 
 def gradients(
     y: Tensor, arriving: Tensor, layout: Layout, neuron: Neuron, affine: Affine | None = None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor | None, float]:
     """Gradients of the currents, and of the weight and bias of their normalisation by the batch's statistics.
+
+    The last number is that of the reciprocal of a learnt tau.
 
     Args:
         y: what :func:`spikes` got.
@@ -146,6 +157,7 @@ def gradients(
         weight, bias = torch.empty_like(affine.mean), torch.empty_like(affine.mean)
     sums = (None if bias is None else _at(bias), None if weight is None else _at(weight))
     constants = _constants(layout, neuron)
+    leak = ctypes.c_double(0.0)
     _call(
         "backward",
         y,
@@ -156,9 +168,10 @@ def gradients(
         *pointers,
         *constants,
         *sums,
+        ctypes.byref(leak) if neuron.learnt else None,
         _threads(),
     )
-    return grad, weight, bias
+    return grad, weight, bias, leak.value
 
 
 def _call(name: str, like: Tensor, *arguments: object) -> None:
@@ -184,11 +197,12 @@ def _sizes(layout: Layout, *, read: bool = False) -> tuple[ctypes.c_int64, ...]:
 
 
 def _constants(layout: Layout, neuron: Neuron) -> tuple[object, ...]:
-    """repeated, tau, v_threshold, hard, decay_input."""
+    """repeated, tau, v_threshold, hard, decay_input, learnt."""
     numbers = (ctypes.c_double(neuron.tau), ctypes.c_double(neuron.v_threshold))
     return (
         ctypes.c_int(layout.repeated),
         *numbers,
         ctypes.c_int(neuron.hard),
         ctypes.c_int(neuron.decay_input),
+        ctypes.c_int(neuron.learnt),
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from aspk.families import network
 from aspk.families.base import Neurons
-from aspk.families.layers import ConvNorm, LinearNorm, Observer, nobody
+from aspk.families.layers import ConvNorm, LinearNorm, Observer, Site, nobody
 from aspk.families.network import Network
 from aspk.families.neurons import lif
 from aspk.families.spikformer.program import pooled_stages, stem_widths
@@ -29,12 +29,14 @@ class Block(network.Block):
         self.name, self.config, self.settings = name, block, settings
         width, inner = config.embed_dim, settings.attention_width(config, block)
         hidden = int(width * block.mlp_ratio)
-        self.q = LinearNorm(width, inner)
-        self.k = LinearNorm(width, inner)
-        self.v = LinearNorm(width, inner)
-        self.proj = LinearNorm(inner, width)
-        self.fc1 = LinearNorm(width, hidden)
-        self.fc2 = LinearNorm(hidden, width)
+        tau = block.tau if block.neuron == "plif" else None
+        self.q = LinearNorm(width, inner, tau)
+        self.k = LinearNorm(width, inner, tau)
+        self.v = LinearNorm(width, inner, tau)
+        self.av = Site(tau)  # behind (q kᵀ) v
+        self.proj = LinearNorm(inner, width, tau)
+        self.fc1 = LinearNorm(width, hidden, tau)
+        self.fc2 = LinearNorm(hidden, width, tau)
 
     def forward(self, x: Tensor, observe: Observer = nobody) -> Tensor:
         """The residual stream [T, B, L, D] behind the block."""
@@ -52,7 +54,8 @@ class Block(network.Block):
             # With more tokens than head width the other order is cheaper, and as exact.
             y = a @ (b @ c) if q.shape[-2] > q.shape[-1] else (a @ b) @ c
         y = (y * self.settings.attention_scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
-        spikes = lif(y, **self._neurons(self.config.attention_v_threshold)).to(x.dtype)
+        neurons, leak = self._neurons(self.config.attention_v_threshold), self.av.reciprocal_tau()
+        spikes = lif(y, reciprocal_tau=leak, **neurons).to(x.dtype)
         observe(f"{self.name}.qk", (q, k), None)
         observe(f"{self.name}.av", (v,), spikes)
         return self._site("proj", spikes, observe)
@@ -86,8 +89,9 @@ class Spikformer(Network):
     ) -> None:
         super().__init__(config, settings, shape=shape, classes=classes)
         widths = stem_widths(config)
-        self.stem = nn.ModuleList(map(ConvNorm, (shape[0], *widths), widths))
-        self.position = ConvNorm(config.embed_dim, config.embed_dim)
+        tau = config.stem_tau if config.stem_neuron == "plif" else None
+        self.stem = nn.ModuleList(map(ConvNorm, (shape[0], *widths), widths, [tau] * len(widths)))
+        self.position = ConvNorm(config.embed_dim, config.embed_dim, tau)
         self.blocks = nn.ModuleList(
             Block(f"blocks.{index}", config, block, settings) for index, block in enumerate(config.blocks)
         )

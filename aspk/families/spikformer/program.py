@@ -51,7 +51,7 @@ def _operations(
     config: SubnetConfig, settings: NetworkSettings, shape: tuple[int, int, int], classes: int
 ) -> Iterator[Operation]:
     width, (channels, height, columns) = config.embed_dim, shape
-    neurons = _neurons(settings, config.stem_tau, config.stem_v_threshold)
+    neurons = _neurons(settings, config.stem_neuron, config.stem_tau, config.stem_v_threshold)
     for stage, outputs in enumerate(stem_widths(config)):
         yield Convolution(
             reads=("x" if stage else IMAGE,),
@@ -92,7 +92,7 @@ def _block(
 ) -> Iterator[Operation]:
     width, inner = config.embed_dim, settings.attention_width(config, block)
     hidden = int(width * block.mlp_ratio)
-    neurons = _neurons(settings, block.tau, block.v_threshold)
+    neurons = _neurons(settings, block.neuron, block.tau, block.v_threshold)
 
     def linear(reads: str, writes: str, inputs: int, outputs: int, *parts: str) -> Linear:
         return Linear(
@@ -117,7 +117,7 @@ def _block(
         scale=settings.attention_scale,
         width=inner,
         tokens=tokens,
-        neurons=_neurons(settings, block.tau, block.attention_v_threshold),
+        neurons=_neurons(settings, block.neuron, block.tau, block.attention_v_threshold),
     )
     yield linear("attended", "branch", inner, width, "proj")
     yield added
@@ -126,5 +126,5 @@ def _block(
     yield added
 
 
-def _neurons(settings: NetworkSettings, tau: float, v_threshold: float) -> LIF:
-    return LIF(tau, v_threshold, settings.reset, settings.decay_input)
+def _neurons(settings: NetworkSettings, neuron: str, tau: float, v_threshold: float) -> LIF:
+    return LIF(tau, v_threshold, settings.reset, settings.decay_input, learnt=neuron == "plif")

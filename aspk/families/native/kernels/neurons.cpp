@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <type_traits>
 #include <vector>
 
@@ -27,25 +28,38 @@ struct Shape {
 };
 
 // What is the same for all neurons is known at compile time or lies in a register: the loops become vector code.
-template <typename T, bool Hard, bool DecayInput>
+template <typename T, bool Hard, bool DecayInput, bool Learnt>
 struct Neuron {
     using Number = T;
+    static constexpr bool learnt = Learnt;  // the reciprocal of tau is a weight, which is multiplied by
     T tau, v_threshold, inverse_tau;
 
     // The membrane before the spike, from the one after the last spike and the current.
-    T charged(T v, T x) const { return DecayInput ? v + (x - v) / tau : v + (x - v / tau); }
+    T charged(T v, T x) const {
+        if (Learnt) return DecayInput ? v + (x - v) * inverse_tau : v * (1 - inverse_tau) + x;
+        return DecayInput ? v + (x - v) / tau : v + (x - v / tau);
+    }
+    // Its derivative with respect to the reciprocal of tau.
+    T by_inverse_tau(T v, T x) const { return DecayInput ? x - v : -v; }
     T reset(T h) const { return h < v_threshold ? h : (Hard ? T(0) : h - v_threshold); }
     T kept(T h, T gradient) const { return Hard && h >= v_threshold ? T(0) : gradient; }
     T to_input(T gradient) const { return DecayInput ? gradient * inverse_tau : gradient; }
 };
 
+// tau is its reciprocal where it is learnt.
+template <typename T, bool Learnt, typename Body>
+void with_constants(T tau, T inverse_tau, T v, int hard, int decay_input, Body body) {
+    if (hard && decay_input) body(Neuron<T, true, true, Learnt>{tau, v, inverse_tau});
+    if (hard && !decay_input) body(Neuron<T, true, false, Learnt>{tau, v, inverse_tau});
+    if (!hard && decay_input) body(Neuron<T, false, true, Learnt>{tau, v, inverse_tau});
+    if (!hard && !decay_input) body(Neuron<T, false, false, Learnt>{tau, v, inverse_tau});
+}
+
 template <typename T, typename Body>
-void with_neuron(double tau, double v_threshold, int hard, int decay_input, Body body) {
+void with_neuron(double tau, double v_threshold, int hard, int decay_input, int learnt, Body body) {
     const T t = static_cast<T>(tau), v = static_cast<T>(v_threshold);
-    if (hard && decay_input) body(Neuron<T, true, true>{t, v, 1 / t});
-    if (hard && !decay_input) body(Neuron<T, true, false>{t, v, 1 / t});
-    if (!hard && decay_input) body(Neuron<T, false, true>{t, v, 1 / t});
-    if (!hard && !decay_input) body(Neuron<T, false, false>{t, v, 1 / t});
+    if (learnt) with_constants<T, true>(1 / t, t, v, hard, decay_input, body);
+    else with_constants<T, false>(t, 1 / t, v, hard, decay_input, body);
 }
 
 // a * b + c, in one operation where the processor has it.
@@ -217,9 +231,10 @@ void forward(const Stored* y, Stored* spikes, const Shape& s, const T* scale, co
 template <typename Kind, typename T = typename Kind::Number>
 void backward(const Stored* y, const Stored* grad_spikes, Stored* grad, const Shape& s, const T* scale, const T* shift,
               const double* mean, const double* inverse_std, bool repeated, Kind kind,
-              double* sums, double* products, int threads) {
+              double* sums, double* products, double* by_inverse_tau, int threads) {
     const int64_t step = s.step();
     const T slope = 4;
+    double partial[kChunks] = {};  // of the gradient of the reciprocal of tau
     const std::vector<T> ones(scale ? 0 : s.channels, T(1)), zeros(scale ? 0 : s.channels, T(0));
     const PerChannel<T> scales(s, scale ? scale : ones.data()), shifts(s, scale ? shift : zeros.data());
     Sums gradients(s), centred_gradients(s);
@@ -227,8 +242,8 @@ void backward(const Stored* y, const Stored* grad_spikes, Stored* grad, const Sh
     for (int64_t chunk = 0; chunk < kChunks; ++chunk) {
         std::vector<T> membrane(s.steps * kLanes);
         const Kind neuron = kind;
-        const T keep = T(1) - T(1) / neuron.tau;
-        T v[kLanes], later[kLanes], total[kLanes], centred[kLanes];
+        const T keep = T(1) - (Kind::learnt ? neuron.inverse_tau : T(1) / neuron.tau);
+        T v[kLanes], later[kLanes], total[kLanes], centred[kLanes], leaked[kLanes];
         Stored unused[kLanes];
         T a_lanes[kLanes], b_lanes[kLanes];
         double* chunk_sums = gradients.of(chunk);
@@ -250,6 +265,7 @@ void backward(const Stored* y, const Stored* grad_spikes, Stored* grad, const Sh
             std::fill(later, later + length, T(0));
             std::fill(total, total + length, T(0));
             std::fill(centred, centred + length, T(0));
+            if (Kind::learnt) std::fill(leaked, leaked + length, T(0));
             for (int64_t t = s.steps - 1; t >= 0; --t) {
                 const T* h = &membrane[t * kLanes];
                 const Stored* arriving = grad_spikes + offset + t * step;
@@ -267,7 +283,17 @@ void backward(const Stored* y, const Stored* grad_spikes, Stored* grad, const Sh
                     out[i] = g;
                 }
                 outgoing.write(length);
+                if (Kind::learnt) {
+                    const T* before = t ? h - kLanes : nullptr;
+#pragma omp simd
+                    for (int64_t i = 0; i < length; ++i) {
+                        const T kept = before ? neuron.reset(before[i]) : T(0);
+                        leaked[i] += later[i] * neuron.by_inverse_tau(kept, T(current[i]) * a[i] + b[i]);
+                    }
+                }
             }
+            if (Kind::learnt)
+                for (int64_t i = 0; i < length; ++i) partial[chunk] += leaked[i];
             if (repeated) {
                 Outgoing outgoing(grad + offset);
                 std::copy(total, total + length, outgoing.lanes());
@@ -287,6 +313,7 @@ void backward(const Stored* y, const Stored* grad_spikes, Stored* grad, const Sh
             }
         });
     }
+    if (by_inverse_tau) *by_inverse_tau = std::accumulate(partial, partial + kChunks, 0.0);
     if (!scale) return;
     for (int64_t c = 0; c < s.channels; ++c) {
         sums[c] = gradients.total(c);  // of g
@@ -344,8 +371,8 @@ ASPK_CALLED call_normalisation(int64_t channels, int64_t count, const Number* we
 
 ASPK_CALLED call_forward(const Stored* y, Stored* spikes, int64_t steps, int64_t rows, int64_t channels, int64_t inner,
                          const Number* scale, const Number* shift, int repeated, double tau, double v_threshold,
-                         int hard, int decay_input, int threads) {
-    with_neuron<Number>(tau, v_threshold, hard, decay_input, [&](auto neuron) {
+                         int hard, int decay_input, int learnt, int threads) {
+    with_neuron<Number>(tau, v_threshold, hard, decay_input, learnt, [&](auto neuron) {
         forward(y, spikes, {steps, rows, channels, inner}, scale, shift, repeated, neuron, threads);
     });
 }
@@ -353,10 +380,12 @@ ASPK_CALLED call_forward(const Stored* y, Stored* spikes, int64_t steps, int64_t
 ASPK_CALLED call_backward(const Stored* y, const Stored* grad_spikes, Stored* grad, int64_t steps, int64_t rows,
                           int64_t channels, int64_t inner, const Number* scale, const Number* shift,
                           const double* mean, const double* inverse_std, int repeated, double tau, double v_threshold,
-                          int hard, int decay_input, double* sums, double* products, int threads) {
+                          int hard, int decay_input, int learnt, double* sums, double* products,
+                          double* by_inverse_tau, int threads) {
     const Shape s{steps, rows, channels, inner};
-    with_neuron<Number>(tau, v_threshold, hard, decay_input, [&](auto neuron) {
-        backward(y, grad_spikes, grad, s, scale, shift, mean, inverse_std, repeated, neuron, sums, products, threads);
+    with_neuron<Number>(tau, v_threshold, hard, decay_input, learnt, [&](auto neuron) {
+        backward(y, grad_spikes, grad, s, scale, shift, mean, inverse_std, repeated, neuron, sums, products,
+                 by_inverse_tau, threads);
     });
     if (!scale || !mean) return;
     const Shape read{1, repeated ? rows : steps * rows, channels, inner};
