@@ -41,6 +41,14 @@ def add_model_commands(commands: Commands) -> None:
     )
     selection_arguments(export, which)
     export.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/export-NAME)")
+    export.add_argument(
+        "--format",
+        action="append",
+        choices=["spikingjelly", "onnx", "torch"],
+        default=[],
+        help="write this form beside it, too: a module of spikingjelly's layers, an ONNX file, or a program "
+        "of torch.export; may be repeated",
+    )
     export.set_defaults(run=_export)
 
     evaluate = commands.add(
@@ -59,7 +67,9 @@ def add_model_commands(commands: Commands) -> None:
         help="classify image files with an exported network",
         example="aspk predict runs/digits/export-digits pictures --top 1",
     )
-    predict.add_argument("model", type=Path, help="the folder that 'aspk export' or 'aspk retrain' wrote")
+    predict.add_argument(
+        "model", type=Path, help="the folder that 'aspk export' or 'aspk retrain' wrote, or its network.onnx"
+    )
     predict.add_argument(
         "images",
         type=Path,
@@ -92,6 +102,17 @@ def _export(options: argparse.Namespace) -> int:
     folder = options.output or spec.folder / safe_name(f"export-{spec.name}")
     export_trial(spec, folder, number=number, device=options.device)
     print(f"exported trial {number} of {spec.name}: {folder}")
+    return _write_formats(folder, options.format)
+
+
+def _write_formats(folder: Path, formats: list[str]) -> int:
+    if formats:
+        from aspk.standalone.export import load_exported
+        from aspk.standalone.formats import write_format
+
+        model = load_exported(folder)
+        for name in dict.fromkeys(formats):
+            print(f"  {name}: {write_format(name, model, folder)}")
     return 0
 
 
@@ -129,9 +150,12 @@ def _predict(options: argparse.Namespace) -> int:
     from aspk.engines.device import resolve_device
     from aspk.errors import DataError
     from aspk.standalone.export import load_exported
+    from aspk.standalone.formats.onnx_file import load_onnx
     from aspk.standalone.prediction import predict_files
 
-    model, records, failures = load_exported(options.model, resolve_device(options.device)), [], 0
+    device, records, failures = resolve_device(options.device), [], 0
+    is_onnx = options.model.suffix == ".onnx"
+    model = load_onnx(options.model) if is_onnx else load_exported(options.model, device)
     for found in predict_files(model, options.images):
         if isinstance(found, DataError):
             failures += 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from aspk.data import Preprocess
@@ -14,19 +16,21 @@ from aspk.families import Network
 from aspk.space.genes import SubnetConfig
 
 
-class ExportedNetwork(nn.Module):
-    """An exported network: ``model(model.preprocess(images))`` gives the logits of ordinary images.
+class Classifier(nn.Module):
+    """A network in whatever form: ``model(model.preprocess(images))`` gives the logits of ordinary images.
 
     Attributes:
-        network: the network itself.
+        network: logits of preprocessed images.
         classes: the classes' names; their numbers if the export does not name them.
         weights: where its weights come from, see :func:`aspk.standalone.export.export_network`.
         provenance: where the network comes from.
     """
 
+    network: nn.Module
+
     def __init__(
         self,
-        network: Network,
+        network: nn.Module,
         *,
         preprocess: Preprocess | None,
         classes: Sequence[str],
@@ -36,11 +40,6 @@ class ExportedNetwork(nn.Module):
         super().__init__()
         self.network, self.classes, self.weights = network, tuple(classes), weights
         self.provenance, self._preprocess = provenance, preprocess
-
-    @property
-    def config(self) -> SubnetConfig:
-        """The network as a value."""
-        return self.network.config
 
     def preprocess(self, images: Pictures) -> Tensor:
         """Ordinary images as the network takes them, on its device: :class:`aspk.data.Preprocess`.
@@ -61,9 +60,44 @@ class ExportedNetwork(nn.Module):
                 "the export does not say what has to be done with images: export the network again, or "
                 "standardise them as load_data does it, and give them to the model itself"
             )
-        return self._preprocess(images).to(next(self.parameters()))
+        return self.placed(self._preprocess(images))
+
+    def placed(self, images: Tensor) -> Tensor:
+        """Images on the network's device, in its type."""
+        return images.to(next(self.parameters(), torch.zeros(())))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] of preprocessed images [B, C, H, W], or sequences [T, B, C, H, W]."""
         logits: Tensor = self.network(images)
         return logits
+
+
+class ExportedNetwork(Classifier):
+    """A network of aspk's that was exported.
+
+    Attributes:
+        network: the network itself.
+    """
+
+    network: Network
+
+    @property
+    def config(self) -> SubnetConfig:
+        """The network as a value."""
+        return self.network.config
+
+    @property
+    def takes_sequences(self) -> bool:
+        """Whether the network was trained on sequences [T, B, C, H, W]."""
+        return self._preprocess is not None and self._preprocess.frames is not None
+
+    def description(self) -> str:
+        """What other forms of the network carry along, as JSON: preprocessing, classes and origin."""
+        known = {
+            "preprocess": None if self._preprocess is None else self._preprocess.to_json(),
+            "classes": self.classes,
+            "shape": self.network.shape,
+            "weights": self.weights,
+            "provenance": dict(self.provenance),
+        }
+        return json.dumps(known)

@@ -13,7 +13,7 @@ from aspk.data.event_frames import read_frames
 from aspk.data.nmnist import read_recording
 from aspk.data.pictures import open_picture
 from aspk.errors import DataError
-from aspk.evaluation.exported import ExportedNetwork
+from aspk.evaluation.exported import Classifier
 from aspk.spec.settings import DataSettings
 
 _EXTENSIONS = frozenset((".bmp", ".jpeg", ".jpg", ".npz", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
@@ -33,7 +33,7 @@ class Prediction:
     probabilities: tuple[tuple[str, float], ...]
 
 
-def predict_files(model: ExportedNetwork, paths: Sequence[str | Path]) -> Iterator[Prediction | DataError]:
+def predict_files(model: Classifier, paths: Sequence[str | Path]) -> Iterator[Prediction | DataError]:
     """Predictions for pictures, or for sequences of event frames, one after the other.
 
     A network for sequences takes frames (``.npz``); one that was trained on N-MNIST takes its recordings
@@ -58,7 +58,7 @@ def predict_files(model: ExportedNetwork, paths: Sequence[str | Path]) -> Iterat
         yield from _predict(model, files[start : start + _BATCH], inputs)
 
 
-def _recordings(model: ExportedNetwork) -> DataSettings | None:
+def _recordings(model: Classifier) -> DataSettings | None:
     """How the events of recordings are counted, where the network was trained on recordings."""
     try:
         settings = DataSettings.from_json(model.provenance.get("data"))
@@ -78,7 +78,7 @@ def _files(path: Path, extensions: Set[str]) -> list[Path]:
 
 @torch.no_grad()
 def _predict(
-    model: ExportedNetwork, files: Sequence[Path], inputs: Sequence[Tensor | DataError]
+    model: Classifier, files: Sequence[Path], inputs: Sequence[Tensor | DataError]
 ) -> list[Prediction | DataError]:
     readable = [found for found in inputs if isinstance(found, Tensor)]
     if not readable:
@@ -90,7 +90,7 @@ def _predict(
     ]
 
 
-def _read(model: ExportedNetwork, path: Path, recordings: DataSettings | None) -> Tensor | DataError:
+def _read(model: Classifier, path: Path, recordings: DataSettings | None) -> Tensor | DataError:
     try:
         if recordings is not None and recordings.frames and path.suffix.lower() == ".bin":
             return model.preprocess(read_recording(path, recordings.frames, split_by=recordings.split_by))

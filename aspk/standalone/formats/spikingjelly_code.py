@@ -1,0 +1,225 @@
+"""A network as a readable module of spikingjelly's own layers and neurons, which needs no aspk.
+
+The code is a fold over the network's program, so that it follows any family whose operations are known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aspk.errors import CheckpointError
+from aspk.evaluation.exported import ExportedNetwork
+from aspk.families import program_of
+from aspk.families.base import (
+    LIF,
+    Addition,
+    Attention,
+    Convolution,
+    Head,
+    Linear,
+    Mean,
+    Operation,
+    Pooling,
+    Product,
+    Program,
+)
+from aspk.training.checkpoint import save_tensors
+from aspk.util.files import write_atomically
+from aspk.util.text import printable
+
+FOLDER = "spikingjelly"
+_HEAD = '''"""A spiking transformer that aspk found, of spikingjelly's own layers and neurons.
+
+It needs torch, spikingjelly (2.0 or newer) and safetensors:
+
+    from model import load_network
+    logits = load_network()(images)      # preprocessed as network.json of the export says
+
+Origin: {origin}
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from torch import nn
+
+T = {time_steps}  # simulated steps
+
+
+def lif(tau, v_threshold, v_reset, decay_input):
+    return neuron.LIFNode(
+        tau=tau,
+        decay_input=decay_input,
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        surrogate_function=surrogate.Sigmoid(alpha=4.0),
+        detach_reset=True,
+        step_mode="m",
+    )
+
+
+def conv3x3(inputs, outputs, neurons):
+    """Over [T, B, C, H, W]."""
+    return nn.Sequential(
+        layer.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False, step_mode="m"),
+        layer.BatchNorm2d(outputs, step_mode="m"),
+        neurons,
+    )
+
+
+def linear(inputs, outputs, neurons):
+    """Over tokens, [T, B, C, L]: a convolution of width 1."""
+    return nn.Sequential(
+        layer.Conv1d(inputs, outputs, kernel_size=1, step_mode="m"),
+        layer.BatchNorm1d(outputs, step_mode="m"),
+        neurons,
+    )
+
+
+def attention(q, k, v, heads, scale):
+    """scale (q kT) v in each head, over [T, B, C, L]."""
+    q, k, v = (y.unflatten(2, (heads, -1)) for y in (q, k, v))  # [T, B, heads, C / heads, L]
+    return (scale * (v @ (k.transpose(-2, -1) @ q))).flatten(2, 3)
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+{layers}
+
+    def forward(self, image):
+        """Logits [B, classes] of images [B, C, H, W], or of sequences [T, B, C, H, W]."""
+        functional.reset_net(self)
+        if image.dim() == 4:
+            image = image.unsqueeze(0).repeat(T, 1, 1, 1, 1)
+        image = image[:T]
+{steps}
+
+
+def load_network(weights=Path(__file__).with_name("network.safetensors")):
+    network = Network()
+    network.load_state_dict(load_file(weights))
+    return network.eval()
+'''
+
+
+def write(model: ExportedNetwork, folder: Path) -> Path:
+    """Write the folder ``spikingjelly`` with ``model.py`` and ``network.safetensors``."""
+    network, target = model.network, folder / FOLDER
+    program = program_of(network.config, network.settings, shape=network.shape, classes=network.classes)
+    text = code(program, origin=", ".join(f"{key} {value}" for key, value in _origin(model.provenance)))
+    save_tensors(target / "network.safetensors", weights(program, network.state_dict()), {"from": "aspk"})
+    write_atomically(target / "model.py", text)
+    return target
+
+
+def _origin(provenance: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    known = ((key, provenance.get(key)) for key in ("study", "trial"))
+    return ((key, value) for key, value in known if isinstance(value, str | int))
+
+
+def code(program: Program, *, origin: str = "") -> str:
+    """The module's text.
+
+    Raises:
+        CheckpointError: the program has an operation that is not known here.
+    """
+    layers: list[str] = []
+    steps: list[str] = []
+    for operation in program.operations:
+        writer = _WRITERS.get(type(operation))
+        if writer is None:
+            raise CheckpointError(
+                f"format 'spikingjelly' does not say {type(operation).__name__} of this network; take "
+                f"'onnx' or 'torch'"
+            )
+        made, done = writer(operation)
+        layers += made
+        steps += done
+    lines = ("\n".join(f"        {line}" for line in part) for part in (layers, steps))
+    return _HEAD.format(
+        origin=printable(origin).replace('"', "'") or "unknown",
+        time_steps=program.time_steps,
+        layers=next(lines),
+        steps=next(lines),
+    )
+
+
+def weights(program: Program, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A network's tensors under the names that they have in that module."""
+    kinds = {name: one for one in program.operations if isinstance(one, Product) for name in one.names}
+    found = {}
+    for key, tensor in state.items():
+        name, part, field = key.rsplit(".", 2) if key.count(".") > 1 else ("", *key.split("."))
+        if name not in kinds:
+            found[key] = tensor  # the head's
+            continue
+        position = 1 if part == "norm" else 0
+        widened = isinstance(kinds[name], Linear) and (part, field) == ("linear", "weight")
+        found[f"{_attribute(name)}.{position}.{field}"] = tensor[..., None] if widened else tensor
+    return found
+
+
+_Lines = tuple[list[str], list[str]]  # of the constructor, and of forward
+
+
+def _product(operation: Product, kind: str) -> _Lines:
+    neurons = _neurons(operation.neurons)
+    made = [
+        f"self.{_attribute(name)} = {kind}({operation.inputs}, {operation.outputs}, {neurons})"
+        for name in operation.names
+    ]
+    calls = ", ".join(f"self.{_attribute(name)}({operation.reads[0]})" for name in operation.names)
+    return made, [f"{operation.writes} = {calls}"]
+
+
+def _attention(operation: Attention) -> _Lines:
+    name = _attribute(operation.names[1])
+    y = f"attention(*{operation.reads[0]}, heads={operation.heads}, scale={operation.scale!r})"
+    return [f"self.{name} = {_neurons(operation.neurons)}"], [f"{operation.writes} = self.{name}({y})"]
+
+
+def _pooling(operation: Pooling) -> _Lines:
+    name = f"{_attribute(operation.place)}_pool"
+    made = f"self.{name} = layer.MaxPool2d(kernel_size=3, stride=2, padding=1, step_mode='m')"
+    return [made], [f"{operation.writes} = self.{name}({operation.reads[0]})"]
+
+
+def _addition(operation: Addition) -> _Lines:
+    first, second = operation.reads
+    tokens = f"({first} + {second}).flatten(3)  # tokens: [T, B, C, L]"
+    return [], [f"{operation.writes} = {tokens if operation.starts else f'{first} + {second}'}"]
+
+
+def _mean(operation: Mean) -> _Lines:
+    return [], [f"{operation.writes} = {operation.reads[0]}.mean(-1).mean(0)  # over tokens and time: [B, C]"]
+
+
+def _head(operation: Head) -> _Lines:
+    made = f"self.{operation.name} = nn.Linear({operation.inputs}, {operation.classes})"
+    return [made], [f"return self.{operation.name}({operation.reads[0]})"]
+
+
+_WRITERS: dict[type[Operation], Callable[[Any], _Lines]] = {
+    Convolution: lambda one: _product(one, "conv3x3"),
+    Linear: lambda one: _product(one, "linear"),
+    Attention: _attention,
+    Pooling: _pooling,
+    Addition: _addition,
+    Mean: _mean,
+    Head: _head,
+}
+
+
+def _neurons(lif: LIF) -> str:
+    reset = "0.0" if lif.reset == "hard" else "None"
+    return f"lif({lif.tau!r}, {lif.v_threshold!r}, v_reset={reset}, decay_input={lif.decay_input})"
+
+
+def _attribute(name: str) -> str:
+    """A layer's name as that of an attribute."""
+    return name.replace(".", "_")
