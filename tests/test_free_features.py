@@ -202,3 +202,8 @@ def test_hyperparameters_are_fitted_to_one_objective_at_a_time(monkeypatch):
     assert fitted[0] == 2  # a new sampler knows nothing yet
     assert max(fitted[1:]) == 1
     assert sum(fitted[1:]) <= 6
+
+
+def test_no_networks_have_no_rows_of_as_many_features():
+    features = FreeFeatures(TINY, (lambda config: [config.depth, config.embed_dim], "operations"))
+    assert features.of(np.zeros((0, len(TINY.genes)), dtype=np.int64)).shape == (0, 3)

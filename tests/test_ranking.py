@@ -342,3 +342,19 @@ def test_records_of_another_recipe_are_refused(ranked_study, capsys):
     assert main(command(ranked_study)) == 1
     assert "made with recipe.updates = 12, now it is 13" in capsys.readouterr().err
     assert main([*command(ranked_study), "--twice", "9"]) == 1
+
+
+@pytest.mark.parametrize(("free", "outdone"), [(0.71, True), (0.6, False)])
+def test_a_verdict_warns_where_counting_orders_better(free, outdone):
+    report = {
+        "verdict": "weak",
+        "kendall_tau": 0.62,
+        "kendall_tau_ci": (0.4, 0.8),
+        "n": 24,
+        "baselines": {"operations": {"kendall_tau": free}, "T": {"kendall_tau": 0.1}},
+    }
+    sentence = statistics.verdict_sentence(report)
+    assert ("Warning: counting operations orders these networks better" in sentence) == outdone
+    assert statistics.is_warning(sentence)
+    assert not statistics.is_warning(statistics.verdict_sentence({**report, "verdict": "trusted"}))
+    assert not statistics.is_warning(statistics.UNKNOWN)

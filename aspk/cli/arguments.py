@@ -111,10 +111,11 @@ def spec_of(options: argparse.Namespace) -> StudySpec:
     """
     import optuna
 
-    from aspk.spec.study import load_study_file, with_sampler
+    from aspk.spec.study import load_study_file, refined, with_sampler
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # our progress bar says what its INFO lines do
-    return with_sampler(load_study_file(options.study), getattr(options, "sampler", None))
+    spec = with_sampler(load_study_file(options.study), getattr(options, "sampler", None))
+    return refined(spec) if getattr(options, "refined", False) else spec
 
 
 def energy_arguments(parser: argparse.ArgumentParser) -> None:

@@ -184,6 +184,9 @@ def command_parser() -> GroupedParser:
         example="aspk report digits --select knee --output report",
     )
     _study_arguments(report, sampler=True)
+    report.add_argument(
+        "--refined", action="store_true", help="the trained networks of 'aspk refine', not the supernet's"
+    )
     report.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/report-NAME)")
     selection_arguments(report)
     report.add_argument("--trials", type=whole_number(0), nargs="+", help="trials whose layers are shown")
@@ -328,7 +331,8 @@ def _report(options: argparse.Namespace) -> int:
 
     study = open_study(spec)
     statistics = statistics_of(study) or spec.evaluation.statistics
-    record_verdict(study, verdict_of(spec, statistics))  # 'aspk rank' may have run since the search
+    if not options.refined:  # whose trials say nothing by the supernet's weights
+        record_verdict(study, verdict_of(spec, statistics))  # 'aspk rank' may have run since the search
     folder = options.output or spec.folder / safe_name(f"report-{spec.name}")
     others = [other for other in studies_of(spec) if other.study_name != spec.name]
     marked = {"selection": options.select, "margin": options.margin}

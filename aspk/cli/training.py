@@ -58,6 +58,28 @@ def add_training_commands(commands: Commands, again: Callable[[], str]) -> None:
     retrain.add_argument("--output", type=Path, help="where exports go (default: FOLDER/retrained)")
     retrain.set_defaults(run=lambda options: _retrain(options, again))
 
+    refine = commands.add(
+        "refine",
+        Group.SEARCH,
+        help="train networks alone where it tells most, after a search",
+        example="aspk refine digits --trainings 24 --workers 2",
+    )
+    study_arguments(refine, sampler=True, device=True)
+    refine.add_argument(
+        "--trainings",
+        type=whole_number(2, 10**6),
+        default=24,
+        help="networks to train, the reference and those of earlier runs included (default: 24)",
+    )
+    refine.add_argument(
+        "--workers", type=whole_number(1, 1000), default=1, help="trained side by side (default: 1)"
+    )
+    refine.add_argument(
+        "--inherited", action="store_true", help="start from the supernet's weights, not from fresh ones"
+    )
+    refine.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
+    refine.set_defaults(run=lambda options: _refine(options, again))
+
     check = commands.add(
         "check",
         Group.PREPARE,
@@ -173,6 +195,28 @@ def _means(results: list[Retrained]) -> str:
         rows.append([*cells, f"{own[0].predicted_mj:.3g}"])
     header = ["network", "seeds", "inherited", "search", "test", "mJ", "strict mJ", "predicted mJ"]
     return align(header, rows)
+
+
+def _refine(options: argparse.Namespace, again: Callable[[], str]) -> int:
+    spec = _with_recipe(spec_of(options), options.recipe)
+
+    from aspk.report import summarise
+    from aspk.report.refined import refined_text
+    from aspk.standalone.refining import TrainingEvaluator, refine
+
+    result = refine(
+        spec,
+        trainings=options.trainings,
+        workers=options.workers,
+        inherited=options.inherited,
+        device=options.device,
+    )
+    if result is None or not result.finished:
+        print(f"saved; go on with: {again()}", file=sys.stderr)
+        return INTERRUPTED
+    job = TrainingEvaluator(spec, inherited=options.inherited).job
+    show(refined_text(summarise(result.study), export_of=lambda config: job(config).record_file.parent))
+    return 0
 
 
 def _check(options: argparse.Namespace) -> int:

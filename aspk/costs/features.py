@@ -85,6 +85,8 @@ class FreeFeatures:
     def _called(self, number: int, part: FreeFeature, X: IntArray) -> FloatArray:
         if len(self._known) > _MOST_REMEMBERED:
             self._known.clear()
+        if not len(X):  # how many numbers it gives, one network tells
+            return self._called(number, part, self._space.encode(self._space.reference)[None])[:0]
         names = [(number, key) for key in keys(self._space, X)]
         for name, x in zip(names, X, strict=True):
             if name not in self._known:

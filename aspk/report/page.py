@@ -28,6 +28,7 @@ from aspk.report.tables import (
     statistics_text,
 )
 from aspk.space.file import space_from_dict
+from aspk.trials.verdict import is_warning
 from aspk.util.files import write_atomically
 from aspk.util.text import printable
 
@@ -174,13 +175,17 @@ def _head(summary: StudySummary, selection: Selection) -> str:
     }
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles.items())
     lines = [line for line in (summary.verdict, statistics_text(summary)) if line]
-    said = "".join(f'<p class="verdict">{_text(line)}</p>\n' for line in lines)
+    said = "".join(f'<p class="{_class_of(line)}">{_text(line)}</p>\n' for line in lines)
     notes = "".join(f'<p class="note">{_text(note)}</p>\n' for note in summary.notes)
     goals = ", ".join(
         f"{direction} {_text(name)}"
         for name, direction in zip(summary.objectives, summary.directions, strict=True)
     )
     return f"<header><h1>{_text(summary.name)}</h1><p>{goals}</p></header>\n<dl>{cells}</dl>\n{said}{notes}"
+
+
+def _class_of(line: str) -> str:
+    return "verdict warning" if is_warning(line) else "verdict"
 
 
 def _front(summary: StudySummary, selection: Selection) -> str:

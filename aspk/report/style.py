@@ -29,5 +29,6 @@ summary { cursor: pointer; } section > details { margin: 0.6rem 0; }
 .note { color: var(--soft); font-size: 0.85rem; } .warn { color: var(--warn); font-size: 0.9rem; }
 .flag { color: var(--flag); font-weight: 600; font-size: 0.85rem; }
 .verdict { background: var(--mark); border-radius: 6px; padding: 0.6rem 0.8rem; }
+.verdict.warning { background: none; color: var(--warn); border: 2px solid var(--warn); }
 @media print { details > * { display: block; } }
 """

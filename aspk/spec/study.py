@@ -242,3 +242,20 @@ def with_sampler(spec: StudySpec, sampler: SamplerName | None) -> StudySpec:
         return spec
     options = spec.sampler_options if sampler == spec.sampler else {}
     return replace(spec, name=f"{spec.name}-{sampler}", sampler=sampler, sampler_options=options)
+
+
+def refined(spec: StudySpec, trainings: int | None = None) -> StudySpec:
+    """The study of trained networks behind a study of a supernet's, under the name ``NAME-refined``.
+
+    Args:
+        spec: the study whose search it goes on from.
+        trainings: networks to train; None leaves the number of evaluations.
+    """
+    return replace(
+        spec,
+        name=f"{spec.name}-refined",
+        evaluations=trainings or spec.evaluations,
+        batch=1,
+        sampler="surrogate",
+        sampler_options={},
+    )

@@ -31,6 +31,7 @@ from aspk.tables.building import check_size, prefix_order
 from aspk.tables.table import Columns, write_table
 from aspk.tables.trained import IMAGES, STAGES, ImagesOf, TrainedTable, table_of_trained
 from aspk.training import NetworkRun
+from aspk.util.files import safe_name
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.journal import Journal
 from aspk.util.locks import exclusive
@@ -132,7 +133,7 @@ class TrainedTablePlan:
         rest = ((place, seed) for seed in range(self.seeds) for place in range(_FIRST, len(self.networks)))
         return {
             (*x, seed): Job(
-                name=f"network-{'-'.join(map(str, x))}-seed-{seed}",
+                name=safe_name(f"network-{'-'.join(map(str, x))}-seed-{seed}"),
                 folder=self.parts,
                 space=self.space,
                 config=self.space.decode(x),

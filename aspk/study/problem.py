@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from aspk.costs.features import FreeFeature
 from aspk.costs.known import COSTS, Cost, CostConstraint
 from aspk.data import DataSet, load_data
 from aspk.engines.device import resolve_device
@@ -43,6 +44,7 @@ class StudyProblem:
         verdict: whether the supernet's ranking can be trusted; empty without a supernet.
         shape: channels, height and width of an image; None without a supernet.
         images: number of images that accuracies are measured on; None where the evaluator does not say.
+        features: what else is known of a network before it is evaluated, for samplers that learn from it.
     """
 
     space: SearchSpace
@@ -56,6 +58,7 @@ class StudyProblem:
     verdict: str = ""
     shape: tuple[int, int, int] | None = None
     images: int | None = None
+    features: tuple[FreeFeature, ...] = ()
 
     @property
     def anchors(self) -> dict[str, tuple[float, float]]:

@@ -63,6 +63,7 @@ def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
     }
     if spec.sampler == "surrogate":
         options |= {"known": problem.known, "composites": problem.composites}
+        options |= {"features": problem.features} if problem.features else {}
     if spec.sampler == "evolutionary":
         options["fitness"] = lambda trial: f_aeb_of(trial, problem.faeb)
     return _make_sampler(spec, options)

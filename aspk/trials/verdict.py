@@ -24,6 +24,8 @@ ENOUGH = 24  # networks; with fewer nothing is trusted
 _TRUSTED = 0.5
 _RESAMPLES = 2000
 _LEVEL = 0.95
+_OPENING = "Ranking of this supernet: "
+_FREE_IN_WORDS = {"operations": "counting operations", "parameters": "counting parameters"}
 _COLUMNS = ("inherited", "inherited_energy_mj", "alone_energy_mj", "operations", "parameters", "time_steps")
 
 
@@ -179,11 +181,25 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
     low, high = report["kendall_tau_ci"]
     free = max(report["baselines"].items(), key=lambda item: item[1]["kendall_tau"])
     return (
-        f"Ranking of this supernet: {report['verdict']}. Kendall's tau between inherited and stand-alone "
+        f"{_OPENING}{report['verdict']}. Kendall's tau between inherited and stand-alone "
         f"accuracy {report['kendall_tau']:.2f} (95 % interval {low:.2f} to {high:.2f}, "
         f"{report['n']} networks); "
         f"best free baseline: {free[0]}, {free[1]['kendall_tau']:.2f}."
+        f"{_better_for_free(report['kendall_tau'], *free)}"
     )
+
+
+def _better_for_free(tau: float, name: str, free: Mapping[str, Any]) -> str:
+    """What a user should hear whose supernet is outdone by a number that costs nothing."""
+    if free["kendall_tau"] <= tau:
+        return ""
+    orders = _FREE_IN_WORDS.get(name, f"{name} alone")
+    return f" Warning: {orders} orders these networks better than their inherited accuracies do."
+
+
+def is_warning(sentence: str) -> bool:
+    """Whether a verdict's sentence warns: the ranking is weak or not trusted."""
+    return sentence.startswith(tuple(f"{_OPENING}{kind}" for kind in ("weak", "not trusted")))
 
 
 UNKNOWN = "Ranking of this supernet: unknown; 'aspk rank' measures it."

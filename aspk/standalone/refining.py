@@ -1,0 +1,239 @@
+"""Level two of a search: trainings where they tell most. ``aspk refine``.
+
+Level one searched the supernet. Level two is the same search with an evaluator that trains each network.
+What level one knows of one is a feature of its surrogates, which learn from the trainings how far it can
+be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from optuna.trial import TrialState
+
+from aspk.costs.features import LogOperations
+from aspk.data import DataSet, Split, load_data
+from aspk.engines.device import resolve_device
+from aspk.errors import StudyError
+from aspk.evaluation.supernet import measure
+from aspk.metrics import Metrics
+from aspk.space.file import load_space
+from aspk.space.genes import SubnetConfig
+from aspk.spec.study import StudySpec, refined
+from aspk.standalone.export import load_exported
+from aspk.standalone.job import Job
+from aspk.study import SearchResult, StudyProblem, check_bounds, create_or_resume, run_study, study_problem
+from aspk.study.record import fingerprint
+from aspk.study.storage import open_study
+from aspk.surrogate import AccuracySurrogate
+from aspk.trials.attributes import metrics_from_attributes
+from aspk.util.files import safe_name
+from aspk.util.pool import results_of
+
+_LEAST_MJ = 1e-12  # of a network that nothing fires in
+_FEWEST = 10  # networks that level one must have evaluated
+
+
+class TrainingEvaluator:
+    """An :class:`~aspk.evaluation.Evaluator` that trains each network alone, once.
+
+    A network that was trained is not trained again, by any process: its record and its export stay in the
+    study's folder. A killed training goes on where its last checkpoint was.
+
+    Args:
+        spec: the study: data, recipe ``retrain``, evaluation, energy account; its seed is the trainings'.
+        inherited: start from the supernet's weights, not from fresh ones.
+        device: where networks are trained.
+        progress: whether to show a progress bar for each training.
+    """
+
+    def __init__(
+        self, spec: StudySpec, *, inherited: bool = False, device: str = "auto", progress: bool = True
+    ) -> None:
+        self.space = load_space(spec.space)
+        self._spec, self._inherited, self._device, self._progress = spec, inherited, device, progress
+
+    @cached_property
+    def data(self) -> DataSet:
+        """The data set, loaded when it is first needed."""
+        return load_data(self._spec.data).to(resolve_device(self._device))
+
+    def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Metrics]:
+        """Metrics on ``search`` of each network after its training; ``test`` is one of their extras.
+
+        Raises:
+            KeyboardInterrupt: the user interrupted a training, which is saved.
+        """
+        return [self._trained(config) for config in configs]
+
+    def job(self, config: SubnetConfig) -> Job:
+        """The training of one network."""
+        spec, x = self._spec, self.space.encode(config)
+        start = "inherited" if self._inherited else "scratch"
+        return Job(
+            name=safe_name(f"network-{'-'.join(map(str, x))}-{start}-seed-{spec.seed}"),
+            folder=spec.folder / "refined",
+            space=self.space,
+            config=config,
+            data=spec.data,
+            recipe=spec.retrain,
+            seed=spec.seed,
+            evaluation=spec.evaluation,
+            energy=spec.energy,
+            weights=spec.weights_file if self._inherited else None,
+            device=self._device,
+            export={"study": refined(spec).name},
+        )
+
+    def _trained(self, config: SubnetConfig) -> Metrics:
+        job, spec = self.job(config), self._spec
+        result = job.result() or job.run(progress=self._progress)
+        if result is None:
+            raise KeyboardInterrupt
+        images, search = spec.evaluation.images, self.data.search
+        network = load_exported(job.record_file.parent, resolve_device(self._device)).network
+        metrics = measure(
+            network,
+            Split(search.images[:images], search.labels[:images]),
+            batch_size=spec.evaluation.batch_size,
+            energy_model=spec.energy,
+        )
+        return replace(metrics, extras={"test_accuracy": result.test, "test_energy_mj": result.energy_mj})
+
+
+class LevelOne:
+    """A free feature, see :mod:`aspk.costs.features`: what the search of the supernet tells of any network.
+
+    Accuracy and the logarithm of the energy with the supernet's weights: those that were observed, and for
+    all other networks what a surrogate of the observed ones predicts.
+
+    Args:
+        spec: the study of level one.
+
+    Raises:
+        StudyError: there is no such study, or it has too few complete trials.
+    """
+
+    def __init__(self, spec: StudySpec) -> None:
+        self.space = load_space(spec.space)
+        trials = open_study(spec).get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        found = [
+            (self.space.from_parameters(trial.params), metrics)
+            for trial in trials
+            if (metrics := metrics_from_attributes(trial.user_attrs)) is not None
+        ]
+        if len(found) < _FEWEST:
+            raise StudyError(
+                f"study {spec.name!r} has {len(found)} complete trials with metrics: expected at least "
+                f"{_FEWEST}, which tell what the supernet says of a network; 'aspk search' makes them"
+            )
+        self._observed = {self.space.key(x): self._says(metrics) for x, metrics in found}
+        X, Y = np.array(list(self._observed)), np.array(list(self._observed.values()))
+        self._predict = [AccuracySurrogate(self.space, logarithm=False, folds=0).fit(X, y) for y in Y.T]
+
+    @staticmethod
+    def _says(metrics: Metrics) -> tuple[float, float]:
+        return metrics.accuracy, float(np.log(max(metrics.energy_mj, _LEAST_MJ)))
+
+    def __call__(self, config: SubnetConfig) -> tuple[float, ...]:
+        """Accuracy, and the logarithm of the energy in mJ, of one network."""
+        x = self.space.encode(config)
+        known = self._observed.get(self.space.key(x))
+        return known or tuple(float(surrogate.predict([x])[0]) for surrogate in self._predict)
+
+
+def refining_problem(
+    spec: StudySpec, *, inherited: bool = False, device: str = "auto", progress: bool = True
+) -> StudyProblem:
+    """The problem of level two: the study's own with an evaluator that trains; the reference comes first.
+
+    Args:
+        spec: the study of level one.
+        inherited: see :class:`TrainingEvaluator`.
+        device: where networks are trained.
+        progress: whether to show a progress bar for each training.
+
+    Raises:
+        CheckpointError: there is no supernet to start from, or it is damaged.
+        StudyError: level one has told too little, or no network can keep a constraint.
+        KeyboardInterrupt: the user interrupted the training of the reference, which is saved.
+    """
+    told = LevelOne(spec)
+    evaluator = TrainingEvaluator(spec, inherited=inherited, device=device, progress=progress)
+    data = evaluator.data
+    check_bounds(spec, evaluator.space, data.shape, data.classes)
+    training = {"inherited": inherited, "recipe": spec.retrain.to_json(), "seed": spec.seed}
+    problem = study_problem(
+        spec,
+        evaluator,
+        classes=data.classes,
+        fingerprints={"data": data.fingerprint(), "training": fingerprint(training)},
+    )
+    return replace(
+        problem,
+        shape=data.shape,
+        images=len(data.search.labels[: spec.evaluation.images]),
+        features=(told, LogOperations(evaluator.space, data.shape, data.classes)),
+    )
+
+
+def refine(
+    spec: StudySpec,
+    *,
+    trainings: int,
+    workers: int = 1,
+    inherited: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> SearchResult | None:
+    """Train networks alone where it tells most, or go on with it, until so many are trained.
+
+    The study is that of :func:`aspk.spec.study.refined`. The reference network is its first trial. Further
+    processes may call this at the same time.
+
+    Args:
+        spec: the study of level one, whose trials and weights are there.
+        trainings: networks to train, those of earlier runs and the reference included, at least 2.
+        workers: networks trained side by side, in processes of their own if there are several.
+        inherited: start from the supernet's weights, not from fresh ones.
+        device: where networks are trained.
+        progress: whether to show progress bars.
+
+    Returns:
+        How it ended; None if the user interrupted, and what is trained is saved.
+
+    Raises:
+        StudyError: level one has told too little, or the storage holds another study of that name.
+        CheckpointError: there is no supernet to start from, or a record is another run's.
+        WorkerError: a worker was killed; the same call goes on.
+    """
+    target = refined(spec, trainings)
+    try:
+        problem = refining_problem(spec, inherited=inherited, device=device, progress=progress)
+        study = create_or_resume(target, problem)
+        if not study.get_trials(deepcopy=False):
+            space = problem.space
+            study.enqueue_trial(space.parameters(space.encode(space.reference)))
+        if workers > 1:
+            work = partial(_work, spec, trainings, inherited, device)
+            with closing(results_of(work, range(workers), workers=workers)) as results:
+                if not all(results):
+                    return None
+        return run_study(target, problem, progress=progress and workers == 1)
+    except KeyboardInterrupt:
+        return None
+
+
+def _work(spec: StudySpec, trainings: int, inherited: bool, device: str, number: int) -> bool:
+    """One worker's life; whether it was left to end by itself. The first one shows the progress of all."""
+    torch.set_num_threads(1)
+    try:
+        problem = refining_problem(spec, inherited=inherited, device=device, progress=False)
+        return run_study(refined(spec, trainings), problem, progress=number == 0).finished
+    except KeyboardInterrupt:
+        return False

@@ -1,0 +1,217 @@
+"""Level two of a search: trainings, what level one says of a network, and that a kill costs nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from worker_processes import completed, launch
+
+from aspk.cli import main
+from aspk.errors import StudyError
+from aspk.families import Supernet
+from aspk.space.file import load_space
+from aspk.spec.study import load_study_file, refined
+from aspk.standalone.refining import LevelOne, TrainingEvaluator, refine, refining_problem
+from aspk.study import create_or_resume, load_problem, run_study
+from aspk.study.storage import open_study
+from aspk.training.checkpoint import save_supernet
+
+SPACE = """
+[settings]
+patch_size = 4
+attention_scale = 1.0
+[network]
+embed_dim = [16, 24, 32]
+depth = [1]
+time_steps = [1, 2]
+mlp_ratio = [1]
+num_heads = [2]
+v_threshold = [1.0]
+tau = [1.25, 2, 4]
+[block]
+[reference]
+embed_dim = 24
+depth = 1
+time_steps = 2
+mlp_ratio = 1
+num_heads = 2
+v_threshold = 1.0
+tau = 2
+"""
+STUDY = """
+name = "small"
+space = "space.toml"
+folder = "run"
+evaluations = 12
+batch = 6
+[data]
+name = "digits"
+train = 60
+search = 40
+test = 40
+[retrain]
+updates = 12
+batch_size = 16
+checkpoint_every = 4
+[evaluation]
+calibration_images = 16
+"""
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A folder with a study file, a supernet and a finished search of it."""
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "space.toml").write_text(SPACE)
+    (folder / "small.toml").write_text(STUDY)
+    spec = load_study_file(folder / "small.toml")
+    supernet = Supernet(load_space(spec.space), shape=(1, 8, 8), classes=10, seed=0)
+    save_supernet(spec.weights_file, supernet, {})
+    assert run_study(spec, load_problem(spec, "cpu"), progress=False).finished
+    return folder
+
+
+@pytest.fixture
+def file(searched, tmp_path):
+    """The study file of a copy."""
+    shutil.copytree(searched, tmp_path / "copy")
+    return tmp_path / "copy" / "small.toml"
+
+
+@pytest.fixture
+def spec(file):
+    return load_study_file(file)
+
+
+def refined_study(spec):
+    return open_study(refined(spec))
+
+
+def complete(spec):
+    return refined_study(spec).get_trials(states=(TrialState.COMPLETE,))
+
+
+def records(spec):
+    return {
+        file.parent.name: json.loads(file.read_text()) for file in spec.folder.glob("refined/*/result.json")
+    }
+
+
+def test_trials_are_trainings_and_the_reference_is_the_first(spec):
+    result = refine(spec, trainings=5, device="cpu", progress=False)
+    assert result.finished
+    space, trials = load_space(spec.space), complete(spec)
+    assert len(trials) == len(records(spec)) == 5
+    assert space.from_parameters(trials[0].params).tolist() == space.encode(space.reference).tolist()
+    evaluator = TrainingEvaluator(spec, device="cpu")
+    for trial in trials:
+        trained = evaluator.job(space.decode(space.from_parameters(trial.params))).result()
+        assert trial.user_attrs["accuracy"] == trained.search
+        assert trial.user_attrs["test_accuracy"] == trained.test
+        assert trial.user_attrs["energy_mj"] == pytest.approx(trained.search_energy_mj, rel=1e-6)
+        assert trial.values == [trained.search, trial.user_attrs["energy_mj"]]
+
+
+def test_more_trainings_go_on_with_what_is_there(spec):
+    refine(spec, trainings=3, device="cpu", progress=False)
+    before = {file: file.stat().st_mtime_ns for file in spec.folder.glob("refined/*/result.json")}
+    refine(spec, trainings=5, device="cpu", progress=False)
+    assert len(complete(spec)) == 5
+    assert all(file.stat().st_mtime_ns == when for file, when in before.items())
+
+
+def test_several_workers_train_different_networks(spec):
+    assert refine(spec, trainings=6, workers=2, device="cpu", progress=False).finished
+    trials = complete(spec)
+    assert len(trials) == 6
+    assert len({json.dumps(trial.params) for trial in trials}) == 6
+
+
+def test_inherited_weights_are_another_study_s(spec):
+    refine(spec, trainings=2, inherited=True, device="cpu", progress=False)
+    assert all("inherited" in name for name in records(spec))
+    with pytest.raises(StudyError, match="has another problem"):
+        refine(spec, trainings=3, device="cpu", progress=False)
+
+
+def test_level_one_says_what_it_saw_and_predicts_the_rest(spec):
+    told, space = LevelOne(spec), load_space(spec.space)
+    seen = {}
+    for trial in open_study(spec).get_trials(states=(TrialState.COMPLETE,)):
+        seen[space.key(space.from_parameters(trial.params))] = trial.user_attrs["accuracy"]
+    assert len(seen) == 12
+    for x in space.networks():
+        accuracy, energy = told(space.decode(x))
+        assert accuracy == pytest.approx(seen.get(space.key(x), accuracy))
+        assert -0.5 < accuracy < 1.5
+        assert -30 < energy < 0
+
+
+def test_what_level_one_says_goes_to_the_sampler(spec):
+    problem = refining_problem(spec, device="cpu", progress=False)
+    sampler = create_or_resume(refined(spec), problem).sampler
+    assert sampler._free.of(
+        problem.space.sample_choices(3, __import__("numpy").random.default_rng(0))
+    ).shape == (3, 3)
+
+
+def test_too_little_of_level_one_is_refused(spec):
+    spec = dataclasses.replace(spec, name="other")
+    with pytest.raises(StudyError, match="other"):
+        refine(spec, trainings=3, device="cpu", progress=False)
+
+
+# ---------------------------------------------------------------------- killed
+
+
+def work(spec):
+    refine(spec, trainings=3, device="cpu", progress=False)
+
+
+def test_killed_it_goes_on_in_the_middle_of_a_training(spec):
+    long = dataclasses.replace(spec.retrain, updates=60, checkpoint_every=5)
+    spec = dataclasses.replace(spec, retrain=long)
+    process = launch(work, spec)
+    deadline = time.monotonic() + 240
+    while not (states := list(spec.folder.glob("refined/*/training.pt"))) or not records(spec):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    assert completed(process) == -signal.SIGKILL
+    done = records(spec)
+    assert refine(spec, trainings=3, device="cpu", progress=False).finished
+    assert len(complete(spec)) == 3
+    after = records(spec)
+    assert len(after) == 3
+    assert all(after[name] == record for name, record in done.items())
+    assert not list(spec.folder.glob("refined/*/training.pt"))
+    assert states
+
+
+# ---------------------------------------------------------------------- the command
+
+
+def test_the_command_names_the_reference_and_the_exports(file, capsys):
+    assert main(["refine", str(file), "--trainings", "3", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "(reference)" in said
+    assert "3 networks trained" in said
+    exports = {Path(word) for word in said.split() if "network-" in word}
+    assert exports
+    assert all((folder / "network.safetensors").is_file() for folder in exports)
+
+
+def test_the_report_of_trained_networks(file, tmp_path, capsys):
+    spec = load_study_file(file)
+    refine(spec, trainings=3, device="cpu", progress=False)
+    assert main(["report", str(file), "--refined", "--output", str(tmp_path / "report")]) == 0
+    assert "small-refined" in (tmp_path / "report" / "report.html").read_text()
+    assert "Ranking of this supernet" not in capsys.readouterr().out
+    assert len((tmp_path / "report" / "pareto.csv").read_text().splitlines()) > 1
