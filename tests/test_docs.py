@@ -81,6 +81,7 @@ def test_pages_that_follow_from_the_code_know_every_name():
     for row in re.findall(r"^\| `(\w+)` \| \w+ \| \w* \| (.*) \|$", pages["genes"], re.MULTILINE):
         assert row[1], f"gene {row[0]} has no description in its class's docstring"
     assert all(f"## {name}\n" in pages["commands"] for name in command_parser().commands.examples)
+    assert "### `[evaluation]`" in pages["keys"]
 
 
 def test_own_images_as_the_page_says(tmp_path, monkeypatch, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spaces import FIXED
 
-from aspk.energy import load_energy_model
+from aspk.energy import energy_model_from_dict, load_energy_model
 from aspk.errors import AspkError
 from aspk.metrics import Metrics, layers_from_json, layers_to_json
 from aspk.report.energy.sources import read_config
 from aspk.space.file import load_space, space_from_dict
 from aspk.space.genes import SubnetConfig
+from aspk.spec.recipe import load_recipe, recipe_from_dict
 from aspk.spec.settings import DataSettings
 from aspk.spec.study import load_study_file, study_from_dict
 from aspk.standalone.export import export_trial, load_exported
@@ -91,6 +93,7 @@ TOML = {
     "study": (ROOT / "studies" / "digits.toml", load_study_file),
     "space": (ROOT / "search_spaces" / "tiny.toml", load_space),
     "paper's space": (ROOT / "search_spaces" / "auto_spikformer.toml", load_space),
+    "recipe": (ROOT / "studies" / "recipes" / "sandwich.toml", load_recipe),
     "energy model": (None, load_energy_model),
 }
 ENERGY = b"name = 'mine'\nmac_pj = 4.6\nac_pj = 0.9\nresidual = 'dense'\n"
@@ -107,6 +110,45 @@ def test_damaged_toml(tmp_path, examples, source, read):
         clean(read, file)
 
     fuzz(examples, [damages], check)
+
+
+def toml(value):
+    """A value as TOML writes it on one line."""
+    if isinstance(value, dict):
+        return (
+            "{"
+            + ", ".join(
+                f"{json.dumps(key, ensure_ascii=False)} = {toml(item)}" for key, item in value.items()
+            )
+            + "}"
+        )
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+@few_or_many
+@pytest.mark.parametrize(("source", "read"), TOML.values(), ids=TOML)
+def test_any_toml_document(tmp_path, examples, source, read):
+    """A good file with any value in any place, or a document of anything."""
+    good = tomllib.loads((ENERGY if source is None else source.read_bytes()).decode())
+    file = tmp_path / "any.toml"
+
+    def check(path, value, others):
+        content = others | (replaced(good, path, value) if path else {})
+        file.write_text(
+            "".join(
+                f"{json.dumps(key, ensure_ascii=False)} = {toml(item)}\n" for key, item in content.items()
+            ),
+            "utf-8",
+        )
+        clean(read, file)
+
+    writable = values.filter(lambda value: "None" not in repr(value))  # TOML has no null
+    anything = st.dictionaries(st.sampled_from([*good, "colour", "storage", "energy", "name"]), writable)
+    fuzz(examples, [paths, writable, anything], check)
 
 
 def space_json():
@@ -147,6 +189,8 @@ JSON = {
     "network": (tiny_space().reference.to_json, SubnetConfig.from_json),
     "metrics": (metrics_json, Metrics.from_json),
     "data": (lambda: {"name": "digits", "search": 0.2, "resize": 8}, DataSettings.from_json),
+    "recipe": (lambda: {"recipe": "sandwich", "updates": 3, "amp": "auto", "clip": 1.0}, recipe_from_dict),
+    "energy": (lambda: {"preset": "syops", "bits": 8, "first_layer_repeats": 1}, energy_model_from_dict),
     "layers": (layers_json, layers_from_json),
     "trial": (lambda: {"accuracy": 0.5, "energy_mj": 1.0}, attributes.metrics_from_attributes),
     "genotype": (lambda: {attributes.GENOTYPE: [1, 2]}, attributes.genotype_from_attributes),

@@ -164,10 +164,10 @@ def test_kill_9_and_the_same_command_again_gives_the_same_table(headline_file, t
             "at least 2, for an interval",
         ),
         ('start = "scratch"', 'start = "nowhere"', "trainings.scratch.start = 'nowhere'"),
-        ('select = ["best"]', 'select = ["worst"]', "searches.product.select: 'worst'"),
+        ('select = ["best"]', 'select = ["worst"]', "searches.product.select[0] = 'worst': expected "),
         ("[changes]", "margin = 1\n[changes]", "margin = 1: expected a share"),
-        ("[changes]", "seeds = 3\n[changes]", "unknown key seeds"),
-        ("[changes]\n", "[changes]\nvolume = 11\n", "unknown key volume"),
+        ("[changes]", "seeds = 3\n[changes]", "seeds = 3: unknown key"),
+        ("[changes]\n", "[changes]\nvolume = 11\n", "volume = 11: unknown key"),
         ('"reference", "joint-knee"]', '"reference", "knee"]', "no network 'knee'; there are"),
         ('fixed = ["embed_dim",', 'fixed = ["width",', "has no gene 'width'"),
         ("evaluations = 6", "evaluations = 0", "evaluations = 0"),
@@ -184,7 +184,7 @@ def test_mistakes_in_the_file_are_named(headline_file, capsys, old, new, message
 def test_a_file_without_searches_or_with_none_at_all(tmp_path):
     path = tmp_path / "empty.toml"
     path.write_text('study = "digits"\n')
-    with pytest.raises(StudyError, match=r"\[searches.NAME\] is missing"):
+    with pytest.raises(StudyError, match=r"searches is missing: give at least one, \[searches.NAME\]"):
         load_headline(path)
     with pytest.raises(StudyError, match="no headline"):
         load_headline("nothing")

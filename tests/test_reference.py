@@ -21,7 +21,6 @@ from aspk.study.reference import Document, documents, json_schema, reference_pag
 from aspk.util.schema import OTHERS, check_table
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "reference" / "keys.md"
 KINDS = documents()
 SHIPPED = {
     "study": sorted((ROOT / "studies").glob("*.toml")),
@@ -110,11 +109,6 @@ def test_a_schema_refuses_what_the_reader_refuses(kind):
         assert validator.is_valid(content) == (not refused), (path, value, refused)
 
     agree()
-
-
-def test_the_page_of_all_keys_is_up_to_date():
-    """If not: make docs writes it."""
-    assert PAGE.read_text(encoding="utf-8") == reference_page()
 
 
 def test_the_page_names_every_key_with_its_default():

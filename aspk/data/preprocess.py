@@ -16,6 +16,7 @@ from torch import Tensor
 from aspk.data.pictures import Pixels, pixels_of
 from aspk.data.splits import DataSet, network_input
 from aspk.errors import DataError
+from aspk.util.schema import unknown_key
 
 Picture = Image.Image | npt.NDArray[Any] | Tensor
 Pictures = Picture | Sequence[Picture]
@@ -162,7 +163,7 @@ class Preprocess:
         expected["range"] = ("range" in data and data["range"] == allowed, f"{allowed}")
         for key in data:
             if key not in expected:
-                raise DataError(f"unknown key preprocess.{key}; expected {', '.join(expected)}")
+                raise DataError(unknown_key(key, data[key], expected, at="preprocess."))
         for key, (valid, what) in expected.items():
             if not valid:
                 raise DataError(f"preprocess.{key} = {data.get(key)!r}: expected {what}")

@@ -134,8 +134,9 @@ An editor completes keys and marks mistakes as you type: write the schema of a k
 aspk schema study --output study.schema.json
 ```
 
-and name it in the file's first line. VS Code understands it with the extension *Even Better TOML*, other
-editors with [Taplo](https://taplo.tamasfe.dev):
+and name it in the file's first line. VS Code understands it with the extension *Even Better TOML* or *Tombi*,
+other editors with the language servers [Taplo](https://taplo.tamasfe.dev) or
+[Tombi](https://tombi-toml.github.io/tombi):
 
 ```toml
 #:schema ./study.schema.json

@@ -3,19 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from aspk.errors import StudyError
 from aspk.spec.study import StudySpec, changed, load_study_file
 from aspk.util.files import safe_name
-from aspk.util.passwords import shown
+from aspk.util.schema import OTHERS, Key, Text, check_table, one_of
 from aspk.util.shipped import read_toml
 from benchmarks.baseline.selection import PICKS
 
-_KEYS = ("study", "folder", "margin", "changes", "searches", "trainings")
-_STARTS = ("inherited", "scratch")
+# A table of its own, [searches.NAME] or [trainings.NAME], is a study with some keys changed: OTHERS.
+_CHANGES = {OTHERS: Key(Any)}
+_NAMES = Key(list[str])
+_SEARCH = Key(
+    table={
+        "title": Key(Text),
+        "fixed": _NAMES,
+        "select": Key(list[Annotated[str, one_of(PICKS)]]),
+        **_CHANGES,
+    }
+)
+_TRAINING = Key(
+    table={
+        "title": Key(Text),
+        "start": Key(Literal["inherited", "scratch"]),
+        "seeds": Key(Annotated[int, Meta(ge=2, description="at least 2, for an interval")]),
+        "networks": _NAMES,
+        **_CHANGES,
+    }
+)
+_HEADLINE = {
+    "study": Key(Text, default=MISSING, meaning="a study file, or the name of a shipped one"),
+    "folder": Key(Text),
+    "margin": Key(
+        Annotated[float, Meta(gt=0, lt=1, description="a share between 0 and 1, 0.01 for one point")]
+    ),
+    "changes": Key(table=_CHANGES),
+    "searches": Key(table={OTHERS: _SEARCH}, default=MISSING, meaning="give at least one, [searches.NAME]"),
+    "trainings": Key(
+        table={OTHERS: _TRAINING}, default=MISSING, meaning="give at least one, [trainings.NAME]"
+    ),
+}
 _Tabled = Callable[[str, Mapping[str, Any], tuple[str, ...]], StudySpec]
 
 
@@ -99,18 +131,16 @@ def load_headline(source: str | Path, *, quick: bool = False) -> Headline:
 
 
 def _headline(path: Path, data: Mapping[str, Any], quick: bool) -> Headline:
-    _known(data, _KEYS, "")
-    beside = path.parent / str(data.get("study", ""))
-    source = str(beside) if beside.is_file() else data.get("study")
-    if not isinstance(source, str):
-        raise StudyError(f"study = {source!r}: expected a study file, or the name of a shipped one")
-    margin = data.get("margin", 0.01)
-    if not isinstance(margin, float) or not 0 < margin < 1:
-        raise StudyError(f"margin = {margin!r}: expected a share between 0 and 1, 0.01 for one point")
+    check_table(_HEADLINE, data, error=StudyError)
+    for key in ("searches", "trainings"):
+        if not data.get(key):
+            raise StudyError(f"{key} is missing: give at least one, [{key}.NAME]")
+    beside = path.parent / data["study"]
+    source = str(beside) if beside.is_file() else data["study"]
     place = Path(str(data.get("folder", Path("runs") / f"headline-{safe_name(path.stem)}")))
     folder = place.with_name(f"{place.name}-quick") if quick else place
     weights = load_study_file(source).weights_file
-    common = _table(data, "changes")
+    common = data.get("changes", {})
 
     def spec(name: str, table: Mapping[str, Any], own: tuple[str, ...]) -> StudySpec:
         changes = changed(common, {key: value for key, value in table.items() if key not in own})
@@ -119,42 +149,36 @@ def _headline(path: Path, data: Mapping[str, Any], quick: bool) -> Headline:
         found = replace(found, folder=folder, storage=None, weights=weights)
         return _tiny(found) if quick else found
 
-    searches = [_search(name, table, spec) for name, table in _tables(data, "searches").items()]
-    trainings = [_training(name, table, spec, quick) for name, table in _tables(data, "trainings").items()]
+    searches = [_search(name, table, spec) for name, table in data["searches"].items()]
+    trainings = [_training(name, table, spec, quick) for name, table in data["trainings"].items()]
     return Headline(
         name=path.stem,
         study=spec(path.stem, {}, ()),
         folder=folder,
-        margin=margin,
+        margin=data.get("margin", 0.01),
         searches=tuple(searches),
         trainings=tuple(trainings),
     )
 
 
 def _search(name: str, table: Mapping[str, Any], spec: _Tabled) -> Search:
-    own = ("title", "fixed", "select")
-    fixed, select = (_strings(table, key, f"searches.{name}") for key in ("fixed", "select"))
-    for pick in select:
-        if pick not in PICKS:
-            raise StudyError(f"searches.{name}.select: {pick!r}: expected some of {', '.join(PICKS)}")
-    title = str(table.get("title", name))
-    return Search(name=name, title=title, spec=spec(name, table, own), fixed=fixed, select=select)
+    return Search(
+        name=name,
+        title=table.get("title", name),
+        spec=spec(name, table, ("title", "fixed", "select")),
+        fixed=tuple(table.get("fixed", ())),
+        select=tuple(table.get("select", ())),
+    )
 
 
 def _training(name: str, table: Mapping[str, Any], spec: _Tabled, quick: bool) -> Training:
-    own = ("title", "start", "seeds", "networks")
-    start, seeds = table.get("start", "inherited"), table.get("seeds", 3)
-    if start not in _STARTS:
-        raise StudyError(f"trainings.{name}.start = {start!r}: expected one of {', '.join(_STARTS)}")
-    if type(seeds) is not int or seeds < 2:
-        raise StudyError(f"trainings.{name}.seeds = {seeds!r}: expected at least 2, for an interval")
     return Training(
         name=name,
-        title=str(table.get("title", name)),
-        spec=spec(name, table, own),
-        scratch=start == "scratch",
-        seeds=2 if quick else seeds,
-        networks=_strings(table, "networks", f"trainings.{name}"),
+        title=table.get("title", name),
+        spec=spec(name, table, ("title", "start", "seeds", "networks")),
+        scratch=table.get("start") == "scratch",
+        seeds=2 if quick else table.get("seeds", 3),
+        networks=tuple(table.get("networks", ())),
     )
 
 
@@ -167,31 +191,3 @@ def _tiny(spec: StudySpec) -> StudySpec:
         evaluation=replace(spec.evaluation, images=100, calibration_images=32),
         retrain=replace(spec.retrain, updates=4, batch_size=16, checkpoint_every=2),
     )
-
-
-def _strings(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    value = table.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise StudyError(f"{where}.{key} = {value!r}: expected a list of names")
-    return tuple(value)
-
-
-def _table(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = data.get(key, {})
-    if not isinstance(value, Mapping):
-        raise StudyError(f"{key} = {value!r}: expected a table [{key}]")
-    return value
-
-
-def _tables(data: Mapping[str, Any], key: str) -> Mapping[str, Mapping[str, Any]]:
-    """The tables ``[key.NAME]``, at least one."""
-    tables = _table(data, key)
-    if not tables:
-        raise StudyError(f"[{key}.NAME] is missing: give at least one")
-    return {name: _table(tables, name) for name in tables}
-
-
-def _known(table: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
-    for key in table:
-        if key not in names:
-            raise StudyError(f"unknown key {where}{key} = {shown(table[key])}; expected {', '.join(names)}")
