@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,33 @@ def test_spikingjelly_module_is_the_network_in_float64_and_trains_on(exported, d
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.2
+
+
+def test_learnt_time_constants_come_along(tmp_path, digits):
+    from aspk.space.file import load_space
+
+    space = load_space("tiny_genes")
+    blocks = tuple(replace(block, neuron="plif") for block in space.superset.blocks)
+    config = replace(space.superset, blocks=blocks, stem_neuron="plif")
+    network = network_of(config, space.settings, shape=digits.shape, classes=digits.classes)
+    initialise(network, seed=1)
+    constants = [part.w for part in network.modules() if getattr(part, "w", None) is not None]
+    with torch.no_grad():
+        for number, w in enumerate(constants):
+            w.add_(0.1 * (number % 7) - 0.3)
+    calibrate(network, digits.split("train").images[:200])
+    export_network(tmp_path, network, data=digits, weights="inherited", metrics=METRICS, provenance={})
+    model = load_exported(tmp_path)
+    twin = spikingjelly_network(write_format("spikingjelly", model, tmp_path)).double()
+    images = digits.split("test").images[:16].double()
+    expected = model.double()(images)
+    torch.testing.assert_close(twin(images), expected, rtol=1e-10, atol=1e-10)
+    assert expected.std() > 0.001
+    twin(images).square().sum().backward()
+    assert (
+        sum(name.endswith(".w") and bool(part.grad) for name, part in twin.named_parameters())
+        > len(constants) / 2
+    )
 
 
 def test_gradients_are_those_of_the_network(exported, digits):

@@ -62,6 +62,19 @@ def lif(tau, v_threshold, v_reset, decay_input):
     )
 
 
+def plif(tau, v_threshold, v_reset, decay_input):
+    """Neurons whose time constant is learnt, 1 / tau = sigmoid(w); tau is what it was before training."""
+    return neuron.ParametricLIFNode(
+        init_tau=tau,
+        decay_input=decay_input,
+        v_threshold=v_threshold,
+        v_reset=v_reset,
+        surrogate_function=surrogate.Sigmoid(alpha=4.0),
+        detach_reset=True,
+        step_mode="m",
+    )
+
+
 def conv3x3(inputs, outputs, neurons):
     """Over [T, B, C, H, W]."""
     return nn.Sequential(
@@ -151,17 +164,30 @@ def code(program: Program, *, origin: str = "") -> str:
 
 def weights(program: Program, state: Mapping[str, Any]) -> dict[str, Any]:
     """A network's tensors under the names that they have in that module."""
-    kinds = {name: one for one in program.operations if isinstance(one, Product) for name in one.names}
-    found = {}
-    for key, tensor in state.items():
-        name, part, field = key.rsplit(".", 2) if key.count(".") > 1 else ("", *key.split("."))
-        if name not in kinds:
-            found[key] = tensor  # the head's
-            continue
-        position = 1 if part == "norm" else 0
-        widened = isinstance(kinds[name], Linear) and (part, field) == ("linear", "weight")
-        found[f"{_attribute(name)}.{position}.{field}"] = tensor[..., None] if widened else tensor
-    return found
+    names = _renamed(program)
+    linear = {
+        f"{name}.linear.weight" for one in program.operations if isinstance(one, Linear) for name in one.names
+    }
+    return {
+        names.get(key, key): tensor[..., None] if key in linear else tensor for key, tensor in state.items()
+    }
+
+
+def _renamed(program: Program) -> dict[str, str]:
+    """A tensor's name in the network to its name in the module; those of the head stay."""
+    names: dict[str, str] = {}
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    for operation in program.operations:
+        if isinstance(operation, Product):
+            part = "linear" if isinstance(operation, Linear) else "conv"
+            for name in operation.names:
+                to = _attribute(name)
+                names |= {f"{name}.{part}.{field}": f"{to}.0.{field}" for field in ("weight", "bias")}
+                names |= {f"{name}.norm.{field}": f"{to}.1.{field}" for field in norm}
+                names[f"{name}.w"] = f"{to}.2.w"
+        elif isinstance(operation, Attention):
+            names[f"{operation.names[1]}.w"] = f"{_attribute(operation.names[1])}.w"
+    return names
 
 
 _Lines = tuple[list[str], list[str]]  # of the constructor, and of forward
@@ -217,7 +243,8 @@ _WRITERS: dict[type[Operation], Callable[[Any], _Lines]] = {
 
 def _neurons(lif: LIF) -> str:
     reset = "0.0" if lif.reset == "hard" else "None"
-    return f"lif({lif.tau!r}, {lif.v_threshold!r}, v_reset={reset}, decay_input={lif.decay_input})"
+    kind, threshold = "plif" if lif.learnt else "lif", lif.v_threshold
+    return f"{kind}({lif.tau!r}, {threshold!r}, v_reset={reset}, decay_input={lif.decay_input})"
 
 
 def _attribute(name: str) -> str:
