@@ -6,9 +6,7 @@ A genotype is a vector of choice indices of fixed length. Genes of blocks past t
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +19,7 @@ from aspk.errors import GenotypeError, SpaceError
 from aspk.space.conditions import BoolArray, Conditions, IntArray, block_using, meaningful
 from aspk.space.gene import Gene
 from aspk.space.genes import GENES, BlockConfig, NetworkSettings, SubnetConfig, Value
+from aspk.util.records import fingerprint
 
 _MOST_NETWORKS = 1_000_000  # of a space that is gone through as a whole
 
@@ -363,4 +362,4 @@ class SearchSpace:
     def fingerprint(self) -> str:
         """SHA-256 of the space's content, its name left out."""
         content = {key: value for key, value in self.to_json().items() if key != "name"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return fingerprint(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,8 @@ from aspk.training.checkpoint import (
     unusable,
 )
 from aspk.trials.attributes import metrics_from_attributes
-from aspk.util.files import hash_of, read_text, write_atomically
+from aspk.util.files import hash_of
+from aspk.util.records import read_json, write_json
 from aspk.util.shipped import shipped_files
 
 _WEIGHTS, _DESCRIPTION = EXPORT_FILES = ("network.safetensors", "network.json")
@@ -76,7 +76,7 @@ def export_network(
     digest = hash_of(file)
     description = {**header, **_input_and_classes(data, network), "sha256": digest}
     description["metrics"] = metrics.to_json()
-    write_atomically(folder / _DESCRIPTION, json.dumps(description, indent=2) + "\n")
+    write_json(folder / _DESCRIPTION, description, indent=2)
     return folder
 
 
@@ -141,12 +141,10 @@ def load_exported(path: str | Path, device: torch.device | None = None) -> Expor
 
 def _read_description(path: Path, weights: Path) -> dict[str, Any]:
     """The description, which must be that of the weights."""
-    try:
-        described = dict(json.loads(read_text(path)))
-        expected = described["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: missing or damaged: {error}") from None
-    if expected != hash_of(weights):
+    described = read_json(path)
+    if described is None or "sha256" not in described:
+        raise CheckpointError(f"{path}: missing or damaged; export again")
+    if described["sha256"] != hash_of(weights):
         raise CheckpointError(f"{weights} is not the file that {path.name} describes; export again")
     return described
 

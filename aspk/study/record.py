@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import platform
 import time
 import warnings
@@ -20,6 +18,7 @@ from aspk.study.problem import StudyProblem
 from aspk.study.sampler import make_sampler
 from aspk.study.storage import open_storage, taken_statistics
 from aspk.trials import attributes
+from aspk.util.records import differences, fingerprint
 
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
 _MOST_DETAILS = 6  # of one part of the problem that are spelled out
@@ -140,16 +139,8 @@ def different(path: str, known: object, own: object) -> Iterator[str]:
         known: the study's value.
         own: this run's value.
     """
-    if isinstance(known, Mapping) and isinstance(own, Mapping):
-        for key in dict.fromkeys((*known, *own)):
-            yield from different(f"{path}.{key}", known.get(key), own.get(key))
-    elif json.dumps(known) != json.dumps(own):
-        yield f"{path}: the study has {_short(known)}, this run brings {_short(own)}"
-
-
-def _short(value: object, longest: int = 120) -> str:
-    text = "nothing" if value is None else json.dumps(value)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    for where, there, here in differences(path, known, own):
+        yield f"{where}: the study has {there}, this run brings {here}"
 
 
 def _context(spec: StudySpec, problem: StudyProblem) -> dict[str, Any]:
@@ -176,11 +167,6 @@ def _context(spec: StudySpec, problem: StudyProblem) -> dict[str, Any]:
         "seed": spec.seed,
         "versions": versions(),
     }
-
-
-def fingerprint(value: object) -> str:
-    """SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -308,7 +308,7 @@ def studies_of(spec: StudySpec) -> list[optuna.Study]:
     storage, record = open_storage(spec.storage_url), spec.to_json()
     parts = ("objectives", "constraints", "energy")
     wanted, space = record["evaluation"], load_space(spec.space).to_json()
-    weights = _fingerprint(spec.weights_file)
+    weights = _weights_hash(spec)
     studies = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
     found = []
     for study in studies:
@@ -329,13 +329,6 @@ def _without_folder(data: object) -> object:
     """Which data a study is about, wherever their files are."""
     table = {"name": data} if isinstance(data, str) else data
     return {key: table[key] for key in table if key != "folder"} if isinstance(table, dict) else table
-
-
-def _fingerprint(weights: Path) -> str | None:
-    try:
-        return hash_of(weights)
-    except OSError:
-        return None
 
 
 def statistics_of(study: optuna.Study) -> str | None:
@@ -381,10 +374,20 @@ def verdict_of(spec: StudySpec, statistics: str) -> str:
         spec: the study.
         statistics: whose statistics its networks are evaluated with.
     """
-    fingerprint = _fingerprint(spec.weights_file)
-    if fingerprint is None:
-        return UNKNOWN
-    return read_verdict(spec.weights_file.parent / "rank.json", fingerprint, statistics)
+    weights = _weights_hash(spec)
+    return (
+        UNKNOWN
+        if weights is None
+        else read_verdict(spec.weights_file.parent / "rank.json", weights, statistics)
+    )
+
+
+def _weights_hash(spec: StudySpec) -> str | None:
+    """SHA-256 of the study's weights; None where there are none that can be read."""
+    try:
+        return hash_of(spec.weights_file)
+    except OSError:
+        return None
 
 
 def record_verdict(study: optuna.Study, verdict: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from aspk.util.files import write_atomically
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.locks import exclusive
 from aspk.util.npz import read_npz
+from aspk.util.records import Identity, read_json, write_json
 
 _MOST = 1_000_000  # networks of a table, whose rows are all in memory
 Arrays = dict[str, npt.NDArray[Any]]
@@ -132,14 +132,12 @@ def prefix_order(space: SearchSpace, networks: IntArray) -> IntArray:
 
 def _agree(parts: Path, plan: Mapping[str, Any]) -> None:
     """Note what the parts are of; refuse those of something else."""
-    file, text = parts / "plan.json", json.dumps(plan, sort_keys=True)
+    file = parts / "plan.json"
     if not file.is_file():
-        write_atomically(file, text)
-    elif file.read_text(encoding="utf-8") != text:
-        raise TableError(
-            f"{parts} holds parts of another table (its space, splits, batch or origin differ): "
-            "remove it, or write to another file"
-        )
+        write_json(file, plan)
+        return
+    advice = f"remove {parts}, or write to another file"
+    Identity(values=plan).require(read_json(file), where=file, error=TableError, advice=advice)
 
 
 def _evaluated(evaluators: Mapping[str, Evaluator], configs: Sequence[SubnetConfig]) -> Arrays:

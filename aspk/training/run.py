@@ -25,6 +25,7 @@ from aspk.training.checkpoint import load_state, previous_state
 from aspk.training.optimizer import MovingAverage, load_moments, optimizer_of
 from aspk.training.processes import ALONE, Processes
 from aspk.training.progress import expected_end
+from aspk.util.records import Identity
 
 MONITOR_IMAGES = 128
 _EXPLODED = 10.0  # times the loss of a uniform guess
@@ -272,7 +273,7 @@ class Run(abc.ABC, Generic[Network]):
 
     def _load(self, path: Path) -> None:
         state = load_state(path, self.device)
-        _check_identity(state.get("identity"), self.identity(), path)
+        Identity(values=self.identity()).require(state.get("identity"), where=path, error=CheckpointError)
         self.take(state, path)
 
     def take(self, state: Mapping[str, Any], path: Path) -> None:
@@ -316,13 +317,3 @@ class Run(abc.ABC, Generic[Network]):
             **({} if self.processes.count == 1 else {"processes": self.processes.count}),
             "torch": torch.__version__,
         }
-
-
-def _check_identity(found: object, expected: Mapping[str, Any], path: Path) -> None:
-    if not isinstance(found, Mapping):
-        raise CheckpointError(f"{path}: does not say what it belongs to")
-    for key, value in expected.items():
-        if found.get(key) != value:
-            raise CheckpointError(
-                f"{path}: belongs to another run: its {key} is {found.get(key)!r}, this run's is {value!r}"
-            )

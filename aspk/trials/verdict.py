@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from aspk.errors import RankingError
-from aspk.util.files import read_text
+from aspk.util.records import read_json
 
 FloatArray = npt.NDArray[np.float64]
 Verdict = Literal["trusted", "weak", "not trusted"]
@@ -217,14 +216,14 @@ def read_verdict(report_file: Path, weights_fingerprint: str, statistics: str) -
     Returns:
         The sentence; :data:`UNKNOWN` if the report is missing, damaged, or of other weights or statistics.
     """
+    report = read_json(report_file) or {}
     try:
-        report = json.loads(read_text(report_file))
         if report["weights"] != weights_fingerprint:
             return UNKNOWN
         if report["evaluation"].get("statistics", "own") == statistics:
             return verdict_sentence(report)
         return verdict_sentence({**report, **report["variants"][variant_name(statistics)]})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return UNKNOWN
 
 

@@ -26,7 +26,7 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # what file system
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, *, patience: float | None = None) -> Iterator[None]:
     """Keep other processes from the same work while the block runs.
 
     The lock is the file ``path`` + ``.lock``. It says who holds it since when, and the operating system gives
@@ -35,6 +35,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
     Args:
         path: a file that the work writes, or a name for several; its folder is made if need be.
+        patience: seconds to wait for another process; None is a few, for one that is ending at this moment.
 
     Raises:
         LockError: another process holds the lock.
@@ -42,7 +43,7 @@ def exclusive(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.with_name(f"{path.name}.lock")
-    handle = _acquire(path, file)
+    handle = _acquire(path, file, _PATIENCE_S if patience is None else patience)
     try:
         remove_leftovers(path.parent)
         yield
@@ -53,9 +54,9 @@ def exclusive(path: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def _acquire(path: Path, file: Path) -> int | None:
+def _acquire(path: Path, file: Path, patience: float) -> int | None:
     """A handle that holds the lock; None where the file system has no locks."""
-    end = time.monotonic() + _PATIENCE_S
+    end = time.monotonic() + patience
     while True:
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,11 @@ def read_json(file: Path) -> dict[str, Any] | None:
 def write_json(file: Path, content: Mapping[str, Any], *, indent: int | None = None) -> None:
     """Write a JSON object and a line's end, atomically; the folder is made if need be."""
     write_atomically(file, json.dumps(content, indent=indent) + "\n")
+
+
+def fingerprint(value: object) -> str:
+    """SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def differences(path: str, known: object, own: object) -> Iterator[tuple[str, str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from aspk.space.file import load_space
 from aspk.standalone.retraining import Retrained
 from aspk.study.record import versions
 from aspk.study.storage import verdict_of
+from aspk.util.records import read_json
 from benchmarks.baseline.comparison import differences, ratios
 from benchmarks.baseline.plan import Headline, Search, Training
 from benchmarks.baseline.selection import Chosen
@@ -66,10 +66,7 @@ def record(
 
 def read_times(folder: Path) -> dict[str, list[float]]:
     """Seconds on the clock, and of the processor, that each piece of the work took so far."""
-    try:
-        return dict(json.loads((folder / TIMES).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return {}
+    return read_json(folder / TIMES) or {}
 
 
 def _search(search: Search, summary: StudySummary) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from aspk.spec.study import StudySpec
 from aspk.standalone.retraining import Retrained, train_candidates
 from aspk.study import run_study, study_problem, supernet_of
 from aspk.study.storage import with_recorded_statistics
-from aspk.util.files import write_atomically
 from aspk.util.interrupt import graceful_interruption
+from aspk.util.records import Identity, Record, write_json
 from benchmarks.baseline.plan import Headline, Search, Training
 from benchmarks.baseline.record import TIMES, read_times, record
 from benchmarks.baseline.selection import Chosen, select
@@ -173,7 +173,9 @@ def _inherited_on_test(
     evaluator = _evaluator(replace(spec, evaluation=settings), bench.supernet.supernet, bench.data)
     names = ("calibration_images", "statistics")
     identity = {**bench.fingerprints, **{name: getattr(settings, name) for name in names}}
-    known = _read(file, identity)
+    # Records from before there was a choice were made with networks' own statistics.
+    record = Record(file, Identity(values=identity, missing={"statistics": "own"}))
+    known = dict((record.read_own() or {}).get("networks", {}))
     with (
         graceful_interruption(finishing="the network", lost="it is evaluated again") as interruption,
         _timed(bench.plan.folder, "inherited on test"),
@@ -190,21 +192,11 @@ def _inherited_on_test(
                     "test_mj": metrics.energy_mj,
                     "test_strict_mj": strict,
                 }
-                write_atomically(file, json.dumps({"identity": identity, "networks": known}) + "\n")
+                record.write({"networks": known})
     return {
         item.candidate.name: known[json.dumps(item.candidate.config.to_json(), sort_keys=True)]
         for item in chosen
     }
-
-
-def _read(file: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """What was measured before with the same weights and data; nothing if it is damaged."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        known = {"statistics": "own", **found["identity"]}  # records from before there were others
-        return dict(found["networks"]) if known == identity else {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {}
 
 
 @contextmanager
@@ -216,4 +208,4 @@ def _timed(folder: Path, piece: str) -> Iterator[None]:
     known = read_times(folder)
     before = known.get(piece, (0.0, 0.0))
     known[piece] = [round(earlier + now, 1) for earlier, now in zip(before, spent, strict=True)]
-    write_atomically(folder / TIMES, json.dumps(known, indent=1) + "\n")
+    write_json(folder / TIMES, known, indent=1)

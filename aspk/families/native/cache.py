@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import hashlib
 import os
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from aspk.errors import LockError
 from aspk.util.files import cache_folder, temporary_folder
+from aspk.util.locks import exclusive
 
 UNFINISHED = ".build-"  # begins the names of folders that libraries are built in
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -65,22 +65,15 @@ def alone(folder: Path, *, seconds: float) -> Iterator[None]:
     """
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UnusableError(f"{folder} cannot be written")
-    handle, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + seconds
-    try:
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.05)
-                continue
-            except OSError:  # a file system without locks
-                break
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(exclusive(folder / "build", patience=seconds))
+        except LockError:
+            pass
+        else:
             for left in folder.glob(f"{UNFINISHED}*"):  # by a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            break
         yield
-    finally:
-        os.close(handle)
 
 
 def load(folder: Path, name: str) -> ctypes.CDLL | None:

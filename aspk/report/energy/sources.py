@@ -31,6 +31,7 @@ from aspk.standalone.export import load_exported
 from aspk.training.checkpoint import load_supernet
 from aspk.trials.attributes import metrics_from_attributes
 from aspk.util.files import read_text
+from aspk.util.records import read_json
 
 _IMAGES = 32  # that spikingjelly's accounts run on
 
@@ -173,8 +174,8 @@ def exported_account(
 
 def _exported_metrics(description: Path) -> Metrics:
     try:
-        metrics = Metrics.from_json(json.loads(read_text(description))["metrics"])
-    except (AspkError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        metrics = Metrics.from_json((read_json(description) or {})["metrics"])
+    except (AspkError, KeyError) as error:
         raise CheckpointError(f"{description}: no metrics in it, or damaged: {error}") from None
     if not metrics.layers:
         raise CheckpointError(f"{description}: carries no layer counts; give --split to count them")
