@@ -10,9 +10,8 @@ import torch
 
 from aspk.cli import main
 from aspk.costs import cost
-from aspk.data import generated_data, load_data
+from aspk.data import DATA_SETS, generated_data, load_data
 from aspk.data.fashion_mnist import ORIGIN
-from aspk.data.generated import KINDS
 from aspk.space.file import load_space
 from aspk.spec.settings import DataSettings
 from aspk.spec.study import load_study_file
@@ -123,7 +122,7 @@ def test_generated_images_have_the_shape_of_the_real_ones(name):
     made = generated_data(DataSettings(name=name), 4, frames=3)
     assert (made.shape, made.classes) == (real.shape, real.classes)
     assert made.train.images.shape[1:] == real.train.images.shape[1:]
-    assert KINDS[name].images == sum(map(len, (real.train, real.search, real.test)))
+    assert DATA_SETS[name].kind.images == sum(map(len, (real.train, real.search, real.test)))
     assert torch.equal(made.train.images, generated_data(DataSettings(name=name), 4, frames=3).train.images)
 
 

@@ -151,8 +151,8 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
         load_data(DataSettings(name="nmnist", frames=4))
     with pytest.raises(DataError, match="needs the number of frames"):
         load_data("nmnist")
-    with pytest.raises(DataError, match="only nmnist takes it"):
-        DataSettings(name="cifar10_dvs", frames=4)
+    with pytest.raises(DataError, match="'cifar10_dvs' takes no frames = 4; nmnist does"):
+        load_data(DataSettings(name="cifar10_dvs", frames=4))
     for key, value in (("frames", 0), ("frames", 2.5), ("frames", 10**6), ("split_by", "events")):
         with pytest.raises(DataError, match=f"data.{key} = {value!r}"):
             DataSettings.from_json({"name": "nmnist", "frames": 4, key: value})

@@ -11,8 +11,7 @@ from data_files import archive, cifar_files, cifar_folder, settings, write_fashi
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
-from aspk.data import Preprocess, generated_data, load_data, network_input, preprocess_of
-from aspk.data.generated import KINDS
+from aspk.data import DATA_SETS, Preprocess, generated_data, load_data, network_input, preprocess_of
 from aspk.data.pictures import open_picture, pixels_of
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
@@ -164,7 +163,7 @@ def test_event_frames(tmp_path, resize):
     assert data.class_names == ("bird", "car")
 
 
-@pytest.mark.parametrize("name", sorted(KINDS))
+@pytest.mark.parametrize("name", sorted(name for name, reader in DATA_SETS.items() if reader.kind))
 def test_generated_data_say_it_too(name):
     frames = 3 if name == "nmnist" else None
     data = generated_data(DataSettings(name=name, frames=frames), 4, frames=3)

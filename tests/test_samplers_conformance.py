@@ -1,4 +1,4 @@
-"""Optuna's published cases for third-party samplers."""
+"""Optuna's published cases for third-party samplers, on every sampler of a study file."""
 
 import pytest
 from optuna.testing.pytest_samplers import (
@@ -7,22 +7,18 @@ from optuna.testing.pytest_samplers import (
     RelativeSamplerTestCase,
 )
 
-from aspk.samplers import EvolutionarySampler, NSGA2Sampler, SurrogateSampler
+from aspk.samplers import sampler_class
+from aspk.spec.samplers import SAMPLERS
+
+# Small ones, so that the cases' few trials lead beyond the random start.
+SMALL = {
+    "surrogate": {"n_startup_trials": 2, "pool_size": 20},
+    "nsga2": {"population_size": 2},
+    "evolutionary": {"population_size": 2, "top_k": 2},
+}
 
 
-class TestEvolutionarySampler(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
-    @pytest.fixture
-    def sampler(self):
-        return lambda: EvolutionarySampler(seed=0, population_size=2, top_k=2)
-
-
-class TestNSGA2Sampler(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
-    @pytest.fixture
-    def sampler(self):
-        return lambda: NSGA2Sampler(seed=0, population_size=2)
-
-
-class TestSurrogateSampler(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
-    @pytest.fixture
-    def sampler(self):
-        return lambda: SurrogateSampler(seed=0, n_startup_trials=2, pool_size=20)
+class TestSamplers(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
+    @pytest.fixture(params=SAMPLERS)
+    def sampler(self, request):
+        return lambda: sampler_class(request.param)(seed=0, **SMALL.get(request.param, {}))

@@ -113,7 +113,7 @@ def test_only_damaged_checkpoints_are_an_error(tmp_path, digits):
 
 def test_another_runs_checkpoint_is_refused(tmp_path, digits, monkeypatch):
     stop_after(tmp_path, digits, 6, monkeypatch)
-    with pytest.raises(CheckpointError, match="its seed is 0, this run's is 1"):
+    with pytest.raises(CheckpointError, match="made with seed = 0, now it is 1"):
         train_supernet(SPACE, digits, RECIPE, folder=tmp_path, seed=1, progress=False)
 
 

@@ -16,21 +16,19 @@ import optuna
 from optuna.distributions import distribution_to_json
 
 from aspk.errors import StudyError
-from aspk.samplers import (
-    EvolutionarySampler,
-    GenotypeSampler,
-    NSGA2Sampler,
-    SurrogateSampler,
-    gene_distribution,
-)
+from aspk.samplers import GenotypeSampler, gene_distribution, sampler_class
 from aspk.space import SearchSpace
 from aspk.space.file import load_space
+from aspk.spec.samplers import SAMPLERS as REGISTERED
 from aspk.study.retry import reason
 from aspk.util.files import write_atomically
 from aspk.util.passwords import without_password
 
+# Those whose names Optuna has not given to a sampler of its own.
 SAMPLERS: Mapping[str, type[GenotypeSampler]] = {
-    kind.__name__: kind for kind in (EvolutionarySampler, NSGA2Sampler, SurrogateSampler)
+    kind.__name__: kind
+    for kind in map(sampler_class, REGISTERED)
+    if not hasattr(optuna.samplers, kind.__name__)
 }
 
 

@@ -7,9 +7,11 @@ read once for each reported network.
 from aspk.data.generated import generated_data
 from aspk.data.loading import load_data
 from aspk.data.preprocess import Preprocess, preprocess_of
+from aspk.data.registry import DATA_SETS
 from aspk.data.splits import DataSet, Split, network_input, stratified_split
 
 __all__ = [
+    "DATA_SETS",
     "DataSet",
     "Preprocess",
     "Split",

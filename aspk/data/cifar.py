@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.data.download import Remote
-from aspk.data.sources import Images, Origin, Source, images_of_bytes
+from aspk.data.sources import Images, Kind, Origin, Reader, Source, images_of_bytes
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 from aspk.util.files import most_unpacked
@@ -184,3 +184,7 @@ class _BoundedGzip(gzip.GzipFile):
         if self.tell() > self._most:
             raise DataError(f"it unpacks to more than {self._most} bytes")
         return content
+
+
+CIFAR10_READER = Reader(read=cifar10, kind=Kind(_SHAPE, CIFAR10.classes, 60_000))
+CIFAR100_READER = Reader(read=cifar100, kind=Kind(_SHAPE, CIFAR100.classes, 60_000))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aspk.data.sources import Images, Source
+from aspk.data.sources import Images, Kind, Reader, Source
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 
@@ -24,3 +24,6 @@ def digits(settings: DataSettings, download: bool) -> Source:
     bunch = load_digits()
     pixels = bunch.images[:, None].astype(np.float32) / 16.0  # [N, 1, 8, 8]; pixels are 0 to 16
     return Source(CLASSES, Images(bunch.target.astype(np.int64), pixels.__getitem__))
+
+
+READER = Reader(read=digits, kind=Kind((1, 8, 8), CLASSES, 1797))

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aspk.data.sources import Images, Source, folder_of
+from aspk.data.cifar import CIFAR10
+from aspk.data.sources import Images, Kind, Reader, Source, folder_of
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 from aspk.util.npz import read_npz
@@ -126,3 +127,9 @@ def read_frames(path: Path) -> npt.NDArray[np.float32]:
     if not np.isfinite(counts).all():
         raise DataError(f"{path}: {_ARRAY} holds values that are not finite in float32")
     return counts
+
+
+READER = Reader(read=event_frames, recordings=True)
+CIFAR10_DVS_READER = Reader(
+    read=cifar10_dvs, kind=Kind((2, 128, 128), CIFAR10.classes, 10_000, sequences=True), recordings=True
+)

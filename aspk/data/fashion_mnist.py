@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.data.download import Remote
-from aspk.data.sources import Images, Origin, Source, images_of_bytes
+from aspk.data.sources import Images, Kind, Origin, Reader, Source, images_of_bytes
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 from aspk.util.files import most_unpacked
@@ -116,3 +116,6 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     if len(data) != size:
         raise DataError(f"{'ends too early' if len(data) < size else 'goes on'} after {len(data)} values")
     return np.frombuffer(data, np.uint8).reshape(count, *shape)
+
+
+READER = Reader(read=fashion_mnist, kind=Kind((1, _SIZE, _SIZE), CLASSES, 70_000))

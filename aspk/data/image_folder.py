@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.data.pictures import open_picture, pixels_of
-from aspk.data.sources import Images, Source, named_folder
+from aspk.data.sources import Images, Reader, Source, named_folder
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 
@@ -84,3 +84,6 @@ def _read(paths: Sequence[str], resize: int | None) -> npt.NDArray[np.float32]:
             )
         pixels[position] = found
     return pixels
+
+
+READER = Reader(read=image_folder)

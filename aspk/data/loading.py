@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from aspk.data.cifar import cifar10, cifar100
-from aspk.data.digits import digits
-from aspk.data.event_frames import cifar10_dvs, event_frames
-from aspk.data.fashion_mnist import fashion_mnist
-from aspk.data.image_folder import image_folder
-from aspk.data.nmnist import nmnist
 from aspk.data.pictures import Pixels
 from aspk.data.preprocess import standardise, stretched
+from aspk.data.registry import reader_of
 from aspk.data.sources import Images, Source
 from aspk.data.splits import DataSet, Split, stratified_split
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 
 _TEST_SHARE = 0.2  # where a data set has no test set of its own
-_SOURCES: dict[str, Callable[[DataSettings, bool], Source]] = {
-    "digits": digits,
-    "fashion_mnist": fashion_mnist,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "image_folder": image_folder,
-    "cifar10_dvs": cifar10_dvs,
-    "event_frames": event_frames,
-    "nmnist": nmnist,
-}
 _Indices = npt.NDArray[np.int64]
 
 
@@ -41,17 +24,14 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
     The splits are stratified by class, never overlap, and are always the same for the same settings.
 
     Args:
-        data: the settings, or a name alone: ``digits``, ``fashion_mnist``, ``cifar10``, ``cifar100``,
-            ``image_folder``, ``cifar10_dvs``, ``event_frames`` or ``nmnist``.
+        data: the settings, or the name alone of one of :data:`aspk.data.DATA_SETS`.
         download: whether files that are missing may be downloaded.
 
     Raises:
         DataError: an unknown name, a missing or damaged file, or sizes that do not fit.
     """
     settings = DataSettings(name=data) if isinstance(data, str) else data
-    if settings.name not in _SOURCES:
-        raise DataError(f"data set {settings.name!r}: expected one of {', '.join(_SOURCES)}")
-    source = _SOURCES[settings.name](settings, download)
+    source = reader_of(settings).read(settings, download)
     train, search, test = _split(source, settings)
     for name, indices in (("train", train), ("search", search), ("test", test)):
         if not len(indices):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.data.event_frames import listed
-from aspk.data.sources import Images, Source, folder_of
+from aspk.data.sources import Images, Kind, Reader, Source, folder_of
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 
@@ -109,3 +109,11 @@ def _by_time(times: npt.NDArray[np.int64], frames: int) -> list[tuple[int, int]]
         end = len(times) if frame + 1 == frames else 0
         found.append((int(inside[0]), end or int(inside[-1]) + 1) if len(inside) else (end, end))
     return found
+
+
+READER = Reader(
+    read=nmnist,
+    kind=Kind((2, SIZE, SIZE), tuple("0123456789"), 70_000, sequences=True),
+    recordings=True,
+    counts=True,
+)

@@ -47,6 +47,44 @@ class Source:
     resize: Literal["stretch", "center_crop"] = "stretch"
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What is known of a data set without its files.
+
+    Attributes:
+        shape: channels, height and width.
+        classes: the classes' names.
+        images: images in all, of which the smaller part is the test set where there is one.
+        sequences: whether an image is a sequence of frames.
+        frames: how many, where that is known.
+        resize: how pictures of other sizes become such images, see :class:`aspk.data.Preprocess`.
+    """
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    images: int
+    sequences: bool = False
+    frames: int | None = None
+    resize: Literal["stretch", "center_crop"] = "stretch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """A data set: how its files are read, and what is known of it without them.
+
+    Attributes:
+        read: the data set of some settings; the flag says whether files that are missing may be downloaded.
+        kind: what is known without the files; None of a folder of the user's own.
+        recordings: whether an image is a sequence of frames, as their files hold them.
+        counts: whether events are counted into as many frames as the settings say, which must then say it.
+    """
+
+    read: Callable[[DataSettings, bool], Source]
+    kind: Kind | None = None
+    recordings: bool = False
+    counts: bool = False
+
+
 def images_of_bytes(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Images:
     """Images from bytes, [N, C, H, W], which stay bytes until they are read."""
 

@@ -153,7 +153,8 @@ class DataSettings:
         search: size of ``search``.
         test: size of ``test``; unless given, the data set's own test set, or 0.2 of an undivided one.
         resize: height and width that images are brought to, in pixels; they stay as they are unless given.
-        frames: frames that the events of a recording are counted into; for ``nmnist``, which needs it.
+        frames: frames that the events of a recording are counted into; for data sets whose events are not
+            counted yet, such as ``nmnist``, which need it.
         split_by: with ``frames``, whether each has as many events (``number``) or covers as much time
             (``time``).
     """
@@ -169,11 +170,6 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         check_fields(self, error=DataError)
-        if (self.name == "nmnist") != (self.frames is not None):
-            raise DataError(
-                f"name = {self.name!r} with frames = {self.frames!r}: nmnist needs the number of "
-                "frames that its events are counted into ([data] frames = 10), and only nmnist takes it"
-            )
 
     @classmethod
     def from_json(cls, data: object) -> DataSettings:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from msgspec import Meta
@@ -18,6 +18,7 @@ from aspk.objectives import OBJECTIVES, budget
 from aspk.objectives.scalarization import FAEB, Form
 from aspk.spec.paths import with_places
 from aspk.spec.recipe import recipe_from_dict, recipe_table
+from aspk.spec.samplers import SAMPLERS
 from aspk.spec.settings import DataSettings, EngineSettings, EvaluationSettings, Recipe, data_key
 from aspk.util.files import safe_name
 from aspk.util.schema import (
@@ -34,8 +35,7 @@ from aspk.util.schema import (
 )
 from aspk.util.shipped import read_toml
 
-SamplerName = Literal["surrogate", "nsga2", "evolutionary", "random"]
-SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+SamplerName = Annotated[str, one_of(SAMPLERS)]
 ObjectiveName = Annotated[str, one_of((*OBJECTIVES, "f_aeb"))]
 
 

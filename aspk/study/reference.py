@@ -13,7 +13,8 @@ import msgspec
 from aspk.energy.presets import account_table
 from aspk.space.file import space_table
 from aspk.spec.recipe import recipe_table
-from aspk.spec.study import SAMPLERS, study_table
+from aspk.spec.samplers import SAMPLERS
+from aspk.spec.study import study_table
 from aspk.study.sampler import sampler_options
 from aspk.util.schema import OTHERS, Key, Kind, Table
 from aspk.util.wording import expectation

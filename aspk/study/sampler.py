@@ -8,30 +8,24 @@ from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from aspk.errors import SamplerError, StudyError
-from aspk.samplers import EvolutionarySampler, GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler
+from aspk.samplers import GenotypeSampler, sampler_class
 from aspk.space import SearchSpace
 from aspk.spec.study import SamplerName, StudySpec
 from aspk.study.problem import StudyProblem, f_aeb_of
 from aspk.util.schema import Key, Kind, Table, unknown_key
 from aspk.util.wording import meanings
 
-_SAMPLERS: Mapping[SamplerName, type[GenotypeSampler]] = {
-    "surrogate": SurrogateSampler,
-    "nsga2": NSGA2Sampler,
-    "evolutionary": EvolutionarySampler,
-    "random": RandomSampler,
-}
-# Arguments that a search gives its sampler by itself.
+# Arguments that are no options of a study: it gives them to its sampler by itself, or has no use for them.
 _OURS = ("space", "seed", "known", "known_constraints", "composites", "fitness", "attributes", "defaults")
 
 
 def sampler_options(name: SamplerName) -> Table:
     """The keys of ``[sampler]`` that a sampler takes beside its name: all that a study does not give it."""
-    made = _SAMPLERS[name].__init__
-    told = meanings(made, "Args")
+    kind = sampler_class(name)
+    told = meanings(kind.__init__, "Args")
     return {
-        option: Key(_annotation(parameter, made), None, parameter.default, told.get(option, ""))
-        for option, parameter in signature(_SAMPLERS[name]).parameters.items()
+        option: Key(_annotation(parameter, kind.__init__), None, parameter.default, told.get(option, ""))
+        for option, parameter in signature(kind).parameters.items()
         if option not in _OURS
     }
 
@@ -56,22 +50,22 @@ def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
         StudyError: an option is unknown to it, or impossible.
     """
     check_sampler(spec, problem.space)
-    options: dict[str, Any] = {
+    offered = {
         "space": problem.space,
         "seed": spec.seed,
         "known_constraints": problem.known_constraints,
+        "known": problem.known,
+        "composites": problem.composites,
+        "fitness": lambda trial: f_aeb_of(trial, problem.faeb),
+        **({"features": problem.features} if problem.features else {}),
     }
-    if spec.sampler == "surrogate":
-        options |= {"known": problem.known, "composites": problem.composites}
-        options |= {"features": problem.features} if problem.features else {}
-    if spec.sampler == "evolutionary":
-        options["fitness"] = lambda trial: f_aeb_of(trial, problem.faeb)
-    return _make_sampler(spec, options)
+    taken = signature(sampler_class(spec.sampler)).parameters
+    return _make_sampler(spec, {name: value for name, value in offered.items() if name in taken})
 
 
 def _make_sampler(spec: StudySpec, options: Mapping[str, Any]) -> GenotypeSampler:
     try:
-        return _SAMPLERS[spec.sampler](**{**options, **spec.sampler_options})
+        return sampler_class(spec.sampler)(**{**options, **spec.sampler_options})
     except (TypeError, ValueError, SamplerError) as error:
         raise StudyError(f"[sampler] {spec.sampler!r}: {error}") from None
 

@@ -24,7 +24,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from aspk.errors import StudyError
 from aspk.space.file import load_space
-from aspk.spec.study import SAMPLERS, StudySpec
+from aspk.spec.samplers import SAMPLERS
+from aspk.spec.study import StudySpec
 from aspk.trials.attributes import CONTEXT, SPACE, SPEC, VERDICT, mapping_in
 from aspk.trials.verdict import UNKNOWN, read_verdict
 from aspk.util.files import hash_of

@@ -78,26 +78,27 @@ class Identity:
             if known.get(key) != value:
                 yield from differences(key, known.get(key), value)
 
-    def require(self, known: object, *, where: Path, error: type[AspkError], advice: str) -> None:
+    def require(self, known: object, *, where: Path, error: type[AspkError], advice: str = "") -> None:
         """Refuse what belongs to other work.
 
         Args:
             known: the identity that was found.
             where: the file that it was found in.
             error: class of the error.
-            advice: what to do then, the message's last words.
+            advice: what to do then, the message's last words; none where the caller adds them.
 
         Raises:
             AspkError: of the given class, spelling out the differences.
         """
+        end = f"; {advice}" if advice else ""
         if not isinstance(known, Mapping):
-            raise error(f"{where}: does not say what it belongs to; {advice}")
+            raise error(f"{where}: does not say what it belongs to{end}")
         found = [
             f"{path} = {there}, now it is {here}"
             for path, there, here in islice(self.differences(known), _MOST_DETAILS)
         ]
         if found:
-            raise error(f"{where}: made with {'; '.join(found)}; {advice}")
+            raise error(f"{where}: made with {'; '.join(found)}{end}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,16 @@
+"""The samplers by the names that study files and ``--sampler`` have for them.
+
+A further one is a module with a subclass of :class:`aspk.samplers.GenotypeSampler`, and a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# Each one's class, which is imported when it is used: names alone need neither Optuna nor a sampler.
+SAMPLERS: Mapping[str, str] = {
+    "surrogate": "aspk.samplers.surrogate_assisted.SurrogateSampler",
+    "nsga2": "aspk.samplers.nsga2.NSGA2Sampler",
+    "evolutionary": "aspk.samplers.evolutionary.EvolutionarySampler",
+    "random": "aspk.samplers.random.RandomSampler",
+}
