@@ -262,6 +262,20 @@ def test_a_compiler_that_fails_is_quoted(sources, fresh, tmp_path, monkeypatch, 
     assert not list(tmp_path.rglob(".build-*"))
 
 
+def test_the_cache_is_where_the_system_has_it_unless_there_is_one_already(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    usual = tmp_path / ".cache" / "aspk"
+    if sys.platform == "linux":
+        assert cache_folder() == usual
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name, appauthor: tmp_path / "Library" / name)
+    assert cache_folder() == tmp_path / "Library" / "aspk"
+    usual.mkdir(parents=True)
+    assert cache_folder() == usual
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "chosen"))
+    assert cache_folder() == tmp_path / "chosen" / "aspk"
+
+
 def test_a_user_without_a_home_has_a_cache(sources, fresh, tmp_path, monkeypatch):
     """docker run -u 12345"""
 

@@ -120,15 +120,22 @@ def hash_of(path: Path) -> str:
 def cache_folder() -> Path:
     """Where downloads and compiled code are kept: ``aspk`` in the user's cache folder.
 
-    A user without a home, as ``docker run -u`` makes them, has it among the temporary files.
+    That is the one of ``XDG_CACHE_HOME``, else the system's usual one: ``~/.cache`` on Linux,
+    ``~/Library/Caches`` on macOS, where what earlier versions left in ``~/.cache/aspk`` stays in use. A user
+    without a home, as ``docker run -u`` makes them, has it among the temporary files.
     """
     chosen = os.environ.get("XDG_CACHE_HOME")
     if chosen:
         return Path(chosen) / "aspk"
     try:
-        return Path.home() / ".cache" / "aspk"
+        earlier = Path.home() / ".cache" / "aspk"
     except RuntimeError:  # no HOME, and the system does not know the user
         return temporary_folder()
+    if earlier.is_dir():
+        return earlier
+    from platformdirs import user_cache_path  # noqa: PLC0415  # loads configparser, and is rarely asked
+
+    return user_cache_path("aspk", appauthor=False)
 
 
 def temporary_folder() -> Path:
