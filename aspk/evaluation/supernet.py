@@ -17,6 +17,7 @@ from aspk.energy import PAPER, EnergyModel, energy_mj
 from aspk.engines import Population, choose_engine
 from aspk.errors import DataError
 from aspk.evaluation.cache import ResultCache
+from aspk.evaluation.code import code_hash
 from aspk.evaluation.protocol import Progress
 from aspk.families import Network, Supernet
 from aspk.families.counting import Counter
@@ -164,7 +165,9 @@ class SupernetEvaluator:
     def _fixed_context(self) -> hashlib._Hash:
         """The part of it that cannot change."""
         fixed = {**asdict(self.settings), **asdict(self.energy_model), "engine": self.engine.name}
-        hashed = hashlib.sha256(_code() + self.supernet.space.fingerprint.encode() + repr(fixed).encode())
+        hashed = hashlib.sha256(
+            code_hash(__name__) + self.supernet.space.fingerprint.encode() + repr(fixed).encode()
+        )
         _add(hashed, (self._calibration, self._split.images, self._split.labels))
         return hashed
 
@@ -233,13 +236,3 @@ def _add(hashed: hashlib._Hash, tensors: Iterable[Tensor]) -> None:
     for tensor in tensors:
         hashed.update(repr((tensor.shape, tensor.dtype)).encode())
         hashed.update(tensor.detach().cpu().contiguous().numpy().data)
-
-
-@functools.cache
-def _code() -> bytes:
-    """A hash of the source that evaluates."""
-    package = Path(__file__).parent.parent
-    folders = ("engines", "families", "costs", "energy", "evaluation")
-    found = (path for folder in folders for path in (package / folder).rglob("*"))
-    files = sorted(path for path in found if path.suffix in (".py", ".cpp", ".h"))
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).digest()
