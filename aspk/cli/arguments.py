@@ -118,41 +118,6 @@ def spec_of(options: argparse.Namespace) -> StudySpec:
     return refined(spec) if getattr(options, "refined", False) else spec
 
 
-def energy_arguments(parser: argparse.ArgumentParser) -> None:
-    """What ``aspk energy`` takes."""
-    add = parser.add_argument
-    add("network", nargs="?", help="an exported model's folder, or a study (its front, billed again)")
-    add("--trial", type=whole_number(0), help="one trial of the study instead of its front")
-    add("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")
-    add("--model", action="append", help="an account: a preset or a TOML file; repeat it to compare")
-    add("--all", action="store_true", help="one network under every account, break-even and firing rates")
-    add("--space", help="a search space, for a network with --random-weights")
-    add("--weights", type=Path, help="a trained supernet's file, for one of its networks")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--reference", action="store_true", help="the space's reference network (default)")
-    which.add_argument("--config", type=Path, help="a network as JSON, or an export's network.json")
-    add("--random-weights", action="store_true", help="calibrated random weights on random images")
-    seed = whole_number(0, 2**63 - 1)  # what all generators take
-    add("--seed", type=seed, default=0, help="seed of random weights and images (default: 0)")
-    add("--images", type=whole_number(1, 10_000), default=4, help="number of random images (default: 4)")
-    add("--shape", type=_shape, default=(3, 32, 32), help="of random images (default: 3,32,32)")
-    add("--classes", type=whole_number(1, 100_000), default=10, help="with random weights (default: 10)")
-    add("--data", help="data set for --weights (default: the one they were trained on)")
-    add("--data-folder", help="where the data set's files are, if not where they were")
-    add("--split", help="split to count on with --weights, or again for an exported model")
-    add("--json", metavar="FILE", help="write JSON; '-' prints it in place of the table")
-    add("--csv", type=Path, metavar="FILE", help="write CSV")
-    add("--html", type=Path, metavar="FILE", help="write a page")
-    add("--figure", type=Path, metavar="FILE", help="with --all: write a figure, PNG or SVG")
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(part) for part in text.split(",") if part.isdecimal())
-    if len(sizes) != 3 or text.count(",") != 2 or min(sizes) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected channels, height and width such as 3,32,32")
-    return sizes
-
-
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``aspk evaluate`` takes."""
     add = parser.add_argument

@@ -1,141 +1,69 @@
-"""The logic of ``aspk energy``: which networks or study are meant, and where the account goes."""
+"""The command of energy accounts: ``aspk energy``."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
+import math
 from pathlib import Path
-from typing import Any
 
-from aspk.cli.terminal import show
-from aspk.energy import EnergyModel, energy_csv, energy_text, load_energy_model
-from aspk.errors import EnergyModelError
-from aspk.report.energy.comparison import comparison_figure, comparison_html
-from aspk.report.energy.output import (
-    account_html,
-    account_json,
-    rebilling_csv,
-    rebilling_html,
-    rebilling_json,
-    rebilling_text,
-)
-from aspk.report.energy.rebilling import rebill
-from aspk.report.energy.sources import (
-    NetworkAccount,
-    exported_account,
-    random_account,
-    read_config,
-    trial_account,
-    weights_account,
-)
-from aspk.report.figures import png, svg
-from aspk.space.file import load_space
-from aspk.spec.study import load_study_file, with_sampler
-from aspk.study.storage import open_study
-from aspk.util.files import write_atomically
+from aspk.cli.arguments import device_argument, whole_number
+from aspk.cli.commands import Commands, Group
 
-_SHOWN = ("spikformer_paper", "strict_dense_residual", "spikingformer_script")
-_EXPORT_FILES = ("network.json", "network.safetensors")
+_MOST_VALUES = 1 << 26  # of random images together
 
 
-def run_energy(options: argparse.Namespace) -> int:
-    """Run ``aspk energy``; see the command line's help for the options."""
-    models = [load_energy_model(source) for source in options.model or (() if options.all else _SHOWN)]
-    if len({model.name for model in models}) < len(models):
-        raise EnergyModelError(f"models {[model.name for model in models]}: expected different names")
-    if options.figure is not None and not options.all:
-        raise EnergyModelError("--figure draws a comparison of accounts: give --all as well")
-    if options.all and _is_study(options) and options.trial is None:
-        raise EnergyModelError("--all compares the accounts of one network: give --trial, or no --all")
-    if options.all:
-        _comparison(options, _account(options), models)
-    elif _is_study(options) and options.trial is None:
-        _study(options, models)
-    else:
-        _network(options, _account(options), models)
-    return 0
-
-
-def _is_study(options: argparse.Namespace) -> bool:
-    return options.network is not None and not _is_export(Path(options.network))
-
-
-def _is_export(path: Path) -> bool:
-    return path.name in _EXPORT_FILES or any((path / name).is_file() for name in _EXPORT_FILES)
-
-
-def _account(options: argparse.Namespace) -> NetworkAccount:
-    config = read_config(options.config) if options.config else None
-    place = {"data_folder": options.data_folder, "device": options.device}
-    if options.weights is not None:
-        return weights_account(
-            options.weights, config, data=options.data, split=options.split or "search", **place
-        )
-    if options.space is not None:
-        return random_account(
-            load_space(options.space),
-            config,
-            shape=options.shape,
-            classes=options.classes,
-            seed=options.seed,
-            images=options.images,
-        )
-    if _is_study(options):
-        spec = with_sampler(load_study_file(options.network), options.sampler)
-        return trial_account(open_study(spec), options.trial)
-    return exported_account(Path(options.network), split=options.split, **place)
-
-
-def _network(options: argparse.Namespace, account: NetworkAccount, models: Sequence[EnergyModel]) -> None:
-    text = f"{account.title}\n{energy_text(account.layers, models)}"
-    _write(
-        options,
-        text=text,
-        record=account_json(account, models),
-        table=energy_csv(account.layers, models),
-        page=account_html(account, models) if options.html else "",
+def add_energy_command(commands: Commands) -> None:
+    """Add ``energy``."""
+    energy = commands.add(
+        "energy",
+        Group.ENERGY,
+        help="the energy account of one network, or of a study's networks",
+        example="aspk energy --space auto_spikformer --random-weights --json -",
     )
+    add = energy.add_argument
+    add("network", nargs="?", help="an exported model's folder, or a study (its front, billed again)")
+    add("--trial", type=whole_number(0), help="one trial of the study instead of its front")
+    add("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")
+    add("--model", action="append", help="an account: a preset or a TOML file; repeat it to compare")
+    add("--all", action="store_true", help="one network under every account, break-even and firing rates")
+    add("--space", help="a search space, for a network with --random-weights")
+    add("--weights", type=Path, help="a trained supernet's file, for one of its networks")
+    which = energy.add_mutually_exclusive_group()
+    which.add_argument("--reference", action="store_true", help="the space's reference network (default)")
+    which.add_argument("--config", type=Path, help="a network as JSON, or an export's network.json")
+    add("--random-weights", action="store_true", help="calibrated random weights on random images")
+    seed = whole_number(0, 2**63 - 1)  # what all generators take
+    add("--seed", type=seed, default=0, help="seed of random weights and images (default: 0)")
+    add("--images", type=whole_number(1, 10_000), default=4, help="number of random images (default: 4)")
+    add("--shape", type=_shape, default=(3, 32, 32), help="of random images (default: 3,32,32)")
+    add("--classes", type=whole_number(1, 100_000), default=10, help="with random weights (default: 10)")
+    add("--data", help="data set for --weights (default: the one they were trained on)")
+    add("--data-folder", help="where the data set's files are, if not where they were")
+    add("--split", help="split to count on with --weights, or again for an exported model")
+    add("--json", metavar="FILE", help="write JSON; '-' prints it in place of the table")
+    add("--csv", type=Path, metavar="FILE", help="write CSV")
+    add("--html", type=Path, metavar="FILE", help="write a page")
+    add("--figure", type=Path, metavar="FILE", help="with --all: write a figure, PNG or SVG")
+    device_argument(energy)
+    energy.set_defaults(run=_energy, usage=energy.error)
 
 
-def _comparison(options: argparse.Namespace, account: NetworkAccount, models: Sequence[EnergyModel]) -> None:
-    comparison = account.compare(models)
-    _write(
-        options,
-        text=comparison.text(),
-        record={**account.details, **comparison.json()},
-        table=comparison.csv(),
-        page=comparison_html(comparison) if options.html else "",
-    )
-    if options.csv is not None:
-        rates = options.csv.with_name(f"{options.csv.stem}-rates{options.csv.suffix}")
-        write_atomically(rates, comparison.rates_csv())
-    if options.figure is not None:
-        drawn = comparison_figure(comparison)
-        plain = options.figure.suffix.lower() == ".svg"
-        write_atomically(options.figure, svg(drawn, "Accounts and firing rates") if plain else png(drawn))
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.split(",") if part.isdecimal())
+    if len(sizes) != 3 or text.count(",") != 2 or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected channels, height and width such as 3,32,32")
+    return sizes
 
 
-def _study(options: argparse.Namespace, models: Sequence[EnergyModel]) -> None:
-    study = open_study(with_sampler(load_study_file(options.network), options.sampler))
-    rebillings = [rebill(study, model) for model in models]
-    _write(
-        options,
-        text="\n\n".join(map(rebilling_text, rebillings)),
-        record=rebilling_json(rebillings),
-        table=rebilling_csv(rebillings),
-        page=rebilling_html(rebillings) if options.html else "",
-    )
+def _energy(options: argparse.Namespace) -> int:
+    given = [name for name in ("network", "space", "weights") if getattr(options, name) is not None]
+    if len(given) != 1:
+        options.usage("give one of: an exported model or a study, --space with --random-weights, --weights")
+    if (options.space is not None) != options.random_weights:
+        options.usage("--space and --random-weights belong together; --weights brings its own space")
+    if options.images * math.prod(options.shape) > _MOST_VALUES:
+        options.usage(f"--images times --shape: expected at most {_MOST_VALUES:,} values in all")
 
+    from aspk.cli.account import run_energy
 
-def _write(options: argparse.Namespace, *, text: str, record: dict[str, Any], table: str, page: str) -> None:
-    data = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    for path, content in ((options.csv, table), (options.html, page)):
-        if path is not None:
-            write_atomically(path, content)
-    if options.json == "-":
-        print(data, end="")
-        return
-    if options.json is not None:
-        write_atomically(Path(options.json), data)
-    show(text)
+    return run_energy(options)

@@ -6,7 +6,6 @@ Commands import what they need when they run, so that ``aspk --help`` is fast.
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import shlex
 import sys
@@ -18,12 +17,12 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from aspk import __version__
-from aspk.cli.arguments import device_argument as _device_argument
-from aspk.cli.arguments import energy_arguments, selection_arguments, time_of_day, whole_number
+from aspk.cli.arguments import selection_arguments, time_of_day, whole_number
 from aspk.cli.arguments import spec_of as _spec
 from aspk.cli.arguments import study_arguments as _study_arguments
 from aspk.cli.commands import INTERRUPTED, Commands, Group, GroupedParser
 from aspk.cli.completion import add_completion_command
+from aspk.cli.energy import add_energy_command
 from aspk.cli.live import add_live_commands
 from aspk.cli.models import add_model_commands
 from aspk.cli.schema import add_schema_command
@@ -35,7 +34,6 @@ from aspk.errors import AspkError, StudyError
 from aspk.util.files import safe_name
 from aspk.util.text import PlainStream
 
-_MOST_VALUES = 1 << 26  # of random images together
 _STORAGE_LIBRARIES = ("optuna", "sqlalchemy", "sqlite3", "psycopg", "grpc")
 
 
@@ -201,16 +199,7 @@ def command_parser() -> GroupedParser:
     compare.add_argument("studies", nargs="+", metavar="study", help="study files, or names of shipped ones")
     compare.set_defaults(run=_compare)
 
-    energy = commands.add(
-        "energy",
-        Group.ENERGY,
-        help="the energy account of one network, or of a study's networks",
-        example="aspk energy --space auto_spikformer --random-weights --json -",
-    )
-    energy_arguments(energy)
-    _device_argument(energy)
-    energy.set_defaults(run=_energy, usage=energy.error)
-
+    add_energy_command(commands)
     add_model_commands(commands)
     add_training_commands(commands, _again)
     _add_headline(commands)
@@ -359,17 +348,3 @@ def _compare(options: argparse.Namespace) -> int:
         found |= {(spec.storage_url, study.study_name): summarise(study) for study in studies}
     show(compare_text(list(found.values())))
     return 0
-
-
-def _energy(options: argparse.Namespace) -> int:
-    given = [name for name in ("network", "space", "weights") if getattr(options, name) is not None]
-    if len(given) != 1:
-        options.usage("give one of: an exported model or a study, --space with --random-weights, --weights")
-    if (options.space is not None) != options.random_weights:
-        options.usage("--space and --random-weights belong together; --weights brings its own space")
-    if options.images * math.prod(options.shape) > _MOST_VALUES:
-        options.usage(f"--images times --shape: expected at most {_MOST_VALUES:,} values in all")
-
-    from aspk.cli.energy import run_energy
-
-    return run_energy(options)

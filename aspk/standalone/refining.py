@@ -28,12 +28,12 @@ from aspk.spec.study import StudySpec, refined
 from aspk.standalone.export import load_exported
 from aspk.standalone.job import Job
 from aspk.study import SearchResult, StudyProblem, check_bounds, create_or_resume, run_study, study_problem
-from aspk.study.record import fingerprint
 from aspk.study.storage import open_study
 from aspk.surrogate import AccuracySurrogate
 from aspk.trials.attributes import metrics_from_attributes
 from aspk.util.files import safe_name
 from aspk.util.pool import results_of
+from aspk.util.records import fingerprint
 
 _LEAST_MJ = 1e-12  # of a network that nothing fires in
 _FEWEST = 10  # networks that level one must have evaluated

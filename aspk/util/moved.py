@@ -24,7 +24,7 @@ MOVED: Mapping[str, str] = {
     "aspk.device": "aspk.engines.device",
     "aspk.dry_run": "aspk.study.dry_run",
     "aspk.energy_report": "aspk.report.energy",
-    "aspk.energy_report.command": "aspk.cli.energy",
+    "aspk.energy_report.command": "aspk.cli.account",
     "aspk.energy_report.output": "aspk.report.energy.output",
     "aspk.energy_report.rebilling": "aspk.report.energy.rebilling",
     "aspk.energy_report.sources": "aspk.report.energy.sources",
