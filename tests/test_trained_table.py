@@ -22,7 +22,7 @@ from aspk.families import Supernet
 from aspk.space.file import load_space, space_from_dict
 from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
 from aspk.spec.study import StudySpec
-from aspk.standalone.tabulating import TrainedTablePlan, build_trained_table, expected
+from aspk.standalone.tabulating import TrainedTablePlan, build_trained_table, expected, write_finished
 from aspk.tables import Table, TrainedTable, load_table, write_table
 from aspk.training import train_network
 from aspk.training.checkpoint import load_supernet, save_supernet
@@ -129,6 +129,19 @@ def test_more_seeds_and_networks_go_on_with_what_is_there(plan):
     rows = whole.truth().rows(small.networks)
     assert small.accuracies()[:, 0].tolist() == whole.accuracies()[rows, 0].tolist()
     assert not plan.parts.exists()
+
+
+def test_a_table_of_what_is_trained_already(plan, tmp_path):
+    with pytest.raises(TableError, match=r"no network is trained with all of 2 seeds yet"):
+        write_finished(plan, progress=False)
+    assert not plan.journal_file.exists()
+    built(dataclasses.replace(plan, count=1, seeds=2))
+    built(dataclasses.replace(plan, count=3, seeds=1))
+    part = write_finished(plan, progress=False)
+    assert part.accuracies().shape == (1, 2)
+    whole = built(plan)
+    (row,) = whole.truth().rows(part.networks)
+    assert columns_of(part) == {name: [column[row]] for name, column in columns_of(whole).items()}
 
 
 def test_a_sample_knows_which_networks_it_has(plan, tmp_path):

@@ -74,6 +74,9 @@ def add_search_commands(commands: Commands) -> None:
         "--networks", type=whole_number(1, 10**6), help="a random sample of so many (default: all)"
     )
     trained.add_argument("--workers", type=whole_number(1, 1000), help="trained side by side (default: 1)")
+    trained.add_argument(
+        "--finished", action="store_true", help="train nothing: a table of the networks that are trained"
+    )
     device_argument(table)
     table.set_defaults(run=lambda options: _table(options, table.error))
 
@@ -126,12 +129,15 @@ def _duration(seconds: float) -> str:
     return f"{max(seconds, 1):.0f} s"
 
 
-_OF_SUPERNETS, _OF_TRAINED = ("splits", "images", "statistics", "batch"), ("seeds", "networks", "workers")
+_OF_SUPERNETS, _OF_TRAINED = (
+    ("splits", "images", "statistics", "batch"),
+    ("seeds", "networks", "workers", "finished"),
+)
 
 
 def _table(options: argparse.Namespace, usage: Callable[[str], NoReturn]) -> int:
     for name in _OF_SUPERNETS if options.trained else _OF_TRAINED:
-        if getattr(options, name) is not None:
+        if getattr(options, name) not in (None, False):
             usage(f"--{name} is for tables {'of supernets' if options.trained else 'with --trained'}")
     return _table_of_trained(options) if options.trained else _table_of_supernet(options)
 
@@ -140,7 +146,7 @@ def _table_of_trained(options: argparse.Namespace) -> int:
     spec = spec_of(options)
 
     from aspk.space.file import load_space
-    from aspk.standalone.tabulating import TrainedTablePlan, build_trained_table, expected
+    from aspk.standalone.tabulating import TrainedTablePlan, build_trained_table, expected, write_finished
     from aspk.study import supernet_of
 
     space, workers = load_space(options.space or spec.space), options.workers or 1
@@ -153,8 +159,11 @@ def _table_of_trained(options: argparse.Namespace) -> int:
         device=options.device,
     )
     _check_part(plan.networks, space, supernet_of(spec, "cpu").supernet.space)
-    print(f"{options.output}: {expected(plan, workers=workers)}", flush=True)
-    table = build_trained_table(plan, workers=workers)
+    if options.finished:
+        table = write_finished(plan)
+    else:
+        print(f"{options.output}: {expected(plan, workers=workers)}", flush=True)
+        table = build_trained_table(plan, workers=workers)
     if table is None:
         return _stopped()
     noise = "" if table.seeds < 2 else f"; one training has a standard deviation of {table.noise:.4f}"

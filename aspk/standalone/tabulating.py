@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
@@ -187,13 +188,45 @@ def build_trained_table(
         journal = plan.journal()
         if not _train(plan, journal, workers=workers, progress=progress):
             return None
-        inherited = _inherited(plan, progress=progress)
-        if inherited is None:
-            return None
-        table = _table(plan, journal, inherited)
-        write_table(table.table, plan.file)
-        shutil.rmtree(plan.parts, ignore_errors=True)
+        table = _written(plan, plan.networks, journal, progress=progress)
+        if table is not None:
+            shutil.rmtree(plan.parts, ignore_errors=True)
         return table
+
+
+def write_finished(plan: TrainedTablePlan, *, progress: bool = True) -> TrainedTable | None:
+    """Write a table of the networks of a plan that are trained with all seeds already; others may be at work.
+
+    Args:
+        plan: the plan; the table is a sample of its networks.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The table, which is written; None after Ctrl-C.
+
+    Raises:
+        CheckpointError: there is no supernet of this space, or it is damaged.
+        TableError: no network is trained yet, or the results on disk are of other trainings.
+    """
+    journal = plan.journal()
+    results = _results(journal)
+    done = [all((*x, seed) in results for seed in range(plan.seeds)) for x in plan.networks.tolist()]
+    if not any(done):
+        raise TableError(f"{plan.journal_file}: no network is trained with all of {plan.seeds} seeds yet")
+    return _written(plan, plan.networks[done], journal, progress=progress)
+
+
+def _written(
+    plan: TrainedTablePlan, networks: IntArray, journal: Journal, *, progress: bool
+) -> TrainedTable | None:
+    if len(networks) == plan.space.size:  # a table of all networks has them in the order of the space
+        networks = np.array(list(plan.space.networks()))
+    inherited = _inherited(plan, networks, progress=progress)
+    if inherited is None:
+        return None
+    table = _table(plan, networks, journal, inherited)
+    write_table(table.table, plan.file)
+    return table
 
 
 def _train(plan: TrainedTablePlan, journal: Journal, *, workers: int, progress: bool) -> bool:
@@ -229,10 +262,12 @@ def _results(journal: Journal) -> dict[tuple[int, ...], Trained]:
 # ---------------------------------------------------------------------- what the supernet says
 
 
-def _inherited(plan: TrainedTablePlan, *, progress: bool) -> dict[str, dict[ImagesOf, list[Metrics]]] | None:
-    """Metrics with the supernet's weights, in the order of ``plan.networks``; None if interrupted."""
+def _inherited(
+    plan: TrainedTablePlan, networks: IntArray, *, progress: bool
+) -> dict[str, dict[ImagesOf, list[Metrics]]] | None:
+    """Metrics of networks with the supernet's weights, in their order; None if interrupted."""
     loaded, data = supernet_of(plan.spec, plan.device), load_data(plan.spec.data)
-    order = prefix_order(plan.space, plan.networks)
+    order = prefix_order(plan.space, networks)
     found: dict[str, dict[ImagesOf, list[Metrics]]] = {}
     kinds = [(statistics, images) for statistics in STATISTICS for images in IMAGES]
     chunks = np.split(order, range(_EVALUATED_TOGETHER, len(order), _EVALUATED_TOGETHER))
@@ -249,7 +284,7 @@ def _inherited(plan: TrainedTablePlan, *, progress: bool) -> dict[str, dict[Imag
             for chunk in chunks:
                 if interruption.requested:
                     return None
-                metrics = evaluator.evaluate([plan.space.decode(x) for x in plan.networks[chunk]])
+                metrics = evaluator.evaluate([plan.space.decode(x) for x in networks[chunk]])
                 rows |= dict(zip(chunk.tolist(), metrics, strict=True))
                 bar.update(len(chunk))
             found.setdefault(statistics, {})[images] = [rows[row] for row in range(len(order))]
@@ -260,14 +295,16 @@ def _inherited(plan: TrainedTablePlan, *, progress: bool) -> dict[str, dict[Imag
 
 
 def _table(
-    plan: TrainedTablePlan, journal: Journal, inherited: Mapping[str, Mapping[ImagesOf, Sequence[Metrics]]]
+    plan: TrainedTablePlan,
+    networks: IntArray,
+    journal: Journal,
+    inherited: Mapping[str, Mapping[ImagesOf, Sequence[Metrics]]],
 ) -> TrainedTable:
-    results, place = _results(journal), _places(plan)
-    trained = [[results[*x.tolist(), seed] for x in plan.networks] for seed in range(plan.seeds)]
-    data, spec = load_data(plan.spec.data), plan.spec
+    spec, data, results = plan.spec, load_data(plan.spec.data), _results(journal)
+    trained = [[results[*x, seed] for x in networks.tolist()] for seed in range(plan.seeds)]
     sizes = [
         cost.layer_shapes(plan.space.decode(x), plan.space.settings, data.shape, data.classes)
-        for x in plan.networks
+        for x in networks
     ]
     known = {
         "parameters": np.array([cost.parameters(shapes) for shapes in sizes]),
@@ -276,9 +313,9 @@ def _table(
     weights = supernet_of(spec, "cpu").fingerprint
     return table_of_trained(
         plan.space,
-        {images: [_sorted(_columns(run, images) | known, place) for run in trained] for images in IMAGES},
+        {images: [_columns(run, images) | known for run in trained] for images in IMAGES},
         {
-            statistics: {images: _sorted(_scalars(rows), place) for images, rows in of.items()}
+            statistics: {images: _scalars(rows) for images, rows in of.items()}
             for statistics, of in inherited.items()
         },
         about={
@@ -292,23 +329,11 @@ def _table(
             "processor_hours": round(sum(run.processor_seconds for run in results.values()) / 3600, 3),
             "versions": {name: importlib.metadata.version(name) for name in ("aspk", "torch")},
         },
-        sample=None if plan.count is None else plan.networks,
+        sample=None if len(networks) == plan.space.size else networks,
     )
 
 
-def _places(plan: TrainedTablePlan) -> IntArray:
-    """Rows of the plan in the order of the table: that of the space's networks, if it has them all."""
-    if plan.count is not None:
-        return np.arange(plan.count)
-    order = {tuple(x): row for row, x in enumerate(plan.networks.tolist())}
-    return np.array([order[tuple(x.tolist())] for x in plan.space.networks()], dtype=np.int64)
-
-
-def _sorted(columns: Mapping[str, Any], place: IntArray) -> Columns:
-    return {name: np.asarray(column)[place] for name, column in columns.items()}
-
-
-def _columns(trained: Sequence[Trained], images: ImagesOf) -> dict[str, Any]:
+def _columns(trained: Sequence[Trained], images: ImagesOf) -> dict[str, npt.NDArray[Any]]:
     energy = "energy_mj" if images == "test" else "search_energy_mj"
     columns = {
         "accuracy": [getattr(run, images) for run in trained],
@@ -320,12 +345,12 @@ def _columns(trained: Sequence[Trained], images: ImagesOf) -> dict[str, Any]:
         tenths = (_SLOT, 2 * _SLOT - 1, 10)
         for stage, tenth in zip(STAGES, tenths, strict=True):
             columns[f"loss_{stage}"] = [run.losses[tenth - 1] for run in trained]
-    return columns
+    return {name: np.array(column) for name, column in columns.items()}
 
 
-def _scalars(metrics: Sequence[Metrics]) -> dict[str, Any]:
+def _scalars(metrics: Sequence[Metrics]) -> Columns:
     names = ("accuracy", "energy_mj", "spikes", "firing_rate")
-    return {name: [getattr(row, name) for row in metrics] for name in names}
+    return {name: np.array([getattr(row, name) for row in metrics]) for name in names}
 
 
 # ---------------------------------------------------------------------- what it will take
@@ -342,7 +367,7 @@ def expected(plan: TrainedTablePlan, *, workers: int = 1) -> str:
         f"{len(plan.networks):,} networks of {plan.space.name!r}, {plan.seeds} seeds: {len(missing):,} of "
         f"{len(jobs):,} trainings to do, {plan.spec.retrain.updates:,} updates each; by {told} a training "
         f"takes {each:.1f} s of a processor, so all take about {each * len(missing) / 3600:.1f} processor "
-        f"hours, by {workers} side by side. Each is a line of {plan.journal_file} when it ends; Ctrl-C ends "
+        f"hours, {workers} at a time. Each is a line of {plan.journal_file} when it ends; Ctrl-C ends "
         "after the update in hand, and the same command goes on"
     )
 

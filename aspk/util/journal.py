@@ -17,34 +17,37 @@ from aspk.util.records import Identity
 class Journal:
     """A file of results. The first line says what they are of, each further one is a result.
 
-    One process at a time may add to it: see :func:`aspk.util.locks.exclusive`. A line that a kill left
-    unfinished is taken away when the file is opened.
+    Any process may read it at any time, one at a time may add to it: see
+    :func:`aspk.util.locks.exclusive`. A line that a kill left unfinished is passed over, and goes when the
+    next one is added.
 
     Args:
-        file: the file; it appears, with its folder, where there is none.
+        file: the file; it appears with the first result.
         identity: what the results are of.
         error: class of the errors.
         advice: what to do with a file that is damaged or of other work, a message's last words.
 
+    Attributes:
+        entries: the results, in the order in which they were added.
+
     Raises:
         AspkError: of the given class: the file is damaged, or holds results of other work.
-        OSError: it cannot be read or written.
+        OSError: it cannot be read.
     """
 
     def __init__(self, file: Path, identity: Identity, *, error: type[AspkError], advice: str) -> None:
         self.file = file
         self.entries: list[dict[str, Any]] = []
         text = self._text(error, advice)
-        whole = text[: text.rfind("\n") + 1]  # what follows the last line's end, a kill has torn
-        if not whole:
-            whole = json.dumps({"identity": identity.values}) + "\n"
-        head, *rows = whole.splitlines()
-        identity.require(
-            self._object(head, 1, error, advice).get("identity"), where=file, error=error, advice=advice
-        )
-        self.entries = [self._object(row, number, error, advice) for number, row in enumerate(rows, 2)]
-        if whole != text:
-            write_atomically(file, whole)
+        self._whole = text[: text.rfind("\n") + 1]  # what follows the last line's end, a kill has torn
+        self._is_whole = bool(self._whole) and self._whole == text
+        if self._whole:
+            head, *rows = self._whole.splitlines()
+            known = self._object(head, 1, error, advice).get("identity")
+            identity.require(known, where=file, error=error, advice=advice)
+            self.entries = [self._object(row, number, error, advice) for number, row in enumerate(rows, 2)]
+        else:
+            self._whole = json.dumps({"identity": identity.values}) + "\n"
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Add a result; it is on the disk when this returns.
@@ -52,6 +55,9 @@ class Journal:
         Raises:
             OSError: it cannot be written.
         """
+        if not self._is_whole:
+            write_atomically(self.file, self._whole)
+            self._is_whole = True
         line = json.dumps(entry) + "\n"
         with self.file.open("ab", buffering=0) as file:
             before = file.tell()
