@@ -248,11 +248,11 @@ def _any_hypercube(genome: Genome, count: int, rng: np.random.Generator, _: obje
 
 def _one_length(inputs: FloatArray, targets: FloatArray, trended: int = 0, *_: object) -> object:
     """What :func:`aspk.surrogate.hyperparameters.most_probable` does, with equal length scales."""
-    from aspk.surrogate.hyperparameters import NegativeLogPosterior
+    from aspk.surrogate.hyperparameters import negative_log_posterior
     from aspk.surrogate.priors import weak_priors
 
     d = inputs.shape[1]
-    posterior = NegativeLogPosterior(inputs, targets, weak_priors(d), trended)
+    posterior = negative_log_posterior(inputs, targets, weak_priors(d), trended)
     start, _, low, high = weak_priors(1).T
 
     def tied(point: FloatArray) -> tuple[float, FloatArray]:

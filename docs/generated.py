@@ -46,6 +46,7 @@ PACKAGES = {  # the public API, in the order of the trip
 
 def write(folder: Path) -> None:
     """Write all pages that have changed, so that an unchanged one is not read again."""
+    folder.mkdir(exist_ok=True)
     for name, text in pages().items():
         path = folder / f"{name}.md"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -13,9 +13,9 @@ from sampler_cases import TINY
 from scipy.stats import norm
 
 from aspk.samplers import SurrogateSampler
+from aspk.samplers._acquisition import choose
 from aspk.samplers._codec import ParameterCodec
 from aspk.samplers._history import History
-from aspk.samplers.surrogate_assisted import _chosen
 from aspk.space.operators import sample
 from aspk.surrogate.encoder import Encoder
 from aspk.surrogate.posterior import Posterior
@@ -62,7 +62,7 @@ def test_an_improvement_is_one_on_what_was_observed(mean, std):
     z = (1.0 - np.array(mean)) / std
     gain = np.array(std) * (z * norm.cdf(z) + norm.pdf(z))
     predicted = Given(np.array(mean)[:, None], np.array(std)[:, None])
-    chosen = _chosen(X[2:], predicted.mean, observed, predicted, 10, 1)
+    chosen = choose(X[2:], predicted.mean, observed, predicted, 10, 1)
     assert chosen.tolist() == [X[2 + int(gain.argmax())].tolist()]
 
 
@@ -80,7 +80,7 @@ def test_objectives_that_agree_are_improved_on_what_was_observed_too():
     )
     mean = np.array([[0.5, 0.5], [0.6, 0.6]])
     predicted = Given(mean, np.array([[0.01, 0.01], [0.1, 0.1]]))
-    assert _chosen(X[2:], mean, observed, predicted, 10, 1).tolist() == [X[2].tolist()]
+    assert choose(X[2:], mean, observed, predicted, 10, 1).tolist() == [X[2].tolist()]
 
 
 def test_what_has_many_values_may_change_fast():

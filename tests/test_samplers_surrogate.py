@@ -18,8 +18,8 @@ from aspk.errors import SamplerError
 from aspk.samplers import SurrogateSampler
 from aspk.samplers._acquisition import boxes, expected_improvement
 from aspk.samplers._history import History
-from aspk.samplers._model import _clipped, _worst_on_front, milestone
 from aspk.samplers._pool import distance_to_front, evolve, unseen
+from aspk.samplers._targets import clipped, milestone, worst_on_front
 from aspk.space.file import space_from_dict
 from aspk.space.operators import keys
 from aspk.tables import TabularEvaluator
@@ -37,9 +37,9 @@ def random_front(k, count=12, seed=0):
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
 def test_boxes_are_disjoint_and_hold_what_the_front_does_not(k):
     front, reference = random_front(k), np.full(k, 0.9)
-    found = boxes(front, reference)
+    lower, upper = boxes(front, reference)
     points = np.random.default_rng(1).random((2000, k)) * 0.9
-    inside = (points[:, None] > found.lower) & (points[:, None] < found.upper)
+    inside = (points[:, None] > lower) & (points[:, None] < upper)
     dominated = (front[None] <= points[:, None]).all(axis=2).any(axis=1)
     assert inside.all(axis=2).sum(axis=1).tolist() == (~dominated).astype(int).tolist()
 
@@ -49,7 +49,7 @@ def test_the_expected_improvement_is_the_mean_over_samples(k):
     front, reference = random_front(k), np.full(k, 0.9)
     rng = np.random.default_rng(2)
     mean, std = rng.random((5, k)) * 0.8, 0.02 + 0.2 * rng.random((5, k))
-    found = expected_improvement(mean, std, boxes(front, reference))
+    found = expected_improvement(mean, std, *boxes(front, reference))
     before = hypervolume(front, reference)
     for row in range(5):
         draws = rng.normal(mean[row], std[row], size=(4000, k))
@@ -61,13 +61,13 @@ def test_with_one_objective_it_is_the_expected_improvement_of_the_textbook():
     best, mean, std = 0.4, np.array([[0.3], [0.5]]), np.array([[0.1], [0.2]])
     z = (best - mean) / std
     expected = (best - mean) * norm.cdf(z) + std * norm.pdf(z)
-    found = expected_improvement(mean, std, boxes(np.array([[best]]), np.array([1.0])))
+    found = expected_improvement(mean, std, *boxes(np.array([[best]]), np.array([1.0])))
     assert found == pytest.approx(expected[:, 0])
 
 
 def test_without_a_front_there_is_the_whole_orthant():
     found = boxes(np.empty((0, 2)), np.array([1.0, 2.0]))
-    gain = expected_improvement(np.array([[0.5, 0.5]]), np.full((1, 2), 1e-9), found)
+    gain = expected_improvement(np.array([[0.5, 0.5]]), np.full((1, 2), 1e-9), *found)
     assert gain == pytest.approx([0.5 * 1.5])
 
 
@@ -75,7 +75,7 @@ def test_many_objectives_keep_the_number_of_boxes_affordable():
     points = np.random.default_rng(0).dirichlet(np.ones(4), size=200)  # on a plane: all of them are a front
     front = points[nondominated(points)]
     assert len(front) == 200
-    assert len(boxes(front, np.ones(4)).lower) < 20_000
+    assert len(boxes(front, np.ones(4))[0]) < 20_000
 
 
 # ------------------------------------------------------------------ candidates
@@ -166,12 +166,12 @@ def test_milestones_grow_with_the_study():
 
 def test_bad_outliers_are_brought_nearer_and_nothing_else():
     accuracies, good = -np.array([0.9, 0.88, 0.86, 0.1]), -0.86
-    assert _clipped(accuracies, 4, good)[:3] == pytest.approx(accuracies[:3])
-    assert _clipped(accuracies, 4, good)[3] == pytest.approx(-0.87 + 3 * 0.03)
+    assert clipped(accuracies, 4, good)[:3] == pytest.approx(accuracies[:3])
+    assert clipped(accuracies, 4, good)[3] == pytest.approx(-0.87 + 3 * 0.03)
     costs = np.array([1.0, 10.0, 100.0, 1e9])
-    assert _clipped(costs, 4, 10.0)[:3] == pytest.approx(costs[:3])
-    assert 1e3 < _clipped(costs, 4, 10.0)[3] < 1e7
-    assert _clipped(np.ones(4), 4, 1.0) == pytest.approx(np.ones(4))
+    assert clipped(costs, 4, 10.0)[:3] == pytest.approx(costs[:3])
+    assert 1e3 < clipped(costs, 4, 10.0)[3] < 1e7
+    assert clipped(np.ones(4), 4, 1.0) == pytest.approx(np.ones(4))
 
 
 def test_what_is_on_the_front_is_no_outlier():
@@ -179,12 +179,12 @@ def test_what_is_on_the_front_is_no_outlier():
     values = np.array([[-0.98, 9.0], [-0.97, 8.0], [-0.96, 7.0], [-0.95, 9.5], [-0.5, 1.0]])
     X = TINY.sample_choices(5, np.random.default_rng(0))
     found = dataclasses.replace(history(), X=X, values=values, violation=np.zeros(5))
-    assert _worst_on_front(found.values, found.violation).tolist() == [-0.5, 9.0]
-    assert _worst_on_front(found.values[:4], found.violation[:4]).tolist() == [-0.96, 9.0]
-    assert _clipped(values[:, 0], 5, -0.5) == pytest.approx(values[:, 0])
-    assert _clipped(values[:, 0], 5, -0.95)[4] < -0.8
+    assert worst_on_front(found.values, found.violation).tolist() == [-0.5, 9.0]
+    assert worst_on_front(found.values[:4], found.violation[:4]).tolist() == [-0.96, 9.0]
+    assert clipped(values[:, 0], 5, -0.5) == pytest.approx(values[:, 0])
+    assert clipped(values[:, 0], 5, -0.95)[4] < -0.8
     broken = dataclasses.replace(found, violation=np.ones(5))
-    assert (_worst_on_front(broken.values, broken.violation) == -np.inf).all()
+    assert (worst_on_front(broken.values, broken.violation) == -np.inf).all()
 
 
 def test_memory_changes_nothing():

@@ -14,7 +14,7 @@ from study_models import study_model
 
 from aspk.objectives.composite import Composite
 from aspk.samplers._history import History
-from aspk.samplers._model import _rows_to_fit
+from aspk.samplers._targets import Targets
 from aspk.surrogate.composition import bound_on
 from aspk.testing import FormulaEvaluator
 
@@ -179,7 +179,7 @@ def test_it_predicts_which_unseen_networks_keep_it_and_by_how_much_others_do_not
 def test_with_more_than_two_surrogates_each_is_fitted_to_fewer_trials(excess, options, failed, rows):
     found = history(excess, count=20)
     found = dataclasses.replace(found, discarded=TINY.sample_choices(failed, np.random.default_rng(9)))
-    assert _rows_to_fit(len(prediction(found, **options)[1])) == rows
+    assert Targets(found, {}, 6, len(prediction(found, **options)[1])).rows_to_fit == rows
 
 
 def test_values_up_to_the_bound_are_learnt_as_they_are():

@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from aspk.errors import SamplerError, WorkerError
 from aspk.surrogate import AccuracySurrogate, features, learning_curve, rank_correlation
 from aspk.surrogate.features import Features
-from aspk.surrogate.hyperparameters import NegativeLogPosterior, most_probable
+from aspk.surrogate.hyperparameters import most_probable, negative_log_posterior
 from aspk.surrogate.posterior import Posterior
 from aspk.surrogate.priors import weak_priors
 from aspk.surrogate.process import Process
@@ -172,8 +172,8 @@ def test_columns_of_a_space_have_a_length_each():
 def test_features_that_share_a_length_have_the_posterior_of_all_of_them_at_this_length(scales):
     rng, scales = np.random.default_rng(2), np.array(scales)
     inputs, targets = rng.normal(size=(20, 5)), rng.normal(size=20)
-    shared = NegativeLogPosterior(inputs, targets, weak_priors(3), 1, scales=scales)
-    each = NegativeLogPosterior(inputs, targets, weak_priors(5), 1)
+    shared = negative_log_posterior(inputs, targets, weak_priors(3), 1, scales=scales)
+    each = negative_log_posterior(inputs, targets, weak_priors(5), 1)
     for point in rng.normal(0, 0.5, size=(3, 6)):
         spread_out = np.concatenate([point[:3], point[3:][scales]])
         prior = [
@@ -189,7 +189,7 @@ def test_the_gradient_is_that_of_the_posterior(trended):
     X, y = evaluated(30, noise=0.02)
     inputs = features(TINY, X)
     targets, priors = (y[:, 0] - y[:, 0].mean()) / y[:, 0].std(), weak_priors(inputs.shape[1])
-    posterior = NegativeLogPosterior(inputs, targets, priors, trended)
+    posterior = negative_log_posterior(inputs, targets, priors, trended)
     for seed in range(2):
         point = np.random.default_rng(seed).normal(0, 0.5, size=3 + inputs.shape[1])
         difference = check_grad(lambda p: posterior(p)[0], lambda p: posterior(p)[1], point)
@@ -212,7 +212,7 @@ def test_many_rows_give_nearly_the_hyperparameters_of_a_full_fit():
     X, y = evaluated(140, noise=0.02)
     inputs, targets = features(TINY, X), (y[:, 0] - y[:, 0].mean()) / y[:, 0].std()
     priors = weak_priors(inputs.shape[1])
-    posterior = NegativeLogPosterior(inputs, targets, priors)
+    posterior = negative_log_posterior(inputs, targets, priors)
     h = most_probable(inputs, targets)
     found = posterior(np.log([h.signal, h.noise, 1.0, *h.lengths]))[0]
     start = posterior(priors[:, 0])[0]

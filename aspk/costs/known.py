@@ -120,7 +120,7 @@ class Cost:
         return np.reshape(rows, (*map(len, choices), 2))
 
     def _counted(self, sizes: Mapping[str, Value], *, inside: bool) -> tuple[int, int]:
-        """Costs of one and of two steps tell those of each step from those that occur once."""
+        """Costs of each step and those that occur once, from the costs of one and of two steps."""
         one, two = (self._part(sizes, steps, inside=inside) for steps in (1, 2))
         return two - one, 2 * one - two
 

@@ -1,43 +1,138 @@
-"""Expected improvement of the hypervolume, exact for any number of objectives."""
+"""Which candidates to evaluate next: those of the largest expected improvement of the hypervolume.
+
+All objectives are minimised. The improvement is exact for any number of independent objectives (for two and
+three see Emmerich, Deutz and Klinkenberg, CEC 2011). Candidates chosen before, and those that are being
+evaluated, count as evaluated with their posterior mean: the "kriging believer" of Ginsbourger, Le Riche and
+Carraro (2010).
+"""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtr
 
-from aspk.util.pareto import FloatArray, nondominated
+from aspk.samplers._history import History, IntArray
+from aspk.samplers._model import StudyModel
+from aspk.samplers._pool import distance_to_front
+from aspk.space.operators import Genotypes
+from aspk.surrogate.posterior import Posterior
+from aspk.util.pareto import FloatArray, nondominated, ranks
 
-_MOST_BOXES = 6000
+_MOST_BOXES = 6000  # beyond, of three or more objectives, the front is thinned
 _ROOT_2_PI = np.sqrt(2 * np.pi)
+_LIKELY, _UNLIKELY = np.log(0.5), np.log(0.01)  # logarithms of the probability to be feasible
+_LARGE = 160  # exponent of 2 beyond which the product of six objectives would overflow
+_MARGIN = 0.1  # of the front's range, by which the reference point lies behind it
 
 
-@dataclass(frozen=True)
-class Boxes:
-    """A disjoint cover of what a front does not dominate, up to a reference point; everything minimised.
+def choose(
+    pool: Genotypes, predicted: FloatArray, history: History, model: StudyModel, size: int, count: int
+) -> Genotypes:
+    """The ``count`` candidates of largest expected improvement, each given those before it, shape (count, G).
 
-    Attributes:
-        lower: lower corners, shape (b, k); minus infinity where a box is open.
-        upper: upper corners, shape (b, k).
+    The improvement is over the observed front, up to a reference point that lies behind the front of what is
+    observed or predicted by a tenth of its range, and it is multiplied by the probability to be feasible
+    (Gardner et al., ICML 2014). While nothing observed is feasible, the candidates that most probably are
+    come first.
+
+    Args:
+        pool: candidates, shape (m, G).
+        predicted: their predicted values, shape (m, k).
+        history: the study.
+        model: of the study.
+        size: candidates of which the improvement is computed, those nearest to the predicted front.
+        count: how many to choose.
     """
+    usable = model.log_feasibility(pool)
+    kept = history.violation <= 0
+    feasible = history.values[kept & history.complete if (kept & history.complete).any() else kept]
+    if not len(feasible):
+        return pool[np.lexsort([ranks(predicted), -usable])[:count]]
+    front = feasible[nondominated(feasible)]
+    both = np.concatenate([front, predicted[usable > _LIKELY]])
+    best = both[nondominated(both)]
+    reference = best.max(axis=0) + _MARGIN * np.ptp(best, axis=0)
+    # Where one candidate promises the best of everything, improvement is still over what was observed.
+    reference = np.maximum(reference, front.min(axis=0))
+    gaps = distance_to_front(predicted, best)
+    near = np.lexsort([gaps, usable < _UNLIKELY])[:size]
+    candidates = np.concatenate([pool[near], history.pending])
+    usable = np.exp(np.concatenate([usable[near], model.log_feasibility(history.pending)]))
+    gaps = np.concatenate([gaps[near], np.zeros(len(history.pending))])
+    pending = range(len(near), len(candidates))
+    rows = _greedy(model.posterior(candidates), usable, front, reference, gaps, pending, count)
+    return candidates[rows]
 
-    lower: FloatArray
-    upper: FloatArray
+
+def _greedy(
+    posterior: Posterior,
+    feasible: FloatArray,
+    front: FloatArray,
+    reference: FloatArray,
+    gaps: FloatArray,
+    pending: Sequence[int],
+    count: int,
+) -> list[int]:
+    """Rows of the best candidates, one after the other; the posterior is conditioned on those before it.
+
+    Args:
+        posterior: of the candidates, shape (m, k).
+        feasible: probability of each to be feasible, shape (m,).
+        front: observed, shape (n, k).
+        reference: point of the hypervolume, shape (k,).
+        gaps: distance of each candidate to the predicted front, shape (m,).
+        pending: candidates that are being evaluated: the front has their means, and they are not chosen.
+        count: how many to choose.
+    """
+    taken: list[int] = []
+    unit = _unit(np.concatenate([front, reference[None], posterior.mean, posterior.std]))
+    front, reference = np.ldexp(front, unit), np.ldexp(reference, unit)
+    for step in range(len(pending) + count):
+        if step:
+            posterior = posterior.condition_on(taken[-1])
+        mean, std = np.ldexp(posterior.mean, unit), np.ldexp(posterior.std, unit)
+        if step < len(pending):
+            row = pending[step]
+        else:
+            front = front[nondominated(front)]
+            utility = expected_improvement(mean, std, *boxes(front, reference)) * feasible
+            if utility.max() <= 0:  # nothing promises anything: what is nearest to the front
+                utility = -gaps
+            utility[[*taken, *pending]] = -np.inf
+            row = int(utility.argmax())
+        taken.append(row)
+        front = np.concatenate([front, mean[[row]]])
+    return taken[len(pending) :]
 
 
-def boxes(front: FloatArray, reference: FloatArray) -> Boxes:
-    """Cut the region into slabs between the front's values of the last objective, and these recursively.
+def _unit(values: FloatArray) -> IntArray:
+    """Exponents of 2 that scale columns of very large values, shape (k,): volumes must not overflow."""
+    exponents = np.frexp(np.abs(values).max(axis=0))[1].astype(np.int64)
+    return np.where(exponents > _LARGE, -exponents, 0)
+
+
+# ------------------------------------------------------------------ expected improvement
+
+
+def boxes(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """A disjoint cover by b boxes of what a front does not dominate, up to a reference point.
+
+    The region is cut into slabs between neighbouring values of the last objective. What a slab's points may
+    be dominated by are the points whose last value is not above it, in the other objectives: the slab is
+    covered by the same cut with one objective less. Two objectives make n + 1 boxes, k at most
+    (n + 1)^(k - 1).
 
     Args:
         front: shape (n, k).
         reference: shape (k,); points that are not below it do not matter.
+
+    Returns:
+        Lower corners, minus infinity where a box is open, and upper ones, shape (b, k) each.
     """
-    inside = _thinned(front[(front < reference).all(axis=1)])
-    lower, upper = _slabs(inside, reference)
-    return Boxes(lower, upper)
+    return _slabs(_thinned(front[(front < reference).all(axis=1)]), reference)
 
 
 def _thinned(front: FloatArray) -> FloatArray:
@@ -52,8 +147,8 @@ def _thinned(front: FloatArray) -> FloatArray:
 
 
 def _slabs(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, FloatArray]:
-    k = len(reference)
-    if k == 1:
+    """:func:`boxes` of points that are all below the reference."""
+    if len(reference) == 1:  # everything below the best value
         best = front.min(axis=0) if len(front) else reference
         return np.full((1, 1), -np.inf), best[None, :]
     edges = [-np.inf, *np.unique(front[:, -1]), reference[-1]]
@@ -66,20 +161,26 @@ def _slabs(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, FloatA
     return np.concatenate(lowers), np.concatenate(uppers)
 
 
-def expected_improvement(mean: FloatArray, std: FloatArray, free: Boxes) -> FloatArray:
+def expected_improvement(
+    mean: FloatArray, std: FloatArray, lower: FloatArray, upper: FloatArray
+) -> FloatArray:
     """Expected gain of hypervolume by each candidate, whose values are independent Gaussians; shape (m,).
 
-    In a box with corners l and u a value y gains prod_i (u_i - max(l_i, y_i))⁺, and the expectation of a
-    factor is p(u_i) - p(l_i), where p(a) = E (a - y)⁺ = (a - mean) Phi(z) + std phi(z).
+    What y dominates of a box with corners l and u has the volume prod_i (u_i - max(l_i, y_i))⁺. The factors
+    are independent, and each is (u_i - y_i)⁺ - (l_i - y_i)⁺, so that with p_i(a) = E (a - y_i)⁺
+
+        EI = sum over boxes of prod_i [p_i(u_i) - p_i(l_i)].
 
     Args:
         mean: shape (m, k).
         std: shape (m, k), above 0.
-        free: what can be gained.
+        lower: corners of what can be gained, see :func:`boxes`, shape (b, k).
+        upper: shape (b, k).
     """
-    gain = np.ones((len(mean), len(free.upper)))
+    gain = np.ones((len(mean), len(upper)))  # (m, b)
     for i in range(mean.shape[1]):
-        edges, places = np.unique(np.concatenate([free.lower[:, i], free.upper[:, i]]), return_inverse=True)
+        # Boxes share their edges: p is computed once for each of the different ones.
+        edges, places = np.unique(np.concatenate([lower[:, i], upper[:, i]]), return_inverse=True)
         partial = _partial_expectation(edges, mean[:, i, None], std[:, i, None])
         low, high = np.split(places, 2)
         gain *= partial[:, high] - partial[:, low]
@@ -87,10 +188,17 @@ def expected_improvement(mean: FloatArray, std: FloatArray, free: Boxes) -> Floa
     return result
 
 
-def _partial_expectation(
-    edges: FloatArray, mean: npt.NDArray[np.float64], std: npt.NDArray[np.float64]
-) -> FloatArray:
-    """E (a - y)⁺ for each edge a, 0 at minus infinity; shape (m, edges)."""
+def _partial_expectation(edges: FloatArray, mean: FloatArray, std: FloatArray) -> FloatArray:
+    """p(a) = E (a - y)⁺ = (a - mean) Phi(z) + std phi(z) with z = (a - mean) / std; 0 at minus infinity.
+
+    Args:
+        edges: each a, shape (e,).
+        mean: shape (m, 1).
+        std: shape (m, 1).
+
+    Returns:
+        Shape (m, e).
+    """
     a = np.where(np.isfinite(edges), edges, 0.0)
     z = (a - mean) / std
     result = (a - mean) * ndtr(z) + std * np.exp(-0.5 * z * z) / _ROOT_2_PI

@@ -41,7 +41,7 @@ class Archive:
         genes, kind = len(self.codec.genome.cardinalities), _dtype(self.codec.genome)
         self._known: dict[int, FrozenTrial] = {}  # by id(): storages hand out the same object every time
         self._designs: set[bytes] = set()
-        self._open: set[bytes] = set()  # genotypes that do not say all of their trials
+        self._open: set[bytes] = set()  # genotypes whose trials have more parameters
         self._directions: tuple[Direction, ...] = ()
         self._X, self._discarded = _Table(genes, kind), _Table(genes, kind)
         self._numbers, self._violation, self._scores = (_Table(1, np.float64) for _ in range(3))
@@ -129,8 +129,8 @@ class Archive:
         if pruned.any():
             sign = minimised([1.0], self._directions)[0, 0]
             curves = [{step: sign * value for step, value in curve.items()} for curve in self._curves]
-            expected, std = completed(own[:, 0], pruned, curves)
-            own = expected[:, None]
+            predicted, std = completed(own[:, 0], pruned, curves)
+            own = predicted[:, None]
         pending = pending.reshape(len(pending), self._X.rows.shape[1]).astype(self._X.rows.dtype)
         return History(
             X=self._X.rows[order],

@@ -1,7 +1,7 @@
 """The base of aspk's samplers: the study is the only state.
 
-Order of calls: Optuna asks :meth:`GenotypeSampler.infer_relative_search_space` for the parameters to be
-chosen together, then :meth:`GenotypeSampler.sample_relative` for their values. That reads the study into
+Optuna first calls :meth:`GenotypeSampler.infer_relative_search_space` for the parameters to be chosen
+together, then :meth:`GenotypeSampler.sample_relative` for their values. That reads the study into
 a :class:`~aspk.samplers._history.History`, calls the search's own :meth:`GenotypeSampler.propose`, and names
 the genotype's active genes. A parameter that it did not choose goes to
 :meth:`GenotypeSampler.sample_independent`.
@@ -75,8 +75,8 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     def __repr__(self) -> str:
         """The options that were given, and the seed."""
         given = {name: _shown(value) for name, value in self._given.items() if name != "seed"}
-        said = ", ".join(f"{name}={value}" for name, value in {**given, "seed": self._seed}.items())
-        return f"{type(self).__name__}({said})"
+        options = ", ".join(f"{name}={value}" for name, value in {**given, "seed": self._seed}.items())
+        return f"{type(self).__name__}({options})"
 
     _given: Mapping[str, object]
 
@@ -144,8 +144,8 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             return dict(self._space.distributions)
         with _PROPOSING:
             codec = self._inference.codec(study.get_trials(deepcopy=False))
-            for said in self._inference.left_out:
-                self._notices.warn("not learnt from", said)
+            for message in self._inference.left_out:
+                self._notices.warn("not learnt from", message)
             return dict(codec.distributions)
 
     def sample_relative(
@@ -200,7 +200,8 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
                 numbers are known.
 
         Returns:
-            Running trials, to be told. ``space.suggest(trial)`` gives a trial's network without a write.
+            Running trials, each for ``study.tell``. ``space.suggest(trial)`` gives a trial's network without
+            a write.
 
         Raises:
             SamplerError: the sampler has no search space.
@@ -348,7 +349,7 @@ def needs_space(space: object, **functions: object) -> None:
 def _fixed_around(
     codec: Codec, search_space: Mapping[str, BaseDistribution], trials: Sequence[FrozenTrial]
 ) -> dict[str, ParameterValue]:
-    """What a sampler around this one, such as PartialFixedSampler, sets: parameters that are not asked for.
+    """Parameters that a sampler around this one sets, such as PartialFixedSampler.
 
     Their values are those of the latest trial; before the first there are none.
     """

@@ -1,4 +1,15 @@
-"""Optuna parameters to genotypes and back: for a search space, and for any other study."""
+"""Optuna parameters to genotypes and back: for a search space, and for any other study.
+
+A genotype x, shape (G,), has one number for each parameter, also for those that a trial does not use:
+
+- a parameter of few values (a categorical one, or a grid of at most 64 points): the index of its value;
+- any other: a real coordinate u in [0, 1], linear in the parameter or in its logarithm, whichever its
+  distribution is. A grid's ends lie half a step inside, so that a uniform u hits all points equally often.
+
+Inactive genes are carried along, since a child may use them again. A trial's parameters do not hold them, nor
+anything while the trial is being set up; a system attribute does (:meth:`Codec.note`). Where the two differ,
+parameters win: Optuna may have replaced a proposed value by an enqueued or a fixed one.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +38,7 @@ from aspk.trials.attributes import (
     proposal_to_attributes,
 )
 
-_DIGITS = 9  # of a real coordinate in [0, 1] that tell two designs apart
+_DIGITS = 9  # of a real coordinate: two designs that differ less are the same
 
 
 class Codec(Protocol):
@@ -45,7 +56,7 @@ class Codec(Protocol):
 
     @property
     def whole(self) -> bool:
-        """Whether genotypes say all of a trial: that two are equal then means that the trials are."""
+        """Whether genotypes hold all parameters of a trial: equal genotypes then mean equal trials."""
         ...
 
     @property
@@ -70,11 +81,11 @@ class Codec(Protocol):
         ...
 
     def note(self, x: Genotypes) -> dict[str, Any]:
-        """System attributes by which :meth:`read` knows a trial that has not got its parameters yet."""
+        """System attributes from which :meth:`read` has a trial's genotype before its parameters are set."""
         ...
 
     def pin(self, x: Genotypes, fixed: Mapping[str, Any]) -> Genotypes:
-        """``x`` with the genes of ``fixed`` set to its values, those that are no choices left out."""
+        """``x`` with the genes of ``fixed`` set to its values, except for values that are no choices."""
         ...
 
 
@@ -106,14 +117,14 @@ class SpaceCodec:
 
     @cached_property
     def _choices(self) -> dict[str, dict[object, int]]:
-        """Parameter name to choice to index: reading a study is on every suggestion's way."""
+        """Parameter name to choice to index; a dictionary, since every suggestion reads the study."""
         genes = self.genome.genes
         return {gene.parameter: {choice: i for i, choice in enumerate(gene.choices)} for gene in genes}
 
     def read(
         self, parameters: Mapping[str, Any], attributes: Mapping[str, Any], seed: Sequence[int]
     ) -> Genotypes | None:
-        """See :class:`Codec`. Parameters win over the recorded genotype, which only adds inactive genes."""
+        """See :class:`Codec`. The recorded genotype adds inactive genes only; without it they are random."""
         stored = self.stored(attributes)
         x = stored
         if x is None:
@@ -129,6 +140,7 @@ class SpaceCodec:
         genotype = np.array(x)
         if stored is not None:
             return genotype
+        # Of a trial that another sampler made, all genes in use must be parameters.
         given = np.array([name in parameters for name in self._choices])
         return genotype if given[self.genome.active(genotype)].all() else None
 
@@ -230,7 +242,10 @@ class ParameterCodec:
         return np.array([c.ordered for c in self._coordinates.values()], dtype=bool)
 
     def active(self, X: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """See :class:`~aspk.space.operators.Genome`."""
+        """See :class:`~aspk.space.operators.Genome`.
+
+        Parents stand before their children, so that a gene whose parent is inactive is inactive, too.
+        """
         X = np.asarray(X)
         result = np.ones(X.shape, dtype=bool)
         for column, parent, present in self._gates:
@@ -265,7 +280,11 @@ class ParameterCodec:
     def read(
         self, parameters: Mapping[str, Any], attributes: Mapping[str, Any], seed: Sequence[int]
     ) -> Genotypes | None:
-        """See :class:`Codec`. Parameters win over the proposal, which adds those that were not suggested."""
+        """See :class:`Codec`.
+
+        A trial's parameters go before the sampler's proposal, and this before the defaults of parameters that
+        are newer than the trial. What none of them has is random: inactive genes of another sampler's trials.
+        """
         parameters = dict(self.defaults) | self._proposed(attributes) | dict(parameters)
         given = np.array([name in parameters for name in self.distributions])
         if not given.all() and not self.conditions:

@@ -1,4 +1,4 @@
-"""One Optuna parameter as one gene."""
+"""One Optuna parameter as one gene: see :mod:`aspk.samplers._codec`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from optuna.distributions import (
 
 ParameterValue = Any  # what a categorical parameter may hold
 _MOST_CHOICES = 64  # a numeric grid with more points becomes a real coordinate
-_MOST_STEPS = 2**53  # of a grid that floats can tell apart
+_MOST_STEPS = 2**53  # of a grid; floats do not count further
 _LARGEST = sys.float_info.max
 _LARGEST_LOGARITHM = 709.78  # whose exponential does not overflow
 
@@ -82,7 +82,7 @@ class Coordinate:
         return 1.0 if math.isfinite(high - low) else 0.5
 
     def encode(self, value: ParameterValue) -> float:
-        """The gene of a parameter value.
+        """The gene of a parameter value: an index, or u = (value - a) / (b - a), perhaps of logarithms.
 
         Raises:
             ValueError: it is outside the distribution, as an enqueued one may be.
@@ -100,7 +100,7 @@ class Coordinate:
         return min(max((number - start) / (end - start), 0.0), 1.0)
 
     def decode(self, gene: float) -> ParameterValue:
-        """The parameter value of a gene."""
+        """The parameter value of a gene: :meth:`encode` inverted, then moved onto the grid."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return d.choices[int(gene)]

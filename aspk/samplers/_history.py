@@ -36,12 +36,12 @@ class History:
         constraints: name of a constraint to its value in each evaluated trial, shape (n,), NaN where there is
             none; up to 0 is feasible.
         attributes: name of a user attribute to its number in each evaluated trial, shape (n,), NaN where
-            there is none; those that the sampler asked for.
-        pruned: which of the evaluated trials were pruned, shape (n,); their values are expected ones, see
+            there is none; those that the sampler reads.
+        pruned: which of the evaluated trials were pruned, shape (n,); their values are predicted, see
             :mod:`aspk.samplers._pruned`. None is none of them.
-        std: standard deviations of the values that are expected, shape (n,), 0 for others; None is all 0.
-        whole: whether genotypes say all of a trial. Without a search space there may be parameters that no
-            condition explains, or not yet; these are drawn by themselves, and equal genotypes may differ.
+        std: standard deviations of values that are predicted, shape (n,), 0 for others; None is all 0.
+        whole: whether genotypes hold all parameters of a trial. Without a search space there may be some that
+            no condition explains, or not yet; these are drawn by themselves, and equal genotypes may differ.
         branches: columns of unordered genes that decide which others are in use, without a search space.
     """
 
@@ -71,7 +71,7 @@ class History:
 
     @property
     def changes(self) -> float:
-        """How many genes of a child to change on average: fewer where parameters change that it has not."""
+        """How many genes of a child to change on average: fewer where others change that genotypes lack."""
         return 1.0 if self.whole else 0.5
 
     def of(self, rows: BoolArray) -> History:

@@ -45,7 +45,7 @@ class Inference:
         self._changing: set[str] = set()  # parameters whose distribution differs again and again
         self._rows: list[tuple[int, dict[str, int]]] = []  # with the trial's number
         self._codec: ParameterCodec | None = None
-        self.left_out: list[str] = []  # what is said of trials that do not fit, and of parameters
+        self.left_out: list[str] = []  # messages about trials and parameters
 
     def codec(self, trials: Sequence[FrozenTrial]) -> ParameterCodec:
         """Parameters that all trials with a value have, and those with a condition that all of these keep.
@@ -79,14 +79,14 @@ class Inference:
     def _read_again(self) -> None:
         """Take the distributions that the study came to: a range that changed once has its newest."""
         trials = sorted(self._read.values(), key=lambda trial: trial.number)
-        told: dict[str, list[tuple[int, BaseDistribution]]] = {}
+        seen: dict[str, list[tuple[int, BaseDistribution]]] = {}
         for trial in trials:
             for name, distribution in trial.distributions.items():
-                own = told.setdefault(name, [])
+                own = seen.setdefault(name, [])
                 if not own or own[-1][1] != distribution:
                     own.append((trial.number, distribution))
-        self._changing = {name for name, own in told.items() if not _is_history(own)}
-        self._coordinates = {name: Coordinate(own[-1][1]) for name, own in told.items()}
+        self._changing = {name for name, own in seen.items() if not _is_history(own)}
+        self._coordinates = {name: Coordinate(own[-1][1]) for name, own in seen.items()}
         self._rows = []
         for trial in trials:
             self._take(trial)
@@ -99,7 +99,7 @@ class Inference:
                 try:
                     gene = known.encode(trial.params[name])
                 except (ValueError, TypeError):
-                    return  # outside the range, as it is now: the trial says nothing of the others
+                    return  # outside the range as it is now: the trial is left out
                 row[name] = int(gene) if known.cardinality else 0
         self._rows.append((trial.number, row))
 
@@ -175,9 +175,9 @@ def _table(rows: Sequence[Mapping[str, int]], names: Sequence[str]) -> IntArray:
     return np.array(values, dtype=np.int64).reshape(len(rows), len(names))
 
 
-def _is_history(told: Sequence[tuple[int, BaseDistribution]]) -> bool:
+def _is_history(seen: Sequence[tuple[int, BaseDistribution]]) -> bool:
     """Whether each distribution came once, after the one before it, and did not come back."""
-    numbers, distributions = [number for number, _ in told], [distribution for _, distribution in told]
+    numbers, distributions = [number for number, _ in seen], [distribution for _, distribution in seen]
     back = any(distributions.count(distribution) > 1 for distribution in distributions)
     return not back and all(a < b for a, b in itertools.pairwise(numbers))
 

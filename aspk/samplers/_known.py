@@ -1,8 +1,7 @@
-"""What is said to be known of a study, held against its trials before anything is learnt.
+"""Known objectives, known constraints and composites, held against the trials before anything is learnt.
 
-A known objective, a known constraint and a composite objective are functions; a trial that says another value
-than the function gives contradicts it. Such a function is left out, which a warning says, and its numbers are
-learnt as all others.
+All three are functions of the user's. A trial that carries another value than the function gives contradicts
+it; the function is then left out with a warning, and its numbers are learnt as all others are.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _ROUNDING = 1e-12  # absolute, of objectives
 def contradiction(
     name: str, computed: FloatArray, observed: FloatArray, *, absolute: float = _ROUNDING
 ) -> str | None:
-    """What is said of a known function that a trial contradicts; None if there is no such trial.
+    """The message about a known function that a trial contradicts; None if none does.
 
     Args:
         name: of the function.
@@ -52,8 +51,8 @@ def agreed_constraints(known: KnownConstraints, history: History, notices: Notic
         observed = _observed(history, name)
         carried = ~np.isnan(observed)
         computed = finite(known.value(name, history.X[carried]))  # as the history's are
-        if said := contradiction("known_constraints", computed, observed[carried], absolute=_TOLERANCE):
-            notices.warn(f"constraint {name!r} is not known", said)
+        if message := contradiction("known_constraints", computed, observed[carried], absolute=_TOLERANCE):
+            notices.warn(f"constraint {name!r} is not known", message)
             del agreed[name]
     return replace(known, functions=agreed)
 
@@ -106,11 +105,11 @@ def agreed_composites(
 def _is_objective(k: int, name: str, computed: FloatArray, history: History, notices: Notices) -> bool:
     """Whether a function gives the values of an objective; those of pruned trials are estimates."""
     observed = np.where(history.complete, history.signs[k] * history.values[:, k], np.nan)
-    said = contradiction(name, within_reach(computed), observed)
-    if said:
+    message = contradiction(name, within_reach(computed), observed)
+    if message:
         expected = "expected the objective's own value, whether it is minimised or maximised"
-        notices.warn(f"objective {k} is learnt", f"{said}: {expected}")
-    return said is None
+        notices.warn(f"objective {k} is learnt", f"{message}: {expected}")
+    return message is None
 
 
 def _observed(history: History, name: str) -> FloatArray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -12,28 +11,18 @@ from scipy.special import log_ndtr
 from aspk.costs.features import FreeFeatures
 from aspk.errors import SamplerError
 from aspk.objectives.composite import Composite
-from aspk.samplers._history import History, IntArray
+from aspk.samplers._history import History
+from aspk.samplers._targets import BOUND, Data, Targets, columns_of
 from aspk.space.operators import Genome, Genotypes
 from aspk.surrogate.composition import CompositeModel, ConstraintModel, KnownModel, bound_on
 from aspk.surrogate.encoder import Encoder
-from aspk.surrogate.hyperparameters import spread
-from aspk.surrogate.model import Logarithm, ProcessModel, fit
+from aspk.surrogate.model import ProcessModel, fit
 from aspk.surrogate.posterior import CombinedPosterior, Model, Posterior
-from aspk.util.pareto import FloatArray, nondominated, within_reach
+from aspk.util.pareto import FloatArray, within_reach
 
-Column = tuple[int, str]  # what is learnt of an objective: its number, and the part; "" is the whole
-# Models by the name of what they are of, with the content that their hyperparameters were fitted to. They are
-# a memory only: forgetting one changes nothing.
+# Processes by the name of what they are of, with the content that their hyperparameters were fitted to. They
+# are a memory only: forgetting one changes nothing.
 Fits = dict[Hashable, tuple[tuple[Genome, bytes], ProcessModel]]
-_LARGEST_FIT = 600  # trials that are learnt from; a Gaussian process costs the cube of them
-# Trials that hyperparameters are fitted to; fewer for more than two models: a new worker fits them all before
-# its first suggestion.
-_MOST_EARLY, _MOST_EARLY_OF_MANY = 150, 90
-_GROWTH = 1.15  # hyperparameters are fitted again when the study has grown by as much
-_CLIP = 3.0
-# A constraint's values are learnt with 1 added: relative excesses are then shares of a bound. These are
-# positive, and their logarithm is easier to learn, as that of other costs.
-_BOUND = 1.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +102,7 @@ def fit_study(
     """
     if (np.ptp(history.values, axis=0) == 0).all() and not (history.violation > 0).any():
         raise SamplerError("all trials have the same values")
-    columns = _columns(history, {k: one for k, one in composites.items() if k not in known})
+    columns = columns_of(history, {k: one for k, one in composites.items() if k not in known})
     learnt = [column for column in columns if column[0] not in known]
     constraints = {name: values for name, values in history.constraints.items() if _differ(values)}
     shared = {
@@ -123,11 +112,21 @@ def fit_study(
         if (found := bound_on(columns[column], values)) is not None
     }
     processes = len(learnt) + len(constraints) - len(shared) + (len(history.discarded) > 0)
-    fitting = _Fitting(genome, history, free, first, _rows_to_fit(processes), fits)
-    models = {
-        column: fitting.column(columns, column, [bound for of, bound, _ in shared.values() if of == column])
-        for column in learnt
-    }
+    targets = Targets(history, columns, first, processes)
+
+    def process(name: Hashable, early: Data, data: Data) -> ProcessModel:
+        content = (genome, b"".join(array.tobytes() for array in early))
+        if name not in fits or fits[name][0] != content:
+            fits[name] = (content, fit(Encoder.of(genome, free, early[0]), *early))
+        model = fits[name][1]
+        if model.scale.logarithm and not (data[1] > 0).all():  # a later trial has no logarithm
+            model = fit(Encoder.of(genome, free, data[0]), *data, logarithm=False)
+        return model.condition_on(*data)
+
+    models = {}
+    for column in learnt:
+        bounds = [bound for of, bound, _ in shared.values() if of == column]
+        models[column] = process(column, *targets.column(column, bounds))
 
     def objective(k: int) -> Model:
         if k in known:
@@ -139,157 +138,15 @@ def fit_study(
         if name in shared:
             column, bound, weight = shared[name]
             return ConstraintModel(models[column], bound, weight)
-        return ConstraintModel(fitting.constraint(name, len(columns)), _BOUND)
+        return ConstraintModel(process(("constraint", name), *targets.constraint(name)), BOUND)
 
     return StudyModel(
         [objective(k) for k in range(history.values.shape[1])],
         [constraint(name) for name in constraints],
-        fitting.failure() if len(history.discarded) else None,
+        process("failure", *targets.failure()) if len(history.discarded) else None,
     )
-
-
-def _columns(history: History, composites: Mapping[int, Composite]) -> dict[Column, FloatArray]:
-    """Values of each objective, or of its parts if it is a composite, minimised, shape (n,) each."""
-    columns: dict[Column, FloatArray] = {}
-    for k, values in enumerate(history.values.T):
-        if k not in composites:
-            columns[k, ""] = values
-            continue
-        for part, direction in composites[k].parts.items():
-            own = history.attributes[part]
-            columns[k, part] = -own if direction == "maximize" else own
-    return columns
-
-
-def _rows_to_fit(processes: int) -> int:
-    """How many trials hyperparameters are fitted to, at most, of so many processes."""
-    return _MOST_EARLY if processes <= 2 else _MOST_EARLY_OF_MANY
-
-
-@dataclass(frozen=True)
-class _Fitting:
-    """Fits the processes of a study.
-
-    Hyperparameters are those of the trials at the last *milestone*, a number of trials that grows by 15 %, so
-    that most suggestions only condition a process on the newest trials. Each process has its milestones one
-    trial later than the one before it: no suggestion waits for all fits.
-
-    Attributes:
-        genome: the search space.
-        history: the trials.
-        free: what is known of a network without evaluating it.
-        first: the first milestone.
-        most: trials that hyperparameters are fitted to.
-        fits: earlier fits.
-    """
-
-    genome: Genome
-    history: History
-    free: FreeFeatures | None
-    first: int
-    most: int
-    fits: Fits
-
-    def column(
-        self, columns: Mapping[Column, FloatArray], name: Column, bounds: Sequence[float]
-    ) -> ProcessModel:
-        """The process of one column, whose values up to these ``bounds`` are not clipped."""
-        history, total, place = self.history, len(self.history), list(columns).index(name)
-        count = self._milestone(total, place)
-        table = np.column_stack(list(columns.values()))
-        worst = (_worst_on_front(table[:n], history.violation[:n])[place] for n in (count, total))
-        then, now = (_clipped(columns[name], count, max([wanted, *bounds])) for wanted in worst)
-        early = spread(count, self.most)
-        return self._process(name, history.X, now, self._best, early, then[early], history.std)
-
-    @cached_property
-    def _best(self) -> IntArray:
-        """The trials that objectives are learnt from: all, or the best of very many."""
-        total = len(self.history)
-        return np.arange(total) if total <= _LARGEST_FIT else np.sort(self.history.best(_LARGEST_FIT))
-
-    def constraint(self, name: str, columns: int) -> ProcessModel:
-        """The process of one constraint's values, behind those of so many columns."""
-        values = self.history.constraints[name]
-        known = np.flatnonzero(np.isfinite(values))
-        X, y, total = self.history.X[known], values[known] + _BOUND, len(known)
-        count = self._milestone(total, columns + list(self.history.constraints).index(name))
-        then, now = (_clipped(y, n, _BOUND) for n in (count, total))
-        early = spread(count, self.most)
-        return self._process(("constraint", name), X, now, spread(total, _LARGEST_FIT), early, then[early])
-
-    def failure(self) -> ProcessModel:
-        """The process of 1 for trials that are not to be proposed again, and -1 for others."""
-        total = len(self.history)
-        X = np.concatenate([self.history.X, self.history.discarded])
-        labels = np.repeat([-1.0, 1.0], [total, len(X) - total])
-        known = np.concatenate([np.arange(milestone(total, self.first)), np.arange(total, len(X))])
-        early = known[spread(len(known), self.most)]
-        return self._process("failure", X, labels, spread(len(X), _LARGEST_FIT), early, labels[early])
-
-    def _milestone(self, total: int, place: int) -> int:
-        """The last milestone of the process in a place, which comes ``place`` trials later."""
-        return milestone(max(total - place, min(self.first, total)), self.first)
-
-    def _process(
-        self,
-        name: Hashable,
-        X: Genotypes,
-        y: FloatArray,
-        rows: IntArray,
-        early: IntArray,
-        early_y: FloatArray,
-        std: FloatArray | None = None,
-    ) -> ProcessModel:
-        """A process conditioned on ``rows``, with hyperparameters of the ``early`` ones."""
-        std = np.zeros(len(y)) if std is None else std
-        early_X, early_std = X[early], std[early]
-        content = (self.genome, early_X.tobytes() + early_y.tobytes() + early_std.tobytes())
-        if name not in self.fits or self.fits[name][0] != content:
-            self.fits[name] = (content, self._fit(early_X, early_y, early_std, "auto"))
-        model = self.fits[name][1]
-        if model.scale.logarithm and not (y > 0).all():  # a later trial has no logarithm
-            model = self._fit(X[rows], y[rows], std[rows], False)
-        return model.condition_on(X[rows], y[rows], std[rows])
-
-    def _fit(self, X: Genotypes, y: FloatArray, std: FloatArray, logarithm: Logarithm) -> ProcessModel:
-        return fit(Encoder.of(self.genome, self.free, X), X, y, logarithm=logarithm, std=std)
 
 
 def _differ(values: FloatArray) -> bool:
     """Whether there are different values of a constraint; NaN is none."""
     return len(np.unique(values[np.isfinite(values)])) > 1
-
-
-def milestone(count: int, first: int) -> int:
-    """The largest of ``first``, ``first * 1.15 + 1``, ... that is at most ``count``."""
-    at = min(first, count)
-    while (later := int(at * _GROWTH) + 1) <= count:
-        at = later
-    return at
-
-
-def _worst_on_front(values: FloatArray, violation: FloatArray) -> FloatArray:
-    """Worst value of each column among the feasible rows that nothing dominates, shape (k,)."""
-    feasible = values[violation <= 0]
-    if not len(feasible):
-        return np.full(values.shape[1], -np.inf)
-    worst: FloatArray = feasible[nondominated(feasible)].max(axis=0)
-    return worst
-
-
-def _clipped(y: FloatArray, early: int, wanted: float) -> FloatArray:
-    """``y`` with bad outliers brought nearer: a network that does not work says little about the others.
-
-    Values up to ``wanted``, the worst on the front, stay: brought nearer, they would promise an improvement
-    that no evaluation finds.
-    """
-    if (y > 0).all():  # costs, whose ratios matter
-        return np.exp(_clipped_above(np.log(y), early, np.log(max(wanted, y.min()))))
-    return _clipped_above(y, early, wanted)
-
-
-def _clipped_above(y: FloatArray, early: int, wanted: float) -> FloatArray:
-    """Values at most 3 times as far above the median of the ``early`` ones as the best lies below it."""
-    middle, best = np.median(y[:early]), y[:early].min()
-    return np.minimum(y, max(middle + _CLIP * (middle - best), wanted)) if middle > best else y

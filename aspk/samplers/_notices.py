@@ -1,4 +1,4 @@
-"""What a sampler says in the log, once about each thing: it would come back with every suggestion."""
+"""A sampler's messages, each logged once: they would come back with every suggestion."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Notices:
-    """Warnings of one sampler, and what it says of a study that has only just begun."""
+    """The messages of one sampler."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def warn(self, about: str, text: str) -> None:
         """Something is not as the user meant it."""
-        if about not in self._told:
-            self._told.add(about)
+        if about not in self._logged:
+            self._logged.add(about)
             _LOGGER.warning("%s: %s", about, text)
 
     def mention(self, about: str, text: str) -> None:

@@ -15,9 +15,9 @@ _FEWEST = 3  # complete trials that a line is fitted to
 def completed(
     values: FloatArray, pruned: BoolArray, curves: Sequence[Mapping[int, float]]
 ) -> tuple[FloatArray, FloatArray]:
-    """Final values of complete trials, and what is expected of pruned ones, minimised.
+    """Final values of complete trials, and those predicted of pruned ones, minimised.
 
-    An expected value is never better than the best final one: a pruner ends what looks worse.
+    A predicted value is never better than the best final one: a pruner ends what looks worse.
 
     Args:
         values: final values, and of pruned trials those at their last step, shape (n,).
@@ -25,7 +25,7 @@ def completed(
         curves: step to the value reported there of each trial.
 
     Returns:
-        The values, and the standard deviations of those that are expected, 0 elsewhere; shape (n,) each.
+        The values, and the standard deviations of those that are predicted, 0 elsewhere; shape (n,) each.
     """
     result, std = within_reach(values), np.zeros(len(values))
     final, complete = result[~pruned], [curve for curve, out in zip(curves, pruned, strict=True) if not out]
@@ -38,8 +38,8 @@ def completed(
         peers = np.isfinite(then)
         if peers.any():
             with np.errstate(over="ignore"):  # of deviations, which are then the largest
-                expected, deviation = _projected(within_reach(then[peers]), final[peers], result[rows])
-            result[rows], std[rows] = expected, within_reach(deviation)
+                predicted, deviation = _projected(within_reach(then[peers]), final[peers], result[rows])
+            result[rows], std[rows] = predicted, within_reach(deviation)
         else:
             std[rows] = np.ptp(final)
     result[pruned] = np.maximum(result[pruned], final.min())
@@ -47,9 +47,10 @@ def completed(
 
 
 def _projected(then: FloatArray, final: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Final values expected of ``values``, from a line through (``then``, ``final``), and their deviations.
+    """Final values predicted of ``values`` by a line through (``then``, ``final``), and their deviations.
 
-    The deviations are those of a regression's predictions, which grow with the distance from its data.
+    Least squares over n complete trials with the values x_i then and y_i in the end: y = ȳ + slope (x - x̄),
+    and the variance of a new observation is s² (1 + 1/n + (x - x̄)² / sum (x_i - x̄)²), s² that of residuals.
     Trials come nearer to each other as they are trained, not farther apart: slopes beyond 1 are chance.
     """
     n = len(then)

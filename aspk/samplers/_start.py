@@ -17,8 +17,8 @@ _RIDGE = 1e-3
 def start(genome: Genome, count: int, rng: np.random.Generator, free: FreeFeatures | None) -> Genotypes:
     """A Latin hypercube over the genes, shape (count, G).
 
-    With free features, it is the D-optimal one of a hundred: the one which tells most of a linear trend in
-    them, and so has cheap and expensive networks.
+    With free features, it is the D-optimal one of a hundred: the one that determines a linear trend in
+    them best, and so has cheap and expensive networks.
     """
     if free is None:
         return hypercube(genome, count, rng)

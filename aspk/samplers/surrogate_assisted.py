@@ -13,22 +13,21 @@ from aspk.costs.bounds import NetworkFunction
 from aspk.costs.features import FreeFeature, FreeFeatures
 from aspk.errors import SamplerError
 from aspk.objectives.composite import Composite
-from aspk.samplers._acquisition import boxes, expected_improvement
+from aspk.samplers._acquisition import choose
 from aspk.samplers._base import GenotypeSampler, as_space, check_counts, check_functions, needs_space
 from aspk.samplers._broken import set_aside
 from aspk.samplers._coordinate import ParameterValue
-from aspk.samplers._history import History, IntArray
+from aspk.samplers._history import History
 from aspk.samplers._inferred import FEWEST
 from aspk.samplers._known import agreed_composites, agreed_objectives
 from aspk.samplers._model import Fits, StudyModel, fit_study
-from aspk.samplers._pool import distance_to_front, evolve, unseen
+from aspk.samplers._pool import evolve, unseen
 from aspk.samplers._start import start, visits
 from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome, Genotypes, keys, sample
 from aspk.surrogate.model import check_model
-from aspk.surrogate.posterior import Posterior
-from aspk.util.pareto import FloatArray, nondominated, ranks, within_reach
+from aspk.util.pareto import within_reach
 
 _FIRST = 6  # networks that a search starts with
 _FIRST_OF_SPIKFORMERS = 4  # whose surrogates know something from the start
@@ -57,7 +56,7 @@ class SurrogateSampler(GenotypeSampler):
     objectives are, unless they are a bound on what is learnt anyway, and from failed trials what fails; the
     improvement is multiplied by the predicted probability that a candidate is feasible. While nothing is, the
     candidate most likely to be is proposed. Constraints that need no evaluation are kept from the start.
-    Where nothing can be learnt, it is NSGA-II, which a warning says.
+    Where nothing can be learnt, it is NSGA-II, with a warning.
     """
 
     def __init__(
@@ -86,13 +85,13 @@ class SurrogateSampler(GenotypeSampler):
             population_size: best trials that the candidates descend from, at least 2.
             known: number of an objective to its own value, as trials carry it, as a function of the
                 network, for objectives that need no evaluation, such as parameters or operations; needs
-                ``space``. One that a trial contradicts is learnt instead, which a warning says.
+                ``space``. One that a trial contradicts is learnt instead, with a warning.
             known_constraints: see :class:`GenotypeSampler`.
             defaults: see :class:`GenotypeSampler`.
             composites: number of an objective to the known function that it is of numbers which the trials
                 carry as user attributes; these are learnt, and the function is applied. While a trial
                 lacks one of them, or where a trial contradicts the function, the objective is learnt as a
-                whole, which a warning says.
+                whole, with a warning.
             features: what is known of a network without evaluating it and helps to predict: functions of a
                 network to a few numbers, or ``"operations"``, see
                 :class:`~aspk.costs.features.LogOperations`; needs ``space``. They choose the networks to
@@ -170,7 +169,7 @@ class SurrogateSampler(GenotypeSampler):
         if len(rows) < count:
             nearest = bounds.nearest_first(X)
             return bounds.fill(count, lambda _: nearest, rng, seen=history.designs)
-        return _chosen(X[rows], values[rows], history, model, max(self._pool_size, count), count)
+        return choose(X[rows], values[rows], history, model, max(self._pool_size, count), count)
 
     def _model(self, genome: Genome, history: History) -> StudyModel:
         """The model of the study; functions that a trial contradicts are not part of it."""
@@ -221,75 +220,3 @@ class SurrogateSampler(GenotypeSampler):
 def _visited(history: History) -> Genotypes:
     """Genotypes of all trials, shape (n + m + d, G)."""
     return np.concatenate([history.X, history.pending, history.discarded])
-
-
-def _chosen(
-    pool: Genotypes, predicted: FloatArray, history: History, model: StudyModel, size: int, count: int
-) -> Genotypes:
-    """The ``count`` candidates of largest expected improvement, each given those before it."""
-    usable = model.log_feasibility(pool)
-    kept = history.violation <= 0
-    feasible = history.values[kept & history.complete if (kept & history.complete).any() else kept]
-    if not len(feasible):
-        return pool[np.lexsort([ranks(predicted), -usable])[:count]]
-    front = feasible[nondominated(feasible)]
-    both = np.concatenate([front, predicted[usable > _LIKELY]])
-    best = both[nondominated(both)]
-    reference = best.max(axis=0) + _MARGIN * np.ptp(best, axis=0)
-    # Where one candidate promises the best of everything, improvement is still over what was observed.
-    reference = np.maximum(reference, front.min(axis=0))
-    gaps = distance_to_front(predicted, best)
-    near = np.lexsort([gaps, usable < _UNLIKELY])[:size]
-    candidates = np.concatenate([pool[near], history.pending])
-    usable = np.exp(np.concatenate([usable[near], model.log_feasibility(history.pending)]))
-    gaps = np.concatenate([gaps[near], np.zeros(len(history.pending))])
-    pending = range(len(near), len(candidates))
-    rows = _greedy(model.posterior(candidates), usable, front, reference, gaps, pending, count)
-    return candidates[rows]
-
-
-def _greedy(
-    posterior: Posterior,
-    feasible: FloatArray,
-    front: FloatArray,
-    reference: FloatArray,
-    gaps: FloatArray,
-    pending: Sequence[int],
-    count: int,
-) -> list[int]:
-    """Rows of the best candidates, one after the other; the posterior is conditioned on those before it.
-
-    Args:
-        posterior: of the candidates, shape (m, k).
-        feasible: probability of each to be feasible, shape (m,).
-        front: observed, shape (n, k).
-        reference: point of the hypervolume, shape (k,).
-        gaps: distance of each candidate to the predicted front, shape (m,).
-        pending: candidates that are being evaluated: the front has their means, and they are not chosen.
-        count: how many to choose.
-    """
-    taken: list[int] = []
-    unit = _unit(np.concatenate([front, reference[None], posterior.mean, posterior.std]))
-    front, reference = np.ldexp(front, unit), np.ldexp(reference, unit)
-    for step in range(len(pending) + count):
-        if step:
-            posterior = posterior.condition_on(taken[-1])
-        mean, std = np.ldexp(posterior.mean, unit), np.ldexp(posterior.std, unit)
-        if step < len(pending):
-            row = pending[step]
-        else:
-            front = front[nondominated(front)]
-            utility = expected_improvement(mean, std, boxes(front, reference)) * feasible
-            if utility.max() <= 0:  # nothing promises anything: what is nearest to the front
-                utility = -gaps
-            utility[[*taken, *pending]] = -np.inf
-            row = int(utility.argmax())
-        taken.append(row)
-        front = np.concatenate([front, mean[[row]]])
-    return taken[len(pending) :]
-
-
-def _unit(values: FloatArray) -> IntArray:
-    """Exponents of 2 that scale columns of very large values, shape (k,): volumes must not overflow."""
-    exponents = np.frexp(np.abs(values).max(axis=0))[1].astype(np.int64)
-    return np.where(exponents > _LARGE, -exponents, 0)

@@ -1,4 +1,4 @@
-"""A predictor of accuracy and other numbers from genotypes, and how sure it is of them.
+"""A predictor of accuracy and other numbers from genotypes, with calibrated standard deviations.
 
 The estimator needs scikit-learn, which takes half a second to import; a search, which uses the models behind
 it, does without. Hence these names are loaded when they are first used.

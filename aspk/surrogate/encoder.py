@@ -18,7 +18,7 @@ from aspk.util.pareto import FloatArray
 _FEW_CHOICES = 8  # of an ordered gene; more are nearly a continuum
 _SHORTEST = 0.1  # length of a feature, whose range is 1, of which nothing is known
 _TELLING = 1.5  # rows that double it, for each parameter of the same designs and for these themselves
-_CONSTANT = 1e-9  # relative range below which a free feature says nothing
+_CONSTANT = 1e-9  # relative range below which a free feature is constant
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Encoder:
     def shortened(self, hyperparameters: Hyperparameters, rows: FloatArray) -> Hyperparameters:
         """Hyperparameters whose length scales are no longer than so many rows, shape (n, G), bear out.
 
-        A parameter that only some designs have may decide how good these are, and the few trials that have it
-        cannot tell: their values are alike by chance. A long length would give up all designs like them.
+        A parameter that only some designs have may decide how good these are. The few trials that have it may
+        be alike by chance, and a long length would then give up all designs like them.
         """
         if self.genome is None or isinstance(self.genome, SearchSpace):
             return hyperparameters

@@ -23,7 +23,7 @@ from aspk.util.pareto import FloatArray
 
 
 class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Predicts accuracy, or another number, of networks from their genotypes, and how sure it is.
+    """Predicts accuracy, or another number, of networks from genotypes, with a standard deviation.
 
     It is a Gaussian process with a length scale for each feature, and a linear trend in what is known of a
     network without evaluating it.
@@ -38,12 +38,12 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
             :class:`~aspk.costs.features.LogOperations`. None takes the operations where ``genome`` is a
             :class:`~aspk.space.SearchSpace`, else nothing.
         model: an option of the last release, of which only ``"process"`` is left; it warns.
-        logarithm: whether the logarithm of the targets is learnt; ``auto`` asks the evidence where all
-            targets are above 0.
+        logarithm: whether the logarithm of the targets is learnt; ``auto`` decides by the evidence
+            where all targets are above 0.
         random_state: an option of the last release's trees; it has no effect.
         folds: parts of the training set that are left out in turn to find out by how much the standard
-            deviations are too small: what is fitted to few networks believes in it too much. That costs as
-            many fits more; 0, or fewer than two networks in each part, leaves them as the model says. A
+            deviations are too small: what is fitted to few networks fits them too well. That costs as many
+            fits more; 0, or fewer than two networks in each part, leaves them as the model says. A
             search does without.
 
     Attributes:
@@ -105,7 +105,7 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
     def predict(
         self, X: npt.ArrayLike, return_std: bool = False, include_noise: bool = False
     ) -> FloatArray | tuple[FloatArray, FloatArray]:
-        """Predicted targets, and their standard deviation if asked for.
+        """Predicted targets, and their standard deviation with ``return_std``.
 
         Args:
             X: genotypes, shape (m, G).

@@ -5,6 +5,8 @@ With the analytic gradient below, a step of the maximisation costs about one inv
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from scipy.optimize import minimize
@@ -46,7 +48,7 @@ def most_probable(
     for most, steps in _ROUNDS:
         rows = spread(len(inputs), most)
         known = None if extra is None else extra[rows]
-        objective = NegativeLogPosterior(inputs[rows], targets[rows], priors, trended, known, of)
+        objective = negative_log_posterior(inputs[rows], targets[rows], priors, trended, known, of)
         options = {"maxiter": steps}
         bounds = priors[:, 2:].tolist()
         point = minimize(objective, point, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
@@ -62,7 +64,14 @@ def spread(count: int, most: int) -> IntArray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
-class NegativeLogPosterior:
+def negative_log_posterior(
+    inputs: FloatArray,
+    targets: FloatArray,
+    priors: Priors,
+    trended: int = 0,
+    extra: FloatArray | None = None,
+    scales: IntArray | None = None,
+) -> Callable[[FloatArray], tuple[float, FloatArray]]:
     """-ln p(y | h) - ln p(h), up to a constant, and its gradient, of the hyperparameters' logarithms h.
 
     h has signal, noise, trend and then each length, shape (3 + d,). Its priors are independent Gaussians:
@@ -81,54 +90,45 @@ class NegativeLogPosterior:
         trended: number of features, the last ones, that have a linear trend.
         extra: variances of the observations beside the noise, shape (n,).
         scales: number of each feature's length scale, shape (d,).
+
+    Returns:
+        A function of h to the value and its gradient, shape (3 + number of length scales,); the value is
+        1e10 where K is not positive definite.
     """
+    n, d = inputs.shape
+    known = JITTER if extra is None else JITTER + extra
+    i, j = np.tril_indices(n, -1)
+    flat = i + n * j  # the pairs' places in LAPACK's order, by columns
+    squares = np.ascontiguousarray(np.square(inputs[i] - inputs[j]).T)  # (d, p)
+    if scales is not None and (scales != np.arange(d)).any():  # features that share a length
+        squares = np.eye(scales.max() + 1)[:, scales] @ squares
+    trends = inputs[:, d - trended :] @ inputs[:, d - trended :].T
+    products, own_products = trends[i, j], np.diag(trends)
+    middle, deviation = priors.T[:2]
 
-    def __init__(
-        self,
-        inputs: FloatArray,
-        targets: FloatArray,
-        priors: Priors,
-        trended: int = 0,
-        extra: FloatArray | None = None,
-        scales: IntArray | None = None,
-    ) -> None:
-        n, d = inputs.shape
-        self._known = JITTER if extra is None else JITTER + extra
-        self._below = np.tril_indices(n, -1)
-        i, j = self._below
-        self._flat = i + n * j  # their places in LAPACK's order, by columns
-        squares = np.ascontiguousarray(np.square(inputs[i] - inputs[j]).T)  # (d, p)
-        if scales is not None and (scales != np.arange(d)).any():  # features that share a length
-            squares = np.eye(scales.max() + 1)[:, scales] @ squares
-        self._squares = squares
-        products = inputs[:, d - trended :] @ inputs[:, d - trended :].T
-        self._products, self._own_products = products[i, j], np.diag(products)
-        self._targets = targets
-        self._mean, self._deviation = priors.T[:2]
-
-    def __call__(self, logarithms: FloatArray) -> tuple[float, FloatArray]:
-        """Value and gradient, shape (3 + d,), at the logarithms h; 1e10 where K is singular."""
+    def objective(logarithms: FloatArray) -> tuple[float, FloatArray]:
         signal, noise, trend = np.exp(logarithms[:3])
         inverse_squares = np.exp(-2 * logarithms[3:])
-        r = np.sqrt(5.0 * (inverse_squares @ self._squares))
+        r = np.sqrt(5.0 * (inverse_squares @ squares))
         decay = np.exp(-r)
         matern = (1 + r + r * r / 3) * decay
-        covariance = np.diag(signal + trend * self._own_products + noise + self._known)
-        covariance.reshape(-1)[self._flat] = signal * matern + trend * self._products
+        covariance = np.diag(signal + trend * own_products + noise + known)
+        covariance.reshape(-1)[flat] = signal * matern + trend * products
         lower, failed = dpotrf(covariance.T, lower=True, clean=False, overwrite_a=True)
-        if failed:  # not positive definite: L-BFGS then tries a shorter step
+        if failed:  # L-BFGS then tries a shorter step
             return 1e10, np.zeros_like(logarithms)
-        weights = dpotrs(lower, self._targets, lower=True)[0]
+        weights = dpotrs(lower, targets, lower=True)[0]
         half_log_determinant = np.log(np.diag(lower)).sum()
         inverse = dpotri(lower, lower=True, overwrite_c=True)[0]
-        z = (logarithms - self._mean) / self._deviation
-        value = 0.5 * self._targets @ weights + half_log_determinant + 0.5 * z @ z
+        z = (logarithms - middle) / deviation
+        value = 0.5 * targets @ weights + half_log_determinant + 0.5 * z @ z
         # The derivative by K. A pair stands in K twice, hence without the half; the diagonal once.
-        i, j = self._below
-        slope = inverse.T.reshape(-1)[self._flat] - weights[i] * weights[j]
+        slope = inverse.T.reshape(-1)[flat] - weights[i] * weights[j]
         own = 0.5 * (np.diag(inverse) - np.square(weights))
-        by_length = self._squares @ (slope * (signal * 5 / 3 * (1 + r) * decay)) * inverse_squares
+        by_length = squares @ (slope * (signal * 5 / 3 * (1 + r) * decay)) * inverse_squares
         by_signal = signal * (slope @ matern + own.sum())
-        by_trend = trend * (slope @ self._products + own @ self._own_products)
+        by_trend = trend * (slope @ products + own @ own_products)
         gradient = np.array([by_signal, noise * own.sum(), by_trend, *by_length])
-        return float(value), gradient + z / self._deviation
+        return float(value), gradient + z / deviation
+
+    return objective

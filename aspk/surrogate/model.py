@@ -92,9 +92,9 @@ def fit(
     encode: Encoder,
     X: FloatArray,
     y: FloatArray,
+    std: FloatArray | None = None,
     *,
     logarithm: Logarithm = "auto",
-    std: FloatArray | None = None,
 ) -> ProcessModel:
     """The model of observations with the most probable hyperparameters.
 
@@ -102,8 +102,8 @@ def fit(
         encode: genotypes to inputs.
         X: genotypes, shape (n, G).
         y: targets, shape (n,).
-        logarithm: whether to learn the logarithm of the targets; ``auto`` asks the evidence.
         std: standard deviations of targets that are estimates themselves, shape (n,), 0 for others.
+        logarithm: whether to learn the logarithm of the targets; ``auto`` decides by the evidence.
     """
     inputs = encode(X)
     with one_thread():

@@ -1,4 +1,4 @@
-"""What a model says of networks: one noun for processes, known functions, and what is composed of them.
+"""The posterior of networks under a model: a process, a known function, or what is composed of them.
 
 The words are those of Bayesian optimisation: a *model* has a *posterior* given the trials, and a posterior
 can be *conditioned on* an evaluation that is still to come (a fantasy), as in the choice of a batch.
@@ -37,7 +37,7 @@ class Posterior:
     def condition_on(self, row: int) -> Posterior:
         """The posterior once network ``row`` is evaluated and gives its mean.
 
-        Means stay, and standard deviations shrink by what that network says of the others.
+        Means stay, and standard deviations shrink by what that network has in common with the others.
         """
         return self
 
@@ -88,7 +88,7 @@ class GaussianPosterior(Posterior):
         scale: Scale,
         covariance: Callable[[], FloatArray],
     ) -> Self:
-        """A posterior from what the process says."""
+        """A posterior from the latent moments."""
         std = std_factor * np.sqrt(np.maximum(variance, _LEAST_VARIANCE))
         return cls(*scale.original(latent, std), latent, variance, noise, std_factor, scale, covariance)
 

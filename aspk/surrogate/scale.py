@@ -8,7 +8,7 @@ import numpy as np
 
 from aspk.util.pareto import FloatArray
 
-_VAGUE = 1e6  # standard deviations of a target beyond which it says nothing
+_VAGUE = 1e6  # standard deviations of a target beyond which it has no weight
 
 
 @dataclass(frozen=True)
