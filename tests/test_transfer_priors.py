@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aspk.space.file import load_space
 from aspk.space.operators import sample_distinct
 from aspk.surrogate import AccuracySurrogate
 from aspk.surrogate.features import Feature, columns, features
@@ -38,6 +39,15 @@ def test_every_column_of_the_features_has_a_name(name):
             used = space.active(X)[:, place]
             assert len(set(column[used])) == len(set(X[used, place]))
             assert not column[~used].any()
+
+
+def test_priors_of_a_space_with_words_stand_at_their_columns():
+    space = load_space("tiny_genes")
+    known = columns(space)
+    assert len(known) == features(space, space.sample_choices(5, np.random.default_rng(0))).shape[1]
+    assert sum(feature == Feature("stem_neuron") for feature in known) == 2  # a column for each word
+    (priors,) = transfer_priors(space, len(known), logarithm=True)
+    assert np.exp(priors[3:, 0]) == pytest.approx([COST.of(feature)[0] for feature in known])
 
 
 def test_later_blocks_matter_less():

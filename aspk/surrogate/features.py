@@ -65,6 +65,12 @@ class Features:
         """The columns of some genes, without the means over blocks."""
         return np.flatnonzero(np.isin(self._gene, list(genes))).tolist()
 
+    def of(self, space: SearchSpace) -> list[Feature]:
+        """What each column is of, shape (d,), where the genome is a search space."""
+        own = [Feature(space.genes[gene].name, space.genes[gene].block) for gene in self._gene]
+        means = [Feature(own[group[0]].gene, mean=True) for group in self._means]
+        return own + means
+
     def __call__(self, X: Genotypes) -> FloatArray:
         """See :func:`features`."""
         if not len(self._gene):
@@ -92,11 +98,8 @@ class Feature(NamedTuple):
 
 
 def columns(space: SearchSpace) -> list[Feature]:
-    """The columns of :func:`features` for a search space, in order."""
-    free = np.flatnonzero(space.cardinalities != 1).tolist()
-    own = [Feature(space.genes[gene].name, space.genes[gene].block) for gene in free]
-    repeated = [group[0] for group in _groups(space) if len(group) > 1 and group[0] in free]
-    return own + [Feature(space.genes[gene].name, mean=True) for gene in repeated]
+    """The columns of :func:`features` for a search space, in order; a gene of words has one for each word."""
+    return Features(space).of(space)
 
 
 def _places(genome: Genome, gene: int) -> FloatArray:
