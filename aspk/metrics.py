@@ -34,6 +34,8 @@ class LayerShape:
         input_size: values read in one step.
         output_size: neurons that follow it; 0 where none do.
         parameters: trainable parameters, those of its batch normalisation included.
+        normalised_size: values that batch normalisation behind it reads in one run; None: as many as neurons
+            follow.
     """
 
     name: str
@@ -44,6 +46,7 @@ class LayerShape:
     input_size: int
     output_size: int
     parameters: int
+    normalised_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +65,6 @@ class LayerCount(LayerShape):
         effective_macs: multiply-accumulates in which neither factor is 0, over all runs, of calls that read
             other values than -1, 0 and 1. None where nobody counted.
         effective_acs: the same of calls that read -1, 0 and 1 only.
-        normalised_size: values that batch normalisation behind it reads in one run; None where nobody
-            counted: then as many as neurons follow.
     """
 
     input_sums: tuple[float, ...]
@@ -73,7 +74,6 @@ class LayerCount(LayerShape):
     runs: int = 0
     effective_macs: float | None = None
     effective_acs: float | None = None
-    normalised_size: int | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.operations, self.repeats, self.input_size, self.output_size, self.parameters, self.runs)
@@ -177,6 +177,7 @@ def layers_to_json(layers: Sequence[LayerCount], *, digits: int | None = 9) -> d
             keeps them all.
     """
     names = [item.name for item in dataclasses.fields(LayerCount)]
+    names.sort(key=lambda name: name == "normalised_size")  # stands last, as it always has
     return {name: [_rounded(getattr(layer, name), digits) for layer in layers] for name in names}
 
 

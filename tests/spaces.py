@@ -126,4 +126,50 @@ NEURONS = (
     neuron_genes("shared_neuron", shared=("neuron",)),
     neuron_genes("shared_neurons", shared=("neuron", "tau")),
 )
-SPACES = (PAPER, TINY, FIXED, SWITCHES, SMALL, *NEURONS)
+
+
+def mixers(
+    name: str, settings: dict[str, object], *, words: tuple[str, ...], **network: object
+) -> SearchSpace:
+    """Token mixers with the genes that they leave without meaning, and learnt neurons."""
+    return space_from_dict(
+        {
+            "name": name,
+            "settings": {"attention_scale": 1.0, **settings},
+            "network": {"embed_dim": [16, 24], "depth": [1, 2], "time_steps": [2, 3], **network},
+            "block": {
+                "mlp_ratio": [1, 2],
+                "num_heads": [2, 4],
+                "mixer": [*words],
+                "neuron": ["lif", "plif"],
+                "v_threshold": [0.5, 0.6],
+                "tau": [2, 4],
+                "attention_v_threshold": [0.5, 1.0],
+            },
+            "reference": {
+                "embed_dim": 24,
+                "depth": 2,
+                "time_steps": 2,
+                "mlp_ratio": 1,
+                "num_heads": 2,
+                "mixer": words[0],
+                "neuron": "lif",
+                "v_threshold": 0.5,
+                "tau": 2,
+                "attention_v_threshold": 0.5,
+                **{gene: choices[0] for gene, choices in network.items()},  # type: ignore[index]  # lists
+            },
+        }
+    )
+
+
+_SDT = {"family": "membrane", "stem": "sdt", "head": "sdt"}
+_FIXED = {"heads": "fixed_head_dim", "head_dim": 8}
+_STEM = {"stem_neuron": ["lif", "plif"], "stem_tau": [1.5, 2], "stem_v_threshold": [0.5, 0.75]}
+MIXERS = (
+    mixers("mixers", {}, words=("ssa", "none", "sdsa", "qk_token")),
+    mixers("mixers_without_v", _FIXED, words=("qk_token", "none")),
+    mixers("membrane", {"family": "membrane"}, words=("ssa", "sdsa", "qk_token", "none"), **_STEM),
+    mixers("membrane_sdt", {**_SDT, **_FIXED, "reset": "soft"}, words=("sdsa", "ssa"), **_STEM),
+)
+SPACES = (PAPER, TINY, FIXED, SWITCHES, SMALL, *NEURONS, *MIXERS)

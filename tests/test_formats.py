@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from spaces import MIXERS, NEURONS
 
 from aspk.cli.main import main
 from aspk.errors import CheckpointError
-from aspk.families import program_of
+from aspk.families import Supernet, program_of
 from aspk.families.base import Program
 from aspk.families.layers import calibrate, initialise
 from aspk.families.registry import network_of
@@ -22,7 +23,7 @@ from aspk.metrics import Metrics
 from aspk.standalone.export import export_network, load_exported
 from aspk.standalone.formats import write_format
 from aspk.standalone.formats.onnx_file import load_onnx
-from aspk.standalone.formats.spikingjelly_code import code
+from aspk.standalone.formats.spikingjelly_code import code, weights
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,30 @@ def test_every_network_of_every_shipped_space_can_be_written():
         for config in (space.smallest, space.reference):
             program = program_of(config, space.settings, shape=(2, 16, 16), classes=7)
             compile(code(program), name, "exec")
+
+
+@pytest.mark.parametrize("space", [*MIXERS, NEURONS[0]], ids=lambda space: space.name)
+def test_every_mixer_family_and_neuron_is_the_network_in_float64(space):
+    """Spikingjelly's layers and neurons compute what engines and modules do, spike by spike."""
+    shape = (1, 8, 8)
+    supernet = Supernet(space, shape=shape, classes=4, seed=2).double().eval()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in supernet.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.5)
+            elif parameter.dim() == 0:
+                parameter.uniform_(-1.5, 1.5, generator=generator)
+    x = torch.randn(3, *shape, generator=generator).double()
+    for row in space.sample_choices(8, np.random.default_rng(4)):
+        network = calibrate(supernet.extract(space.decode(row)), x)
+        program = program_of(network.config, space.settings, shape=shape, classes=4)
+        module = {"__file__": "model.py", "__name__": "model"}
+        exec(compile(code(program), "model.py", "exec"), module)
+        twin = module["Network"]().double().eval()
+        twin.load_state_dict(weights(program, network.state_dict()))
+        with torch.no_grad():
+            torch.testing.assert_close(twin(x), network(x), rtol=1e-10, atol=1e-10)
 
 
 def test_what_is_not_known_is_named():

@@ -35,6 +35,13 @@ def described(space: SearchSpace, x: np.ndarray) -> SubnetConfig:
     def of(block: int, name: str, default: float | str | None = None) -> float | str:
         return value.get(f"blocks.{block}.{name}", value.get(name, default))
 
+    def heads(block: int) -> float | str:
+        """Spike-driven attention has none, unless they make its width."""
+        meaningless = {"none"} if space.settings.head_dim else {"none", "sdsa"}
+        if of(block, "mixer", "ssa") in meaningless:
+            return reference.blocks[0].num_heads
+        return of(block, "num_heads")
+
     reference, stem_neuron = space.reference, value.get("stem_neuron", "lif")
     return SubnetConfig(
         embed_dim=value["embed_dim"],
@@ -47,11 +54,14 @@ def described(space: SearchSpace, x: np.ndarray) -> SubnetConfig:
         blocks=tuple(
             BlockConfig(
                 mlp_ratio=of(block, "mlp_ratio"),
-                num_heads=of(block, "num_heads"),
+                num_heads=heads(block),
+                mixer=of(block, "mixer", "ssa"),
                 v_threshold=of(block, "v_threshold"),
                 tau=reference.blocks[0].tau if of(block, "neuron", "lif") == "plif" else of(block, "tau"),
                 neuron=of(block, "neuron", "lif"),
-                attention_v_threshold=of(block, "attention_v_threshold", 0.5),
+                attention_v_threshold=reference.blocks[0].attention_v_threshold
+                if of(block, "mixer", "ssa") == "none"
+                else of(block, "attention_v_threshold", 0.5),
             )
             for block in range(value["depth"])
         ),

@@ -15,7 +15,7 @@ from torch import nn
 
 from aspk.costs import cost
 from aspk.errors import GenotypeError
-from aspk.families import Spikformer, Supernet
+from aspk.families import Spikformer, Supernet, network_of
 from aspk.families.layers import initialise
 from aspk.space.file import load_space
 from aspk.space.genes import NetworkSettings
@@ -317,7 +317,7 @@ def test_calibrated_statistics_are_those_of_the_layer_inputs(tiny, supernet):
 def test_cost_is_that_of_the_built_network(name):
     space = SPACES[name]()
     for config in random_configs(space, 4 if name == "auto_spikformer" else 12, seed=5):
-        network = Spikformer(config, space.settings, shape=SHAPE, classes=CLASSES).eval()
+        network = network_of(config, space.settings, shape=SHAPE, classes=CLASSES).eval()
         shapes = cost.layer_shapes(config, space.settings, SHAPE, CLASSES)
         assert cost.parameters(shapes) == sum(p.numel() for p in network.parameters())
         assert cost.operations(shapes) == hooked_operations(network, config)
@@ -347,6 +347,8 @@ def hooked_operations(network, config):
         if name.endswith(".qk"):
             q = inputs[0]  # [T, 1, heads, L, D/heads]
             total += 2 * q.numel() * q.shape[-2]
+        elif name.endswith((".kv", ".q_sum")):  # sums over tokens, and over channels
+            total += inputs[0].numel()
     return total
 
 

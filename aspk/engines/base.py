@@ -9,18 +9,18 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from aspk.families.base import LIF, OPERATIONS, Neurons, Operation
+from aspk.families.base import LIF, OPERATIONS, Mixer, Neurons, Operation
 from aspk.metrics import LayerShape
 
 # Factor and summand, [outputs] each, that make a product the charge of a neuron; and what each neuron keeps
 # of its membrane in a step, None where that is 1 - 1 / tau of all. In the engine's own form.
 Charge = tuple[Tensor, Tensor, Tensor | None]
-# Spikes, a residual stream or the first layer's currents, as the engine that made it holds them.
+# Spikes, a residual stream, currents or the first layer's products, as the engine that made it holds them.
 State = Any
 
 
@@ -69,19 +69,35 @@ class Layer:
         """What tells its weight from those of the supernet's other layers and slices."""
         return (*self.names, *self.weight.shape)
 
-    def charge(self, moments: Moments, neurons: LIF) -> Charge:
-        """What makes a product the charge of a neuron, in float64.
+    def charge(self, moments: Moments, neurons: LIF | None) -> Charge:
+        """What makes a product the charge of a neuron, or a current where no neurons follow; in float64.
 
         Batch normalisation, and the division by tau if the input decays. A bias of the product cancels.
         """
         scale = self.gain.double() / (moments.variance + self.eps).sqrt()
         shift = self.offset.double() - moments.mean * scale
+        if neurons is None:
+            return scale, shift, None
         if neurons.learnt:
             assert self.reciprocal_tau is not None
             factor = self.reciprocal_tau if neurons.decay_input else 1.0
             return scale * factor, shift * factor, 1 - self.reciprocal_tau
         divisor = neurons.tau if neurons.decay_input else 1.0
         return scale / divisor, shift / divisor, None
+
+
+class Row(NamedTuple):
+    """What was counted for one layer at each step, all images together.
+
+    Attributes:
+        inputs: sum of what it reads, [T].
+        exact: operations that occur, but for a fixed fan-out, [T].
+        outputs: spikes of its neurons, [T], or a state that is all of them; None where there are none.
+    """
+
+    inputs: Tensor
+    exact: Tensor
+    outputs: Tensor | State | None
 
 
 @dataclass(frozen=True)
@@ -98,22 +114,18 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Attention:
-    """Spikes behind (q kᵀ) v, and what was counted on the way, all images together.
+class Mixed:
+    """The spikes that a mixer makes, and what was counted on the way.
 
     Attributes:
-        spikes: what the attention's neurons fire.
-        q: spikes of q at each step, [T], float64.
-        k: of k.
-        v: of v.
-        pairs: pairs of spikes of q and k in the same channel: the accumulates that occur in q kᵀ, [T].
+        spikes: what it makes.
+        read: spikes of each layer in front of it at each step, all images together; [T], float64.
+        rows: what was counted for each of its names.
     """
 
     spikes: State
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    pairs: Tensor
+    read: tuple[Tensor, ...]
+    rows: tuple[Row, Row]
 
 
 class Program:
@@ -178,7 +190,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def pool(self, spikes: State) -> State:
-        """Max pooling, 3x3 with stride 2 and padding 1."""
+        """Max pooling of spikes or currents, 3x3 with stride 2 and padding 1."""
 
     @abc.abstractmethod
     def stream(self, *spikes: State, keep: bool) -> State:
@@ -189,16 +201,26 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def add(self, stream: State, spikes: State) -> State:
-        """A new residual stream with spikes added."""
+        """A new residual stream with spikes added; or the sum of two currents."""
 
     @abc.abstractmethod
-    def attend(
-        self, qkv: State, heads: int, scale: float, neurons: Neurons, reciprocal_tau: float | None
-    ) -> Attention:
-        """Spikes behind ``scale`` (q kᵀ) v, of the spikes of q, k and v, each a third of the channels.
+    def mix(self, mixer: Mixer, spikes: State, reciprocal_tau: float | None) -> Mixed:
+        """What a mixer makes of the spikes of the layers in front of it, which lie side by side.
 
         ``reciprocal_tau`` is the neurons' 1 / tau where it is learnt.
         """
+
+    @abc.abstractmethod
+    def current(self, layer: Layer, x: State, charge: Charge) -> State:
+        """Currents of a layer without neurons; ``charge`` makes them of its products."""
+
+    @abc.abstractmethod
+    def spike(self, current: State, neurons: Neurons, reciprocal_tau: float | None) -> State:
+        """Spikes of neurons that read a current; see :meth:`mix` for ``reciprocal_tau``."""
+
+    @abc.abstractmethod
+    def tokens(self, x: State) -> State:
+        """Maps of spikes or currents as tokens."""
 
     @abc.abstractmethod
     def leading(self, x: State, channels: int) -> State:
@@ -210,14 +232,14 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def token_sums(self, stream: State) -> Tensor:
-        """Sums over the tokens of a residual stream, [B, T, D], whole numbers."""
+        """Sums over the tokens of a residual stream, whole numbers, or of a current; [B, T, D]."""
 
     @abc.abstractmethod
     def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
         """Estimate of the memory that one image needs at once, from the largest network's layers."""
 
-    def charge(self, layer: Layer, moments: Moments, neurons: LIF) -> Charge:
-        """What :meth:`fire` needs to know of a layer's normalisation, in the engine's own form."""
+    def charge(self, layer: Layer, moments: Moments, neurons: LIF | None) -> Charge:
+        """What :meth:`fire` and :meth:`current` need to know of a normalisation, in the engine's own form."""
         scale, shift, keep = layer.charge(moments, neurons)
         dtype = layer.weight.dtype
         return scale.to(dtype), shift.to(dtype), None if keep is None else keep.to(dtype)

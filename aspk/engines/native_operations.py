@@ -5,15 +5,21 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from aspk.engines.native_states import Place
+from aspk.families.base import Neurons
 from aspk.families.native import library
 
+WORD = 64  # channels in a word of spikes
 _SOURCE = Path(__file__).with_name("spikes")
-LAYER, POOL, ADD, ATTEND, TOKENS, COUNT = range(6)  # kinds of operations
-FIRE, MOMENTS, PRODUCTS = range(3)  # tasks of a layer
+# Kinds of operations.
+LAYER, POOL, ADD, ATTEND, TOKENS, COUNT, MASK_BY_CHANNEL, MASK_BY_TOKEN = range(8)
+ADD_CURRENTS, POOL_CURRENTS, TOKENS_OF_CURRENTS = range(8, 11)
+FIRE, MOMENTS, PRODUCTS, CURRENTS = range(4)  # tasks of a layer
 SPIKES, RESIDUAL, PATTERNS, KEPT, BITS = range(5)  # its inputs
 
 
@@ -71,3 +77,34 @@ def execute(
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def reading(products: Place, width: int) -> dict[str, Any]:
+    """How an operation reads what is kept of a layer."""
+    return {
+        "kind": LAYER,
+        "input": KEPT,
+        "base": products,
+        "base_width": width,
+        "window": 1,
+    }
+
+
+def place_of(tensor: Tensor) -> Place:
+    """Where a tensor's images lie, its first axis."""
+    return Place(tensor.data_ptr(), tensor[0].numel() * tensor.itemsize, 0)
+
+
+def words_of(channels: int) -> int:
+    """Words of spikes in a row."""
+    return -(-channels // WORD)
+
+
+def constants(neurons: Neurons) -> dict[str, Any]:
+    """Neurons as an operation takes them."""
+    return {
+        "tau": neurons["tau"],
+        "v_threshold": neurons["v_threshold"],
+        "hard": neurons["reset"] == "hard",
+        "decay_input": neurons["decay_input"],
+    }

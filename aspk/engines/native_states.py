@@ -148,6 +148,23 @@ class Stream:
 
 
 @dataclass(frozen=True, eq=False)
+class Currents:
+    """Currents, [images, steps, positions, width].
+
+    Attributes:
+        map: their sizes.
+        place: where they are.
+        width: channels in a row, in whole vectors; those of ``map`` are the first ones.
+        memory: what holds them.
+    """
+
+    map: Map
+    place: Place
+    width: int
+    memory: Buffer
+
+
+@dataclass(frozen=True, eq=False)
 class Products:
     """Products of a layer, [images, steps (one if static), positions, width].
 

@@ -6,6 +6,7 @@ statistics belong to a node of it, since they depend on the path up to there onl
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -35,14 +36,17 @@ from aspk.families.base import (
     IMAGE,
     LIF,
     Addition,
-    Attention,
     Convolution,
+    Firing,
     Mean,
+    Mixer,
     Operation,
     Pooling,
     Product,
     Program,
+    Tokens,
 )
+from aspk.families.neurons import lif
 from aspk.metrics import LayerCount, LayerShape
 from aspk.space.genes import SubnetConfig
 
@@ -107,7 +111,8 @@ class Population:
         self._paths: dict[SubnetConfig, tuple[Node, ...]] = {}
         self._notes: defaultdict[Node, _Notes] = defaultdict(_Notes)
         self._known: weakref.WeakKeyDictionary[State, Counts] = weakref.WeakKeyDictionary()
-        self._sums: dict[Node, Tensor] = {}  # over the tokens of the last stream, [B, T, D]
+        self._sums: dict[Node, Tensor] = {}  # over the tokens of the last stream or current, [B, T, D]
+        self._spikes: dict[Node, Tensor] = {}  # of neurons that read means over tokens, [T, B, D]
         self._pixels: Counts | None = None  # of the images themselves
         self._program: EngineProgram | None = None
         self._images = 0
@@ -134,6 +139,9 @@ class Population:
         if self._program is None:
             self._program = self._engine.program(self._walk, images)
         self._program.run(images)
+        for node in self._sums:
+            assert isinstance(node.step, Mean)
+            self._behind_means(node, node.step, batch)
         self._images += batch
         if self._pixels is not None:
             events = pixel_counts(images, len(self._pixels.sums))
@@ -146,7 +154,7 @@ class Population:
         program, records = self._programs[config], dict[str, Record]()
         for node in self._paths[config]:
             records |= self._notes[node].records
-        steps, tokens = program.time_steps, program.mean.tokens
+        steps, tokens = program.time_steps, program.averaged_tokens
         return tuple(
             layer_count(layer, records[layer.name], steps=steps, images=self._images, tokens=tokens)
             for layer in program.layers
@@ -212,40 +220,68 @@ class Population:
         return {layer.key: self._engine.keep(layer, values[name]) for name, layer in layers}
 
     def _result(self, node: Node, step: Operation, states: _States) -> State:
-        """What an operation makes."""
+        """What an operation makes; means and logits are computed when the engine is done."""
         x, *others = (states.values[name] for name in step.reads)
         if isinstance(step, Product):
             return self._product(node, step, states)
-        if isinstance(step, Attention):
-            return self._attention(node, step, x, *others)
-        if isinstance(step, Pooling):
-            return self._engine.pool(x)
-        if isinstance(step, Addition):
-            if step.starts:
-                return self._engine.stream(x, *others, keep=not self._calibrating)
-            return self._engine.add(x, *others)
+        if isinstance(step, Mixer):
+            return self._mix(node, step, x, *others)
+        if isinstance(step, Firing):
+            return self._spike(node, step, x)
         if isinstance(step, Mean):
             self._sums[node] = self._engine.token_sums(x)
-            if self._counting:
+            if self._counting and step.source == "residual":
                 self._note(node, step.read_by, self._events(x).sums, None)
-        return None  # means and logits are computed where they are asked for
+        return self._without_neurons(step, x, *others)
+
+    def _without_neurons(self, step: Operation, x: State, *others: State) -> State:
+        if isinstance(step, Tokens):
+            return self._engine.tokens(x)
+        if isinstance(step, Pooling):
+            return self._engine.pool(x)
+        if isinstance(step, Addition) and step.starts:
+            return self._engine.stream(x, *others, keep=not self._calibrating)
+        if isinstance(step, Addition):
+            return self._engine.add(x, *others)
+        return None
+
+    def _behind_means(self, node: Node, mean: Mean, batch: int) -> None:
+        """What the means over tokens of a current are read by: neurons, or nothing but the head."""
+        sums = self._sums[node][:batch].transpose(0, 1).contiguous()  # [T, B, D]
+        if self._counting and mean.source != "residual":
+            totals = torch.stack([step.sum(dtype=torch.float64) for step in sums])  # alike for every T
+            self._note(node, mean.read_by, totals, None)
+        for child in node.children.values():
+            if isinstance(step := child.step, Firing):
+                learnt = self._slices.reciprocal_tau(step.name, step.neurons)
+                means = sums.to(self._supernet.network.head.weight.dtype) / mean.tokens
+                fired = lif(means, reciprocal_tau=learnt, **step.neurons.arguments)
+                self._spikes[child] = fired
+                if self._counting:
+                    totals = fired.sum((1, 2), dtype=torch.float64)
+                    self._note(child, step.name, torch.zeros_like(totals), totals)
+                    self._note(child, "head", totals, None)
 
     def _logits(self, config: SubnetConfig, batch: int) -> Tensor:
         program, head = self._programs[config], self._supernet.network.head
-        (mean,) = (node for node in self._paths[config] if isinstance(node.step, Mean))
-        steps, sums = program.time_steps, self._sums[mean][:batch]
-        features = sums[:, :steps].sum(1).to(head.weight.dtype) / (steps * program.mean.tokens)  # [B, D]
+        steps, end = program.time_steps, self._paths[config][-2]
+        if end in self._spikes:
+            features = self._spikes[end][:steps].mean(0)  # [B, D]
+        else:
+            first, *others = self._sums[end][:batch, :steps].unbind(1)
+            sums = functools.reduce(torch.add, others, first)  # in this order whatever steps follow
+            features = sums.to(head.weight.dtype) / (steps * program.mean.tokens)
         return F.linear(features, head.weight[:, : program.head.inputs], head.bias)
 
     # ------------------------------------------------------------------ one operation
 
     def _product(self, node: Node, product: Product, states: _States) -> State:
-        """The spikes of one layer, or of several side by side."""
+        """The spikes, or currents, of one layer, or of several side by side."""
         engine, layer, x = self._engine, self._slices.layer(product), states.values[product.reads[0]]
         if product.source == "image":
             first = engine.first(x, node.longest) if self._own_time else x
             spikes = self._fire(node, layer, engine.leading(first, product.outputs), product.neurons)
-        elif engine.independent_outputs and len(product.names) == 1:
+        elif engine.independent_outputs and len(product.names) == 1 and product.neurons:
             widest = node.widest(product)  # a narrower layer's neurons are the first ones of the widest
             if widest not in states.wide:
                 wide = self._slices.layer(widest)
@@ -260,25 +296,39 @@ class Population:
             read = self._pixels if product.source == "image" else self._events(x)
             assert read is not None
             exact = read.windowed if isinstance(product, Convolution) else read.sums
-            record = self._note(node, product.names[0], read.sums, self._events(spikes).sums, exact=exact)
+            fired = self._events(spikes).sums if product.neurons else None
+            record = self._note(node, product.names[0], read.sums, fired, exact=exact)
             if product.source == "image":
                 record.inputs, record.exact = read.sums, read.windowed  # all batches, as run() adds them up
         return spikes
 
-    def _attention(self, node: Node, attention: Attention, qkv: State, x: State) -> State:
-        """The spikes behind (q kᵀ) v; ``x`` is what q, k and v read."""
-        neurons, learnt = attention.neurons.arguments, self._slices.reciprocal_tau(attention)
-        seen = self._engine.attend(qkv, attention.heads, attention.scale, neurons, learnt)
+    def _mix(self, node: Node, mixer: Mixer, spikes: State, x: State) -> State:
+        """What a mixer makes; ``x`` is what the layers in front of it read."""
+        learnt = self._slices.reciprocal_tau(mixer.site, mixer.neurons)
+        mixed = self._engine.mix(mixer, spikes, learnt)
         if self._counting:
-            read, (product, value) = self._events(x).sums, attention.names
-            for name, fired in zip(attention.made_by, (seen.q, seen.k, seen.v), strict=True):
+            read = self._events(x).sums
+            for name, fired in zip(mixer.made_by, mixed.read, strict=True):
                 self._note(node, name, read, fired)
-            self._note(node, product, seen.q, None, exact=seen.pairs)
-            self._note(node, value, seen.v, self._events(seen.spikes).sums)
-        return seen.spikes
+            for name, row in zip(mixer.names, mixed.rows, strict=True):
+                counted = row.outputs is None or isinstance(row.outputs, Tensor)
+                outputs = row.outputs if counted else self._events(row.outputs).sums
+                self._note(node, name, row.inputs, outputs, exact=row.exact)
+        return mixed.spikes
 
-    def _fire(self, node: Node, layer: Layer, x: State, neurons: LIF) -> State:
-        """Spikes of a layer at ``node``; its statistics depend on what is before that only."""
+    def _spike(self, node: Node, firing: Firing, current: State) -> State:
+        """The spikes of neurons that read a current; those that read means are left for later."""
+        if current is None:
+            return None
+        learnt = self._slices.reciprocal_tau(firing.name, firing.neurons)
+        spikes = self._engine.spike(current, firing.neurons.arguments, learnt)
+        if self._counting:
+            fired = self._events(spikes).sums
+            self._note(node, firing.name, torch.zeros_like(fired), fired)
+        return spikes
+
+    def _fire(self, node: Node, layer: Layer, x: State, neurons: LIF | None) -> State:
+        """Spikes or currents of a layer at ``node``; its statistics depend on what is before that only."""
         assert node.parent is not None
         notes = self._notes[node.parent]
         if self._calibrating:
@@ -289,6 +339,8 @@ class Population:
         if key not in notes.charges:
             moments = self._moments(notes, layer)
             notes.charges[key] = self._engine.charge(layer, moments, neurons)
+        if neurons is None:
+            return self._engine.current(layer, x, notes.charges[key])
         return self._engine.fire(layer, x, notes.charges[key], neurons.arguments)
 
     def _moments(self, notes: _Notes, layer: Layer) -> Moments:
@@ -322,8 +374,9 @@ def _check(config: SubnetConfig, program: Program, engine: Engine) -> None:
     foreign = foreign_operations(program.operations, engine)
     if foreign:
         raise EngineError(f"engine {engine.name!r} does not run {', '.join(foreign)}; take engine 'torch'")
-    sums = 1 + sum(isinstance(one, Addition) for one in program.operations)
-    if sums > _LARGEST:
+    additions = [one for one in program.operations if isinstance(one, Addition)]
+    sums = 1 + len(additions)
+    if sums > _LARGEST and any(one.starts for one in additions):
         raise EngineError(
             f"a network of {config.depth} blocks adds {sums} spikes up in a stream; a byte holds {_LARGEST}"
         )

@@ -9,7 +9,7 @@ from torch import nn
 
 from aspk.engines.base import Layer, Moments
 from aspk.families import Supernet
-from aspk.families.base import Attention, Product
+from aspk.families.base import LIF, Product
 from aspk.families.layers import ConvNorm, LinearNorm, Site
 
 
@@ -28,11 +28,11 @@ class Slices:
         """Layers that read the same input as one: the leading slices of the supernet's."""
         return self._slice(product.names, product.outputs, product.inputs)
 
-    def reciprocal_tau(self, attention: Attention) -> float | None:
-        """1 / tau of the neurons behind (q kᵀ) v, if it is learnt."""
-        if not attention.neurons.learnt:
+    def reciprocal_tau(self, name: str, neurons: LIF) -> float | None:
+        """1 / tau of the neurons of a module that has no other weights, if it is learnt."""
+        if not neurons.learnt:
             return None
-        site = self._supernet.network.get_submodule(attention.names[1])
+        site = self._supernet.network.get_submodule(name)
         assert isinstance(site, Site)
         learnt = site.reciprocal_tau()
         assert learnt is not None

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aspk.engines.base import Attention, Charge, Counts, Engine, Layer, Moments, State, windows
-from aspk.families.base import Neurons
+from aspk.engines.base import Charge, Counts, Engine, Layer, Mixed, Moments, Row, State, windows
+from aspk.families.base import Attention, Mixer, Neurons, SpikeDrivenAttention, TokenAttention
 from aspk.families.neurons import lif
 from aspk.metrics import LayerShape
 
@@ -26,6 +26,13 @@ class Map:
     Attributes:
         values: in the weights' type, or a byte each where they are many.
     """
+
+    values: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Currents:
+    """Currents: [T, B, H, W, C] behind a convolution, else [T, B, L, D]."""
 
     values: Tensor
 
@@ -76,7 +83,7 @@ class TorchEngine(Engine):
         """See :class:`~aspk.engines.base.Engine`."""
         if isinstance(x, Products):
             return Products(x.values[:steps], steps)
-        return Map(x.values[:steps])
+        return replace(x, values=x.values[:steps])
 
     def moments(self, layer: Layer, x: State) -> tuple[Moments, int]:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -128,41 +135,89 @@ class TorchEngine(Engine):
                 membrane = charge.sub_(fired, alpha=threshold)
         return spikes
 
-    def pool(self, spikes: Map) -> Map:
+    def current(self, layer: Layer, x: State, charge: Charge) -> Currents:
+        """See :class:`~aspk.engines.base.Engine`."""
+        scale, shift, _ = charge
+        weight = layer.weight * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
+        product = _product(weight)
+        parts = [
+            torch.addcmul(shift, images.expand(x.steps, *images.shape[1:]), scale)
+            if isinstance(x, Products)
+            else torch.stack([product(step.to(self.dtype), weight, shift) for step in images])
+            for images in torch.split(x.values, self.images, dim=1)
+        ]
+        return Currents(torch.cat(parts, 1))
+
+    def spike(self, current: Currents, neurons: Neurons, reciprocal_tau: float | None) -> Map:
+        """See :class:`~aspk.engines.base.Engine`."""
+        return _map(lif(current.values, reciprocal_tau=reciprocal_tau, **neurons))
+
+    def pool(self, spikes: Map | Currents) -> Map | Currents:
         """See :class:`~aspk.engines.base.Engine`."""
         x = spikes.values
         maps = x.flatten(0, 1).to(self.dtype).permute(0, 3, 1, 2)  # [T*B, C, H, W], channels last in memory
         pooled = F.max_pool2d(maps, kernel_size=3, stride=2, padding=1).permute(0, 2, 3, 1)
-        return _map(pooled.reshape(*x.shape[:2], *pooled.shape[1:]))
+        values = pooled.reshape(*x.shape[:2], *pooled.shape[1:])
+        return _map(values) if isinstance(spikes, Map) else Currents(values)
+
+    def tokens(self, x: State) -> State:
+        """See :class:`~aspk.engines.base.Engine`."""
+        return replace(x, values=x.values.flatten(2, 3))
 
     def stream(self, *spikes: Map, keep: bool) -> Map:
         """See :class:`~aspk.engines.base.Engine`."""
         total = functools.reduce(torch.add, (one.values.to(self.dtype) for one in spikes))
         return _map(total.flatten(2, 3))  # tokens: [T, B, L, D]
 
-    def add(self, stream: Map, spikes: Map) -> Map:
+    def add(self, stream: Map | Currents, spikes: Map | Currents) -> Map | Currents:
         """See :class:`~aspk.engines.base.Engine`."""
+        if isinstance(stream, Currents):
+            return Currents(stream.values + spikes.values)
         return _map(stream.values.to(self.dtype) + spikes.values)
 
-    def attend(
-        self, qkv: Map, heads: int, scale: float, neurons: Neurons, reciprocal_tau: float | None
-    ) -> Attention:
+    def mix(self, mixer: Mixer, spikes: Map, reciprocal_tau: float | None) -> Mixed:
         """See :class:`~aspk.engines.base.Engine`."""
-        fired = []
-        counts = torch.zeros(4, len(qkv.values), dtype=torch.float64, device=qkv.values.device)
-        for images in torch.split(qkv.values, self.images, dim=1):
-            shape = (*images.shape[:3], 3, heads, -1)
-            q, k, v = (
-                images.to(self.dtype).reshape(shape).permute(3, 0, 1, 4, 2, 5)
-            )  # [T, B, heads, L, D'/heads]
-            keys = k.transpose(-2, -1)
-            y = q @ (keys @ v) if q.shape[-2] > q.shape[-1] else (q @ keys) @ v
-            y = (y * scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
-            fired.append(_map(lif(y, reciprocal_tau=reciprocal_tau, **neurons)))
-            over_tokens = [one.sum(-2) for one in (q, k, v)]  # [T, B, heads, D'/heads]
-            sums = (*over_tokens, over_tokens[0] * over_tokens[1])
-            counts += torch.stack([one.sum((1, 2, 3), dtype=torch.float64) for one in sums])
-        return Attention(_joined(fired), *counts)
+        fired, counted = [], []
+        for images in torch.split(spikes.values, self.images, dim=1):
+            parts = images.to(self.dtype).chunk(len(mixer.made_by), dim=-1)  # [T, B, L, D'] each
+            mixed, *sums = self._mixed(mixer, reciprocal_tau, *parts)
+            fired.append(_map(mixed))
+            totals = [one.sum(tuple(range(1, one.dim())), dtype=torch.float64) for one in sums]
+            counted.append(torch.stack(totals))
+        result, counts = _joined(fired), torch.stack(counted).sum(0)
+        if isinstance(mixer, Attention):
+            q, k, v, pairs = counts
+            return Mixed(result, (q, k, v), (Row(q, pairs, None), Row(v, v, result)))
+        if isinstance(mixer, SpikeDrivenAttention):
+            q, k, v, both, neurons, passed = counts
+            return Mixed(result, (q, k, v), (Row(k, both, neurons), Row(q, passed, None)))
+        q, k, neurons, passed = counts
+        return Mixed(result, (q, k), (Row(q, q, neurons), Row(k, passed, None)))
+
+    def _mixed(self, mixer: Mixer, reciprocal_tau: float | None, *parts: Tensor) -> tuple[Tensor, ...]:
+        """What a mixer makes of spikes [T, B, L, D'], in that shape, and what is counted of it."""
+
+        def fire(currents: Tensor) -> Tensor:
+            return lif(currents, reciprocal_tau=reciprocal_tau, **mixer.neurons.arguments)
+
+        if isinstance(mixer, SpikeDrivenAttention):
+            q, k, v = parts
+            both = k * v
+            neurons = fire(both.sum(2, keepdim=True))  # [T, B, 1, D']
+            passed = q * neurons
+            return passed, q, k, v, both, neurons, passed
+        if isinstance(mixer, TokenAttention):
+            q, k = (one.reshape(*one.shape[:3], mixer.heads, -1) for one in parts)
+            neurons = fire(q.sum(4, keepdim=True))  # [T, B, L, heads, 1] of [T, B, L, heads, D'/heads]
+            passed = (k * neurons).flatten(3)
+            return passed, q, k, neurons, passed
+        assert isinstance(mixer, Attention)
+        q, k, v = (one.reshape(*one.shape[:3], mixer.heads, -1).transpose(2, 3) for one in parts)
+        keys = k.transpose(-2, -1)  # [T, B, heads, D'/heads, L]
+        y = q @ (keys @ v) if q.shape[-2] > q.shape[-1] else (q @ keys) @ v
+        y = (y * mixer.scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
+        over_tokens = [one.sum(-2) for one in (q, k, v)]  # [T, B, heads, D'/heads]
+        return fire(y), *over_tokens, over_tokens[0] * over_tokens[1]
 
     def leading(self, x: State, channels: int) -> State:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -177,7 +232,7 @@ class TorchEngine(Engine):
         maps = values.sum(-1).sum(1, dtype=torch.float64)  # [T, H, W]
         return Counts(maps.sum((1, 2)), (maps * windows(*maps.shape[1:]).to(maps)).sum((1, 2)))
 
-    def token_sums(self, stream: Map) -> Tensor:
+    def token_sums(self, stream: Map | Currents) -> Tensor:
         """See :class:`~aspk.engines.base.Engine`."""
         return stream.values.to(self.dtype).sum(2).transpose(0, 1)
 
@@ -186,7 +241,9 @@ class TorchEngine(Engine):
         # Of the largest layer the input; its output as charges, as spikes, once more while parts are joined,
         # and as much again for convolutions and what the allocator keeps: measured, see the tests.
         largest = max(shape.input_size + 7 * shape.output_size for shape in shapes)
-        streams = sum(shape.input_size for shape in shapes if shape.source == "residual")
+        streams = sum(
+            shape.input_size for shape in shapes if shape.source == "residual" or shape.kind == "neurons"
+        )
         kept = shapes[1].output_size
         return shapes[0].repeats * self.dtype.itemsize * (largest + streams + kept)
 

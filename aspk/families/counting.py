@@ -36,9 +36,13 @@ class Counter:
         static = shape.source == "image" and x.dim() == 4
         if static or shape.kind == "head":
             x = x[None]  # one step: [1, B, ...]
-        if shape.kind == "conv":
+        if shape.kind == "neurons":  # a current has no events
+            steps = exact = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        elif shape.kind == "conv":
             sums = self._sums(x, channels=2)  # [T, B, H, W]
             steps, exact = _steps(sums), _total(sums * self._window(layer, sums)) * _fan_out(shape)
+        elif len(inputs) == 2 and shape.operations == shape.input_size:  # element by element
+            steps, exact = _steps(self._sums(x)), _total(x * inputs[1].detach())
         elif len(inputs) == 2:
             steps, exact = _pairs(x, inputs[1].detach())
         else:
@@ -47,7 +51,7 @@ class Counter:
         if static:
             steps, exact = steps.expand(shape.repeats), exact * shape.repeats
         _add(self._inputs, layer, steps)
-        _add(self._exact, layer, exact)
+        _add(self._exact, layer, exact.sum())
         if spikes is not None:
             over = 2 if shape.kind == "conv" else None
             _add(self._spikes, layer, _steps(self._sums(spikes.detach(), channels=over)))
@@ -61,7 +65,8 @@ class Counter:
         Summed once for what one layer fires and the next ones read, though the heads may view it otherwise.
         """
         for tensor, sums in self._recent:
-            if tensor.data_ptr() == x.data_ptr() and tensor.numel() == x.numel():
+            same = tensor.data_ptr() == x.data_ptr() and tensor.numel() == x.numel()
+            if same and (channels is None or sums.dim() > 2):  # maps serve as totals, not the other way round
                 return sums
         self._recent.append((x, x.sum(channels if channels else tuple(range(2, x.dim())))))
         return self._recent[-1][1]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aspk.families.base import Neurons
-from aspk.families.neurons import normalised_lif
+from aspk.families.neurons import lif, normalised_lif
 from aspk.families.products import convolution, linear
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -51,13 +51,17 @@ class Site(nn.Module):
         """The learnt 1 / tau, shape [], if there is one."""
         return None if self.w is None else self.w.sigmoid()
 
+    def fire(self, currents: Tensor, neurons: Neurons) -> Tensor:
+        """Spikes of the neurons, for currents [T, ...] without a normalisation."""
+        return lif(currents, reciprocal_tau=self.reciprocal_tau(), **neurons)
+
 
 class ConvNorm(Site):
     """3x3 convolution, batch normalisation and neurons over [..., C, H, W]; see :class:`Site`."""
 
-    def __init__(self, inputs: int, outputs: int, tau: float | None = None) -> None:
+    def __init__(self, inputs: int, outputs: int, tau: float | None = None, *, bias: bool = False) -> None:
         super().__init__(tau)
-        self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+        self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=bias)
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor, neurons: Neurons, time_steps: int) -> Tensor:
@@ -67,19 +71,31 @@ class ConvNorm(Site):
         maps = y.reshape(*x.shape[:-3], *y.shape[1:])
         return normalised_lif(maps, self.norm, reciprocal_tau=leak, repeat=repeat, **neurons)
 
+    def current(self, x: Tensor) -> Tensor:
+        """Currents without neurons, [T, B, C', H, W] of [T, B, C, H, W]."""
+        y = convolution(x.flatten(0, 1), self.conv)
+        normalised: Tensor = self.norm(y.to(torch.promote_types(y.dtype, torch.float32)))
+        return normalised.reshape(*x.shape[:2], *y.shape[1:])
+
 
 class LinearNorm(Site):
     """Linear layer, batch normalisation and neurons over [T, B, L, D]; see :class:`Site`."""
 
-    def __init__(self, inputs: int, outputs: int, tau: float | None = None) -> None:
+    def __init__(self, inputs: int, outputs: int, tau: float | None = None, *, bias: bool = True) -> None:
         super().__init__(tau)
-        self.linear = nn.Linear(inputs, outputs)
+        self.linear = nn.Linear(inputs, outputs, bias=bias)
         self.norm = nn.BatchNorm1d(outputs)
 
     def forward(self, x: Tensor, neurons: Neurons) -> Tensor:
         """Spikes [T, B, L, D'] of [T, B, L, D]."""
         y = linear(x, self.linear)
         return normalised_lif(y, self.norm, reciprocal_tau=self.reciprocal_tau(), **neurons)
+
+    def current(self, x: Tensor) -> Tensor:
+        """Currents without neurons, [T, B, L, D'] of [T, B, L, D]."""
+        y = linear(x, self.linear)
+        normalised: Tensor = self.norm(y.to(torch.promote_types(y.dtype, torch.float32)).flatten(0, 2))
+        return normalised.reshape(y.shape)
 
 
 def initialise(network: nn.Module, seed: int) -> None:
@@ -89,9 +105,12 @@ def initialise(network: nn.Module, seed: int) -> None:
         for module in network.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.reset_parameters()
 

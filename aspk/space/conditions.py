@@ -10,22 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.space.gene import Gene
-from aspk.space.genes import GENES, BlockConfig, SubnetConfig, Value
+from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig, Value, unless
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 
 class Conditions:
-    """The conditions on the genes of a space, see ``unless`` of :class:`aspk.space.genes.GeneKind`.
+    """The conditions on the genes of a space, see :func:`aspk.space.genes.unless`.
 
     A gene that all blocks share has a meaning as long as it has one in some block in use.
 
     Args:
         genes: all genes of the space.
+        settings: what its networks share.
     """
 
-    def __init__(self, genes: Sequence[Gene]) -> None:
+    def __init__(self, genes: Sequence[Gene], settings: NetworkSettings) -> None:
         self._cardinalities = [len(gene.choices) for gene in genes]
         self._block = np.array([-1 if gene.block is None else gene.block for gene in genes])
         (self._depth,) = (column for column, gene in enumerate(genes) if gene.name == "depth")
@@ -33,7 +34,7 @@ class Conditions:
         # Of each conditional gene the columns that decide, and with which of their choices it has no meaning.
         self._deciding: dict[int, dict[int, BoolArray]] = {}
         for column, gene in enumerate(genes):
-            name, words = GENES[gene.name].unless or (None, ())
+            name, words = unless(gene.name, settings) or (None, ())
             found = {
                 place: np.array([choice in words for choice in other.choices])
                 for place, other in enumerate(genes)
@@ -114,19 +115,20 @@ class Conditions:
         return all(table[chosen[place]] for place, table in self._deciding[column].items() if place in chosen)
 
 
-def meaningful(values: dict[str, Value], reference: SubnetConfig | BlockConfig) -> dict[str, Value]:
+def meaningful(
+    values: dict[str, Value], reference: SubnetConfig | BlockConfig, settings: NetworkSettings
+) -> dict[str, Value]:
     """The values of one block, or of the whole network; the reference's where another gene leaves none."""
+    conditions = {name: unless(name, settings) or ("", ()) for name in values}
     return {
-        name: getattr(reference, name)
-        if (unless := GENES[name].unless) and values.get(unless[0]) in unless[1]
-        else value
-        for name, value in values.items()
+        name: getattr(reference, name) if values.get(gene) in words else values[name]
+        for name, (gene, words) in conditions.items()
     }
 
 
-def block_using(name: str, config: SubnetConfig) -> BlockConfig:
+def block_using(name: str, config: SubnetConfig, settings: NetworkSettings) -> BlockConfig:
     """The first block in which a gene has a meaning, or the first one."""
-    gene, words = GENES[name].unless or ("", ())
+    gene, words = unless(name, settings) or ("", ())
     return next(
         (block for block in config.blocks if getattr(block, gene, None) not in words), config.blocks[0]
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from aspk.errors import GenotypeError, SpaceError
 from aspk.space.genes import (
+    FAMILIES,
     GENES,
     BlockConfig,
     NetworkSettings,
@@ -122,6 +123,11 @@ def settings_from_dict(table: Mapping[str, Any], *, at: str = "settings.") -> Ne
     values = check_table(known, table, error=SpaceError, at=at)
     numbers = {key: float(value) for key, value in values.items() if isinstance(known[key].default, float)}
     settings = NetworkSettings(**{**values, **numbers})
+    for name, own in FAMILIES.items():
+        for key in set(own) & set(table) - set(FAMILIES[settings.family]):
+            raise SpaceError(
+                f"{at}{key} = {table[key]!r}: belongs to family = {name!r}, the family is {settings.family!r}"
+            )
     if (settings.heads == "fixed_head_dim") != (settings.head_dim is not None):
         raise SpaceError(
             f"{at}heads = {settings.heads!r} with settings.head_dim = {settings.head_dim!r}: "
@@ -158,8 +164,9 @@ def _check_members(space: SearchSpace) -> None:
             f"embed_dim, num_heads and mlp_ratio have {count:,} combinations: "
             f"expected at most {_MOST_SIZES:,}"
         )
-    for width, heads, ratio in itertools.product(*sizes):
-        sizes_of_block: dict[str, Any] = {"num_heads": heads, "mlp_ratio": ratio}
+    mixers = choices.get("mixer", (block.mixer,))
+    for width, heads, ratio, mixer in itertools.product(*sizes, mixers):
+        sizes_of_block: dict[str, Any] = {"num_heads": heads, "mlp_ratio": ratio, "mixer": mixer}
         network = SubnetConfig(embed_dim=int(width), time_steps=1, blocks=(replace(block, **sizes_of_block),))
         try:
             check_network(network, space.settings)

@@ -32,6 +32,12 @@ class Gene:
         return self.name if self.block is None else f"blocks.{self.block}.{self.name}"
 
     @property
+    def by_size(self) -> tuple[Value, ...]:
+        """The choices, smallest first; of words a later one in the list of all has more weights."""
+        words = GENES[self.name].words
+        return tuple(word for word in words if word in self.choices) if words else self.choices
+
+    @property
     def step(self) -> Value | None:
         """The distance between choices where it is the same for all, else None."""
         if len(self.choices) < 2 or GENES[self.name].words:

@@ -56,6 +56,7 @@ class GeneKind(NamedTuple):
 
 
 _NEURONS = ("lif", "plif")
+_MIXERS = ("none", "qk_token", "sdsa", "ssa")
 # The only list of search dimensions. A new one: a row here, a field of the config below, its reader.
 GENES: dict[str, GeneKind] = {
     "embed_dim": GeneKind(int, 0, per_block=False, required=True, neuron=False),
@@ -67,16 +68,20 @@ GENES: dict[str, GeneKind] = {
         float, 1, per_block=False, required=False, neuron=True, unless=("stem_neuron", ("plif",))
     ),
     "mlp_ratio": GeneKind(float, 0, per_block=True, required=True, neuron=False),
-    "num_heads": GeneKind(int, 0, per_block=True, required=True, neuron=False),
+    "num_heads": GeneKind(int, 0, per_block=True, required=True, neuron=False, unless=("mixer", ("none",))),
     "neuron": GeneKind(str, 0, per_block=True, required=False, neuron=True, words=_NEURONS, later=True),
+    "mixer": GeneKind(str, 0, per_block=True, required=False, neuron=False, words=_MIXERS, later=True),
     "v_threshold": GeneKind(float, 0, per_block=True, required=True, neuron=True),
     "tau": GeneKind(float, 1, per_block=True, required=True, neuron=True, unless=("neuron", ("plif",))),
-    "attention_v_threshold": GeneKind(float, 0, per_block=True, required=False, neuron=True),
+    "attention_v_threshold": GeneKind(
+        float, 0, per_block=True, required=False, neuron=True, unless=("mixer", ("none",))
+    ),
 }
-FamilyName = Literal["spikformer"]
+FamilyName = Literal["spikformer", "membrane"]
 # Of each family the settings that mean something to it alone.
-FAMILIES: dict[FamilyName, tuple[str, ...]] = {"spikformer": ()}
-_ADDED = {"family": "spikformer"}  # settings of later versions, which older files lack
+FAMILIES: dict[FamilyName, tuple[str, ...]] = {"spikformer": (), "membrane": ("stem", "head")}
+# Settings of later versions, which older files lack.
+_ADDED = {"family": "spikformer", "stem": "spikingformer", "head": "spikingformer"}
 _Factor = Annotated[float, Meta(gt=0, le=10**6)]
 _STEM_DIVISOR = 8  # the stem's first stage has embed_dim / 8 channels
 
@@ -91,8 +96,11 @@ class BlockConfig:
         v_threshold: firing threshold of every neuron of the block but the attention's.
         tau: membrane time constant in steps, > 1, of every neuron of the block; with ``plif`` what it is
             before training.
-        attention_v_threshold: threshold of the neuron behind (q kᵀ) v; 0.5 in Spikformer.
+        attention_v_threshold: threshold of the neurons in the token mixer, in Spikformer those behind
+            (q kᵀ) v; 0.5 there.
         neuron: ``lif``, or ``plif``: the time constant of each site is learnt.
+        mixer: what mixes tokens, see :mod:`aspk.families.mixers`: ``ssa`` (spiking self-attention), ``sdsa``
+            (spike-driven self-attention), ``qk_token`` (Q-K token attention) or ``none``.
     """
 
     mlp_ratio: float
@@ -101,6 +109,7 @@ class BlockConfig:
     tau: float
     attention_v_threshold: float = 0.5
     neuron: str = "lif"
+    mixer: str = "ssa"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +176,10 @@ class NetworkSettings:
         attention_v_threshold: threshold of the attention neurons, unless it is a gene.
         stem_v_threshold: threshold of the stem's neurons, unless it is a gene.
         stem_tau: time constant of the stem's neurons, unless it is a gene.
-        family: what the networks are, see :mod:`aspk.families.registry`.
+        family: what the networks are: ``spikformer``, whose shortcuts add spikes, or ``membrane``, whose
+            shortcuts add currents in front of neurons, as Spikingformer's and SDT's do.
+        stem: with ``membrane``, that of ``spikingformer`` or of ``sdt``, the Spike-driven Transformer.
+        head: with ``membrane``, the same: of ``spikingformer`` it reads currents, of ``sdt`` spikes.
     """
 
     heads: Literal["partition", "fixed_head_dim"] = "partition"
@@ -180,6 +192,8 @@ class NetworkSettings:
     stem_v_threshold: _Factor = 1.0
     stem_tau: Annotated[float, Meta(gt=1, le=10**6)] = 2.0
     family: FamilyName = "spikformer"
+    stem: Literal["spikingformer", "sdt"] = "spikingformer"
+    head: Literal["spikingformer", "sdt"] = "spikingformer"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as files hold them.
@@ -199,6 +213,13 @@ def _plain(part: SubnetConfig | BlockConfig) -> dict[str, Any]:
         item.name: item.default for item in fields(part) if item.name in GENES and GENES[item.name].later
     }
     return {key: value for key, value in asdict(part).items() if key not in later or value != later[key]}
+
+
+def unless(name: str, settings: NetworkSettings) -> tuple[str, tuple[str, ...]] | None:
+    """Another gene, and its words with which a gene has no meaning for networks of some settings."""
+    if name == "num_heads" and settings.head_dim is None:
+        return ("mixer", ("none", "sdsa"))  # which treats channel by channel, however they are divided
+    return GENES[name].unless
 
 
 def gene_value(name: str, value: Any) -> Value:  # noqa: ANN401  # it is what is checked
@@ -226,7 +247,8 @@ def check_network(config: SubnetConfig, settings: NetworkSettings) -> None:
     if not config.blocks:
         raise GenotypeError("a network needs at least one block")
     for block in config.blocks:
-        if settings.heads == "partition" and config.embed_dim % block.num_heads:
+        attends = block.mixer not in (unless("num_heads", settings) or ("", ()))[1]
+        if attends and settings.heads == "partition" and config.embed_dim % block.num_heads:
             raise GenotypeError(f"num_heads={block.num_heads} does not divide embed_dim={config.embed_dim}")
         hidden = config.embed_dim * block.mlp_ratio
         if hidden != int(hidden):

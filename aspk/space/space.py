@@ -84,7 +84,7 @@ class SearchSpace:
 
     @cached_property
     def _conditions(self) -> Conditions:
-        return Conditions(self.genes)
+        return Conditions(self.genes, self.settings)
 
     def active(self, X: npt.ArrayLike) -> BoolArray:
         """Which genes each genotype uses.
@@ -152,13 +152,14 @@ class SearchSpace:
                 **meaningful(  # type: ignore[arg-type]  # mixed int, float and str genes
                     fixed | shared | {name: values[f"blocks.{index}.{name}"] for name in self.block},
                     self.reference.blocks[0],
+                    self.settings,
                 )
             )
             for index in range(depth)
         )
         fixed = {"stem_v_threshold": self.settings.stem_v_threshold, "stem_tau": self.settings.stem_tau}
         own = {name: values[name] for name in self.network if name != "depth" and name not in shared}
-        return SubnetConfig(**meaningful(fixed | own, self.reference), blocks=blocks)  # type: ignore[arg-type]  # as above
+        return SubnetConfig(**meaningful(fixed | own, self.reference, self.settings), blocks=blocks)  # type: ignore[arg-type]  # as above
 
     def encode(self, config: SubnetConfig) -> IntArray:
         """The canonical index vector of a network.
@@ -173,7 +174,9 @@ class SearchSpace:
                     x[column] = gene.index(getattr(config.blocks[gene.block], gene.name))
             elif GENES[gene.name].per_block:
                 x[column] = gene.index(
-                    getattr(block_using(gene.name, config), gene.name) if config.blocks else None
+                    getattr(block_using(gene.name, config, self.settings), gene.name)
+                    if config.blocks
+                    else None
                 )
             else:
                 x[column] = gene.index(getattr(config, gene.name))
@@ -315,7 +318,7 @@ class SearchSpace:
         return replace(self.largest, blocks=blocks, **outside)
 
     def _extreme(self, end: int) -> SubnetConfig:
-        values = {gene.parameter: gene.choices[end] for gene in self.genes}
+        values = {gene.parameter: gene.by_size[end] for gene in self.genes}
         config = self._build(values, int(values["depth"]))
         block = self.reference.blocks[0]
         own = {name: getattr(block, name) for name, kind in GENES.items() if kind.neuron and kind.per_block}

@@ -78,13 +78,13 @@ void multiply_all(const Tile& tile, int vectors, Number* out) {
 
 // A layer's input as numbers, if so much of it is not 0 that adding up events would take longer; else null:
 // [steps, height, width, channels], with a border of zeros as wide as the window reaches.
-// Decided by every fourth row of the input, and by nothing else, as what an output is must be.
+// Decided by every fourth of the deciding rows, and by nothing else, as what an output is must be.
 const Number* dense_input(const Map& map, int64_t window, const uint8_t* residual, const uint64_t* bits,
-                          const uint64_t* more, int64_t stride, std::vector<Number>& numbers) {
+                          const uint64_t* more, int64_t stride, int64_t deciding, std::vector<Number>& numbers) {
     constexpr int64_t kEvery = 4;
-    const int64_t channels = map.channels, rows = (map.rows() + kEvery - 1) / kEvery;
+    const int64_t channels = map.channels, rows = (deciding + kEvery - 1) / kEvery;
     int64_t events = 0;
-    for (int64_t row = 0; row < map.rows(); row += kEvery)
+    for (int64_t row = 0; row < deciding; row += kEvery)
         for (int64_t first = 0; first < channels; first += kWord)
             if (residual) {
                 events += __builtin_popcountll(nonzero(residual + row * channels + first, channels - first));

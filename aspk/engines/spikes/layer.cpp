@@ -81,10 +81,25 @@ void copy_products(const Map& map, const Layer& layer, Currents currents, int ve
                         products + (step * map.positions() + position) * layer.outputs);
 }
 
+// Scaled and shifted products, for no neurons.
+void write_currents(const Map& map, const Layer& layer, Currents currents, int64_t first, int vectors,
+                    Number* written) {
+    for (int64_t position = currents.from; position < currents.to; ++position, currents.at += currents.strides.position)
+        for (int64_t step = 0; step < map.steps; ++step) {
+            Number* out = written + (step * map.positions() + position) * layer.outputs + first;
+            for (int j = 0; j < vectors; ++j) {
+                const int64_t channel = first + j * kLanes;
+                const Vector product = load(currents.at + step * currents.strides.step + j * kLanes);
+                store(out + j * kLanes, product * load(layer.scale + channel) + load(layer.shift + channel));
+            }
+        }
+}
+
 void use(const Map& map, const Layer& layer, const Image& image, Currents currents, int64_t first, int vectors,
          Task task, int64_t* counts) {
     if (task == Task::kMoments) add_moments(map, layer, currents, vectors, image.sums + first);
     if (task == Task::kProducts) copy_products(map, layer, currents, vectors, image.products + first);
+    if (task == Task::kCurrents) write_currents(map, layer, currents, first, vectors, image.products);
     if (task != Task::kFire) return;
     const Number* start = currents.at;
     for (int from = 0; from < vectors; from += kWordVectors) {
@@ -127,9 +142,9 @@ void run_tile(const Tile& tile, const Layer& layer, int64_t first, int vectors, 
 
 // Whether a tile's weights are too large for the smallest cache, and an image's events enough to go through them
 // word by word. Knows nothing of the outputs, on which no output may depend.
-bool by_words(const Map& map, int64_t window, const Events& events) {
+bool by_words(const Map& map, int64_t window, const Events& events, int64_t rows) {
     const int64_t bytes = window * window * map.channels * 2 * kWord * sizeof(Number);
-    return bytes > kSmallCache && events.starts[map.rows()] >= kManyEvents * map.rows() * map.words();
+    return bytes > kSmallCache && events.starts[rows] >= kManyEvents * rows * map.words();
 }
 
 Add sums_of(Input input, int vectors, int64_t channels) {
@@ -158,7 +173,7 @@ void run_layer(const Map& map, const Layer& layer, Input input, Task task, const
             const Tile tile{map, layer.window, layer.weights + rows * first, image, events[i]};
             const bool listed = input == Input::kSpikes || input == Input::kResidual;
             Add add = sums_of(input, vectors, map.channels);
-            if (image.dense || (listed && by_words(map, layer.window, events[i]))) {
+            if (image.dense || (listed && by_words(map, layer.window, events[i], deciding_rows(map, task)))) {
                 make_room(scratch.products, map.rows() * vectors * kLanes);
                 Number* products = scratch.products.data();
                 // The positions of a linear layer are all side by side.

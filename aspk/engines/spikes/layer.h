@@ -4,7 +4,13 @@
 #include "events.h"
 #include "neuron.h"
 
-enum class Task : int64_t { kFire, kMoments, kProducts };
+enum class Task : int64_t { kFire, kMoments, kProducts, kCurrents };
+
+// Rows of the input by which it is decided how currents are added up. Those of currents that are results themselves
+// are the first step's, so that the first steps of a long run are a short run, to the bit.
+inline int64_t deciding_rows(const Map& map, Task task) {
+    return task == Task::kCurrents ? map.positions() : map.rows();
+}
 
 // What a current is added up from.
 enum class Input : int64_t {
@@ -36,7 +42,7 @@ struct Image {
     bool repeated;         // whether there is one for all steps
     uint64_t* spikes;      // [steps, positions, words]
     double* sums;          // of products and of their squares, [2, outputs]
-    Number* products;      // [steps, positions, outputs]
+    Number* products;      // [steps, positions, outputs], of kCurrents scaled and shifted
     const Number* dense;   // the input as numbers (see dense_input), where little of it is 0
 
     const Number* base_of(const Map& map, int64_t step, int64_t position) const {

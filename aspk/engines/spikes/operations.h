@@ -16,6 +16,25 @@ struct Attention {
 void attend(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t stride, Number scale, const Neuron neuron,
             uint64_t* spikes, int64_t* counts, Attention& scratch);
 
+// Of each channel one neuron reads the sum of k and v over the tokens; where it fires, q leaves.
+// counts, [6, steps]: spikes of q, k and v, of k and v together, of the neurons, and those that leave.
+void mask_by_channel(const Map& map, const uint64_t* q_k_v, int64_t stride, const Neuron neuron, uint64_t* spikes,
+                     int64_t* counts);
+
+// Of each token one neuron in each head reads the sum of q over the head's channels; where it fires, k leaves.
+// counts, [4, steps]: spikes of q and k, of the neurons, and those that leave.
+void mask_by_token(const Map& map, int64_t heads, const uint64_t* q_k, int64_t stride, const Neuron neuron,
+                   uint64_t* spikes, int64_t* counts);
+
+// sum = x + y, of currents; `length` in whole vectors.
+void add_currents(int64_t length, const Number* x, const Number* y, Number* sum);
+
+// 3x3 pooling with stride 2 and padding 1 of currents, in rows of `width` channels.
+void pool_currents(const Map& map, const Number* currents, int64_t width, Number* pooled);
+
+// Sums over the tokens of currents in rows of `width` channels, [steps, channels].
+void sum_tokens_of_currents(const Map& map, const Number* currents, int64_t width, Number* sums);
+
 // Spikes at each step, plain and by windows, [2, steps].
 void count(const Map& map, const uint64_t* spikes, int64_t stride, int64_t* counts);
 

@@ -16,7 +16,7 @@
 
 namespace {
 
-constexpr int64_t kCounts = 5;  // counts that an operation has at most for each step
+constexpr int64_t kCounts = 6;  // counts that an operation has at most for each step
 
 // Where one image's part of a state lies: in the thread's memory, or in the caller's.
 struct Place {
@@ -25,7 +25,19 @@ struct Place {
     int64_t mine;     // whether it is in the thread's memory
 };
 
-enum Kind : int64_t { kLayer, kPool, kAdd, kAttend, kTokens, kCount };
+enum Kind : int64_t {
+    kLayer,
+    kPool,
+    kAdd,
+    kAttend,
+    kTokens,
+    kCount,
+    kMaskByChannel,
+    kMaskByToken,
+    kAddCurrents,
+    kPoolCurrents,
+    kTokensOfCurrents
+};
 
 struct Operation {
     int64_t kind, task, input, hard, decay_input, repeated;
@@ -79,7 +91,8 @@ void run_operation(const Operation& op, const Piece& piece, Scratch& scratch) {
             const bool listed = input == Input::kSpikes || input == Input::kResidual;
             const Number* dense =
                 listed || input == Input::kBits
-                    ? dense_input(map, op.window, residual, bits, more, op.stride, scratch.dense[i])
+                    ? dense_input(map, op.window, residual, bits, more, op.stride,
+                                  deciding_rows(map, static_cast<Task>(op.task)), scratch.dense[i])
                     : nullptr;
             if (listed && !dense) find_events(map, bits, op.stride, residual, scratch.events[i]);
             scratch.images.push_back({bits, more, op.stride, piece.at<Number>(op.base, i), op.base_width,
@@ -102,6 +115,15 @@ void run_operation(const Operation& op, const Piece& piece, Scratch& scratch) {
             sum_tokens(map, piece.at<uint8_t>(op.read, i), piece.at<uint8_t>(op.base, i),
                        piece.at<int32_t>(op.written, i));
         if (op.kind == kCount) count(map, bits, op.stride, counts);
+        if (op.kind == kMaskByChannel) mask_by_channel(map, bits, op.stride, neuron, spikes, counts);
+        if (op.kind == kMaskByToken) mask_by_token(map, op.heads, bits, op.stride, neuron, spikes, counts);
+        const Number* currents = piece.at<Number>(op.read, i);
+        if (op.kind == kAddCurrents)
+            add_currents(map.rows() * op.base_width, currents, piece.at<Number>(op.added, i),
+                         piece.at<Number>(op.written, i));
+        if (op.kind == kPoolCurrents) pool_currents(map, currents, op.base_width, piece.at<Number>(op.written, i));
+        if (op.kind == kTokensOfCurrents)
+            sum_tokens_of_currents(map, currents, op.base_width, piece.at<Number>(op.written, i));
     }
     int64_t* totals = reinterpret_cast<int64_t*>(op.counts);
     if (totals)

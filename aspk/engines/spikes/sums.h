@@ -33,7 +33,7 @@ AddAll residual_sums_by_words(int vectors);
 
 // A layer's input as numbers, if so much of it is not 0 that adding up events would take longer; else null.
 const Number* dense_input(const Map& map, int64_t window, const uint8_t* residual, const uint64_t* bits,
-                          const uint64_t* more, int64_t stride, std::vector<Number>& numbers);
+                          const uint64_t* more, int64_t stride, int64_t deciding, std::vector<Number>& numbers);
 // Products of an image's dense input with `vectors` vectors of outputs, [rows, outputs of the tile].
 void multiply_all(const Tile& tile, int vectors, Number* out);
 

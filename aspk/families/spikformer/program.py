@@ -5,32 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aspk.families.base import (
-    IMAGE,
-    LIF,
     Addition,
-    Attention,
     Convolution,
     Head,
     Linear,
     Mean,
     Operation,
-    Pooling,
     Program,
 )
+from aspk.families.mixers import mixing
+from aspk.families.operations import neurons_of
+from aspk.families.stem import stem
 from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig
-
-STEM_STAGES = 4
-STEM_FRACTIONS = (8, 4, 2, 1)  # stage i has embed_dim / fraction channels
-
-
-def stem_widths(config: SubnetConfig) -> tuple[int, ...]:
-    """Channels of the four stem stages."""
-    return tuple(config.embed_dim // fraction for fraction in STEM_FRACTIONS)
-
-
-def pooled_stages(settings: NetworkSettings) -> range:
-    """Stem stages that end in a pooling which halves the image; the last ones."""
-    return range(STEM_STAGES - (settings.patch_size.bit_length() - 1), STEM_STAGES)
 
 
 def program(
@@ -50,23 +36,8 @@ def program(
 def _operations(
     config: SubnetConfig, settings: NetworkSettings, shape: tuple[int, int, int], classes: int
 ) -> Iterator[Operation]:
-    width, (channels, height, columns) = config.embed_dim, shape
-    neurons = _neurons(settings, config.stem_neuron, config.stem_tau, config.stem_v_threshold)
-    for stage, outputs in enumerate(stem_widths(config)):
-        yield Convolution(
-            reads=("x" if stage else IMAGE,),
-            writes="x",
-            names=(f"stem.{stage}",),
-            source="spikes" if stage else "image",
-            inputs=channels,
-            outputs=outputs,
-            size=(height, columns),
-            neurons=neurons,
-        )
-        channels = outputs
-        if stage in pooled_stages(settings):
-            yield Pooling(reads=("x",), writes="x", place=f"stem.{stage}", size=outputs * height * columns)
-            height, columns = (height + 1) // 2, (columns + 1) // 2
+    width = config.embed_dim
+    height, columns = yield from stem(config, settings, shape)
     yield Convolution(
         reads=("x",),
         writes="position",
@@ -75,7 +46,7 @@ def _operations(
         inputs=width,
         outputs=width,
         size=(height, columns),
-        neurons=neurons,
+        neurons=neurons_of(settings, config.stem_neuron, config.stem_tau, config.stem_v_threshold),
     )
     tokens = height * columns
     yield Addition(
@@ -90,15 +61,14 @@ def _operations(
 def _block(
     name: str, config: SubnetConfig, block: BlockConfig, settings: NetworkSettings, tokens: int
 ) -> Iterator[Operation]:
-    width, inner = config.embed_dim, settings.attention_width(config, block)
-    hidden = int(width * block.mlp_ratio)
-    neurons = _neurons(settings, block.neuron, block.tau, block.v_threshold)
+    width, hidden = config.embed_dim, int(config.embed_dim * block.mlp_ratio)
+    neurons = neurons_of(settings, block.neuron, block.tau, block.v_threshold)
 
-    def linear(reads: str, writes: str, inputs: int, outputs: int, *parts: str) -> Linear:
+    def linear(reads: str, writes: str, inputs: int, outputs: int, part: str) -> Linear:
         return Linear(
             reads=(reads,),
             writes=writes,
-            names=tuple(f"{name}.{part}" for part in parts),
+            names=(f"{name}.{part}",),
             source="residual" if reads == "stream" else "spikes",
             inputs=inputs,
             outputs=outputs,
@@ -107,24 +77,11 @@ def _block(
         )
 
     added = Addition(reads=("stream", "branch"), writes="stream", place=name, size=width * tokens)
-    yield linear("stream", "qkv", width, inner, "q", "k", "v")
-    yield Attention(
-        reads=("qkv", "stream"),
-        writes="attended",
-        names=(f"{name}.qk", f"{name}.av"),
-        made_by=(f"{name}.q", f"{name}.k", f"{name}.v"),
-        heads=block.num_heads,
-        scale=settings.attention_scale,
-        width=inner,
-        tokens=tokens,
-        neurons=_neurons(settings, block.neuron, block.tau, block.attention_v_threshold),
-    )
-    yield linear("attended", "branch", inner, width, "proj")
-    yield added
+    if block.mixer != "none":
+        inner = settings.attention_width(config, block)
+        yield from mixing(name, config, block, settings, reads="stream", source="residual", tokens=tokens)
+        yield linear("attended", "branch", inner, width, "proj")
+        yield added
     yield linear("stream", "hidden", width, hidden, "fc1")
     yield linear("hidden", "branch", hidden, width, "fc2")
     yield added
-
-
-def _neurons(settings: NetworkSettings, neuron: str, tau: float, v_threshold: float) -> LIF:
-    return LIF(tau, v_threshold, settings.reset, settings.decay_input, learnt=neuron == "plif")

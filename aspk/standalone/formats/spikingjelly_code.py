@@ -17,13 +17,18 @@ from aspk.families.base import (
     Addition,
     Attention,
     Convolution,
+    Firing,
     Head,
     Linear,
     Mean,
+    Mixer,
     Operation,
     Pooling,
     Product,
     Program,
+    SpikeDrivenAttention,
+    TokenAttention,
+    Tokens,
 )
 from aspk.training.checkpoint import save_tensors
 from aspk.util.files import write_atomically
@@ -75,28 +80,39 @@ def plif(tau, v_threshold, v_reset, decay_input):
     )
 
 
-def conv3x3(inputs, outputs, neurons):
+def conv3x3(inputs, outputs, *neurons, bias):
     """Over [T, B, C, H, W]."""
     return nn.Sequential(
-        layer.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False, step_mode="m"),
+        layer.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=bias, step_mode="m"),
         layer.BatchNorm2d(outputs, step_mode="m"),
-        neurons,
+        *neurons,
     )
 
 
-def linear(inputs, outputs, neurons):
+def linear(inputs, outputs, *neurons, bias):
     """Over tokens, [T, B, C, L]: a convolution of width 1."""
     return nn.Sequential(
-        layer.Conv1d(inputs, outputs, kernel_size=1, step_mode="m"),
+        layer.Conv1d(inputs, outputs, kernel_size=1, bias=bias, step_mode="m"),
         layer.BatchNorm1d(outputs, step_mode="m"),
-        neurons,
+        *neurons,
     )
 
 
-def attention(q, k, v, heads, scale):
-    """scale (q kT) v in each head, over [T, B, C, L]."""
+def attention(neurons, q, k, v, heads, scale):
+    """Neurons behind scale (q kT) v in each head, over [T, B, C, L]."""
     q, k, v = (y.unflatten(2, (heads, -1)) for y in (q, k, v))  # [T, B, heads, C / heads, L]
-    return (scale * (v @ (k.transpose(-2, -1) @ q))).flatten(2, 3)
+    return neurons((scale * (v @ (k.transpose(-2, -1) @ q))).flatten(2, 3))
+
+
+def spike_driven_attention(neurons, q, k, v):
+    """Spikes of q where the channel's neuron fires, over [T, B, C, L]."""
+    return q * neurons((k * v).sum(-1, keepdim=True))
+
+
+def token_attention(neurons, q, k, heads):
+    """Spikes of k where the neuron of the token's head fires, over [T, B, C, L]."""
+    q, k = (y.unflatten(2, (heads, -1)) for y in (q, k))  # [T, B, heads, C / heads, L]
+    return (k * neurons(q.sum(3, keepdim=True))).flatten(2, 3)
 
 
 class Network(nn.Module):
@@ -185,8 +201,9 @@ def _renamed(program: Program) -> dict[str, str]:
                 names |= {f"{name}.{part}.{field}": f"{to}.0.{field}" for field in ("weight", "bias")}
                 names |= {f"{name}.norm.{field}": f"{to}.1.{field}" for field in norm}
                 names[f"{name}.w"] = f"{to}.2.w"
-        elif isinstance(operation, Attention):
-            names[f"{operation.names[1]}.w"] = f"{_attribute(operation.names[1])}.w"
+        elif isinstance(operation, Mixer | Firing):
+            site = operation.site if isinstance(operation, Mixer) else operation.name
+            names[f"{site}.w"] = f"{_attribute(site)}.w"
     return names
 
 
@@ -194,19 +211,31 @@ _Lines = tuple[list[str], list[str]]  # of the constructor, and of forward
 
 
 def _product(operation: Product, kind: str) -> _Lines:
-    neurons = _neurons(operation.neurons)
-    made = [
-        f"self.{_attribute(name)} = {kind}({operation.inputs}, {operation.outputs}, {neurons})"
-        for name in operation.names
-    ]
+    neurons = f"{_neurons(operation.neurons)}, " if operation.neurons else ""
+    arguments = f"{operation.inputs}, {operation.outputs}, {neurons}bias={operation.bias}"
+    made = [f"self.{_attribute(name)} = {kind}({arguments})" for name in operation.names]
     calls = ", ".join(f"self.{_attribute(name)}({operation.reads[0]})" for name in operation.names)
     return made, [f"{operation.writes} = {calls}"]
 
 
+def _mixer(operation: Mixer, function: str, *options: str) -> _Lines:
+    name = f"self.{_attribute(operation.site)}"
+    arguments = ", ".join((name, f"*{operation.reads[0]}", *options))
+    return [f"{name} = {_neurons(operation.neurons)}"], [f"{operation.writes} = {function}({arguments})"]
+
+
 def _attention(operation: Attention) -> _Lines:
-    name = _attribute(operation.names[1])
-    y = f"attention(*{operation.reads[0]}, heads={operation.heads}, scale={operation.scale!r})"
-    return [f"self.{name} = {_neurons(operation.neurons)}"], [f"{operation.writes} = self.{name}({y})"]
+    return _mixer(operation, "attention", f"heads={operation.heads}", f"scale={operation.scale!r}")
+
+
+def _firing(operation: Firing) -> _Lines:
+    name = f"self.{_attribute(operation.name)}"
+    made = f"{name} = {_neurons(operation.neurons)}"
+    return [made], [f"{operation.writes} = {name}({operation.reads[0]})"]
+
+
+def _tokens(operation: Tokens) -> _Lines:
+    return [], [f"{operation.writes} = {operation.reads[0]}.flatten(3)  # tokens: [T, B, C, L]"]
 
 
 def _pooling(operation: Pooling) -> _Lines:
@@ -222,18 +251,22 @@ def _addition(operation: Addition) -> _Lines:
 
 
 def _mean(operation: Mean) -> _Lines:
-    return [], [f"{operation.writes} = {operation.reads[0]}.mean(-1).mean(0)  # over tokens and time: [B, C]"]
+    return [], [f"{operation.writes} = {operation.reads[0]}.mean(-1)  # over tokens: [T, B, C]"]
 
 
 def _head(operation: Head) -> _Lines:
     made = f"self.{operation.name} = nn.Linear({operation.inputs}, {operation.classes})"
-    return [made], [f"return self.{operation.name}({operation.reads[0]})"]
+    return [made], [f"return self.{operation.name}({operation.reads[0]}.mean(0))  # over time"]
 
 
 _WRITERS: dict[type[Operation], Callable[[Any], _Lines]] = {
     Convolution: lambda one: _product(one, "conv3x3"),
     Linear: lambda one: _product(one, "linear"),
     Attention: _attention,
+    SpikeDrivenAttention: lambda one: _mixer(one, "spike_driven_attention"),
+    TokenAttention: lambda one: _mixer(one, "token_attention", f"heads={one.heads}"),
+    Firing: _firing,
+    Tokens: _tokens,
     Pooling: _pooling,
     Addition: _addition,
     Mean: _mean,

@@ -1,0 +1,262 @@
+"""What networks are made of: operations, each of which holds everything that it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from aspk.metrics import Kind, LayerShape, Source
+from aspk.space.genes import NetworkSettings
+
+Reset = Literal["hard", "soft"]
+
+
+class Neurons(TypedDict):
+    """The properties of one site's neurons, see :func:`aspk.families.neurons.lif`."""
+
+    tau: float
+    v_threshold: float
+    reset: Reset
+    decay_input: bool
+
+
+@dataclass(frozen=True)
+class LIF:
+    """Leaky integrate-and-fire neurons, see :func:`aspk.families.neurons.lif`.
+
+    Attributes:
+        tau: membrane time constant in steps, > 1.
+        v_threshold: firing threshold, > 0.
+        reset: what a spike does to the membrane.
+        decay_input: whether the input is divided by tau.
+        learnt: whether each site's time constant is a weight of the network (PLIF), and ``tau`` what it is
+            before training.
+    """
+
+    tau: float
+    v_threshold: float
+    reset: Reset
+    decay_input: bool
+    learnt: bool = False
+
+    @property
+    def arguments(self) -> Neurons:
+        """The same, as :func:`aspk.families.neurons.lif` takes them, but for what is learnt."""
+        return {
+            "tau": self.tau,
+            "v_threshold": self.v_threshold,
+            "reset": self.reset,
+            "decay_input": self.decay_input,
+        }
+
+
+def neurons_of(settings: NetworkSettings, neuron: str, tau: float, v_threshold: float) -> LIF:
+    """The neurons that settings and genes describe."""
+    return LIF(tau, v_threshold, settings.reset, settings.decay_input, learnt=neuron == "plif")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One step of a network.
+
+    Attributes:
+        reads: names of the values that it reads, first the one that it works on.
+        writes: name of the value that it makes; an older one of this name is gone.
+    """
+
+    reads: tuple[str, ...]
+    writes: str
+
+    def layers(self, steps: int) -> Iterator[LayerShape]:
+        """The layers that an energy account bills, when the network runs ``steps`` steps; none by default."""
+        yield from ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product(Operation):
+    """A layer with weights and batch normalisation; or several that read the same value.
+
+    It makes the spikes of the neurons behind it, or, without neurons, currents.
+
+    Attributes:
+        names: the layers' names, those of their weights in the network's module.
+        source: what they read.
+        inputs: channels that each reads.
+        outputs: channels that each makes.
+        size: height and width of what they read; the number of tokens and 1 for a linear layer.
+        neurons: those behind them, if there are any.
+        bias: whether they have biases, which the normalisation cancels.
+    """
+
+    names: tuple[str, ...]
+    source: Source
+    inputs: int
+    outputs: int
+    size: tuple[int, int]
+    neurons: LIF | None
+    bias: bool
+
+    def _layer(self, name: str, kind: Kind, weights: int, steps: int) -> LayerShape:
+        positions = self.size[0] * self.size[1]
+        biases = self.outputs * self.bias
+        learnt = self.neurons.learnt if self.neurons else False
+        return LayerShape(
+            name=name,
+            kind=kind,
+            source=self.source,
+            operations=weights * positions,
+            repeats=steps,
+            input_size=self.inputs * positions,
+            output_size=self.outputs * positions if self.neurons else 0,
+            parameters=weights + biases + 2 * self.outputs + learnt,
+            normalised_size=None if self.neurons else self.outputs * positions,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution(Product):
+    """3x3 convolutions with padding 1."""
+
+    bias: bool = False
+
+    def layers(self, steps: int) -> Iterator[LayerShape]:
+        """See :class:`Operation`."""
+        for name in self.names:
+            yield self._layer(name, "conv", 9 * self.inputs * self.outputs, steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Product):
+    """Linear layers over tokens."""
+
+    bias: bool = True
+
+    def layers(self, steps: int) -> Iterator[LayerShape]:
+        """See :class:`Operation`."""
+        for name in self.names:
+            yield self._layer(name, "linear", self.inputs * self.outputs, steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooling(Operation):
+    """Max pooling of spikes or currents, 3x3 with stride 2 and padding 1.
+
+    Attributes:
+        place: the layer whose spikes, or currents, it pools.
+        size: values that it reads in one step.
+    """
+
+    place: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Firing(Operation):
+    """Neurons behind no layer: they read a membrane current.
+
+    Attributes:
+        name: the site's name.
+        made_by: the layers that made the current last.
+        size: number of neurons.
+        neurons: what they are.
+    """
+
+    name: str
+    made_by: tuple[str, ...]
+    size: int
+    neurons: LIF
+
+    def layers(self, steps: int) -> Iterator[LayerShape]:
+        """See :class:`Operation`."""
+        yield shape(
+            self.name, "neurons", "analog", steps, reads=self.size, fires=self.size, neurons=self.neurons
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens(Operation):
+    """Maps become tokens, their pixels one after the other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addition(Operation):
+    """Sums: of spikes, which starts a residual stream of tokens; of a stream and spikes; or of currents.
+
+    Attributes:
+        place: the part of the network that it belongs to.
+        size: values that it makes in one step.
+        starts: whether it starts the stream.
+    """
+
+    place: str
+    size: int
+    starts: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean(Operation):
+    """The mean over the tokens of a stream or a current, at each step.
+
+    Attributes:
+        read_by: the layer that reads it.
+        tokens: number of tokens.
+        source: what it is the mean of: the integer ``residual`` stream, or an ``analog`` current.
+    """
+
+    read_by: str
+    tokens: int
+    source: Source = "residual"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(Operation):
+    """A linear layer with bias on means over time, which gives the logits.
+
+    Attributes:
+        name: the layer's name.
+        inputs: channels.
+        classes: number of classes.
+    """
+
+    name: str
+    inputs: int
+    classes: int
+
+    def layers(self, steps: int) -> Iterator[LayerShape]:
+        """See :class:`Operation`; it runs once, whatever the steps."""
+        weights = self.inputs * self.classes
+        yield LayerShape(
+            name=self.name,
+            kind="head",
+            source="analog",
+            operations=weights,
+            repeats=1,
+            input_size=self.inputs,
+            output_size=0,
+            parameters=weights + self.classes,
+        )
+
+
+def shape(
+    name: str,
+    kind: Kind,
+    source: Source,
+    steps: int,
+    *,
+    operations: int = 0,
+    reads: int,
+    fires: int = 0,
+    neurons: LIF | None = None,
+) -> LayerShape:
+    """What is billed of an operation without weights."""
+    return LayerShape(
+        name=name,
+        kind=kind,
+        source=source,
+        operations=operations,
+        repeats=steps,
+        input_size=reads,
+        output_size=fires,
+        parameters=int(neurons.learnt) if neurons else 0,
+    )
