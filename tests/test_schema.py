@@ -100,6 +100,10 @@ def test_annotations_in_words(kind, words):
             {"heat": 1, "light": {"color": "red"}},
             "light.color = 'red': unknown key (did you mean colour?); expected colour",
         ),
+        (
+            {"heat": 1, "light": {"racks": [1]}},
+            "light.racks = [1]: unknown key (does racks belong above the first [table]?); expected colour",
+        ),
         ({"heat": 1, "door": 2}, "door = 2: unknown key; expected heat, racks, mode, light"),
         ({"heat": 1, 2: 3}, "2 = 3: unknown key; expected heat, racks, mode, light"),
         (3, "3: expected a table of heat, racks, mode, light"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints
@@ -96,7 +96,9 @@ def check_fields(instance: DataclassInstance, *, error: type[AspkError], at: str
         check_value(getattr(instance, name), kind, error=error, at=f"{at}{name}")
 
 
-def check_table(table: Table, values: object, *, error: type[AspkError], at: str = "") -> dict[str, Any]:
+def check_table(
+    table: Table, values: object, *, error: type[AspkError], at: str = "", above: Collection[str] = ()
+) -> dict[str, Any]:
     """The plain values of a table, unchanged, once all of them are known to be what the table allows.
 
     Args:
@@ -104,6 +106,7 @@ def check_table(table: Table, values: object, *, error: type[AspkError], at: str
         values: what a file says, the tables in it included.
         error: the class of error to raise.
         at: what a message says before a key: ``"my.toml: "``, ``"train."`` or nothing.
+        above: the keys of the file that stand above all tables.
 
     Raises:
         AspkError: an ``error``: no table, an unknown or missing key, or a wrong value.
@@ -113,10 +116,10 @@ def check_table(table: Table, values: object, *, error: type[AspkError], at: str
         raise error(f"{place}{_short(values)}: expected a table of {', '.join(table)}")
     for name, value in values.items():
         if name not in table and OTHERS not in table:
-            raise error(unknown_key(name, value, table, at=at))
+            raise error(unknown_key(name, value, table, at=at, above=above))
         kind, inner, *_ = table.get(name) or table[OTHERS]
         if inner is not None and isinstance(value, Mapping):
-            check_table(inner, value, error=error, at=f"{at}{name}.")
+            check_table(inner, value, error=error, at=f"{at}{name}.", above=above or table)
         elif kind is not None and (inner is None or _fits(value, kind)):
             check_value(value, kind, error=error, at=f"{at}{name}")
         else:
@@ -154,7 +157,9 @@ def located(at: str) -> Iterator[None]:
         raise type(error)(f"{at}{error}") from None
 
 
-def unknown_key(key: object, value: object, known: Iterable[str], *, at: str = "") -> str:
+def unknown_key(
+    key: object, value: object, known: Iterable[str], *, at: str = "", above: Collection[str] = ()
+) -> str:
     """What is said of a key that nobody knows.
 
     Args:
@@ -162,12 +167,14 @@ def unknown_key(key: object, value: object, known: Iterable[str], *, at: str = "
         value: its value.
         known: the keys that there are.
         at: what stands before the key: a file's name, the table.
+        above: the keys of the file that stand above all tables; below one, they are that table's.
     """
     from difflib import get_close_matches  # noqa: PLC0415  # slow to import, and for this message alone
 
     names = list(known)
     near = get_close_matches(str(key), names, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
+    hint = f" (does {key} belong above the first [table]?)" if str(key) in above else hint
     return f"{at}{key} = {_short(value)}: unknown key{hint}; expected {', '.join(names) or 'none'}"
 
 
