@@ -14,10 +14,13 @@ from optuna.trial import TrialState
 from worker_processes import completed, launch
 
 from aspk.cli import main
+from aspk.data import load_data
 from aspk.errors import StudyError
+from aspk.evaluation.supernet import measure
 from aspk.families import Supernet
 from aspk.space.file import load_space
 from aspk.spec.study import load_study_file, refined
+from aspk.standalone.export import load_exported
 from aspk.standalone.refining import LevelOne, TrainingEvaluator, refine, refining_problem
 from aspk.study import create_or_resume, load_problem, run_study
 from aspk.study.storage import open_study
@@ -215,3 +218,24 @@ def test_the_report_of_trained_networks(file, tmp_path, capsys):
     assert "small-refined" in (tmp_path / "report" / "report.html").read_text()
     assert "Ranking of this supernet" not in capsys.readouterr().out
     assert len((tmp_path / "report" / "pareto.csv").read_text().splitlines()) > 1
+
+
+def test_a_trained_network_is_exported_as_it_was_trained(file, tmp_path, capsys):
+    spec = load_study_file(file)
+    refine(spec, trainings=3, device="cpu", progress=False)
+    command = ["export", str(file), "--refined", "--trial", "2", "--output", str(tmp_path / "out")]
+    assert main([*command, "--device", "cpu"]) == 0
+    trial, data = complete(spec)[2], load_data(spec.data)
+    exported = load_exported(tmp_path / "out")
+    assert exported.weights == "trained from scratch"
+    assert measure(exported.network, data.test).accuracy == trial.user_attrs["test_accuracy"]
+    shutil.rmtree(spec.folder / "refined")
+    assert main(command) == 1
+    assert "does not have its training" in capsys.readouterr().err
+
+
+def test_trained_networks_are_trained_with_further_seeds(file, capsys):
+    refine(load_study_file(file), trainings=2, device="cpu", progress=False)
+    command = ["retrain", str(file), "--refined", "--trial", "0", "--seeds", "2", "--from-scratch"]
+    assert main([*command, "--device", "cpu"]) == 0
+    assert "trial-0" in capsys.readouterr().out

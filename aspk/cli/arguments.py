@@ -23,6 +23,13 @@ def study_arguments(parser: argparse.ArgumentParser, *, sampler: bool, device: b
         device_argument(parser)
 
 
+def refined_argument(parser: argparse.ArgumentParser) -> None:
+    """Whether the study is that of the trained networks."""
+    parser.add_argument(
+        "--refined", action="store_true", help="the trained networks of 'aspk refine', not the supernet's"
+    )
+
+
 _SELECTIONS = ("cheapest", "knee", "most-accurate", "best-f-aeb")  # those of aspk.report, which loads slowly
 
 
@@ -103,8 +110,12 @@ def device_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def spec_of(options: argparse.Namespace) -> StudySpec:
+def spec_of(options: argparse.Namespace, *, searched: bool = False) -> StudySpec:
     """The study that the options name.
+
+    Args:
+        options: from the command line.
+        searched: the study of the supernet's networks, even where the options are about the trained ones.
 
     Raises:
         StudyError: there is none, or its file is not valid.
@@ -115,7 +126,7 @@ def spec_of(options: argparse.Namespace) -> StudySpec:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # our progress bar says what its INFO lines do
     spec = with_sampler(load_study_file(options.study), getattr(options, "sampler", None))
-    return refined(spec) if getattr(options, "refined", False) else spec
+    return refined(spec) if getattr(options, "refined", False) and not searched else spec
 
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:

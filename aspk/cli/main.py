@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from aspk import __version__
-from aspk.cli.arguments import selection_arguments, time_of_day, whole_number
+from aspk.cli.arguments import refined_argument, selection_arguments, time_of_day, whole_number
 from aspk.cli.arguments import spec_of as _spec
 from aspk.cli.arguments import study_arguments as _study_arguments
 from aspk.cli.commands import INTERRUPTED, Commands, Group, GroupedParser
@@ -182,9 +182,7 @@ def command_parser() -> GroupedParser:
         example="aspk report digits --select knee --output report",
     )
     _study_arguments(report, sampler=True)
-    report.add_argument(
-        "--refined", action="store_true", help="the trained networks of 'aspk refine', not the supernet's"
-    )
+    refined_argument(report)
     report.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/report-NAME)")
     selection_arguments(report)
     report.add_argument("--trials", type=whole_number(0), nargs="+", help="trials whose layers are shown")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aspk.cli.arguments import (
     device_argument,
     evaluate_arguments,
+    refined_argument,
     selection_arguments,
     spec_of,
     study_arguments,
@@ -35,6 +36,7 @@ def add_model_commands(commands: Commands) -> None:
         example="aspk export digits --select most-accurate --output model",
     )
     study_arguments(export, sampler=True, device=True)
+    refined_argument(export)
     which = export.add_mutually_exclusive_group()
     which.add_argument(
         "--trial", type=whole_number(0), help="this trial's network, instead of a selected one"
@@ -100,7 +102,12 @@ def _export(options: argparse.Namespace) -> int:
         number = selection.chosen.row.number
         print(selection_text(selection))
     folder = options.output or spec.folder / safe_name(f"export-{spec.name}")
-    export_trial(spec, folder, number=number, device=options.device)
+    if options.refined:
+        from aspk.standalone.refining import export_refined
+
+        export_refined(spec_of(options, searched=True), folder, number=number)
+    else:
+        export_trial(spec, folder, number=number, device=options.device)
     print(f"exported trial {number} of {spec.name}: {folder}")
     return _write_formats(folder, options.format)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from aspk.cli.arguments import (
     device_argument,
+    refined_argument,
     selection_arguments,
     spec_of,
     study_arguments,
@@ -39,6 +40,7 @@ def add_training_commands(commands: Commands, again: Callable[[], str]) -> None:
         example="aspk retrain digits --front --seeds 3",
     )
     study_arguments(retrain, sampler=True, device=True)
+    refined_argument(retrain)
     which = retrain.add_mutually_exclusive_group()
     which.add_argument("--front", action="store_true", help="every network of the front")
     which.add_argument(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,13 +26,13 @@ from aspk.metrics import Metrics
 from aspk.space.file import load_space
 from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec, refined
-from aspk.standalone.export import load_exported
+from aspk.standalone.export import EXPORT_FILES, load_exported, networks_of_trials
 from aspk.standalone.job import Job
 from aspk.study import SearchResult, StudyProblem, check_bounds, create_or_resume, run_study, study_problem
 from aspk.study.storage import open_study
 from aspk.surrogate import AccuracySurrogate
 from aspk.trials.attributes import metrics_from_attributes
-from aspk.util.files import safe_name
+from aspk.util.files import safe_name, write_atomically
 from aspk.util.pool import results_of
 from aspk.util.records import fingerprint
 
@@ -237,3 +238,30 @@ def _work(spec: StudySpec, trainings: int, inherited: bool, device: str, number:
         return run_study(refined(spec, trainings), problem, progress=number == 0).finished
     except KeyboardInterrupt:
         return False
+
+
+def export_refined(spec: StudySpec, folder: Path, *, number: int) -> Path:
+    """Copy the export that a training of :func:`refine` wrote.
+
+    Args:
+        spec: the study of level one.
+        folder: where the two files go.
+        number: number of the refined study's trial.
+
+    Returns:
+        The folder.
+
+    Raises:
+        StudyError: there is no such complete trial, or its training is not in the study's folder.
+    """
+    ((config, _),) = networks_of_trials(refined(spec), [number]).values()
+    for inherited in (False, True):
+        trained = TrainingEvaluator(spec, inherited=inherited).job(config).record_file.parent
+        if trained.is_dir():
+            for name in EXPORT_FILES:
+                write_atomically(folder / name, (trained / name).read_bytes())
+            return folder
+    raise StudyError(
+        f"trial {number} of {refined(spec).name!r}: {trained.parent} does not have its training; it is where "
+        "'aspk refine' ran"
+    )
