@@ -218,7 +218,7 @@ def training() -> dict[str, Any]:
     script = (
         "import sys\nfrom pathlib import Path\n"
         "from aspk import Recipe, load_data, load_space, train_supernet\n"
-        "recipe = Recipe(updates=24, batch_size=32, checkpoint_every=4)\n"
+        "recipe = Recipe(updates=24, batch_size=32, amp=False, checkpoint_every=4)\n"
         "space, data, folder = load_space('tiny'), load_data('digits'), Path(sys.argv[1])\n"
         "train_supernet(space, data, recipe, folder=folder, progress=False)"
     )

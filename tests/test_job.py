@@ -9,11 +9,15 @@ import pickle
 
 import pytest
 
+from aspk.data import load_data
 from aspk.energy import STRICT
 from aspk.errors import CheckpointError
 from aspk.space.file import load_space
 from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
 from aspk.standalone.job import Job, train_alone
+from aspk.standalone.ranking import RankingStudy, ranking_jobs
+from aspk.training import NetworkRun
+from aspk.training.checkpoint import save_state
 
 SPACE = load_space("tiny")
 
@@ -85,6 +89,46 @@ def test_an_earlier_version_s_ranking_is_read(job):
     result = job.result()
     assert (result.test, result.energy_mj, result.firing_rate, result.losses) == (0.5, 0.1, 0.2, losses)
     assert math.isnan(result.search)
+
+
+def test_a_record_from_before_recipes_chose_a_precision_is_read_and_the_ranking_keeps_its_precision(
+    job, tmp_path
+):
+    assert job.recipe.amp == "auto"
+    begun = dataclasses.replace(job.recipe, amp=False)
+    study = RankingStudy(
+        space=SPACE,
+        data=job.data,
+        weights=tmp_path / "supernet.safetensors",
+        recipe=job.recipe,
+        evaluation=job.evaluation,
+        energy=job.energy,
+        folder=tmp_path,
+        networks=4,
+        twice=1,
+        device="cpu",
+    )
+    first, *others = jobs = ranking_jobs(study)
+    assert {job.recipe for job in jobs} == {job.recipe}
+    known = {**identity(first, seed=0), "recipe": begun.to_json()}
+    write(first, {"identity": known, "accuracy": 0.5, "energy_mj": 0.1, "losses": [2.0] * 10})
+    assert first.result().test == 0.5
+    assert {job.recipe for job in ranking_jobs(study)} == {begun}
+    assert {job.begun.recipe for job in others} == {job.recipe}
+    known["recipe"]["updates"] = 11
+    write(first, {"identity": known, "accuracy": 0.5, "energy_mj": 0.1, "losses": [2.0] * 10})
+    with pytest.raises(CheckpointError, match="updates = 11"):
+        first.result()
+
+
+def test_a_training_that_an_earlier_version_began_keeps_its_precision_and_says_so(job):
+    begun = dataclasses.replace(job.recipe, amp=True)
+    run = NetworkRun(job.config, SPACE.settings, load_data("digits"), begun, 3, None)
+    run.step()
+    save_state(job.state_file, run.state())
+    (result,) = train_alone([job], progress=False)
+    assert json.loads(job.record_file.read_text())["identity"]["recipe"]["amp"] is True
+    assert job.result() == result
 
 
 def test_an_earlier_version_s_retraining_is_read(job, tmp_path):

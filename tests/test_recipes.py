@@ -97,7 +97,7 @@ def gradients(run: SupernetRun) -> dict[str, torch.Tensor]:
 
 
 def run_of(digits, **recipe) -> SupernetRun:
-    run = SupernetRun(TINY, digits, Recipe(**{"updates": 4, "batch_size": 32, **recipe}), 0)
+    run = SupernetRun(TINY, digits, Recipe(**{"updates": 4, "batch_size": 32, "amp": False, **recipe}), 0)
     run.model.train()
     return run
 
@@ -192,6 +192,28 @@ def test_a_run_keeps_the_precision_that_it_began_with(digits, monkeypatch, tmp_p
     train(run_with(unit), tmp_path / "new" / "training.pt", description="train", progress=True)
     reason = "since AMX is here" if unit else "since no unit for bfloat16 is here"
     assert f'amp = "auto": {whole.precision}, {reason}' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_what_was_begun_when_recipes_named_a_precision_keeps_it(digits, monkeypatch, tmp_path, amp):
+    """Whatever the machine has: to the bits of a run that names it now."""
+    monkeypatch.setattr(training_run, "half_precision", lambda device: "" if amp else "AMX")
+    assert Recipe().amp == "auto"
+    begun, whole = run_of(digits, amp=amp), run_of(digits, amp=amp)
+    state = (begun.step(), begun.step(), begun.state())[-1]
+    del state["half"]  # earlier ones still did not write it
+    save_state(tmp_path / "training.pt", state)
+    resumed = run_of(digits, amp="auto")
+    assert resumed.half is not amp
+    resumed.resume(tmp_path / "training.pt")
+    assert (resumed.half, resumed.recipe) == (amp, whole.recipe)
+    for run, updates in ((whole, 4), (resumed, 2)):
+        for _ in range(updates):
+            run.step()
+    assert all(map(torch.equal, resumed.model.parameters(), whole.model.parameters()))
+    assert Recipe(amp=amp).as_begun({"amp": not amp}).amp is amp  # what a recipe names, counts
+    for damaged in (None, [], {"amp": "fast"}, {}):
+        assert Recipe().as_begun(damaged) == Recipe()
 
 
 def test_half_precision_is_spikes_and_currents_and_nothing_that_is_kept(digits):

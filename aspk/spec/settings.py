@@ -66,7 +66,7 @@ class Recipe:
         accumulate: pieces that a batch is run in, one after the other; normalisation sees a piece.
         amp: run convolutions and linear layers in bfloat16, and keep spikes and currents in it; weights,
             membranes, statistics and attention are float32. ``auto``: if the machine that a run begins on has
-            units for it, see :func:`aspk.engines.device.half_precision`.
+            units for it, see :func:`aspk.engines.device.half_precision`; it goes on as it began.
         augment: magnitude of RandAugment, 0 to 30; 0 is off.
         erase: probability of erasing a random rectangle.
         mixup: alpha of mixup; 0 is off.
@@ -92,7 +92,7 @@ class Recipe:
     reference: Share = 0.1
     prefix_loss: bool = True
     accumulate: Count = 1
-    amp: bool | Literal["auto"] = False
+    amp: bool | Literal["auto"] = "auto"
     augment: Annotated[int, Meta(ge=0, le=30)] = 0
     erase: Share = 0.0
     mixup: NonNegative = 0.0
@@ -120,6 +120,15 @@ class Recipe:
         """
         values = dataclasses.asdict(self)
         return {k: v for k, v in values.items() if k not in self._BEFORE or v != self._BEFORE[k]}
+
+    def as_begun(self, begun: object) -> Recipe:
+        """The recipe with which something goes on that was begun before ``amp = "auto"`` was the default.
+
+        Args:
+            begun: the recipe that a checkpoint or a record names, of whatever form; its ``amp`` is kept.
+        """
+        amp = begun.get("amp") if isinstance(begun, Mapping) else None
+        return replace(self, amp=amp) if self.amp == "auto" and isinstance(amp, bool) else self
 
     @property
     def trains_prefixes(self) -> bool:

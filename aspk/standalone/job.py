@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from aspk.standalone.export import export_network
 from aspk.training import NetworkRun, train_network
 from aspk.training.checkpoint import load_supernet, previous_state
 from aspk.util.pool import results_of
-from aspk.util.records import Identity, Record
+from aspk.util.records import Identity, Record, read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +135,13 @@ class Job:
         return self.folder / self.name / "training.pt" if exported else self.folder / f"{self.name}.pt"
 
     @property
+    def begun(self) -> Job:
+        """This job as an earlier version began it, whose recipes did not choose a precision by themselves."""
+        identity = (read_json(self.record_file) or {}).get("identity")
+        found = identity.get("recipe") if isinstance(identity, Mapping) else None
+        return replace(self, recipe=self.recipe.as_begun(found))
+
+    @property
     def identity(self) -> Identity:
         """What a record must agree on to be this job's."""
         values = {
@@ -153,7 +160,7 @@ class Job:
             CheckpointError: the record is another job's.
         """
         advice = f"give another folder (--output), or remove {self.record_file.parent}"
-        content = self._record.read(error=CheckpointError, advice=advice)
+        content = self.begun._record.read(error=CheckpointError, advice=advice)
         try:
             return None if content is None else Trained.from_record(content)
         except (LookupError, TypeError, ValueError, AttributeError):
@@ -235,7 +242,8 @@ class Job:
             seconds=round(time.perf_counter() - clock, 1),
             processor_seconds=round(time.process_time() - processor, 1),
         )
-        self._record.write({"result": {**self.about, **asdict(result)}}, indent=2)
+        done = replace(self, recipe=run.recipe)  # an earlier version may have begun it
+        done._record.write({"result": {**self.about, **asdict(result)}}, indent=2)
         return result
 
 

@@ -113,7 +113,7 @@ def _rank(study: RankingStudy, *, progress: bool) -> Mapping[str, Any] | None:
         "weights": inherited["weights"],
         "data": study.data.to_json(),
         "evaluation": inherited["evaluation"],
-        "recipe": study.recipe.to_json(),
+        "recipe": jobs[0].recipe.to_json(),
         "seed": study.seed,
         "versions": {name: importlib.metadata.version(name) for name in ("aspk", "torch")},
         "networks": rows,
@@ -153,7 +153,7 @@ def ranking_jobs(study: RankingStudy) -> list[Job]:
     networks = stratified_by_cost(study.space, study.networks, shape=shape, classes=classes, seed=study.seed)
     again = np.linspace(0, study.networks - 1, study.twice).round().astype(int).tolist()
     plan = [(index, 0) for index in range(study.networks)] + [(index, 1) for index in again]
-    return [
+    jobs = [
         Job(
             name=f"network-{index:02}-seed-{seed}",
             folder=study.folder,
@@ -168,6 +168,9 @@ def ranking_jobs(study: RankingStudy) -> list[Job]:
         )
         for index, seed in plan
     ]
+    # What an earlier version began goes on in the precision of the networks that it trained.
+    recipe = next((job.begun.recipe for job in jobs if job.record_file.exists()), study.recipe)
+    return [replace(job, recipe=recipe) for job in jobs]
 
 
 # ---------------------------------------------------------------------- what the supernet says

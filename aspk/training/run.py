@@ -273,7 +273,11 @@ class Run(abc.ABC, Generic[Network]):
 
     def _load(self, path: Path) -> None:
         state = load_state(path, self.device)
-        Identity(values=self.identity()).require(state.get("identity"), where=path, error=CheckpointError)
+        identity = state.get("identity")
+        begun = self.recipe.as_begun(identity.get("recipe") if isinstance(identity, Mapping) else None)
+        if begun != self.recipe:
+            self.recipe, self.half = begun, begun.amp is True
+        Identity(values=self.identity()).require(identity, where=path, error=CheckpointError)
         self.take(state, path)
 
     def take(self, state: Mapping[str, Any], path: Path) -> None:
