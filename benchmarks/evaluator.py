@@ -297,7 +297,8 @@ def paper_supernet(updates: int) -> tuple[Supernet, DataSet]:
     data = load_data(DataSettings(name="fashion_mnist", search=10_000, resize=32))
     folder = _FOLDER / f"paper-{updates}"
     if not (folder / "supernet.safetensors").exists():
-        recipe = Recipe(updates=updates, batch_size=8, learning_rate=1e-3, checkpoint_every=updates)
+        sizes = {"updates": updates, "batch_size": 8, "checkpoint_every": updates}
+        recipe = Recipe(**sizes, learning_rate=1e-3, amp=False)  # the same on every processor
         train_supernet(load_space("auto_spikformer"), data, recipe, folder=folder)
     return load_supernet(folder / "supernet.safetensors").supernet, data
 

@@ -134,40 +134,48 @@ class Trainer:
         half: bool = False,
         neuron: str = "lif",
         dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+        batch: int | None = None,
     ) -> None:
         self.shape, self.batch, *_ = SETUPS[space_name]
+        self.batch, self.device = batch or self.batch, device
         self.space = with_neuron(load_space(space_name), neuron)
-        self.supernet = Supernet(self.space, shape=self.shape, classes=10, seed=0).to(dtype).train()
+        supernet = Supernet(self.space, shape=self.shape, classes=10, seed=0)
+        self.supernet = supernet.to(device, dtype).train()
         self.optimizer = torch.optim.AdamW(self.supernet.parameters(), lr=1e-3, fused=True)
         self.baseline, self.half, self.dtype = baseline, half, dtype
 
     def step(self, number: int) -> tuple[float, float]:
         """One update; its loss and seconds."""
         rng = np.random.default_rng([7, number])
-        images = torch.from_numpy(rng.normal(size=(self.batch, *self.shape))).to(self.dtype)
-        labels = torch.from_numpy(rng.integers(0, 10, size=self.batch))
+        images = torch.from_numpy(rng.normal(size=(self.batch, *self.shape))).to(self.device, self.dtype)
+        labels = torch.from_numpy(rng.integers(0, 10, size=self.batch)).to(self.device)
         config: SubnetConfig = self.space.decode(self.space.sample_choices(1, rng)[0])
         config = replace(config, time_steps=self.space.reference.time_steps)
         start = time.perf_counter()
         if self.baseline:
             images = images.expand(config.time_steps, *images.shape).contiguous()
         with spikingjelly_layers(self.baseline) if self.baseline else nullcontext():
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
                 loss = F.cross_entropy(self.supernet(images, config), labels)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         self.optimizer.step()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
         return loss.item(), time.perf_counter() - start
 
 
-def measure(space_name: str, rounds: int) -> dict[str, float]:
+def measure(
+    space_name: str, rounds: int, *, device: str = "cpu", batch: int | None = None
+) -> dict[str, float]:
     """Ratios of the baselines' times to ours, and the largest difference between loss curves in float32."""
     trainers: dict[str | None, Trainer] = {
-        name: Trainer(space_name, baseline=name) for name in (None, *BASELINES)
+        name: Trainer(space_name, baseline=name, device=device, batch=batch) for name in (None, *BASELINES)
     }
-    if half_precision(torch.device("cpu")):
-        trainers["half"] = Trainer(space_name, half=True)
-    trainers["plif"] = Trainer(space_name, neuron="plif")
+    if half_precision(torch.device(device)):
+        trainers["half"] = Trainer(space_name, half=True, device=device, batch=batch)
+    trainers["plif"] = Trainer(space_name, neuron="plif", device=device, batch=batch)
     seconds: dict[str | None, list[float]] = {name: [] for name in trainers}
     gaps = []
     for number in range(rounds + 1):

@@ -18,6 +18,8 @@ computed are float32 then.
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
@@ -54,6 +56,11 @@ def lif(
     Returns:
         0/1 spikes of the shape and type of ``x``; differentiable with the surrogate gradient.
     """
+    if reciprocal_tau is None and _on_card(x):
+        from aspk.families.cuda_neurons import lif_on_card  # noqa: PLC0415  # Triton, where there is a card
+
+        neuron = native.Neuron(tau, v_threshold, reset == "hard", decay_input)
+        return lif_on_card(x, neuron, _SURROGATE_SLOPE)
     if x.dtype in _HALF and not native.available(x):
         options: dict[str, Any] = {"reset": reset, "decay_input": decay_input}
         options["reciprocal_tau"] = reciprocal_tau
@@ -151,6 +158,17 @@ def _native_neuron(
 ) -> native.Neuron:
     constant = tau if leak is None else leak.item() if isinstance(leak, Tensor) else leak
     return native.Neuron(constant, v_threshold, reset == "hard", decay_input, learnt=leak is not None)
+
+
+def _on_card(x: Tensor) -> bool:
+    """Whether a graphics card's kernels can work on this tensor, while nobody makes a program of it."""
+    usable = x.device.type == "cuda" and x.dtype in (torch.float32, *_HALF) and x.numel() > 0
+    return usable and not (torch.compiler.is_compiling() or native.recorded()) and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 # ---------------------------------------------------------------------- PyTorch's operations
