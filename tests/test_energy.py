@@ -266,7 +266,7 @@ def test_an_account_from_a_file(tmp_path: Path) -> None:
         ("spike_event_pj = -1", "spike_event_pj = -1: expected a finite number of at least 0"),
         ('padding = "some"', 'padding = .some.: expected "dense" or "exact"'),
         ("padding = [1]", r'padding = \[1\]: expected "dense" or "exact"'),
-        ("first_layer_repeats = 2", 'first_layer_repeats = 2: expected 1, "1", "T" or "as_run"'),
+        ("first_layer_repeats = 2", 'first_layer_repeats = 2: expected "1", "T" or "as_run" or 1'),
         ('preset = "paper"', 'preset = .paper.: expected "spikformer_paper", '),
         ("preset = [1]", r'preset = \[1\]: expected "spikformer_paper", '),
         ("name = 3", "name = 3: expected a string"),

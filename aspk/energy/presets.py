@@ -79,7 +79,9 @@ def account_table() -> Table:
         meaning="the account that the other keys change, see `docs/energy.md`.",
     )
     own = table_of(EnergyModel)
-    repeats = own["first_layer_repeats"]._replace(kind=Literal["T", "1", "as_run", 1])  # 1 is as clear as "1"
+    repeats = own["first_layer_repeats"]._replace(
+        kind=Literal["T", "1", "as_run"] | Literal[1]
+    )  # 1 is as clear as "1"
     name = own["name"]._replace(default=None)  # the file's, or the preset's
     return {"preset": preset, **own, "name": name, "first_layer_repeats": repeats}
 
