@@ -43,6 +43,9 @@ def test_the_wheel_has_the_data_files_and_no_tests(wheel):
     tables = {str(path.relative_to(ROOT)) for path in (ROOT / "aspk" / "tables" / "data").glob("*.npz")}
     assert "aspk/tables/data/mnist_mixed.npz" in tables
     shipped |= tables
+    report = {str(path.relative_to(ROOT)) for path in (ROOT / "aspk/report/assets").rglob("*.*")}
+    assert {"aspk/report/assets/echarts/echarts.min.js", "aspk/report/assets/page.js"} < report
+    shipped |= report | {"aspk/report/assets/echarts/LICENSE", "aspk/report/assets/echarts/NOTICE"}
     assert shipped | modules <= set(names)
     assert not [name for name in names if "test_" in name or name.startswith("tests")]
 

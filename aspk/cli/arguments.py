@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,13 @@ def refined_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refined", action="store_true", help="the trained networks of 'aspk refine', not the supernet's"
     )
+
+
+def study_words(options: argparse.Namespace) -> str:
+    """What names the study to another command, as it was named to this one."""
+    sampler = getattr(options, "sampler", None)
+    refined = ["--refined"] if getattr(options, "refined", False) else []
+    return shlex.join([options.study, *(["--sampler", sampler] if sampler else []), *refined])
 
 
 _SELECTIONS = ("cheapest", "knee", "most-accurate", "best-f-aeb")  # those of aspk.report, which loads slowly

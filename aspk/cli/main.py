@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from aspk import __version__
-from aspk.cli.arguments import refined_argument, selection_arguments, time_of_day, whole_number
+from aspk.cli.arguments import (
+    refined_argument,
+    selection_arguments,
+    study_words,
+    time_of_day,
+    whole_number,
+)
 from aspk.cli.arguments import spec_of as _spec
 from aspk.cli.arguments import study_arguments as _study_arguments
 from aspk.cli.commands import INTERRUPTED, Commands, Group, GroupedParser
@@ -192,9 +198,12 @@ def command_parser() -> GroupedParser:
         "compare",
         Group.SEARCH,
         help="compare samplers on one study file, or several studies",
-        example="aspk compare digits own.toml",
+        example="aspk compare digits own.toml --html studies.html",
     )
     compare.add_argument("studies", nargs="+", metavar="study", help="study files, or names of shipped ones")
+    compare.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with the studies side by side"
+    )
     compare.set_defaults(run=_compare)
 
     add_energy_command(commands)
@@ -323,7 +332,15 @@ def _report(options: argparse.Namespace) -> int:
     folder = options.output or spec.folder / safe_name(f"report-{spec.name}")
     others = [other for other in studies_of(spec) if other.study_name != spec.name]
     marked = {"selection": options.select, "margin": options.margin}
-    write_report(study, folder, trials=options.trials, others=others, **marked)
+    write_report(
+        study,
+        folder,
+        trials=options.trials,
+        others=others,
+        **marked,
+        trained=spec.folder,
+        command=study_words(options),
+    )
     summary = summarise(study)
     selection = select(summary, options.select, margin=options.margin)
     lines = [pareto_text(summary, selection), selection_text(selection), statistics_text(summary)]
@@ -335,7 +352,7 @@ def _report(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     specs = [_spec(argparse.Namespace(study=study)) for study in options.studies]
 
-    from aspk.report import StudySummary, compare_text, summarise
+    from aspk.report import StudySummary, compare_text, summarise, write_comparison
     from aspk.study.storage import studies_of
 
     found: dict[tuple[str, str], StudySummary] = {}
@@ -345,4 +362,7 @@ def _compare(options: argparse.Namespace) -> int:
             raise StudyError(f"no study of {name!r} in its storage; run 'aspk search {name}'")
         found |= {(spec.storage_url, study.study_name): summarise(study) for study in studies}
     show(compare_text(list(found.values())))
+    if options.html is not None:
+        write_comparison(list(found.values()), options.html)
+        print(f"wrote {options.html}")
     return 0

@@ -1,6 +1,7 @@
 """Reports: tables, figures and a page made from an Optuna study alone. Nothing is evaluated again."""
 
 from aspk.report.page import write_report
+from aspk.report.page.comparison import write_comparison
 from aspk.report.selection import MARGIN, SELECTIONS, Pick, Selection, select, selection_text
 from aspk.report.summary import Row, StudySummary, evaluations_to_reach, summarise
 from aspk.report.tables import compare_text, no_front_text, pareto_text, statistics_text, write_csv
@@ -20,6 +21,7 @@ __all__ = [
     "selection_text",
     "statistics_text",
     "summarise",
+    "write_comparison",
     "write_csv",
     "write_report",
 ]

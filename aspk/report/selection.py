@@ -171,25 +171,34 @@ def _pick(name: str, row: Row, images: int | None) -> Pick:
 # ---------------------------------------------------------------------- in words
 
 
-def selection_text(selection: Selection) -> str:
-    """One sentence: what was chosen, why, and what the other rules would choose; empty without a front."""
+def selection_text(selection: Selection, unit: str = "mJ", per_mj: float = 1.0) -> str:
+    """One sentence: what was chosen, why, and what the other rules would choose; empty without a front.
+
+    Args:
+        selection: the picks.
+        unit: of energies.
+        per_mj: how many of it are one mJ.
+    """
     chosen = selection.chosen
     if chosen is None:
         return ""
     others = [pick for pick in selection.picks.values() if pick.name != chosen.name]
-    rest = "; ".join(f"{pick.name} would be trial {pick.row.number}{_figures(pick)}" for pick in others)
+    rest = "; ".join(
+        f"{pick.name} would be trial {pick.row.number}{_figures(pick, unit, per_mj)}" for pick in others
+    )
     missing = (
         f" ({_WANTING[selection.asked]}, so not {selection.asked})" if chosen.name != selection.asked else ""
     )
-    said = f"chosen: trial {chosen.row.number}{_figures(chosen)}, {_MEANING[chosen.name](selection)}{missing}"
+    meaning = f"{_MEANING[chosen.name](selection)}{missing}"
+    said = f"chosen: trial {chosen.row.number}{_figures(chosen, unit, per_mj)}, {meaning}"
     return f"{said}; {rest}" if rest else said
 
 
-def _figures(pick: Pick) -> str:
+def _figures(pick: Pick, unit: str, per_mj: float) -> str:
     if pick.accuracy is None or pick.energy_mj is None:
         return ""
     error = "" if pick.standard_error is None else f" ± {pick.standard_error:.4f}"
-    return f" ({pick.accuracy:.4f}{error}, {pick.energy_mj:.3g} mJ)"
+    return f" ({pick.accuracy:.4f}{error}, {pick.energy_mj * per_mj:.3g} {unit})"
 
 
 def _within(selection: Selection) -> str:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,8 @@ class StudySummary:
             empty without a supernet.
         verdict: whether the supernet's ranking can be trusted; empty without a supernet.
         notes: what was left out of this summary, and why.
+        began: when the first complete trial began, None where no trial says so.
+        ended: when the last one ended.
     """
 
     name: str
@@ -114,6 +117,8 @@ class StudySummary:
     statistics: str
     verdict: str
     notes: tuple[str, ...]
+    began: datetime | None = None
+    ended: datetime | None = None
 
     @property
     def evaluations(self) -> int:
@@ -184,6 +189,8 @@ def summarise(study: Study) -> StudySummary:
         statistics=_statistics(context),
         verdict=str(held.get(attributes.VERDICT, "")),
         notes=tuple(dict.fromkeys(notes)),
+        began=min((t.datetime_start for t in complete if t.datetime_start), default=None),
+        ended=max((t.datetime_complete for t in complete if t.datetime_complete), default=None),
     )
 
 

@@ -1,0 +1,56 @@
+"""The genes of a study's networks as ranks among their choices, for figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aspk.errors import AspkError
+from aspk.report.summary import Row, StudySummary
+from aspk.space.file import space_from_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gene:
+    """One parameter of the search.
+
+    Attributes:
+        name: Optuna's name of it.
+        choices: its values in order; a space's own, or those that the trials have.
+    """
+
+    name: str
+    choices: tuple[object, ...]
+
+    def rank(self, row: Row) -> int | None:
+        """Place of a trial's value among the choices, None where the trial has none."""
+        value = row.parameters.get(self.name)
+        return self.choices.index(value) if value in self.choices else None
+
+
+def genes_of(summary: StudySummary) -> tuple[Gene, ...]:
+    """The parameters of which the trials had more than one value, in the order of the space."""
+    known: dict[str, tuple[object, ...]] = {}
+    with suppress(AspkError):  # a foreign study
+        known = {gene.parameter: gene.choices for gene in space_from_dict(summary.space).genes}
+    seen: dict[str, set[object]] = {}
+    for row in summary.trials:
+        for name, value in row.parameters.items():
+            seen.setdefault(name, set()).add(value)
+    names = [*(name for name in known if name in seen), *(name for name in seen if name not in known)]
+    return tuple(
+        Gene(name=name, choices=known.get(name) or tuple(sorted(seen[name], key=_order)))
+        for name in names
+        if len(seen[name]) > 1
+    )
+
+
+def _order(value: object) -> tuple[bool, float, str]:
+    number = isinstance(value, int | float)
+    return (not number, float(value) if isinstance(value, int | float) else 0.0, str(value))
+
+
+def along_front(summary: StudySummary) -> Sequence[Row]:
+    """The front from the cheapest to the dearest network, or by the last objective."""
+    return sorted(summary.front, key=lambda row: row.metrics.energy_mj if row.metrics else row.values[-1])

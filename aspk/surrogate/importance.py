@@ -1,0 +1,110 @@
+"""How much each gene decides: permutation importances of a random forest, measured on trials left out.
+
+The forest (Breiman, Random Forests, Machine Learning 45, 2001) learns a number of a trial, its accuracy say,
+from the trial's parameters. Then one parameter's values are shuffled among the trials that were left out, and
+the importance of the parameter is what the prediction loses::
+
+    importance = (mean squared error, shuffled - mean squared error) / (2 · variance of the number)
+
+Of a function that the forest knows well and of independent parameters this is Sobol's total index, the share
+of the variance that the parameter takes part in, alone or with others (Gregorutti, Michel and Saint-Pierre,
+Correlation and variable importance in random forests, Statistics and Computing 27, 2017).
+
+Parameters that a trial does not have, those of a block that it lacks, are missing values to the forest and
+are shuffled among the trials that have them. A search looks where it is good, so these are importances among
+the networks that it looked at: what all of them share shows none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_FEWEST = 20  # trials
+_MOST = 2000  # trials, the last ones
+_FOLDS, _TREES, _SHUFFLES = 5, 100, 5
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importances:
+    """What the parameters of a study decide of one number.
+
+    Attributes:
+        shares: each parameter's importance, the largest first; shares of the variance, not negative.
+        explained: share of the variance that the forest explains on trials that were left out; the
+            importances are worth no more than that.
+        trials: how many it saw.
+    """
+
+    shares: Mapping[str, float]
+    explained: float
+    trials: int
+
+
+def importances(
+    parameters: Sequence[Mapping[str, Any]], values: Sequence[float], *, seed: int = 0
+) -> Importances | None:
+    """What each parameter decides of ``values``.
+
+    Args:
+        parameters: of each trial; numbers, or names that only differ.
+        values: one of each trial.
+        seed: of the forest, the folds and the shuffling.
+
+    Returns:
+        None for fewer than 20 trials, and where the values, or all parameters, are the same.
+    """
+    parameters, y = parameters[-_MOST:], np.array(values[-_MOST:], dtype=np.float64)
+    names = list(dict.fromkeys(name for one in parameters for name in one))
+    if len(y) < _FEWEST or not np.isfinite(y).all() or np.ptp(y) == 0 or not names:
+        return None
+    X = np.column_stack([_column([one.get(name) for one in parameters]) for name in names])
+    spread = float(y.var())
+    if not 0 < spread < np.inf or (np.nan_to_num(X, nan=-1.0) == np.nan_to_num(X[:1], nan=-1.0)).all():
+        return None
+    rest, lost = _errors(X, y, seed)
+    shares = {
+        name: max(0.0, float(gain) / (2 * spread)) for name, gain in zip(names, lost - rest, strict=True)
+    }
+    ordered = dict(sorted(shares.items(), key=lambda item: -item[1]))
+    return Importances(shares=ordered, explained=max(0.0, 1 - rest / spread), trials=len(y))
+
+
+def _column(values: Sequence[object]) -> FloatArray:
+    """Numbers as they are, names by their place in order; missing ones are none."""
+    if all(value is None or isinstance(value, int | float) for value in values):
+        return np.array([np.nan if value is None else float(value) for value in values])  # type: ignore[arg-type]
+    order = {text: float(place) for place, text in enumerate(sorted({str(value) for value in values}))}
+    return np.array([np.nan if value is None else order[str(value)] for value in values])
+
+
+def _errors(X: FloatArray, y: FloatArray, seed: int) -> tuple[float, FloatArray]:
+    """Mean squared error on trials left out, as they are and with each column shuffled, shape (columns,)."""
+    from sklearn.ensemble import RandomForestRegressor  # noqa: PLC0415  # takes a second
+    from sklearn.model_selection import KFold  # noqa: PLC0415  # as above
+
+    rng = np.random.default_rng(seed)
+    rest, lost = 0.0, np.zeros(X.shape[1])
+    for learnt, left in KFold(_FOLDS, shuffle=True, random_state=seed).split(X):
+        forest = RandomForestRegressor(_TREES, min_samples_leaf=2, random_state=seed).fit(
+            X[learnt], y[learnt]
+        )
+        rest += float(((forest.predict(X[left]) - y[left]) ** 2).sum())
+        shuffled = [_shuffled(X[left], c, rng) for c in range(X.shape[1]) for _ in range(_SHUFFLES)]
+        errors = (forest.predict(np.concatenate(shuffled)).reshape(-1, len(left)) - y[left]) ** 2
+        lost += errors.sum(1).reshape(-1, _SHUFFLES).mean(1)
+    return rest / len(y), lost / len(y)
+
+
+def _shuffled(X: FloatArray, column: int, rng: np.random.Generator) -> FloatArray:
+    """A copy with one column shuffled among the rows that have a value there."""
+    X = X.copy()
+    rows = np.flatnonzero(~np.isnan(X[:, column]))
+    X[rows, column] = X[rng.permutation(rows), column]
+    return X
