@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spaces import FIXED, NEURONS, PAPER, SMALL, SPACES, SWITCHES
 
-from aspk.errors import GenotypeError
+from aspk.errors import GenotypeError, SpaceError
 from aspk.space import Gene, SearchSpace
 from aspk.space.file import space_from_dict
 from aspk.space.genes import BlockConfig, SubnetConfig
@@ -412,3 +412,16 @@ def test_every_choice_can_be_suggested(values: list[float]) -> None:
             gene.choices[0], gene.choices[-1], step=gene.step
         )
         assert distribution.high == gene.choices[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"patch_size": 3}, "settings.patch_size = 3: expected 1, 2, 4, 8 or 16"),
+        ({"stem_tau": 1.0}, "settings.stem_tau = 1.0: expected a number above 1"),
+        ({"reset": "firm"}, 'settings.reset = .firm.: expected "hard" or "soft"'),
+    ],
+)
+def test_settings_made_in_python_are_checked_like_those_of_files(change, said):
+    with pytest.raises(SpaceError, match=said):
+        replace(FIXED.settings, **change)

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta
 
-from aspk.errors import GenotypeError
-from aspk.util.schema import Kind, check_value, one_of, unknown_key
+from aspk.errors import GenotypeError, SpaceError
+from aspk.util.schema import Kind, check_fields, check_value, one_of, unknown_key
 
 Value = int | float | str
 
@@ -150,6 +150,8 @@ class SubnetConfig:
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("blocks"), list):
             raise GenotypeError(f"a network must be an object with a list 'blocks', got {data!r}")
+        if not data["blocks"]:
+            raise GenotypeError("a network needs at least one block")
         values = {key: gene_value(key, data[key]) for key in data if key != "blocks"}
         for row in data["blocks"]:
             if not isinstance(row, Mapping):
@@ -194,6 +196,9 @@ class NetworkSettings:
     family: FamilyName = "spikformer"
     stem: Literal["spikingformer", "sdt"] = "spikingformer"
     head: Literal["spikingformer", "sdt"] = "spikingformer"
+
+    def __post_init__(self) -> None:
+        check_fields(self, error=SpaceError, at="settings.")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as files hold them.
@@ -255,5 +260,3 @@ def check_network(config: SubnetConfig, settings: NetworkSettings) -> None:
             raise GenotypeError(
                 f"mlp_ratio={block.mlp_ratio:g} times embed_dim={config.embed_dim} is not a whole width"
             )
-    if settings.patch_size not in (1, 2, 4, 8, 16):
-        raise GenotypeError(f"patch_size={settings.patch_size}: expected 1, 2, 4, 8 or 16")
