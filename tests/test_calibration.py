@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, zscore
+from sklearn.linear_model import Ridge
 
 from aspk.cli import main
 from aspk.costs.features import LogOperations
 from aspk.errors import RankingError
 from aspk.space.file import load_space
-from aspk.standalone.calibration import Inherited, calibrated, ceiling, predictors, rank_table
+from aspk.standalone.calibration import Inherited, calibrated, ceiling, predictors, process, rank_table, ridge
 from aspk.tables import TrainedTable, write_table
 from aspk.tables.trained import table_of_trained
 
@@ -47,6 +48,11 @@ def made(*, noise=0.0, trust=1.0, seeds=2, seed=0):
     ), true
 
 
+def knowing(table):
+    """The surrogate that knows what the supernet says."""
+    return process(table, (Inherited(table, "own"), "operations"))
+
+
 @given(deviation=st.floats(0.001, 0.05), seed=st.integers(0, 5))
 @settings(max_examples=10, deadline=None)
 def test_the_ceiling_is_what_the_truth_itself_reaches(deviation, seed):
@@ -67,8 +73,10 @@ def test_a_ceiling_without_noise_is_one_and_of_equal_networks_none():
 
 def test_a_few_trainings_teach_how_far_the_supernet_goes():
     table, _ = made(noise=0.002)
-    (with_supernet,) = calibrated(table, (Inherited(table, "own"), "operations"), sizes=[12], draws=4)
-    (without,) = calibrated(table, ("operations",), sizes=[12], draws=4)
+    (with_supernet,) = calibrated(
+        table, process(table, (Inherited(table, "own"), "operations")), sizes=[12], draws=4
+    )
+    (without,) = calibrated(table, process(table, ("operations",)), sizes=[12], draws=4)
     assert with_supernet.tau > 0.85
     assert without.tau < 0.7
     assert with_supernet.low <= with_supernet.tau <= with_supernet.high
@@ -76,20 +84,45 @@ def test_a_few_trainings_teach_how_far_the_supernet_goes():
 
 def test_a_supernet_that_knows_nothing_does_little_harm():
     table, _ = made(noise=0.002, trust=0.0)
-    (with_supernet,) = calibrated(table, (Inherited(table, "own"), "operations"), sizes=[20], draws=6)
-    (without,) = calibrated(table, ("operations",), sizes=[20], draws=6)
+    (with_supernet,) = calibrated(
+        table, process(table, (Inherited(table, "own"), "operations")), sizes=[20], draws=6
+    )
+    (without,) = calibrated(table, process(table, ("operations",)), sizes=[20], draws=6)
     assert with_supernet.tau > without.tau - 0.1
 
 
 def test_the_scale_of_what_the_supernet_says_does_not_matter():
     table, _ = made(noise=0.01)
-    (one,) = calibrated(table, (Inherited(table, "own"), "operations"), sizes=[8], draws=3)
+    (one,) = calibrated(table, knowing(table), sizes=[8], draws=3)
 
     def scaled(config):
         return [1000 * Inherited(table, "own")(config)[0] - 7]
 
-    (other,) = calibrated(table, (scaled, "operations"), sizes=[8], draws=3)
+    (other,) = calibrated(table, process(table, (scaled, "operations")), sizes=[8], draws=3)
     assert other.tau == pytest.approx(one.tau, abs=1e-3)
+
+
+def test_without_genes_six_trainings_are_enough_to_weigh_two_features():
+    table, _ = made(noise=0.01)
+    features = (Inherited(table, "own"), "operations")
+    (few,) = calibrated(table, ridge(table, features), sizes=[6], draws=10)
+    (with_genes,) = calibrated(table, process(table, features), sizes=[6], draws=10)
+    assert few.tau > with_genes.tau
+    assert few.tau > 0.6
+
+
+@given(scale=st.floats(1e-3, 1e3), shift=st.floats(-5, 5))
+@settings(max_examples=10, deadline=None)
+def test_the_ridge_is_scikit_learn_s_of_standardised_features(scale, shift):
+    table, _ = made(noise=0.01)
+    rows, targets = np.arange(7, 400, 50), table.accuracies("search")[7:400:50, 0]
+
+    def feature(config):
+        return [scale * Inherited(table, "own")(config)[0] + shift]
+
+    z = zscore(np.column_stack([table.inherited("own")["accuracy"], LogOperations(SPACE).of(NETWORKS)]))
+    expected = Ridge(alpha=1.0).fit(z[rows], targets).predict(z)
+    assert ridge(table, (feature, "operations"))(rows, targets) == pytest.approx(expected, abs=1e-6)
 
 
 def test_energy_goes_along_where_it_is_wanted():
@@ -101,6 +134,8 @@ def test_energy_goes_along_where_it_is_wanted():
         columns["accuracy"][row], pytest.approx(np.log(columns["energy_mj"][row]))
     ]  # fmt: skip
     assert set(predictors(table)) == {
+        "inherited (own), operations",
+        "inherited (shared_time), operations",
         "inherited (own), operations, genes",
         "inherited (shared_time), operations, genes",
         "operations, genes",
@@ -123,7 +158,7 @@ def test_too_few_networks_are_refused():
     table, _ = made()
     for sizes in ([], [1], [SPACE.size - 9]):
         with pytest.raises(RankingError, match="expected sizes from 2"):
-            calibrated(table, (), sizes=sizes)
+            calibrated(table, process(table, ()), sizes=sizes)
     single, _ = made(seeds=1)
     with pytest.raises(RankingError, match="2 seeds"):
         rank_table(single, sizes=(6,), draws=1)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
-from aspk.costs.features import FreeFeature
+from aspk.costs.features import FreeFeature, FreeFeatures
 from aspk.errors import RankingError
+from aspk.space import IntArray
 from aspk.space.genes import SubnetConfig
 from aspk.surrogate import AccuracySurrogate
 from aspk.tables import TabularEvaluator, TrainedTable
@@ -22,6 +23,7 @@ _NOISES = 500  # draws of the noise behind a ceiling
 _ALIKE = 41  # networks that share an estimate of their noise
 _LEFT_OUT = 10  # networks at least that are predicted
 Feature = FreeFeature | Literal["operations"]
+Fit = Callable[[IntArray, FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -106,22 +108,49 @@ class Calibrated:
     high: float
 
 
+def process(table: TrainedTable, features: Sequence[Feature]) -> Fit:
+    """A search's surrogate, of genes and features, see :class:`~aspk.surrogate.AccuracySurrogate`."""
+
+    def fit(rows: IntArray, targets: FloatArray) -> FloatArray:
+        surrogate = AccuracySurrogate(table.space, features=tuple(features), folds=0)
+        surrogate.fit(table.networks[rows], targets)
+        return np.asarray(surrogate.predict(table.networks), dtype=float)
+
+    return fit
+
+
+def ridge(table: TrainedTable, features: Sequence[Feature]) -> Fit:
+    """Ridge regression on features alone, each of deviation 1 over all networks of the table, with penalty 1.
+
+    Of a handful of trainings the genes learn little but noise.
+    """
+    columns = FreeFeatures(table.space, tuple(features)).of(table.networks)
+    scaled = (columns - columns.mean(axis=0)) / np.maximum(columns.std(axis=0), 1e-12)
+
+    def fit(rows: IntArray, targets: FloatArray) -> FloatArray:
+        apart, middle = scaled[rows] - scaled[rows].mean(axis=0), targets.mean()
+        slopes = np.linalg.solve(apart.T @ apart + np.eye(scaled.shape[1]), apart.T @ (targets - middle))
+        return np.asarray(middle + (scaled - scaled[rows].mean(axis=0)) @ slopes, dtype=float)
+
+    return fit
+
+
 def calibrated(
     table: TrainedTable,
-    features: Sequence[Feature],
+    fit: Fit,
     *,
     sizes: Sequence[int] = SIZES,
     draws: int = 30,
     seed: int = 0,
 ) -> list[Calibrated]:
-    """Fit a surrogate to a few trained networks, and order all others.
+    """Fit a predictor to a few trained networks, and order all others.
 
     It learns what a search sees, accuracy on ``search`` after one training; what it predicts are means over
     all seeds on ``test``. The draws take each seed of the table in turn.
 
     Args:
         table: the trained networks.
-        features: what it knows of a network beside its genes, see :class:`~aspk.surrogate.AccuracySurrogate`.
+        fit: the predictor: rows of the table and their targets to a prediction for every row.
         sizes: networks that it is fitted to, each at least 2.
         draws: random choices of these for each size.
         seed: of the choices.
@@ -141,21 +170,20 @@ def calibrated(
         taus = []
         for draw in range(draws):
             known, rest = np.split(rng.permutation(count), [size])
-            surrogate = AccuracySurrogate(table.space, features=tuple(features), folds=0)
-            surrogate.fit(table.networks[known], seen[known, draw % table.seeds])
-            taus.append(kendall(np.asarray(surrogate.predict(table.networks[rest])), true[rest]))
+            taus.append(kendall(fit(known, seen[known, draw % table.seeds])[rest], true[rest]))
         low, high = np.quantile(taus, [0.1, 0.9])
         found.append(Calibrated(size, float(np.mean(taus)), float(low), float(high)))
     return found
 
 
-def predictors(table: TrainedTable) -> dict[str, Sequence[Feature]]:
-    """Name of each calibrated predictor to the features that it has beside the genes."""
-    supernets: dict[str, Sequence[Feature]] = {
-        f"inherited ({statistics}), operations, genes": (Inherited(table, statistics), "operations")
-        for statistics in table.statistics
-    }
-    return {**supernets, "operations, genes": ("operations",), "genes": ()}
+def predictors(table: TrainedTable) -> dict[str, Fit]:
+    """Every calibrated predictor by what it learns from: with genes the surrogate, without them a ridge."""
+    found: dict[str, Fit] = {}
+    for kind in table.statistics:
+        features: tuple[Feature, ...] = (Inherited(table, kind), "operations")
+        found[f"inherited ({kind}), operations"] = ridge(table, features)
+        found[f"inherited ({kind}), operations, genes"] = process(table, features)
+    return {**found, "operations, genes": process(table, ("operations",)), "genes": process(table, ())}
 
 
 def rank_table(
@@ -186,10 +214,8 @@ def rank_table(
         "noise_ceiling": ceiling(table.accuracies(), seed=seed),
         "statistics": {kind: _judged(column, free, true, seed) for kind, column in raw.items()},
         "calibrated": {
-            name: [
-                asdict(point) for point in calibrated(table, features, sizes=sizes, draws=draws, seed=seed)
-            ]
-            for name, features in predictors(table).items()
+            name: [asdict(point) for point in calibrated(table, fit, sizes=sizes, draws=draws, seed=seed)]
+            for name, fit in predictors(table).items()
         },
     }
 
