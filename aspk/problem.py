@@ -24,7 +24,8 @@ from pymoo.core.problem import Problem
 from pymoo.core.repair import Repair as PymooRepair
 from pymoo.core.sampling import Sampling as PymooSampling
 
-from aspk.costs.bounds import KnownConstraints, KnownValues, NetworkFunction
+from aspk.costs.bounds import KnownConstraints
+from aspk.costs.values import KnownValues, NetworkFunction
 from aspk.errors import EvaluationError, GenotypeError, ObjectiveError
 from aspk.evaluation import CachedEvaluator, Evaluator, Result
 from aspk.metrics import Metrics

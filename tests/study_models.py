@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sampler_cases import TINY
 
-from aspk.costs.bounds import KnownValues
+from aspk.costs.values import KnownValues
 from aspk.samplers._known import agreed_composites, agreed_objectives
 from aspk.samplers._model import fit_study
 from aspk.samplers._notices import Notices

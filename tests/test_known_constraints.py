@@ -18,6 +18,7 @@ import aspk
 from aspk.cli import main
 from aspk.costs.cost import layer_shapes, parameters
 from aspk.costs.known import Cost, CostConstraint
+from aspk.costs.values import KnownValues
 from aspk.errors import ObjectiveError, SamplerError
 from aspk.samplers import EvolutionarySampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.study import load_problem, make_sampler, run_study, study_problem
@@ -120,7 +121,7 @@ def test_when_all_that_keep_it_were_seen_others_follow_and_none_comes_twice(make
 
 
 @every_sampler
-def test_any_function_will_do_and_is_asked_once_for_each_network(make):
+def test_any_function_will_do_and_is_called_once_for_each_network(make):
     known, calls = budget(TINY), []
 
     def excess(config):
@@ -131,6 +132,16 @@ def test_any_function_will_do_and_is_asked_once_for_each_network(make):
     assert 15 <= len(calls) == len(set(calls))
     quick = run(make(space=TINY, seed=0, known_constraints={"parameters": known}), 15)
     assert [t.params for t in study.trials] == [t.params for t in quick.trials]
+
+
+def test_values_that_were_forgotten_are_computed_again(monkeypatch):
+    monkeypatch.setattr("aspk.costs.values._MOST_REMEMBERED", 20)
+    known, values = budget(TINY), KnownValues()
+    X = TINY.sample_choices(50, np.random.default_rng(0))
+    for rows in (X[:30], X[:30], X[20:], X):
+        found = values.of(TINY, "parameters", known.__call__, rows)
+        assert found.tolist() == known.of(rows).tolist()
+        assert len(values._values) <= 50
 
 
 def test_another_constraint_is_learnt_beside_it():

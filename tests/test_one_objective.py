@@ -83,6 +83,22 @@ def test_objectives_that_agree_are_improved_on_what_was_observed_too():
     assert choose(X[2:], mean, observed, predicted, 10, 1).tolist() == [X[2].tolist()]
 
 
+def test_an_end_of_the_front_is_worth_what_lies_behind_it():
+    """By hand: the reference is (1.32, 1.15), a tenth of the range behind; at (1.2, 1) the first gains 0."""
+    X = TINY.sample_choices(4, np.random.default_rng(0))
+    observed = History(
+        X=X[:2],
+        values=np.array([[0.0, 1.0], [1.0, 0.0]]),
+        directions=("minimize", "minimize"),
+        violation=np.zeros(2),
+        pending=X[:0],
+        discarded=X[:0],
+    )
+    mean = np.array([[1.2, -0.5], [0.9, 0.9]])  # gains of 0.12 * 0.5 and of 0.1 * 0.1
+    predicted = Given(mean, np.full((2, 2), 1e-6))
+    assert choose(X[2:], mean, observed, predicted, 10, 1).tolist() == [X[2].tolist()]
+
+
 def test_what_has_many_values_may_change_fast():
     codec = ParameterCodec(
         {

@@ -1,38 +1,18 @@
-"""Known functions of a network, computed once for each network, and constraints on them."""
+"""Constraints that need no evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from aspk.costs.known import Cost, CostConstraint
-from aspk.space import BoolArray, SearchSpace
-from aspk.space.genes import SubnetConfig
-from aspk.space.operators import Genome, Genotypes, fill, keys, sample
+from aspk.costs.values import KnownValues, NetworkFunction
+from aspk.space import BoolArray
+from aspk.space.operators import Genome, Genotypes, fill, sample
 from aspk.util.pareto import FloatArray
 
-NetworkFunction = Callable[[SubnetConfig], float]
 _SAMPLES = 1000  # random networks among which one that keeps the bounds is looked for
-
-
-class KnownValues:
-    """Values of known functions that were computed before: forgetting changes nothing."""
-
-    def __init__(self) -> None:
-        self._values: dict[tuple[Hashable, bytes], float] = {}
-
-    def of(self, genome: Genome, name: Hashable, function: NetworkFunction, X: Genotypes) -> FloatArray:
-        """Values of a known function, shape (m,), of genotypes of shape (m, G)."""
-        if isinstance(function, Cost | CostConstraint) and function.space == genome:
-            return function.of(X)  # index vectors mean the same to both
-        assert isinstance(genome, SearchSpace)
-        names = [(name, key) for key in keys(genome, X)]
-        for at, x in zip(names, X, strict=True):
-            if at not in self._values:
-                self._values[at] = float(function(genome.decode(x)))
-        return np.array([self._values[at] for at in names])
 
 
 @dataclass(frozen=True)

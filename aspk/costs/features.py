@@ -15,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.costs.known import Cost
+from aspk.costs.values import KnownValues
 from aspk.errors import SamplerError
 from aspk.space import IntArray, SearchSpace
 from aspk.space.genes import SubnetConfig
-from aspk.space.operators import keys
 from aspk.util.pareto import FloatArray
 
 FreeFeature = Callable[[SubnetConfig], Sequence[float]]
-_MOST_REMEMBERED = 100_000  # networks
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class FreeFeatures:
     def __init__(self, space: SearchSpace, parts: Sequence[FreeFeature | Literal["operations"]]) -> None:
         self._space = space
         self._parts = [LogOperations(space) if part == "operations" else part for part in parts]
-        self._known: dict[tuple[int, bytes], tuple[float, ...]] = {}
+        self._known = KnownValues()
 
     def of(self, X: IntArray) -> FloatArray:
         """All features of index vectors of shape (n, G); shape (n, f).
@@ -83,15 +82,9 @@ class FreeFeatures:
         return np.hstack([np.zeros((len(X), 0)), *columns])
 
     def _called(self, number: int, part: FreeFeature, X: IntArray) -> FloatArray:
-        if len(self._known) > _MOST_REMEMBERED:
-            self._known.clear()
         if not len(X):  # how many numbers it gives, one network tells
             return self._called(number, part, self._space.encode(self._space.reference)[None])[:0]
-        names = [(number, key) for key in keys(self._space, X)]
-        for name, x in zip(names, X, strict=True):
-            if name not in self._known:
-                self._known[name] = tuple(map(float, part(self._space.decode(x))))
-        rows = [self._known[name] for name in names]
+        rows = self._known.each(self._space, number, lambda config: tuple(map(float, part(config))), X)
         for row in rows:
             if len(row) != len(rows[0]) or not np.isfinite(row).all():
                 raise SamplerError(

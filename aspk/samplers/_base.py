@@ -24,7 +24,8 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from aspk.costs.bounds import KnownConstraints, KnownValues, NetworkFunction
+from aspk.costs.bounds import KnownConstraints
+from aspk.costs.values import KnownValues, NetworkFunction
 from aspk.errors import AspkError, SamplerError
 from aspk.samplers._archive import Archive, Fitness
 from aspk.samplers._codec import Codec, ParameterCodec, SpaceCodec

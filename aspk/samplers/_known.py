@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from aspk.costs.bounds import KnownConstraints, KnownValues, NetworkFunction
+from aspk.costs.bounds import KnownConstraints
+from aspk.costs.values import KnownValues, NetworkFunction
 from aspk.objectives.composite import Composite
 from aspk.samplers._history import History, finite
 from aspk.samplers._notices import Notices

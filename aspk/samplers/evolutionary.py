@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aspk.costs.bounds import NetworkFunction
+from aspk.costs.values import NetworkFunction
 from aspk.errors import SamplerError
 from aspk.samplers._archive import Fitness
 from aspk.samplers._base import GenotypeSampler, check_counts

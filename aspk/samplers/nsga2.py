@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aspk.costs.bounds import NetworkFunction
+from aspk.costs.values import NetworkFunction
 from aspk.errors import SamplerError
 from aspk.samplers._base import GenotypeSampler, check_counts
 from aspk.samplers._coordinate import ParameterValue

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from aspk.costs.bounds import NetworkFunction
 from aspk.costs.features import FreeFeature, FreeFeatures
+from aspk.costs.values import NetworkFunction
 from aspk.errors import SamplerError
 from aspk.objectives.composite import Composite
 from aspk.samplers._acquisition import choose
@@ -30,11 +30,8 @@ from aspk.surrogate.model import check_model
 from aspk.util.pareto import within_reach
 
 _FIRST = 6  # networks that a search starts with
-_FIRST_OF_SPIKFORMERS = 4  # whose surrogates know something from the start
+_FIRST_OF_SPIKFORMERS = 4  # whose models have transfer priors
 _VISITS, _SAMPLES = 2, 256  # of each branch before its values count, and random designs to find it among
-_LIKELY, _UNLIKELY = np.log(0.5), np.log(0.01)  # logarithms of the probability to be feasible
-_LARGE = 160  # exponent of 2 beyond which the product of six objectives would overflow
-_MARGIN = 0.1  # of the front's range, by which the reference point lies behind it
 
 
 class SurrogateSampler(GenotypeSampler):
@@ -197,7 +194,7 @@ class SurrogateSampler(GenotypeSampler):
     def _start(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """The next points of a design, the same in every process; after it, random networks.
 
-        Where genotypes do not say all of a trial, those come first whose choices were visited least.
+        Where genotypes do not hold all parameters, those come first whose choices were visited least.
         """
         first, (bounds, _) = np.random.default_rng(self._seed), self.bounded(genome, history)
         design = bounds.kept_by(start(genome, self._startup, first, self._start_by), first)
