@@ -28,7 +28,7 @@ from aspk.testing import FormulaEvaluator
 from aspk.training.checkpoint import load_supernet
 from aspk.training.supernet import SupernetRun
 from aspk.trials import attributes
-from benchmarks.baseline import load_headline
+from benchmarks.baseline import load_comparison
 from benchmarks.baseline.__main__ import main as compare_with_baseline
 
 PREFIXES = Recipe(updates=3, batch_size=16)
@@ -332,24 +332,24 @@ def test_a_baseline_comparison_goes_on_with_the_statistics_that_it_was_begun_wit
     seeds = 2
     networks = ["reference", "joint-knee"]
     """
-    path, folder = tmp_path / "comparison.toml", tmp_path / "headline"
+    path, folder = tmp_path / "comparison.toml", tmp_path / "comparison"
     path.write_text(text.format(folder=folder, more=', statistics = "own"'))
     assert compare_with_baseline([str(path), "--device", "cpu"]) == 0
-    first = json.loads((folder / "headline.json").read_text())
+    first = json.loads((folder / "comparison.json").read_text())
     inherited = json.loads((folder / "inherited.json").read_text())
     del inherited["identity"]["statistics"]  # as records were before there was a choice
     (folder / "inherited.json").write_text(json.dumps(inherited))
     path.write_text(text.format(folder=folder, more=""))
-    assert load_headline(path).study.evaluation.statistics == "auto"
+    assert load_comparison(path).study.evaluation.statistics == "auto"
     assert compare_with_baseline([str(path), "--device", "cpu"]) == 0
-    again = json.loads((folder / "headline.json").read_text())
+    again = json.loads((folder / "comparison.json").read_text())
     assert again["evaluation"]["statistics"] == first["evaluation"]["statistics"] == "own"
     assert again["networks"] == first["networks"]
-    assert "with `own` statistics of batch normalisation" in (folder / "headline.md").read_text()
+    assert "with `own` statistics of batch normalisation" in (folder / "comparison.md").read_text()
     fresh = tmp_path / "fresh"
     path.write_text(text.format(folder=fresh, more=""))
     assert compare_with_baseline([str(path), "--device", "cpu"]) == 0
-    content = json.loads((fresh / "headline.json").read_text())
+    content = json.loads((fresh / "comparison.json").read_text())
     assert content["evaluation"]["statistics"] == "shared_time"
     studies = open_storage(f"sqlite:///{fresh / 'study.db'}").get_all_studies()
     assert {study.user_attrs[attributes.CONTEXT]["evaluation"]["statistics"] for study in studies} == {

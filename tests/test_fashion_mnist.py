@@ -16,7 +16,7 @@ from aspk.spec.study import load_study_file
 from aspk.study.storage import verdict_of
 from aspk.training.checkpoint import load_supernet
 from aspk.trials.verdict import UNKNOWN, verdict_sentence
-from benchmarks.baseline import load_headline, write_up
+from benchmarks.baseline import load_comparison, write_up
 
 FOLDER = Path(__file__).resolve().parent.parent / "studies" / "fashion_mnist"
 
@@ -51,12 +51,12 @@ def test_the_shipped_ranking_is_of_the_shipped_weights(spec):
 
 
 def test_the_write_up_is_computed_from_the_shipped_record(spec):
-    content = json.loads((FOLDER / "headline.json").read_text(encoding="utf-8"))
+    content = json.loads((FOLDER / "comparison.json").read_text(encoding="utf-8"))
     assert write_up(content) in (FOLDER / "README.md").read_text(encoding="utf-8")
     # It was made when that was the default; its own file keeps it so.
     assert content["evaluation"]["statistics"] == "own"
     assert content["verdict"] == verdict_of(spec, "own")
-    plan = load_headline("fashion_mnist")
+    plan = load_comparison("fashion_mnist")
     assert content["evaluation"].items() <= asdict(plan.study.evaluation).items()
     assert [item["evaluations"] for item in content["searches"]] == [
         s.spec.evaluations for s in plan.searches

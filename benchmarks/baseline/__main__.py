@@ -13,7 +13,7 @@ import optuna
 from aspk.cli.arguments import device_argument
 from aspk.cli.commands import INTERRUPTED
 from aspk.cli.main import reported
-from benchmarks.baseline import load_headline, publish, run_headline
+from benchmarks.baseline import load_comparison, publish, run_comparison
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # our progress bars say what its INFO lines do
-    written = run_headline(load_headline(options.comparison, quick=options.quick), device=options.device)
+    written = run_comparison(load_comparison(options.comparison, quick=options.quick), device=options.device)
     if written is None:
         again = shlex.join(["python", "-m", "benchmarks.baseline", *sys.argv[1:]])
         print(f"saved; go on with: {again}", file=sys.stderr)
@@ -45,7 +45,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.publish is not None:
         publish(written, options.publish)
         print(f"put into {options.publish / 'README.md'}")
-    print(f"wrote headline.md, headline.json and headline.png in {written.parent}")
+    print(f"wrote comparison.md, comparison.json and comparison.png in {written.parent}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The figure of a headline: the front, and where its networks and the others go when they are trained."""
+"""The figure of a comparison: the front, and where its networks and the others go when they are trained."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _INK = "#1f2328"
 _HAND_MADE = ("reference", "largest", "smallest")
 
 
-def headline_figure(content: Mapping[str, Any]) -> Figure:
+def comparison_figure(content: Mapping[str, Any]) -> Figure:
     """Accuracy over energy, a panel for each recipe; networks have the numbers of the write-up's tables.
 
     Args:
-        content: the content of ``headline.json``.
+        content: the content of ``comparison.json``.
     """
     count = len(content["trainings"])
     figure = Figure(figsize=(7.6, 1.2 + 4.2 * count), layout="constrained")

@@ -1,4 +1,4 @@
-"""What a headline compares: a TOML file of searches and trainings, each a study with some keys changed."""
+"""What is compared: a TOML file of searches and trainings, each a study with some keys changed."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Headline:
+class Comparison:
     """A comparison, complete.
 
     Attributes:
@@ -113,7 +113,7 @@ class Headline:
     trainings: tuple[Training, ...]
 
 
-def load_headline(source: str | Path, *, quick: bool = False) -> Headline:
+def load_comparison(source: str | Path, *, quick: bool = False) -> Comparison:
     """Read a comparison from a TOML file, or by the name of a shipped one such as ``fashion_mnist``.
 
     Args:
@@ -123,21 +123,21 @@ def load_headline(source: str | Path, *, quick: bool = False) -> Headline:
     Raises:
         StudyError: the file is missing or not valid; the message names file, key and value.
     """
-    path, data = read_toml(source, folder="benchmarks/baseline", kind="headline", error=StudyError)
+    path, data = read_toml(source, folder="benchmarks/baseline", kind="comparison", error=StudyError)
     try:
-        return _headline(path, data, quick)
+        return _comparison(path, data, quick)
     except StudyError as error:
         raise StudyError(f"{path}: {error}") from None
 
 
-def _headline(path: Path, data: Mapping[str, Any], quick: bool) -> Headline:
+def _comparison(path: Path, data: Mapping[str, Any], quick: bool) -> Comparison:
     check_table(_HEADLINE, data, error=StudyError)
     for key in ("searches", "trainings"):
         if not data.get(key):
             raise StudyError(f"{key} is missing: give at least one, [{key}.NAME]")
     beside = path.parent / data["study"]
     source = str(beside) if beside.is_file() else data["study"]
-    place = Path(str(data.get("folder", Path("runs") / f"headline-{safe_name(path.stem)}")))
+    place = Path(str(data.get("folder", Path("runs") / f"comparison-{safe_name(path.stem)}")))
     folder = place.with_name(f"{place.name}-quick") if quick else place
     weights = load_study_file(source).weights_file
     common = data.get("changes", {})
@@ -151,7 +151,7 @@ def _headline(path: Path, data: Mapping[str, Any], quick: bool) -> Headline:
 
     searches = [_search(name, table, spec) for name, table in data["searches"].items()]
     trainings = [_training(name, table, spec, quick) for name, table in data["trainings"].items()]
-    return Headline(
+    return Comparison(
         name=path.stem,
         study=spec(path.stem, {}, ()),
         folder=folder,

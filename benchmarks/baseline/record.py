@@ -1,4 +1,4 @@
-"""Everything that a headline found, as plain JSON values: the write-up is made from these alone."""
+"""Everything that a comparison found, as plain JSON values: the write-up is made from these alone."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from aspk.standalone.retraining import Retrained
 from aspk.study.record import versions
 from aspk.study.storage import verdict_of
 from aspk.util.records import read_json
-from benchmarks.baseline.comparison import differences, ratios
-from benchmarks.baseline.plan import Headline, Search, Training
+from benchmarks.baseline.plan import Comparison, Search, Training
 from benchmarks.baseline.selection import Chosen
+from benchmarks.baseline.statistics import differences, ratios
 
 TIMES = "times.json"
 
 
 def record(
-    plan: Headline,
+    plan: Comparison,
     searched: Sequence[tuple[Search, StudySummary]],
     chosen: Sequence[Chosen],
     missing: Sequence[str],
@@ -32,7 +32,7 @@ def record(
     *,
     device: str,
 ) -> dict[str, Any]:
-    """The content of ``headline.json``.
+    """The content of ``comparison.json``.
 
     Args:
         plan: what was compared; its study names the statistics that were taken.

@@ -1,4 +1,4 @@
-"""Running a headline: searches, inherited accuracies on test, trainings. Killed, it goes on where it was."""
+"""Running a comparison: searches, inherited accuracies on test, trainings. Killed, it resumes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from aspk.study import run_study, study_problem, supernet_of
 from aspk.study.storage import with_recorded_statistics
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.records import Identity, Record, write_json
-from benchmarks.baseline.plan import Headline, Search, Training
+from benchmarks.baseline.plan import Comparison, Search, Training
 from benchmarks.baseline.record import TIMES, read_times, record
 from benchmarks.baseline.selection import Chosen, select
 from benchmarks.baseline.write_up import write_files
@@ -36,7 +36,7 @@ from benchmarks.baseline.write_up import write_files
 _INHERITED = "inherited.json"
 
 
-def run_headline(plan: Headline, *, device: str = "auto", progress: bool = True) -> Path | None:
+def run_comparison(plan: Comparison, *, device: str = "auto", progress: bool = True) -> Path | None:
     """Search, train, compare and write it up; whatever is finished already is not done again.
 
     The write-up is renewed after each recipe, so that a run that is cut short leaves one behind.
@@ -83,7 +83,7 @@ class _Bench:
     The plan's study names the statistics that are taken.
     """
 
-    plan: Headline
+    plan: Comparison
     space: SearchSpace
     data: DataSet
     supernet: SupernetEvaluator
@@ -91,7 +91,7 @@ class _Bench:
     fingerprints: Mapping[str, str]
 
     @staticmethod
-    def of(plan: Headline, device: str) -> _Bench:
+    def of(plan: Comparison, device: str) -> _Bench:
         spec = _as_begun(plan)
         loaded, data = supernet_of(spec, device), load_data(spec.data)
         supernet, space = _evaluator(spec, loaded.supernet, data), loaded.supernet.space
@@ -105,7 +105,7 @@ class _Bench:
         return {name: (config, _metrics(self.evaluator, config)) for name, config in configs.items()}
 
 
-def _as_begun(plan: Headline) -> StudySpec:
+def _as_begun(plan: Comparison) -> StudySpec:
     """The study, with the statistics that its searches were begun with in an earlier run, if any."""
     for search in plan.searches:
         begun = with_recorded_statistics(replace(search.spec, evaluation=plan.study.evaluation))

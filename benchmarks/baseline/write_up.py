@@ -1,4 +1,4 @@
-"""The write-up of a headline: tables and sentences computed from its record, and nothing else."""
+"""The write-up of a comparison: tables and sentences computed from its record, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from aspk.energy import NOTHING, energy_unit
 from aspk.errors import StudyError
 from aspk.report.figures import png
 from aspk.util.files import write_atomically
-from benchmarks.baseline.figure import headline_figure
+from benchmarks.baseline.figure import comparison_figure
 
 _Record = Mapping[str, Any]
-MARKS = ("<!-- headline: begin -->", "<!-- headline: end -->")
+MARKS = ("<!-- comparison: begin -->", "<!-- comparison: end -->")
 _NAMED = {
     "reference": "reference (hand-made)",
     "largest": "largest",
@@ -32,11 +32,11 @@ _PICKED = {
 
 
 def write_files(content: _Record, folder: Path) -> Path:
-    """Write ``headline.json``, ``headline.png`` and ``headline.md``; the path of the last."""
-    write_atomically(folder / "headline.json", json.dumps(content, indent=1) + "\n")
-    write_atomically(folder / "headline.png", png(headline_figure(content)))
-    write_atomically(folder / "headline.md", write_up(content))
-    return folder / "headline.md"
+    """Write ``comparison.json``, ``comparison.png`` and ``comparison.md``; the path of the last."""
+    write_atomically(folder / "comparison.json", json.dumps(content, indent=1) + "\n")
+    write_atomically(folder / "comparison.png", png(comparison_figure(content)))
+    write_atomically(folder / "comparison.md", write_up(content))
+    return folder / "comparison.md"
 
 
 def publish(written: Path, folder: Path) -> None:
@@ -54,7 +54,7 @@ def publish(written: Path, folder: Path) -> None:
     begin, end = text.find(MARKS[0]), text.find(MARKS[1])
     if not 0 <= begin < end:
         raise StudyError(f"{page}: expected the lines {MARKS[0]} and {MARKS[1]} around the write-up")
-    for name in ("headline.json", "headline.png"):
+    for name in ("comparison.json", "comparison.png"):
         write_atomically(folder / name, (written.parent / name).read_bytes())
     body = written.read_text(encoding="utf-8")
     write_atomically(page, f"{text[: begin + len(MARKS[0])]}\n\n{body}\n{text[end:]}")

@@ -1,4 +1,4 @@
-"""The headline: found networks against the hand-made one, from one file."""
+"""The comparison: found networks against the hand-made one, from one file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from aspk.errors import GenotypeError, StudyError
 from aspk.report import SELECTIONS, summarise
 from aspk.report import select as select_network
 from aspk.space.file import load_space
-from benchmarks.baseline import load_headline, publish, write_up
+from benchmarks.baseline import load_comparison, publish, write_up
 from benchmarks.baseline.__main__ import main
-from benchmarks.baseline.comparison import differences, ratios
 from benchmarks.baseline.selection import pick, select
+from benchmarks.baseline.statistics import differences, ratios
 from benchmarks.baseline.write_up import MARKS, labels
 from studies import made_study
 
@@ -59,9 +59,9 @@ networks = ["reference", "joint-knee"]
 
 
 @pytest.fixture
-def headline_file(study_file, tmp_path):
+def comparison_file(study_file, tmp_path):
     path = tmp_path / "comparison.toml"
-    path.write_text(TEXT.format(study=study_file.name, folder=tmp_path / "headline"))
+    path.write_text(TEXT.format(study=study_file.name, folder=tmp_path / "comparison"))
     return path
 
 
@@ -72,12 +72,15 @@ def run(path, *arguments):
 # ---------------------------------------------------------------------- the whole
 
 
-def test_the_whole_on_small_networks(headline_file, tmp_path, capsys):
-    assert run(headline_file) == 0
-    folder = tmp_path / "headline"
-    text, content = (folder / "headline.md").read_text(), json.loads((folder / "headline.json").read_text())
+def test_the_whole_on_small_networks(comparison_file, tmp_path, capsys):
+    assert run(comparison_file) == 0
+    folder = tmp_path / "comparison"
+    text, content = (
+        (folder / "comparison.md").read_text(),
+        json.loads((folder / "comparison.json").read_text()),
+    )
     assert text in capsys.readouterr().out
-    assert (folder / "headline.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "comparison.png").read_bytes().startswith(b"\x89PNG")
     names = [item["name"] for item in content["networks"]]
     roles = [role for item in content["networks"] for role in item["roles"]]
     assert {"reference", "largest", "smallest", "joint-knee", "joint-most-accurate"} <= set(roles)
@@ -105,48 +108,48 @@ def test_the_whole_on_small_networks(headline_file, tmp_path, capsys):
     # Again: nothing is searched or trained twice, and the write-up differs in no more than times.
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("result.json")}
     assert len(before) == 2 * (len(names) + len(scratch["networks"]))
-    assert run(headline_file) == 0
+    assert run(comparison_file) == 0
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("result.json")} == before
-    assert re.sub(r"- Minutes.*", "", (folder / "headline.md").read_text()) == re.sub(
+    assert re.sub(r"- Minutes.*", "", (folder / "comparison.md").read_text()) == re.sub(
         r"- Minutes.*", "", text
     )
 
 
 def test_a_write_up_is_put_between_the_marks_and_nothing_else_changes(tmp_path):
-    page, written = tmp_path / "page" / "README.md", tmp_path / "headline.md"
+    page, written = tmp_path / "page" / "README.md", tmp_path / "comparison.md"
     page.parent.mkdir()
     written.write_text("### Second\n")
-    for name in ("headline.json", "headline.png"):
+    for name in ("comparison.json", "comparison.png"):
         (tmp_path / name).write_text(name)
     begin, end = MARKS
     page.write_text(f"before\n{begin}\n\n### First\n\n{end}\nafter\n")
     publish(written, page.parent)
     assert page.read_text() == f"before\n{begin}\n\n### Second\n\n{end}\nafter\n"
-    assert (page.parent / "headline.json").read_text() == "headline.json"
+    assert (page.parent / "comparison.json").read_text() == "comparison.json"
     page.write_text("no marks\n")
-    with pytest.raises(StudyError, match="expected the lines <!-- headline: begin"):
+    with pytest.raises(StudyError, match="expected the lines <!-- comparison: begin"):
         publish(written, page.parent)
     assert page.read_text() == "no marks\n"
 
 
-def test_kill_9_and_the_same_command_again_gives_the_same_table(headline_file, tmp_path):
-    text = headline_file.read_text().replace("updates = 4", "updates = 20")
+def test_kill_9_and_the_same_command_again_gives_the_same_table(comparison_file, tmp_path):
+    text = comparison_file.read_text().replace("updates = 4", "updates = 20")
     searches, trainings = text.index("[searches.product]"), text.index("[trainings.inherited]")
     few = '\nnetworks = ["reference", "joint-knee"]\n'
-    headline_file.write_text(text[:searches] + text[trainings : text.index("[trainings.scratch]")] + few)
-    folder = tmp_path / "headline"
+    comparison_file.write_text(text[:searches] + text[trainings : text.index("[trainings.scratch]")] + few)
+    folder = tmp_path / "comparison"
     for place in ("*seed-0/training.pt", "*seed-1/training.pt"):
-        process = launch(run, headline_file)
+        process = launch(run, comparison_file)
         deadline = time.monotonic() + 100
         while not list(folder.rglob(place)) and time.monotonic() < deadline:
             time.sleep(0.01)
         process.kill()
         assert completed(process) == -signal.SIGKILL
-    assert run(headline_file) == 0
-    killed = json.loads((folder / "headline.json").read_text())
+    assert run(comparison_file) == 0
+    killed = json.loads((folder / "comparison.json").read_text())
     shutil.rmtree(folder)
-    assert run(headline_file) == 0
-    whole = json.loads((folder / "headline.json").read_text())
+    assert run(comparison_file) == 0
+    whole = json.loads((folder / "comparison.json").read_text())
     assert killed["networks"] == whole["networks"]
     for first, second in zip(killed["trainings"], whole["trainings"], strict=True):
         assert first["networks"] == second["networks"]
@@ -173,11 +176,11 @@ def test_kill_9_and_the_same_command_again_gives_the_same_table(headline_file, t
         ("evaluations = 6", "evaluations = 0", "evaluations = 0"),
     ],
 )
-def test_mistakes_in_the_file_are_named(headline_file, capsys, old, new, message):
-    text = headline_file.read_text()
+def test_mistakes_in_the_file_are_named(comparison_file, capsys, old, new, message):
+    text = comparison_file.read_text()
     assert old in text
-    headline_file.write_text(text.replace(old, new))
-    assert run(headline_file) == 1
+    comparison_file.write_text(text.replace(old, new))
+    assert run(comparison_file) == 1
     assert message in capsys.readouterr().err
 
 
@@ -185,24 +188,24 @@ def test_a_file_without_searches_or_with_none_at_all(tmp_path):
     path = tmp_path / "empty.toml"
     path.write_text('study = "digits"\n')
     with pytest.raises(StudyError, match=r"searches is missing: give at least one, \[searches.NAME\]"):
-        load_headline(path)
-    with pytest.raises(StudyError, match="no headline"):
-        load_headline("nothing")
+        load_comparison(path)
+    with pytest.raises(StudyError, match="no comparison"):
+        load_comparison("nothing")
 
 
 def test_a_study_keeps_its_own_supernet(tmp_path):
     path = tmp_path / "comparison.toml"
     text = '[searches.joint]\nselect = ["knee"]\n[trainings.inherited]\nseeds = 2\n'
     path.write_text(f'study = "digits"\n{text}')
-    plan = load_headline(path)
-    assert plan.folder == Path("runs/headline-comparison")
+    plan = load_comparison(path)
+    assert plan.folder == Path("runs/comparison-comparison")
     for spec in (plan.study, plan.searches[0].spec, plan.trainings[0].spec):
         assert spec.folder == plan.folder
         assert spec.weights_file == Path("runs/digits/supernet.safetensors")
 
 
 def test_the_shipped_file_is_the_issues_comparison():
-    plan = load_headline("fashion_mnist")
+    plan = load_comparison("fashion_mnist")
     joint, *others = plan.searches
     assert set(joint.select) == {"knee", "most-accurate", "near-reference"}
     assert joint.spec.objectives == ("accuracy", "energy")
@@ -215,7 +218,7 @@ def test_the_shipped_file_is_the_issues_comparison():
     assert not fixed["neurons"] & fixed["architecture"]
     assert {search.spec.evaluations for search in plan.searches} == {joint.spec.evaluations}
     assert all(training.seeds >= 3 for training in plan.trainings)
-    quick = load_headline("fashion_mnist", quick=True)
+    quick = load_comparison("fashion_mnist", quick=True)
     assert quick.folder != plan.folder
     assert all(training.spec.retrain.updates < 10 for training in quick.trainings)
 
@@ -386,6 +389,6 @@ def test_the_quick_form_of_the_shipped_headline(tmp_path, monkeypatch):
         pytest.skip("needs Debian's dataset-fashion-mnist")
     monkeypatch.chdir(tmp_path)
     assert run("fashion_mnist", "--quick") == 0
-    content = json.loads((tmp_path / "runs/headline/fashion_mnist-quick/headline.json").read_text())
+    content = json.loads((tmp_path / "runs/baseline/fashion_mnist-quick/comparison.json").read_text())
     assert len(content["searches"]) == 7
     assert len(content["trainings"]) == 2
