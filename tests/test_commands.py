@@ -90,7 +90,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         ("aspk search digits --device ", {"auto", "cpu", "cuda"}),
         ("aspk search cifar", {name for name in shipped_files("studies") if name.startswith("cifar")}),
         ("aspk report own", {"own.toml"}),
-        ("aspk space ti", {"tiny"}),
+        ("aspk space ti", {name for name in shipped_files("search_spaces") if name.startswith("ti")}),
         ("aspk evaluate expo", {"exported"}),
         ("aspk completion z", {"zsh"}),
     ],
