@@ -46,6 +46,8 @@ _HOME = {
     "StudySpec": "aspk.spec.study",
     "load_study_file": "aspk.spec.study",
     "run_study": "aspk.study",
+    "load_supernet": "aspk.training.checkpoint",
+    "export_network": "aspk.standalone.export",
     "load_exported": "aspk.standalone.export",
 }
 

@@ -212,7 +212,7 @@ def _gp(seed: int) -> BaseSampler:
     return optuna.samplers.GPSampler(seed=seed, deterministic_objective=True)
 
 
-# Each peer in the encoding that did best in --encodings (docs/search.md).
+# Each peer in the encoding that did best in --encodings (docs/measured_search.md).
 METHODS: dict[str, Method] = {
     "random": ours(RandomSampler, batch=25),
     "pymoo NSGA2 (20)": pymoos(20, with_our_operators=True),

@@ -1,4 +1,4 @@
-"""After 'make demo' every command of the README and docs/studies.md works as printed.
+"""After 'make demo' every command of the README and of two more pages works as printed.
 
 The demo runs once, by the Makefile's own lines, with the shipped files cut down; each command then runs in a
 copy of what it left, so that none needs another.
@@ -40,6 +40,7 @@ SHORT = {  # of shipped files: what is cut down, and to what
         ("[0.6, 0.8, 1.0, 1.2, 1.4]", "[0.8, 1.0]"),
     ],
 }
+PAGES = ("README.md", "docs/start/commands.md", "docs/studies.md")
 EXIT = {"aspk dashboard": 130}  # ended by Ctrl-C; all others are done by themselves
 
 
@@ -53,8 +54,8 @@ def shell_lines(text):
 
 
 def commands():
-    """Every aspk command of the two pages, once."""
-    pages = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/studies.md")]
+    """Every aspk command of these pages, once."""
+    pages = [(ROOT / name).read_text(encoding="utf-8") for name in PAGES]
     lines = [line for page in pages for line in shell_lines(page) if line.startswith("aspk ")]
     return list(dict.fromkeys(lines))
 

@@ -2,7 +2,7 @@
 
 Weak priors suit anything. Transfer priors are for networks of a :class:`~aspk.space.SearchSpace`: Gaussian
 processes were fitted to 300 networks of five tables that come with aspk, and of the formula
-(``python benchmarks/transfer_priors.py``, in ``docs/search.md``). Their hyperparameters resemble each other:
+(``python benchmarks/transfer_priors.py``, in ``docs/measured_search.md``). Their hyperparameters are alike:
 
 - The logarithm of an energy is nearly a polynomial in the logarithms of the choices, without noise.
 - The accuracy of a supernet's networks changes fast with width and time steps, hardly with heads and MLP
