@@ -14,6 +14,7 @@ from aspk.energy import PRESETS, EnergyModel
 from aspk.objectives import OBJECTIVES
 from aspk.space.genes import GENES, BlockConfig, SubnetConfig
 from aspk.study.reference import reference_page
+from aspk.util.wording import meanings
 
 PACKAGES = {  # the public API, in the order of the trip
     "aspk": "What most people need; each name is documented at its home below.",
@@ -94,11 +95,11 @@ def _commands() -> str:
 
 
 def _genes() -> str:
-    meaning = {"depth": "number of blocks.", **_attributes(SubnetConfig), **_attributes(BlockConfig)}
+    meaning = {"depth": "number of blocks.", **meanings(SubnetConfig), **meanings(BlockConfig)}
     parts = [
         "# The genes\n",
-        "What a search-space file may list choices for. Genes *of each block* may also be given one list",
-        "for each block, or be shared by all blocks.\n",
+        "What a search-space file may list choices for. Genes *of each block* stand in `[block]`, where",
+        "each block chooses for itself, or in `[network]`, where all blocks share one value.\n",
         "| gene | values | of each block | meaning |",
         "|---|---|---|---|",
     ]
@@ -133,7 +134,7 @@ def _accounts() -> str:
         values = [getattr(model, name) for model in PRESETS.values()]
         parts.append(f"| `{name}` | " + " | ".join(str(value) for value in values) + " |")
     parts += ["", "## What the keys mean", ""]
-    parts += [f"- `{name}`: {_cell(text)}" for name, text in _attributes(EnergyModel).items()]
+    parts += [f"- `{name}`: {_cell(text)}" for name, text in meanings(EnergyModel).items()]
     return "\n".join(parts) + "\n"
 
 
@@ -148,15 +149,6 @@ def _errors() -> str:
     for name, item in inspect.getmembers(errors, inspect.isclass):
         parts.append(f"| `{name}` | {_cell(inspect.getdoc(item) or '')} |")
     return "\n".join(parts) + "\n"
-
-
-def _attributes(kind: type) -> dict[str, str]:
-    """The ``Attributes:`` of a class's docstring."""
-    _, _, listed = (inspect.getdoc(kind) or "").partition("Attributes:\n")
-    entries = re.split(r"\n    (?=\w+: )", "\n" + listed.rstrip())
-    return {
-        name: " ".join(text.split()) for name, _, text in (entry.partition(": ") for entry in entries[1:])
-    }
 
 
 def _cell(text: str) -> str:
