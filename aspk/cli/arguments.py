@@ -137,6 +137,15 @@ def spec_of(options: argparse.Namespace, *, searched: bool = False) -> StudySpec
     return refined(spec) if getattr(options, "refined", False) and not searched else spec
 
 
+def with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:
+    """The study with another recipe for networks alone, if one is named."""
+    from dataclasses import replace
+
+    from aspk.spec.recipe import load_recipe
+
+    return spec if recipe is None else replace(spec, retrain=load_recipe(recipe))
+
+
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """What ``aspk evaluate`` takes."""
     add = parser.add_argument

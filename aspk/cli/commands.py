@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from enum import StrEnum
 from typing import Any
 
@@ -82,3 +84,8 @@ class GroupedParser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """The help's text."""
         return f"{self.format_usage()}\n{self.description}\n\n{self.commands.text()}\n\n{self.epilog}\n"
+
+
+def typed() -> str:
+    """The command line as it was typed, for messages that say how to go on."""
+    return f"aspk {shlex.join(sys.argv[1:])}"

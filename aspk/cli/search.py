@@ -1,217 +1,220 @@
-"""Commands about searching itself: tables of whole spaces, and what the surrogate of a study is worth."""
+"""The commands of a search: ``aspk search``, ``report``, ``compare``, ``refine`` and ``dashboard``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
-from aspk.cli.arguments import device_argument, spec_of, study_arguments, whole_number
-from aspk.cli.commands import INTERRUPTED, Commands, Group
+from aspk.cli.arguments import (
+    refined_argument,
+    selection_arguments,
+    spec_of,
+    study_arguments,
+    study_words,
+    whole_number,
+    with_recipe,
+)
+from aspk.cli.commands import INTERRUPTED, Commands, Group, typed
 from aspk.cli.terminal import show
-from aspk.errors import TableError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from aspk.evaluation.supernet import SupernetEvaluator
-    from aspk.space import IntArray, SearchSpace
-
-_TIMED = 8  # networks that tell how long all take
+from aspk.errors import StudyError
+from aspk.util.files import safe_name
 
 
 def add_search_commands(commands: Commands) -> None:
-    """Add ``surrogate`` and ``table``."""
-    surrogate = commands.add(
-        "surrogate",
-        Group.TRUST,
-        help="how well a surrogate predicts a study's trials",
-        example="aspk surrogate digits --draws 30",
+    """Add the commands to a parser's."""
+    search = commands.add(
+        "search",
+        Group.SEARCH,
+        help="search, or go on searching",
+        example="aspk search digits --sampler nsga2 --evaluations 300",
     )
-    study_arguments(surrogate, sampler=True)
-    surrogate.add_argument(
-        "--draws", type=whole_number(1, 10_000), default=10, help="training sets of each size (default: 10)"
+    study_arguments(search, sampler=True, device=True)
+    search.add_argument(
+        "--evaluations", type=whole_number(1, 10**9), help="networks to evaluate, instead of the study file's"
     )
-    surrogate.add_argument(
-        "--workers", type=whole_number(1), default=1, help="processes that fit (default: 1)"
-    )
-    surrogate.add_argument(
-        "--output", type=Path, metavar="FILE", help="figure (default: FOLDER/surrogate-NAME.png)"
-    )
-    surrogate.set_defaults(run=_surrogate)
+    search.set_defaults(run=_search)
 
-    table = commands.add(
-        "table",
-        Group.OTHER,
-        help="evaluate, or train, every network of a small space",
-        example="aspk table digits --space part.toml --output part.npz",
+    report = commands.add(
+        "report",
+        Group.SEARCH,
+        help="write a study's Pareto table, figures and HTML page",
+        example="aspk report digits --select knee --output report",
     )
-    study_arguments(table, sampler=False)
-    table.add_argument("--output", type=Path, required=True, metavar="FILE", help="the table, NAME.npz")
-    table.add_argument("--space", help="a part of the supernet's space (default: the study's space)")
-    table.add_argument(
-        "--splits", nargs="+", metavar="SPLIT", help="of the supernet's metrics (default: search test)"
+    study_arguments(report, sampler=True)
+    refined_argument(report)
+    report.add_argument("--output", type=Path, help="the folder to write to (default: FOLDER/report-NAME)")
+    selection_arguments(report)
+    report.add_argument("--trials", type=whole_number(0), nargs="+", help="trials whose layers are shown")
+    report.set_defaults(run=_report)
+
+    compare = commands.add(
+        "compare",
+        Group.SEARCH,
+        help="compare samplers on one study file, or several studies",
+        example="aspk compare digits own.toml --html studies.html",
     )
-    table.add_argument(
-        "--images", type=whole_number(1, 10**9), help="images of each split (default: the study's)"
+    compare.add_argument("studies", nargs="+", metavar="study", help="study files, or names of shipped ones")
+    compare.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with the studies side by side"
     )
-    table.add_argument(
-        "--statistics", choices=("auto", "own", "shared_time", "running"), help="instead of the study's"
+    compare.set_defaults(run=_compare)
+
+    refine = commands.add(
+        "refine",
+        Group.SEARCH,
+        help="train networks alone where it tells most, after a search",
+        example="aspk refine digits --trainings 24 --workers 2",
     )
-    table.add_argument(
-        "--batch", type=whole_number(1, 10**6), help="networks evaluated at once (default: 500)"
+    study_arguments(refine, sampler=True, device=True)
+    refine.add_argument(
+        "--trainings",
+        type=whole_number(2, 10**6),
+        default=24,
+        help="networks to train, the reference and those of earlier runs included (default: 24)",
     )
-    trained = table.add_argument_group("trained networks")
-    trained.add_argument(
-        "--trained",
-        action="store_true",
-        help="train each network alone with the study's [retrain], beside what the supernet says of it",
+    refine.add_argument(
+        "--workers", type=whole_number(1, 1000), default=1, help="trained side by side (default: 1)"
     )
-    trained.add_argument("--seeds", type=whole_number(1, 1000), help="trainings of each network (default: 2)")
-    trained.add_argument(
-        "--networks", type=whole_number(1, 10**6), help="a random sample of so many (default: all)"
+    refine.add_argument(
+        "--inherited", action="store_true", help="start from the supernet's weights, not from fresh ones"
     )
-    trained.add_argument("--workers", type=whole_number(1, 1000), help="trained side by side (default: 1)")
-    trained.add_argument(
-        "--finished", action="store_true", help="train nothing: a table of the networks that are trained"
+    refine.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
+    refine.set_defaults(run=_refine)
+
+    dashboard = commands.add(
+        "dashboard",
+        Group.SEARCH,
+        help="show a study in optuna-dashboard",
+        example="aspk dashboard digits --port 0",
     )
-    device_argument(table)
-    table.set_defaults(run=lambda options: _table(options, table.error))
+    study_arguments(dashboard, sampler=True, device=True)
+    selection_arguments(dashboard)
+    dashboard.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    dashboard.add_argument(
+        "--port", type=whole_number(0, 65535), default=8080, help="0 takes a free one (default: 8080)"
+    )
+    dashboard.add_argument("--no-models", dest="models", action="store_false", help="export no models")
+    dashboard.set_defaults(run=_dashboard)
 
 
-def _surrogate(options: argparse.Namespace) -> int:
+def _search(options: argparse.Namespace) -> int:
+
     spec = spec_of(options)
+    if options.evaluations is not None:
+        spec = replace(spec, evaluations=options.evaluations)
 
-    from aspk.report.skill import skill_text, study_skill, write_skill_figure
-    from aspk.study.storage import open_study
-    from aspk.util.files import safe_name
+    from aspk.report import pareto_text, select, selection_text, statistics_text, summarise
+    from aspk.study import load_problem, run_study
 
-    skills = study_skill(open_study(spec), draws=options.draws, seed=spec.seed, workers=options.workers)
-    path = options.output or spec.folder / f"{safe_name(f'surrogate-{spec.name}')}.png"
-    write_skill_figure(skills, path)
-    show(f"{skill_text(skills)}\nwrote {path}")
+    problem = load_problem(spec, device=options.device)
+    print(problem.verdict)
+    reference, faeb = problem.reference, problem.faeb
+    print(f"{spec.name}: reference network {reference.accuracy:.4f} at {reference.energy_mj:.3g} mJ")
+    print(f"F_AEB ({faeb.form}): {faeb.trade()}")
+    result = run_study(spec, problem)
+    summary = summarise(result.study)
+    show(pareto_text(summary))
+    print(selection_text(select(summary)))
+    print(statistics_text(summary))
+    if not result.finished:
+        print(f"{result.evaluations} of {spec.evaluations} done; go on with: {typed()}", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
-def _check_part(networks: Iterable[IntArray], space: SearchSpace, whole: SearchSpace) -> None:
-    """Check that networks of ``space`` are networks of ``whole``."""
-    if space.settings != whole.settings:
-        raise TableError(f"[settings] of {space.name!r} differ from those of the supernet's {whole.name!r}")
-    for x in networks:
-        whole.encode(space.decode(x))
-
-
-def _expected(space: SearchSpace, evaluators: Mapping[str, SupernetEvaluator]) -> str:
-    """What a table will take, told by some of its networks; their results are kept for it."""
-    import time
-
-    import numpy as np
-
-    X = space.sample_choices(min(_TIMED, space.size), np.random.default_rng(0))
-    configs = list({space.decode(x) for x in X})
-    started = time.perf_counter()
-    for evaluator in evaluators.values():
-        evaluator.evaluate(configs)
-    each = (time.perf_counter() - started) / len(configs)
-    images = ", ".join(f"{evaluator.images:,} images of {split}" for split, evaluator in evaluators.items())
-    return (
-        f"{space.size:,} networks on {images}; one took {each:.2g} s of {len(configs)} tried, so all take at "
-        f"most about {_duration(each * space.size)}. Ctrl-C ends after a batch, and the same command goes on"
-    )
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} s"
-
-
-_OF_SUPERNETS, _OF_TRAINED = (
-    ("splits", "images", "statistics", "batch"),
-    ("seeds", "networks", "workers", "finished"),
-)
-
-
-def _table(options: argparse.Namespace, usage: Callable[[str], NoReturn]) -> int:
-    for name in _OF_SUPERNETS if options.trained else _OF_TRAINED:
-        if getattr(options, name) not in (None, False):
-            usage(f"--{name} is for tables {'of supernets' if options.trained else 'with --trained'}")
-    return _table_of_trained(options) if options.trained else _table_of_supernet(options)
-
-
-def _table_of_trained(options: argparse.Namespace) -> int:
+def _report(options: argparse.Namespace) -> int:
     spec = spec_of(options)
 
-    from aspk.space.file import load_space
-    from aspk.standalone.tabulating import TrainedTablePlan, build_trained_table, expected, write_finished
-    from aspk.study import supernet_of
+    from aspk.report import (
+        pareto_text,
+        select,
+        selection_text,
+        statistics_text,
+        summarise,
+        write_report,
+    )
+    from aspk.study.storage import open_study, record_verdict, statistics_of, studies_of, verdict_of
 
-    space, workers = load_space(options.space or spec.space), options.workers or 1
-    plan = TrainedTablePlan(
-        spec=spec,
-        space=space,
-        file=options.output,
-        count=options.networks,
-        seeds=options.seeds or 2,
+    study = open_study(spec)
+    statistics = statistics_of(study) or spec.evaluation.statistics
+    if not options.refined:  # whose trials say nothing by the supernet's weights
+        record_verdict(study, verdict_of(spec, statistics))  # 'aspk rank' may have run since the search
+    folder = options.output or spec.folder / safe_name(f"report-{spec.name}")
+    others = [other for other in studies_of(spec) if other.study_name != spec.name]
+    marked = {"selection": options.select, "margin": options.margin}
+    write_report(
+        study,
+        folder,
+        trials=options.trials,
+        others=others,
+        **marked,
+        trained=spec.folder,
+        command=study_words(options),
+    )
+    summary = summarise(study)
+    selection = select(summary, options.select, margin=options.margin)
+    lines = [pareto_text(summary, selection), selection_text(selection), statistics_text(summary)]
+    show("\n".join(line for line in (*lines, summary.verdict) if line))
+    print(f"wrote {folder / 'report.html'}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    specs = [spec_of(argparse.Namespace(study=study)) for study in options.studies]
+
+    from aspk.report import StudySummary, compare_text, summarise, write_comparison
+    from aspk.study.storage import studies_of
+
+    found: dict[tuple[str, str], StudySummary] = {}
+    for name, spec in zip(options.studies, specs, strict=True):
+        studies = studies_of(spec)
+        if not studies:
+            raise StudyError(f"no study of {name!r} in its storage; run 'aspk search {name}'")
+        found |= {(spec.storage_url, study.study_name): summarise(study) for study in studies}
+    show(compare_text(list(found.values())))
+    if options.html is not None:
+        write_comparison(list(found.values()), options.html)
+        print(f"wrote {options.html}")
+    return 0
+
+
+def _refine(options: argparse.Namespace) -> int:
+    spec = with_recipe(spec_of(options), options.recipe)
+
+    from aspk.report import summarise
+    from aspk.report.refined import refined_text
+    from aspk.standalone.refining import TrainingEvaluator, refine
+
+    result = refine(
+        spec,
+        trainings=options.trainings,
+        workers=options.workers,
+        inherited=options.inherited,
         device=options.device,
     )
-    _check_part(plan.networks, space, supernet_of(spec, "cpu").supernet.space)
-    if options.finished:
-        table = write_finished(plan)
-    else:
-        print(f"{options.output}: {expected(plan, workers=workers)}", flush=True)
-        table = build_trained_table(plan, workers=workers)
-    if table is None:
-        return _stopped()
-    noise = "" if table.seeds < 2 else f"; one training has a standard deviation of {table.noise:.4f}"
-    best, mean = table.accuracies().mean(axis=1).max(), table.accuracies().mean()
-    print(
-        f"wrote {options.output}: {len(table.networks):,} networks, {table.seeds} seeds, test accuracy "
-        f"{mean:.4f} on average, {best:.4f} at best{noise}"
-    )
+    if result is None or not result.finished:
+        print(f"saved; go on with: {typed()}", file=sys.stderr)
+        return INTERRUPTED
+    job = TrainingEvaluator(spec, inherited=options.inherited).job
+    show(refined_text(summarise(result.study), export_of=lambda config: job(config).record_file.parent))
     return 0
 
 
-def _stopped() -> int:
-    print("aspk: stopped; the same command goes on from what is saved", file=sys.stderr)
-    return INTERRUPTED
-
-
-def _table_of_supernet(options: argparse.Namespace) -> int:
+def _dashboard(options: argparse.Namespace) -> int:
     spec = spec_of(options)
 
-    from dataclasses import asdict, replace
+    from aspk.report.dashboard import show
 
-    from aspk.data import load_data
-    from aspk.evaluation.supernet import SupernetEvaluator
-    from aspk.space.file import load_space
-    from aspk.study import supernet_of
-    from aspk.tables.building import build_table, check_size
-
-    changes = {name: getattr(options, name) for name in ("images", "statistics") if getattr(options, name)}
-    loaded, data = supernet_of(spec, options.device), load_data(spec.data)
-    settings = replace(spec.evaluation, **changes).for_weights(loaded.supernet.recipe)
-    space = load_space(options.space or spec.space)
-    check_size(space)
-    _check_part(space.networks(), space, loaded.supernet.space)
-    evaluators = {
-        split: SupernetEvaluator(
-            loaded.supernet, data, settings=replace(settings, split=split), energy_model=spec.energy
-        )
-        for split in options.splits or ("search", "test")
-    }
-    about = {
-        "study": spec.name,
-        "weights": loaded.fingerprint,
-        "data": data.fingerprint(),
-        "classes": data.classes,
-        "evaluation": asdict(settings),
-    }
-    print(f"{options.output}: {_expected(space, evaluators)}", flush=True)
-    if not build_table(space, evaluators, options.output, about=about, batch=options.batch or 500):
-        return _stopped()
-    print(f"wrote {options.output}: {space.size:,} networks, {options.output.stat().st_size:,} bytes")
-    return 0
+    return show(
+        spec,
+        host=options.host,
+        port=options.port,
+        models=options.models,
+        device=options.device,
+        selection=options.select,
+        margin=options.margin,
+    )

@@ -33,7 +33,7 @@ MOVED: Mapping[str, str] = {
     "aspk.files": "aspk.util.files",
     "aspk.free_features": "aspk.costs.features",
     "aspk.interrupt": "aspk.util.interrupt",
-    "aspk.live_commands": "aspk.cli.live",
+    "aspk.live_commands": "aspk.cli.trust",
     "aspk.native": "aspk.families.native",
     "aspk.native.build": "aspk.families.native.build",
     "aspk.native.neurons": "aspk.families.native.neurons",
@@ -48,7 +48,7 @@ MOVED: Mapping[str, str] = {
     "aspk.retraining": "aspk.standalone.retraining",
     "aspk.retry": "aspk.study.retry",
     "aspk.scalarization": "aspk.objectives.scalarization",
-    "aspk.search_commands": "aspk.cli.search",
+    "aspk.search_commands": "aspk.cli.tables",
     "aspk.settings": "aspk.spec.settings",
     "aspk.shipped": "aspk.util.shipped",
     "aspk.space_file": "aspk.space.file",
@@ -67,7 +67,7 @@ MOVED: Mapping[str, str] = {
     "aspk.surrogate.predictor": "aspk.surrogate.model",
     "aspk.testing.building": "aspk.tables.building",
     "aspk.testing.table": "aspk.tables.table",
-    "aspk.training_commands": "aspk.cli.training",
+    "aspk.training_commands": "aspk.cli.networks",
     "aspk.workers": "aspk.study.workers",
 }
 

@@ -1,20 +1,26 @@
-"""``aspk completion SHELL``: the script that completes aspk's command line in a shell."""
+"""Further commands: ``aspk optuna``, ``table``, ``schema`` and ``completion``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from aspk.cli.commands import Commands, Group
+from aspk.cli.tables import add_table_command
+
+_FILES = ("study", "space", "recipe", "energy")  # those of aspk.study.reference, which loads Optuna
 
 _INSTALL = {  # what a shell's start-up file runs
     "bash": "source <(aspk completion bash)",
     "zsh": 'eval "$(aspk completion zsh)"',
     "fish": "aspk completion fish | source",
 }
+
 # Arguments that take a file, or the name of one that comes with aspk, and the folder that has it.
 _SHIPPED = {"study": "studies", "studies": "studies", "network": "studies", "space": "search_spaces"}
+
 _FUNCTION = {  # completes names and files
     "bash": '{name}() {{ compgen -W "{words}" -- "$1"; compgen -f -- "$1"; }}',
     "zsh": "{name}() {{ _alternative 'names:name:({words})' 'files:file:_files' }}",
@@ -22,13 +28,42 @@ _FUNCTION = {  # completes names and files
 }
 
 
-def add_completion_command(commands: Commands, parser: argparse.ArgumentParser) -> None:
-    """Add ``completion``.
+def add_other_commands(commands: Commands, parser: argparse.ArgumentParser) -> None:
+    """Add the commands to a parser's.
 
     Args:
         commands: the parser's commands.
         parser: what is completed.
     """
+    # No option is ours, --help included: with another prefix than "-", all is handed on.
+    stock = commands.add(
+        "optuna",
+        Group.OTHER,
+        help="Optuna's own command line, with aspk's samplers",
+        example="aspk optuna best-trials --storage sqlite:///runs/digits/study.db --study-name digits",
+        add_help=False,
+        prefix_chars="\N{NULL}",
+    )
+    stock.add_argument("arguments", nargs=argparse.REMAINDER)
+    stock.set_defaults(run=_optuna)
+
+    add_table_command(commands)
+
+    schema = commands.add(
+        "schema",
+        Group.OTHER,
+        help="the JSON schema of a kind of file, for editors",
+        example="aspk schema study --output study.schema.json",
+    )
+    schema.add_argument("file", choices=_FILES, help="the kind of file")
+    schema.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write it there, for files that begin with the line '#:schema ./FILE'; else it is printed",
+    )
+    schema.set_defaults(run=_schema)
+
     completion = commands.add(
         "completion",
         Group.OTHER,
@@ -37,6 +72,25 @@ def add_completion_command(commands: Commands, parser: argparse.ArgumentParser) 
     )
     completion.add_argument("shell", choices=tuple(_INSTALL), help="the shell whose start-up file runs this")
     completion.set_defaults(run=lambda options: _completion(parser, options.shell))
+
+
+def _optuna(options: argparse.Namespace) -> int:
+    from aspk.cli.stock import run_optuna
+
+    return run_optuna(options.arguments)
+
+
+def _schema(options: argparse.Namespace) -> int:
+
+    from aspk.study.reference import documents, json_schema
+    from aspk.util.files import write_atomically
+
+    text = json.dumps(json_schema(documents()[options.file]), indent=2, ensure_ascii=False)
+    if options.output is None:
+        print(text)
+    else:
+        write_atomically(options.output, f"{text}\n")
+    return 0
 
 
 def _completion(parser: argparse.ArgumentParser, shell: str) -> int:

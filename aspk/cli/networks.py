@@ -1,4 +1,4 @@
-"""The commands for networks that leave their study: ``aspk export``, ``evaluate`` and ``predict``."""
+"""The commands for found networks: ``aspk export``, ``evaluate``, ``predict`` and ``retrain``."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from aspk.cli.arguments import (
     spec_of,
     study_arguments,
     whole_number,
+    with_recipe,
 )
-from aspk.cli.commands import Commands, Group
-from aspk.cli.live import evaluate_trial_command
+from aspk.cli.commands import INTERRUPTED, Commands, Group, typed
+from aspk.cli.terminal import show
 from aspk.errors import StudyError
 from aspk.util.files import safe_name
 from aspk.util.text import printable
 
 if TYPE_CHECKING:
     from aspk.standalone.prediction import Prediction
+    from aspk.standalone.retraining import Retrained
 
 
-def add_model_commands(commands: Commands) -> None:
-    """Add ``export``, ``evaluate`` and ``predict``."""
+def add_network_commands(commands: Commands) -> None:
+    """Add ``export``, ``evaluate``, ``predict`` and ``retrain``."""
     export = commands.add(
         "export",
         Group.NETWORKS,
@@ -86,6 +88,33 @@ def add_model_commands(commands: Commands) -> None:
     device_argument(predict)
     predict.set_defaults(run=_predict)
 
+    retrain = commands.add(
+        "retrain",
+        Group.NETWORKS,
+        help="train found networks alone, and export them",
+        example="aspk retrain digits --front --seeds 3",
+    )
+    study_arguments(retrain, sampler=True, device=True)
+    refined_argument(retrain)
+    which = retrain.add_mutually_exclusive_group()
+    which.add_argument("--front", action="store_true", help="every network of the front")
+    which.add_argument(
+        "--trial", type=whole_number(0), action="append", help="this trial's network; may be repeated"
+    )
+    selection_arguments(retrain, which)
+    retrain.add_argument(
+        "--seeds", type=whole_number(1, 10_000), default=1, help="trainings of each network (default: 1)"
+    )
+    retrain.add_argument(
+        "--workers", type=whole_number(1, 1000), default=1, help="trained side by side (default: 1)"
+    )
+    retrain.add_argument(
+        "--from-scratch", action="store_true", help="start from fresh weights, not from the supernet's"
+    )
+    retrain.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
+    retrain.add_argument("--output", type=Path, help="where exports go (default: FOLDER/retrained)")
+    retrain.set_defaults(run=_retrain)
+
 
 def _export(options: argparse.Namespace) -> int:
     spec = spec_of(options)
@@ -129,7 +158,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     ):
         options.usage("give an exported model, or --study and --trial")
     if options.study is not None:
-        return evaluate_trial_command(options)
+        return _evaluate_trial(options)
 
     from aspk.data import load_data
     from aspk.energy import STRICT, energy_mj
@@ -184,3 +213,88 @@ def _record(found: Prediction, top: int) -> dict[str, object]:
 def _line(found: Prediction, top: int) -> str:
     best = ", ".join(f"{name} {share:.3f}" for name, share in found.probabilities[:top])
     return printable(f"{found.path}: {best}")
+
+
+def _evaluate_trial(options: argparse.Namespace) -> int:
+    """``aspk evaluate --study STUDY --trial N``: print what to tell."""
+    spec = spec_of(options)
+
+    from aspk.study import evaluate_trial, load_problem
+    from aspk.study.storage import running_trial
+
+    trial = running_trial(spec, options.trial)  # before the supernet is loaded
+    print(*evaluate_trial(trial, load_problem(spec, device=options.device)))
+    return 0
+
+
+def _retrain(options: argparse.Namespace) -> int:
+    from aspk.errors import StudyError
+    from aspk.report import no_front_text, select, selection_text, summarise
+    from aspk.standalone.retraining import retrain
+    from aspk.study.storage import open_study
+
+    spec = with_recipe(spec_of(options), options.recipe)
+    summary = summarise(open_study(spec))
+    trials = options.trial or [row.number for row in summary.front]
+    if not trials:
+        raise StudyError(f"nothing to train in study {spec.name!r}: {no_front_text(summary)}")
+    if not (options.trial or options.front):
+        selection = select(summary, options.select, margin=options.margin)
+        trials = [selection.chosen.row.number] if selection.chosen else []
+        print(selection_text(selection))
+    results = retrain(
+        spec,
+        trials,
+        seeds=range(options.seeds),
+        scratch=options.from_scratch,
+        folder=options.output,
+        workers=options.workers,
+        device=options.device,
+    )
+    if results is None:
+        print(f"saved; go on with: {typed()}", file=sys.stderr)
+        return INTERRUPTED
+    show(_retrained_text(results))
+    return 0
+
+
+def _retrained_text(results: list[Retrained]) -> str:
+    from aspk.report.tables import align
+
+    header = ["trial", "seed", "start", "inherited", "search", "test"]
+    header += ["mJ", "strict mJ", "predicted mJ", "export"]
+    rows = [
+        [
+            str(item.trial),
+            str(item.seed),
+            "scratch" if item.scratch else "inherited",
+            *(f"{value:.4f}" for value in (item.inherited, item.search, item.test)),
+            *(f"{value:.3g}" for value in (item.energy_mj, item.strict_mj, item.predicted_mj)),
+            str(item.folder),
+        ]
+        for item in results
+    ]
+    note = (
+        "inherited and predicted mJ: what the search measured with the supernet's weights; "
+        "energies are estimates from operation counts"
+    )
+    seeds = "" if len({item.seed for item in results}) == 1 else f"\n\n{_means(results)}"
+    return f"{align(header, rows)}\n{note}{seeds}"
+
+
+def _means(results: list[Retrained]) -> str:
+    """Mean and standard deviation over the seeds of each network."""
+    from statistics import mean, stdev
+
+    from aspk.report.tables import align
+
+    rows = []
+    for name in dict.fromkeys(item.name for item in results):
+        own = [item for item in results if item.name == name]
+        cells = [name, str(len(own)), f"{own[0].inherited:.4f}"]
+        for key, form in (("search", ".4f"), ("test", ".4f"), ("energy_mj", ".3g"), ("strict_mj", ".3g")):
+            values = [getattr(item, key) for item in own]
+            cells.append(f"{mean(values):{form}} ± {stdev(values):{form.replace('3', '2')}}")
+        rows.append([*cells, f"{own[0].predicted_mj:.3g}"])
+    header = ["network", "seeds", "inherited", "search", "test", "mJ", "strict mJ", "predicted mJ"]
+    return align(header, rows)
