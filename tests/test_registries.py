@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import re
-from pathlib import Path
 
 import pytest
 
@@ -20,8 +18,6 @@ from aspk.samplers import GenotypeSampler, sampler_class
 from aspk.spec.samplers import SAMPLERS
 from aspk.spec.settings import DataSettings
 from aspk.spec.study import study_from_dict
-
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 
 
 def modules(package):
@@ -39,7 +35,6 @@ def test_every_reader_of_data_has_a_name():
         if isinstance(value, Reader)
     }
     assert {id(reader) for reader in DATA_SETS.values()} == there
-    assert all(re.search(rf"`{name}`", README) for name in DATA_SETS)
 
 
 def test_an_unknown_data_set_and_frames_that_nobody_counts():
