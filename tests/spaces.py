@@ -172,4 +172,27 @@ MIXERS = (
     mixers("membrane", {"family": "membrane"}, words=("ssa", "sdsa", "qk_token", "none"), **_STEM),
     mixers("membrane_sdt", {**_SDT, **_FIXED, "reset": "soft"}, words=("sdsa", "ssa"), **_STEM),
 )
-SPACES = (PAPER, TINY, FIXED, SWITCHES, SMALL, *NEURONS, *MIXERS)
+
+
+def stem_genes(name: str, *, patch_size: int, convs: list[int], **settings: object) -> SearchSpace:
+    """Every stem that fits the patches."""
+    data = SMALL.to_json()
+    data |= {"name": name, "settings": {"patch_size": patch_size, **settings}}
+    genes = {"stem_convs": convs, "stem_fraction": [0.125, 0.25, 1], "stem_pooling": ["early", "late"]}
+    data["network"] |= {"depth": [1, 2], **genes}
+    data["block"] |= {"mlp_ratio": [1], "v_threshold": [0.5]}
+    data["reference"] |= {"depth": 1, "mlp_ratio": 1, "v_threshold": 0.5, "stem_pooling": "late"}
+    data["reference"] |= {"stem_convs": convs[-1], "stem_fraction": 0.125}
+    return space_from_dict(data)
+
+
+STEMS = (
+    stem_genes("stems", patch_size=4, convs=[2, 3, 4]),  # two convolutions have no choice of place
+    stem_genes("membrane_stems", patch_size=4, convs=[2, 3], family="membrane"),
+    stem_genes("sdt_stems", patch_size=4, convs=[2, 4], **_SDT),
+)
+POOLED_ONE_WAY = (
+    stem_genes("large_patches", patch_size=16, convs=[4]),
+    stem_genes("pixels", patch_size=1, convs=[2, 4]),
+)
+SPACES = (PAPER, TINY, FIXED, SWITCHES, SMALL, *NEURONS, *MIXERS, *STEMS, *POOLED_ONE_WAY)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from spaces import FOLDER, MIXERS, NEURONS, SWITCHES, TINY
+from spaces import FOLDER, MIXERS, NEURONS, STEMS, SWITCHES, TINY
 
 from aspk.costs import cost
 from aspk.data import DataSet, Split
@@ -20,7 +20,8 @@ from aspk.metrics import Metrics
 from aspk.space import load_space
 from aspk.standalone.export import export_network, load_exported
 
-SPACES = [*map(load_space, sorted(path.stem for path in FOLDER.glob("*.toml"))), SWITCHES, *NEURONS, *MIXERS]
+SHIPPED = sorted(path.stem for path in FOLDER.glob("*.toml"))
+SPACES = [*map(load_space, SHIPPED), SWITCHES, *NEURONS, *MIXERS, *STEMS]
 
 
 def flips(space, *, tries=40):

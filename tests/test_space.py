@@ -14,7 +14,7 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spaces import FIXED, NEURONS, PAPER, SMALL, SPACES, SWITCHES
+from spaces import FIXED, NEURONS, PAPER, POOLED_ONE_WAY, SMALL, SPACES, STEMS, SWITCHES
 
 from aspk.errors import GenotypeError, SpaceError
 from aspk.space import Gene, SearchSpace
@@ -43,7 +43,11 @@ def described(space: SearchSpace, x: np.ndarray) -> SubnetConfig:
         return of(block, "num_heads")
 
     reference, stem_neuron = space.reference, value.get("stem_neuron", "lif")
+    convs, poolings = value.get("stem_convs", 4), int(math.log2(space.settings.patch_size))
     return SubnetConfig(
+        stem_convs=convs,
+        stem_fraction=value.get("stem_fraction", 0.125),
+        stem_pooling=value.get("stem_pooling", "late") if 0 < poolings < convs else reference.stem_pooling,
         embed_dim=value["embed_dim"],
         time_steps=value["time_steps"],
         stem_neuron=stem_neuron,
@@ -205,7 +209,9 @@ def _narrowed_switches() -> SearchSpace:
 
 
 @pytest.mark.parametrize(
-    "space", [SMALL, _narrowed_switches(), *NEURONS], ids=lambda space: space.name or "small"
+    "space",
+    [SMALL, _narrowed_switches(), *NEURONS, *STEMS, *POOLED_ONE_WAY],
+    ids=lambda space: space.name or "small",
 )
 def test_enumeration_agrees_with_size(space: SearchSpace) -> None:
     listed = [tuple(x.tolist()) for x in space.networks()]

@@ -24,9 +24,10 @@ class Conditions:
     Args:
         genes: all genes of the space.
         settings: what its networks share.
+        reference: has the values of the genes that the space lacks.
     """
 
-    def __init__(self, genes: Sequence[Gene], settings: NetworkSettings) -> None:
+    def __init__(self, genes: Sequence[Gene], settings: NetworkSettings, reference: SubnetConfig) -> None:
         self._cardinalities = [len(gene.choices) for gene in genes]
         self._block = np.array([-1 if gene.block is None else gene.block for gene in genes])
         (self._depth,) = (column for column, gene in enumerate(genes) if gene.name == "depth")
@@ -40,7 +41,8 @@ class Conditions:
                 for place, other in enumerate(genes)
                 if other.name == name and (None in (gene.block, other.block) or gene.block == other.block)
             }
-            if any(without.any() for without in found.values()):
+            never = not found and _value(reference, name) in words
+            if never or any(without.any() for without in found.values()):
                 self._deciding[column] = found
 
     @property
@@ -115,13 +117,24 @@ class Conditions:
         return all(table[chosen[place]] for place, table in self._deciding[column].items() if place in chosen)
 
 
+def _value(reference: SubnetConfig, gene: str | None) -> Value | None:
+    """What a network has of a gene; None of no gene."""
+    for part in (reference, reference.blocks[0]):
+        if gene is not None and hasattr(part, gene):
+            value: Value = getattr(part, gene)
+            return value
+    return None
+
+
 def meaningful(
     values: dict[str, Value], reference: SubnetConfig | BlockConfig, settings: NetworkSettings
 ) -> dict[str, Value]:
     """The values of one block, or of the whole network; the reference's where another gene leaves none."""
     conditions = {name: unless(name, settings) or ("", ()) for name in values}
     return {
-        name: getattr(reference, name) if values.get(gene) in words else values[name]
+        name: getattr(reference, name)
+        if values.get(gene, getattr(reference, gene, None)) in words
+        else values[name]
         for name, (gene, words) in conditions.items()
     }
 

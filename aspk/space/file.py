@@ -155,20 +155,23 @@ def _reference(
 
 
 def _check_members(space: SearchSpace) -> None:
-    """Every combination of width, heads and MLP ratio must be buildable."""
+    """Every combination of width, heads, MLP ratio and mixer, and of width and stem, must be buildable."""
     choices = dict(space.network) | dict(space.block)
-    block = space.reference.blocks[0]
-    sizes = [choices[name] for name in ("embed_dim", "num_heads", "mlp_ratio")]
-    if (count := math.prod(map(len, sizes))) > _MOST_SIZES:
-        raise SpaceError(
-            f"embed_dim, num_heads and mlp_ratio have {count:,} combinations: "
-            f"expected at most {_MOST_SIZES:,}"
-        )
-    mixers = choices.get("mixer", (block.mixer,))
-    for width, heads, ratio, mixer in itertools.product(*sizes, mixers):
-        sizes_of_block: dict[str, Any] = {"num_heads": heads, "mlp_ratio": ratio, "mixer": mixer}
-        network = SubnetConfig(embed_dim=int(width), time_steps=1, blocks=(replace(block, **sizes_of_block),))
-        try:
-            check_network(network, space.settings)
-        except GenotypeError as error:
-            raise SpaceError(str(error)) from None
+    for names in (
+        ("embed_dim", "num_heads", "mlp_ratio", "mixer"),
+        ("embed_dim", "stem_convs", "stem_fraction"),
+    ):
+        free = {name: choices[name] for name in names if name in choices}
+        if (count := math.prod(map(len, free.values()))) > _MOST_SIZES:
+            raise SpaceError(
+                f"{', '.join(free)} have {count:,} combinations: expected at most {_MOST_SIZES:,}"
+            )
+        for sizes in itertools.product(*free.values()):
+            values: dict[str, Any] = dict(zip(free, sizes, strict=True))
+            inside = {name: value for name, value in values.items() if GENES[name].per_block}
+            outside = {name: value for name, value in values.items() if name not in inside}
+            block = replace(space.reference.blocks[0], **inside)
+            try:
+                check_network(replace(space.reference, blocks=(block,), **outside), space.settings)
+            except GenotypeError as error:
+                raise SpaceError(str(error)) from None

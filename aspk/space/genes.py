@@ -27,7 +27,7 @@ class GeneKind(NamedTuple):
         at_most: a number is at most this.
         words: what a gene that is no number may be. A network with a later word has every weight of one with
             an earlier word.
-        unless: another gene, and its words with which this one has no meaning.
+        unless: another gene, and its values with which this one has no meaning; see :func:`unless`.
         later: whether networks had the default of :class:`SubnetConfig` before there was the gene; JSON
             leaves it out then, so that nothing changes for them.
     """
@@ -39,7 +39,7 @@ class GeneKind(NamedTuple):
     neuron: bool
     at_most: int = 10**6
     words: tuple[str, ...] = ()
-    unless: tuple[str, tuple[str, ...]] | None = None
+    unless: tuple[str, tuple[Value, ...]] | None = None
     later: bool = False
 
     @property
@@ -57,11 +57,19 @@ class GeneKind(NamedTuple):
 
 _NEURONS = ("lif", "plif")
 _MIXERS = ("none", "qk_token", "sdsa", "ssa")
+_CONVS = (2, 3, 4)
 # The only list of search dimensions. A new one: a row here, a field of the config below, its reader.
 GENES: dict[str, GeneKind] = {
     "embed_dim": GeneKind(int, 0, per_block=False, required=True, neuron=False),
     "depth": GeneKind(int, 0, per_block=False, required=True, neuron=False, at_most=1000),
     "time_steps": GeneKind(int, 0, per_block=False, required=True, neuron=False),
+    "stem_convs": GeneKind(
+        int, min(_CONVS) - 1, at_most=max(_CONVS), per_block=False, required=False, neuron=False, later=True
+    ),
+    "stem_fraction": GeneKind(float, 0, at_most=1, per_block=False, required=False, neuron=False, later=True),
+    "stem_pooling": GeneKind(
+        str, 0, per_block=False, required=False, neuron=False, words=("early", "late"), later=True
+    ),
     "stem_neuron": GeneKind(str, 0, per_block=False, required=False, neuron=True, words=_NEURONS, later=True),
     "stem_v_threshold": GeneKind(float, 0, per_block=False, required=False, neuron=True),
     "stem_tau": GeneKind(
@@ -83,7 +91,6 @@ FAMILIES: dict[FamilyName, tuple[str, ...]] = {"spikformer": (), "membrane": ("s
 # Settings of later versions, which older files lack.
 _ADDED = {"family": "spikformer", "stem": "spikingformer", "head": "spikingformer"}
 _Factor = Annotated[float, Meta(gt=0, le=10**6)]
-_STEM_DIVISOR = 8  # the stem's first stage has embed_dim / 8 channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +130,10 @@ class SubnetConfig:
         stem_v_threshold: threshold of the stem's neurons.
         stem_tau: time constant of the stem's neurons; with ``plif`` what it is before training.
         stem_neuron: ``lif`` or ``plif``, as in a block.
+        stem_convs: convolutions of the stem, 2 to 4, in front of the one that tells positions.
+        stem_fraction: channels of the first one over ``embed_dim``; each next one has twice as many, up to
+            ``embed_dim``, which the last one has.
+        stem_pooling: whether the poolings follow the last convolutions (``late``) or the first (``early``).
     """
 
     embed_dim: int
@@ -131,6 +142,9 @@ class SubnetConfig:
     stem_v_threshold: float = 1.0
     stem_tau: float = 2.0
     stem_neuron: str = "lif"
+    stem_convs: int = 4
+    stem_fraction: float = 0.125
+    stem_pooling: str = "late"
 
     @property
     def depth(self) -> int:
@@ -207,6 +221,11 @@ class NetworkSettings:
         """
         return {key: value for key, value in asdict(self).items() if _ADDED.get(key, ...) != value}
 
+    @property
+    def poolings(self) -> int:
+        """Poolings of the stem, each of which halves the image."""
+        return self.patch_size.bit_length() - 1
+
     def attention_width(self, config: SubnetConfig, block: BlockConfig) -> int:
         """Width of q, k and v in ``block``."""
         return config.embed_dim if self.head_dim is None else block.num_heads * self.head_dim
@@ -220,8 +239,10 @@ def _plain(part: SubnetConfig | BlockConfig) -> dict[str, Any]:
     return {key: value for key, value in asdict(part).items() if key not in later or value != later[key]}
 
 
-def unless(name: str, settings: NetworkSettings) -> tuple[str, tuple[str, ...]] | None:
-    """Another gene, and its words with which a gene has no meaning for networks of some settings."""
+def unless(name: str, settings: NetworkSettings) -> tuple[str, tuple[Value, ...]] | None:
+    """Another gene, and its values with which a gene has no meaning for networks of some settings."""
+    if name == "stem_pooling":  # with a pooling behind each convolution, or without any, there is no choice
+        return ("stem_convs", tuple(count for count in _CONVS if settings.poolings in (0, count)))
     if name == "num_heads" and settings.head_dim is None:
         return ("mixer", ("none", "sdsa"))  # which treats channel by channel, however they are divided
     return GENES[name].unless
@@ -245,9 +266,15 @@ def check_network(config: SubnetConfig, settings: NetworkSettings) -> None:
     Raises:
         GenotypeError: a width does not divide as the network needs it to.
     """
-    if config.embed_dim % _STEM_DIVISOR:
+    first = config.embed_dim * config.stem_fraction
+    if first != int(first):
         raise GenotypeError(
-            f"embed_dim={config.embed_dim}: must be a multiple of {_STEM_DIVISOR} for the stem"
+            f"embed_dim={config.embed_dim}: must be a multiple of {1 / config.stem_fraction:g} for the stem"
+        )
+    if settings.poolings > config.stem_convs:
+        raise GenotypeError(
+            f"stem_convs={config.stem_convs}: expected at least {settings.poolings}, the poolings that "
+            f"patch_size={settings.patch_size} takes"
         )
     if not config.blocks:
         raise GenotypeError("a network needs at least one block")

@@ -84,7 +84,7 @@ class SearchSpace:
 
     @cached_property
     def _conditions(self) -> Conditions:
-        return Conditions(self.genes, self.settings)
+        return Conditions(self.genes, self.settings, self.reference)
 
     def active(self, X: npt.ArrayLike) -> BoolArray:
         """Which genes each genotype uses.

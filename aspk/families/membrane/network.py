@@ -14,7 +14,7 @@ from aspk.families.attention import MixingBlock
 from aspk.families.base import Neurons
 from aspk.families.layers import ConvNorm, LinearNorm, Observer, Site, nobody
 from aspk.families.network import Network
-from aspk.families.stem import pooled_stages, stem_widths
+from aspk.families.stem import STAGES, stages
 from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig
 
 
@@ -65,13 +65,14 @@ class Membrane(Network):
         classes: int,
     ) -> None:
         super().__init__(config, settings, shape=shape, classes=classes)
-        widths, shortcut = stem_widths(config), settings.stem == "sdt"
+        shortcut = settings.stem == "sdt"
         tau = config.stem_tau if config.stem_neuron == "plif" else None
-        fire = [True, True, True, not shortcut]
-        self.stem = nn.ModuleList(
-            ConvNorm(inputs, outputs, tau if fires else None, bias=shortcut)
-            for inputs, outputs, fires in zip((shape[0], *widths), widths, fire, strict=False)
-        )
+        self.stem = nn.ModuleList(nn.Identity() for _ in range(STAGES))  # where it lacks a stage
+        channels = shape[0]
+        for stage in stages(config, settings):
+            own = None if shortcut and stage.last else tau
+            self.stem[stage.number] = ConvNorm(channels, stage.width, own, bias=shortcut)
+            channels = stage.width
         if shortcut:
             self.position_lif = Site(tau)
         self.position = ConvNorm(config.embed_dim, config.embed_dim)
@@ -94,13 +95,14 @@ class Membrane(Network):
     def _stem(self, x: Tensor, observe: Observer) -> Tensor:
         """The current that the stem makes."""
         shortcut = self.settings.stem == "sdt"
-        for index, stage in enumerate(self.stem):
-            assert isinstance(stage, ConvNorm)
-            fires = not shortcut or index + 1 < len(self.stem)
-            made = stage(x, self._neurons(), self.config.time_steps) if fires else stage.current(x)
-            observe(f"stem.{index}", (x,), made if fires else None)
+        for stage in stages(self.config, self.settings):
+            layer = self.stem[stage.number]
+            assert isinstance(layer, ConvNorm)
+            fires = not shortcut or not stage.last
+            made = layer(x, self._neurons(), self.config.time_steps) if fires else layer.current(x)
+            observe(f"stem.{stage.number}", (x,), made if fires else None)
             x = made
-            if index in pooled_stages(self.settings):
+            if stage.pooled:
                 pooled = F.max_pool2d(x.flatten(0, 1), kernel_size=3, stride=2, padding=1)
                 x = pooled.reshape(*x.shape[:2], *pooled.shape[1:])
         spikes = self._fire("position_lif", x, observe) if shortcut else x

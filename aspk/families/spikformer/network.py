@@ -14,7 +14,7 @@ from aspk.families.attention import MixingBlock
 from aspk.families.base import Neurons
 from aspk.families.layers import ConvNorm, LinearNorm, Observer, nobody
 from aspk.families.network import Network
-from aspk.families.stem import pooled_stages, stem_widths
+from aspk.families.stem import STAGES, stages
 from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig
 
 
@@ -51,9 +51,12 @@ class Spikformer(Network):
         classes: int,
     ) -> None:
         super().__init__(config, settings, shape=shape, classes=classes)
-        widths = stem_widths(config)
         tau = config.stem_tau if config.stem_neuron == "plif" else None
-        self.stem = nn.ModuleList(map(ConvNorm, (shape[0], *widths), widths, [tau] * len(widths)))
+        self.stem = nn.ModuleList(nn.Identity() for _ in range(STAGES))  # where it lacks a stage
+        channels = shape[0]
+        for stage in stages(config, settings):
+            self.stem[stage.number] = ConvNorm(channels, stage.width, tau)
+            channels = stage.width
         self.position = ConvNorm(config.embed_dim, config.embed_dim, tau)
         self.blocks = nn.ModuleList(
             Block(f"blocks.{index}", config, block, settings) for index, block in enumerate(config.blocks)
@@ -70,11 +73,11 @@ class Spikformer(Network):
 
     def _stem(self, x: Tensor, observe: Observer) -> Tensor:
         neurons, steps = self._neurons(), self.config.time_steps
-        for index, stage in enumerate(self.stem):
-            spikes: Tensor = stage(x, neurons, steps)
-            observe(f"stem.{index}", (x,), spikes)
+        for stage in stages(self.config, self.settings):
+            spikes: Tensor = self.stem[stage.number](x, neurons, steps)
+            observe(f"stem.{stage.number}", (x,), spikes)
             x = spikes
-            if index in pooled_stages(self.settings):
+            if stage.pooled:
                 pooled = F.max_pool2d(x.flatten(0, 1), kernel_size=3, stride=2, padding=1)
                 x = pooled.reshape(*x.shape[:2], *pooled.shape[1:])
         spikes = self.position(x, neurons, steps)

@@ -1,0 +1,114 @@
+"""What each choice of each gene does to the networks of a trained supernet.
+
+Random networks of the study's space get each choice of a gene, in all blocks, one after the other, and keep
+their other genes. Beside each choice stand the networks' mean inherited accuracy, its difference to that of
+the reference's choice with the standard error of the paired differences, and the networks' mean costs.
+
+    python benchmarks/genes.py STUDY [--networks 16] [--genes stem_convs,neuron] [--device auto]
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+
+from aspk.errors import EvaluationError
+from aspk.evaluation import evaluate_all
+from aspk.metrics import Metrics
+from aspk.space import SearchSpace
+from aspk.space.genes import GENES, Value
+from aspk.spec.study import load_study_file
+from aspk.study import evaluator_of
+
+
+@dataclass(frozen=True)
+class Row:
+    """One choice of a gene, as means over the networks; costs are means, too.
+
+    Attributes:
+        gene: its name.
+        choice: the choice.
+        accuracy: inherited accuracy.
+        difference: to the reference's choice.
+        error: standard error of the difference.
+        operations: dense operations.
+        energy_mj: energy of an image.
+    """
+
+    gene: str
+    choice: Value
+    accuracy: float
+    difference: float
+    error: float
+    operations: float
+    energy_mj: float
+
+
+def rows_of(space: SearchSpace, X: np.ndarray, gene: str, choice: int) -> np.ndarray:
+    """Genotypes with a choice of a gene in all places where it stands."""
+    columns = [column for column, one in enumerate(space.genes) if one.name == gene]
+    changed = X.copy()
+    changed[:, columns] = choice
+    return changed
+
+
+def table(space: SearchSpace, evaluator: object, X: np.ndarray, genes: list[str]) -> list[Row]:
+    """The rows of some genes."""
+    choices = {gene: {**space.network, **space.block}[gene] for gene in genes}
+    networks = {
+        (gene, choice): [space.decode(x) for x in rows_of(space, X, gene, index)]
+        for gene, options in choices.items()
+        for index, choice in enumerate(options)
+    }
+    found = dict.fromkeys(config for configs in networks.values() for config in configs)
+    results = evaluate_all(evaluator, list(found))  # type: ignore[arg-type]  # an evaluator
+    metrics: dict[object, Metrics] = {}
+    for config, result in zip(found, results, strict=True):
+        if isinstance(result, EvaluationError):
+            raise result
+        metrics[config] = result
+    table = []
+    for (gene, choice), configs in networks.items():
+        reference = space.reference.blocks[0] if GENES[gene].per_block else space.reference
+        usual = networks[gene, getattr(reference, gene)]
+        accuracies = np.array([metrics[config].accuracy for config in configs])
+        differences = accuracies - [metrics[config].accuracy for config in usual]
+        table.append(
+            Row(
+                gene,
+                choice,
+                float(accuracies.mean()),
+                float(differences.mean()),
+                float(differences.std(ddof=1) / np.sqrt(len(differences))),
+                float(np.mean([metrics[config].operations for config in configs])),
+                float(np.mean([metrics[config].energy_mj for config in configs])),
+            )
+        )
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study")
+    parser.add_argument("--networks", type=int, default=16)
+    parser.add_argument("--genes", help="names with commas between them; all that have a choice otherwise")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    evaluator, _ = evaluator_of(load_study_file(options.study), options.device)
+    space = evaluator.supernet.space
+    free = [name for name, choices in {**space.network, **space.block}.items() if len(choices) > 1]
+    X = space.sample_choices(options.networks, np.random.default_rng(0))
+    print(f"{len(X)} networks   accuracy   difference          operations      energy, mJ")
+    for row in table(space, evaluator, X, options.genes.split(",") if options.genes else free):
+        print(
+            f"{row.gene:16} {row.choice!s:>6} {row.accuracy:.4f} {row.difference:+.4f} ± {row.error:.4f} "
+            f"{row.operations:15,.0f} {row.energy_mj:12.4g}"
+        )
+
+
+if __name__ == "__main__":
+    main()
