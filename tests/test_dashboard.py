@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+from optuna.trial import create_trial
+from spaces import FIXED
 from worker_processes import spec_in
 
+from aspk.energy import EnergyModel
 from aspk.report import SELECTIONS, select, selection_text, summarise
 from aspk.report.dashboard import Plot, artifact_store, dress, front_plot, hypervolume_plot, note
-from studies import made_study, strangers_study
+from aspk.report.energy import rebilled
+from aspk.space.file import load_space
+from aspk.study import study_problem
+from aspk.study.loop import note_metrics
+from aspk.study.record import _record
+from aspk.testing import FormulaEvaluator
+from aspk.trials import attributes, note_study_record, study_record
+from studies import made_study, measured, strangers_study
 
 pytest.importorskip("optuna_dashboard")
 
@@ -71,6 +82,60 @@ def test_models_that_cannot_be_made_are_left_out_with_a_reason(tmp_path, caplog)
     assert "no models of the front" in caplog.text
     assert "supernet.safetensors" in caplog.text
     assert files(copied, summarise(copied).knee)
+
+
+def test_the_dashboard_prints_numbers_and_no_machinery(tmp_path):
+    """Counts and the record of the problem are system attributes; what stays is short enough for a page."""
+    spec = spec_in(tmp_path)
+    problem = study_problem(spec, FormulaEvaluator(load_space(spec.space)), classes=10)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    _record(study, spec, problem)
+    trial = study.ask()
+    metrics = measured(FIXED.reference, np.random.default_rng(0))
+    note_metrics(trial, metrics, problem)
+    study.tell(trial, [metrics.accuracy, metrics.energy_mj])
+    assert study.user_attrs == {}
+    assert {attributes.SPEC, attributes.SPACE, attributes.CONTEXT} <= set(study_record(study))
+    (trial,) = study.trials
+    assert max(len(json.dumps(value)) for value in trial.user_attrs.values()) < 40
+    found = attributes.metrics_of(trial)
+    assert found.scalars() == metrics.scalars()
+    assert [layer.name for layer in found.layers] == [layer.name for layer in metrics.layers]
+
+
+def test_studies_from_before_are_read_alike():
+    """They have as user attributes what is a system attribute now."""
+    before = made_study(12, budget_mj=0.001)
+    now = optuna.create_study(study_name=before.study_name, directions=before.directions)
+    now.set_metric_names(before.metric_names)
+    note_study_record(now, before.user_attrs)
+    for trial in before.trials:
+        counts = {attributes.LAYERS: trial.user_attrs[attributes.LAYERS]}
+        others = {key: value for key, value in trial.user_attrs.items() if key not in counts}
+        now.add_trial(
+            create_trial(
+                values=trial.values,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs=others,
+                system_attrs=counts,
+                constraints=trial.constraints,
+            )
+        )
+    one, other = summarise(before), summarise(now)
+    assert one.trials == other.trials
+    assert one.front == other.front
+    assert (one.context, one.spec, one.space) == (other.context, other.spec, other.space)
+    models = [rebilled(study, EnergyModel(name="x", residual="dense")) for study in (before, now)]
+    assert summarise(models[0]).trials == summarise(models[1]).trials
+
+
+def test_the_note_holds_the_picks_of_the_report():
+    summary = summarise(made_study())
+    text = note(summary)
+    for pick in select(summary).picks.values():
+        assert f"| {pick.name} | {pick.row.number} | {pick.accuracy:.4f}" in text
+    assert "| take |" not in note(summarise(strangers_study([], "minimize")))
 
 
 def test_figures_show_the_feasible_front_and_every_kind_of_trial():

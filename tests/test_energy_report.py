@@ -29,7 +29,7 @@ TINY = load_space("tiny")
 
 
 def layers_of(trial):
-    return attributes.metrics_from_attributes(trial.user_attrs).layers
+    return attributes.metrics_of(trial).layers
 
 
 def add_reference(study):
@@ -333,7 +333,7 @@ def test_the_examples_of_the_documentation_run(searched, tmp_path, monkeypatch, 
     assert study.metric_names == ["accuracy", "cycles"]
     assert len(study.trials) == 4
     for trial in study.trials:
-        metrics = attributes.metrics_from_attributes(trial.user_attrs)
+        metrics = attributes.metrics_of(trial)
         assert trial.values == [metrics.accuracy, pytest.approx(names["cycles"](metrics))]
     copy = rebilled(study, STRICT)
     assert [trial.values for trial in copy.trials] == [trial.values for trial in study.trials]

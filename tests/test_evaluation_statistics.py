@@ -27,7 +27,7 @@ from aspk.tables import load_table
 from aspk.testing import FormulaEvaluator
 from aspk.training.checkpoint import load_supernet
 from aspk.training.supernet import SupernetRun
-from aspk.trials import attributes
+from aspk.trials import attributes, study_record
 from benchmarks.baseline import load_comparison
 from benchmarks.baseline.__main__ import main as compare_with_baseline
 
@@ -160,7 +160,7 @@ def searched(spec, count, statistics=None):
 
 def made_before(study):
     """Leave out of a study's records what aspk did not write before statistics were a setting."""
-    context, spec = (study.user_attrs[key] for key in (attributes.CONTEXT, attributes.SPEC))
+    context, spec = (study_record(study)[key] for key in (attributes.CONTEXT, attributes.SPEC))
     for record in (context, spec):
         del record["evaluation"]["statistics"]
     context["fingerprints"]["evaluation"] = fingerprint(context["evaluation"])
@@ -197,8 +197,8 @@ def test_a_new_study_writes_down_what_it_took_and_the_report_shows_it(study_file
     sentence = "Networks were evaluated with shared_time statistics, which suit the recipe of the supernet."
     assert sentence in capsys.readouterr().out
     study = open_study(spec)
-    assert study.user_attrs[attributes.SPEC]["evaluation"]["statistics"] == "auto"
-    assert study.user_attrs[attributes.CONTEXT]["evaluation"]["statistics"] == "shared_time"
+    assert study_record(study)[attributes.SPEC]["evaluation"]["statistics"] == "auto"
+    assert study_record(study)[attributes.CONTEXT]["evaluation"]["statistics"] == "shared_time"
     assert in_the_study(study) == measured_again(spec, study, "shared_time")
     assert main(["report", str(study_file), "--output", str(tmp_path / "report")]) == 0
     assert sentence in capsys.readouterr().out
@@ -352,6 +352,6 @@ def test_a_baseline_comparison_goes_on_with_the_statistics_that_it_was_begun_wit
     content = json.loads((fresh / "comparison.json").read_text())
     assert content["evaluation"]["statistics"] == "shared_time"
     studies = open_storage(f"sqlite:///{fresh / 'study.db'}").get_all_studies()
-    assert {study.user_attrs[attributes.CONTEXT]["evaluation"]["statistics"] for study in studies} == {
+    assert {study.system_attrs[attributes.CONTEXT]["evaluation"]["statistics"] for study in studies} == {
         "shared_time"
     }

@@ -24,7 +24,7 @@ from aspk.spec.study import load_study_file, with_sampler
 from aspk.study import reproduce, run_study
 from aspk.study.storage import open_study
 from aspk.testing import FormulaEvaluator
-from aspk.trials import attributes
+from aspk.trials import attributes, study_record
 
 # ------------------------------------------------------------------ reproduce
 
@@ -77,7 +77,7 @@ def test_failed_networks_are_reproduced_as_failures(tmp_path):
 def test_other_versions_are_named(tmp_path):
     spec = spec_in(tmp_path, evaluations=5)
     study = run_study(spec, problem_of(spec), progress=False).study
-    context = study.user_attrs[attributes.CONTEXT]
+    context = study_record(study)[attributes.CONTEXT]
     context["versions"]["torch"] = "1.0"
     study.set_user_attr(attributes.CONTEXT, context)
     (change,) = reproduce(study, spec, problem_of(spec), progress=False).versions
@@ -178,7 +178,7 @@ def test_the_loop_of_the_documentation_runs_in_a_shell(study_file, tmp_path):
     for trial in told:
         assert trial.values == [trial.user_attrs["accuracy"], trial.user_attrs["energy_mj"]]
         assert attributes.GENOTYPE in trial.system_attrs  # our sampler chose it
-        assert attributes.LAYERS in trial.user_attrs
+        assert attributes.LAYERS in trial.system_attrs
     networks = {SPACE.key(SPACE.from_parameters(trial.params)) for trial in trials}
     assert len(networks) == 8
     assert f"{told[-1].values[0]}" in done.stdout or "number" in done.stdout

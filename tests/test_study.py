@@ -22,7 +22,7 @@ from aspk.spec.study import StudySpec, load_study_file, study_from_dict, with_sa
 from aspk.study import load_problem, make_sampler, run_study, study_problem
 from aspk.study.storage import open_storage, open_study, studies_of
 from aspk.testing import FormulaEvaluator
-from aspk.trials import attributes
+from aspk.trials import attributes, study_record
 
 SPACE = load_space("tiny")
 DATA = DataSettings(name="digits")
@@ -65,7 +65,7 @@ def test_trials_say_what_was_measured(tmp_path):
         (expected,) = evaluator.evaluate([SPACE.decode(SPACE.from_parameters(trial.params))])
         assert trial.values == [expected.accuracy, expected.energy_mj]
         assert trial.user_attrs["energy_mj"] == expected.energy_mj
-        assert attributes.metrics_from_attributes(trial.user_attrs) == expected
+        assert attributes.metrics_of(trial) == expected
 
 
 def test_same_seed_same_search_whatever_the_interruptions(tmp_path):
@@ -126,7 +126,7 @@ def test_single_objective_f_aeb(tmp_path):
     spec = spec_in(tmp_path, objectives=("f_aeb",), sampler="evolutionary")
     problem = problem_of(spec)
     study = run_study(spec, problem, progress=False).study
-    metrics = [attributes.metrics_from_attributes(trial.user_attrs) for trial in complete(study)]
+    metrics = [attributes.metrics_of(trial) for trial in complete(study)]
     assert study.best_value == max(map(problem.faeb, metrics))
 
 
@@ -186,7 +186,7 @@ def test_a_strangers_study_is_adopted_only_if_its_directions_fit(tmp_path):
     optuna.create_study(study_name="other", storage=storage, directions=["maximize", "minimize"]).ask()
     study = run_study(other, problem_of(other), progress=False).study
     assert len(complete(study)) == 5
-    assert study.user_attrs[attributes.CONTEXT]["seed"] == 0
+    assert study_record(study)[attributes.CONTEXT]["seed"] == 0
 
 
 def test_samplers_of_one_file_are_found_together(tmp_path):
@@ -349,8 +349,8 @@ def test_the_supernets_question(study_file):
     problem = load_problem(spec, device="cpu")
     study = run_study(spec, problem, progress=False).study
     parts = {"space", "weights", "data", "objectives", "constraints", "energy", "evaluation"}
-    assert set(study.user_attrs[attributes.CONTEXT]["fingerprints"]) == parts
-    assert all(attributes.LAYERS in trial.user_attrs for trial in complete(study))
+    assert set(study_record(study)[attributes.CONTEXT]["fingerprints"]) == parts
+    assert all(attributes.LAYERS in trial.system_attrs for trial in complete(study))
     with pytest.raises(CheckpointError, match="no such file"):
         load_problem(dataclasses.replace(spec, weights=spec.folder / "none"), device="cpu")
     with pytest.raises(StudyError, match="another search space"):

@@ -238,6 +238,7 @@ def note(summary: StudySummary, selection: Selection | None = None) -> str:
             else []
         ),
         "",
+        *_picks(selection or select(summary)),
         "The pages of the front's trials hold their files: energy, configuration, model. The constraints of "
         "a trial are among its user attributes as relative excess: 0 or below is feasible. This page's own "
         "Pareto plot does not know them; the figures *feasible front* and *hypervolume* do.",
@@ -247,6 +248,17 @@ def note(summary: StudySummary, selection: Selection | None = None) -> str:
         f"Versions: {', '.join(f'{_plain(name)} {_plain(version)}' for name, version in versions)}",
     ]
     return "\n".join(lines)
+
+
+def _picks(selection: Selection) -> list[str]:
+    """The named picks as a table, and an empty line; nothing without a front."""
+    rows = []
+    for pick in selection.picks.values():
+        error = "" if pick.standard_error is None else f" ± {pick.standard_error:.4f}"
+        accuracy = "–" if pick.accuracy is None else f"{pick.accuracy:.4f}{error}"
+        energy = "–" if pick.energy_mj is None else f"{pick.energy_mj:.3g} mJ"
+        rows.append(f"| {pick.name} | {pick.row.number} | {accuracy} | {energy} |")
+    return ["| take | trial | accuracy | energy |", "|---|---|---|---|", *rows, ""] if rows else []
 
 
 def _states(summary: StudySummary) -> str:

@@ -18,7 +18,7 @@ from aspk.errors import AspkError, MetricsError
 from aspk.metrics import Metrics
 from aspk.objectives import OBJECTIVES, Direction, minimised
 from aspk.objectives.scalarization import FAEB
-from aspk.trials import attributes
+from aspk.trials import attributes, study_record
 from aspk.util.numbers import is_count, is_finite
 from aspk.util.pareto import hypervolume, knee, nondominated, scaled
 
@@ -148,7 +148,7 @@ def summarise(study: Study) -> StudySummary:
             are scaled by their observed range, and F_AEB is left out.
     """
     notes: list[str] = []
-    held = study.user_attrs
+    held = study_record(study)
     spec, space, context = (
         attributes.mapping_in(held, k) for k in (attributes.SPEC, attributes.SPACE, attributes.CONTEXT)
     )
@@ -262,7 +262,7 @@ def _infinite(complete: Sequence[FrozenTrial], directions: Sequence[Direction]) 
 
 def _row(trial: FrozenTrial, faeb: FAEB | None, notes: list[str]) -> Row:
     try:
-        metrics = attributes.metrics_from_attributes(trial.user_attrs)
+        metrics = attributes.metrics_of(trial)
     except MetricsError as error:
         notes.append(f"metrics of trial {trial.number} are left out: {error}")
         metrics = None

@@ -30,7 +30,7 @@ from aspk.training.checkpoint import (
     save_tensors,
     unusable,
 )
-from aspk.trials.attributes import metrics_from_attributes
+from aspk.trials.attributes import metrics_of
 from aspk.util.files import hash_of
 from aspk.util.records import read_json, write_json
 from aspk.util.shipped import shipped_files
@@ -229,7 +229,7 @@ def networks_of_trials(spec: StudySpec, numbers: Sequence[int]) -> dict[int, tup
     complete = {trial.number: trial for trial in open_study(spec).get_trials(states=(TrialState.COMPLETE,))}
     found = {}
     for number in numbers:
-        metrics = metrics_from_attributes(complete[number].user_attrs) if number in complete else None
+        metrics = metrics_of(complete[number]) if number in complete else None
         if metrics is None:
             raise StudyError(f"study {spec.name!r} has no evaluated trial {number}")
         found[number] = (space.decode(space.from_parameters(complete[number].params)), metrics)

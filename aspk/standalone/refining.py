@@ -31,7 +31,7 @@ from aspk.standalone.job import Job
 from aspk.study import SearchResult, StudyProblem, check_bounds, create_or_resume, run_study, study_problem
 from aspk.study.storage import open_study
 from aspk.surrogate import AccuracySurrogate
-from aspk.trials.attributes import metrics_from_attributes
+from aspk.trials.attributes import metrics_of
 from aspk.util.files import safe_name, write_atomically
 from aspk.util.pool import results_of
 from aspk.util.records import fingerprint
@@ -126,7 +126,7 @@ class LevelOne:
         found = [
             (self.space.from_parameters(trial.params), metrics)
             for trial in trials
-            if (metrics := metrics_from_attributes(trial.user_attrs)) is not None
+            if (metrics := metrics_of(trial)) is not None
         ]
         if len(found) < _FEWEST:
             raise StudyError(

@@ -26,7 +26,7 @@ from aspk.study.record import create_or_resume
 from aspk.study.retry import patiently
 from aspk.study.storage import record_verdict
 from aspk.study.workers import Worker, WorkerSettings
-from aspk.trials import attributes, complete
+from aspk.trials import attributes, complete, note_counts
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.pareto import anchored_hypervolume, nondominated
 
@@ -187,7 +187,10 @@ def evaluate_trial(trial: Trial, problem: StudyProblem) -> list[float]:
 def note_metrics(trial: Trial, metrics: Metrics, problem: StudyProblem) -> None:
     """Write what was measured, and by how much each constraint is exceeded, to a running trial."""
     for name, value in attributes.metrics_to_attributes(metrics).items():
-        trial.set_user_attr(name, value)
+        if name == attributes.LAYERS:
+            note_counts(trial, value)
+        else:
+            trial.set_user_attr(name, value)
     if problem.constraints:
         excess = {item.name: item(metrics) for item in problem.constraints}
         for name, value in excess.items():

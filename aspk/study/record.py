@@ -17,7 +17,7 @@ from aspk.spec.study import StudySpec
 from aspk.study.problem import StudyProblem
 from aspk.study.sampler import make_sampler
 from aspk.study.storage import open_storage, taken_statistics
-from aspk.trials import attributes
+from aspk.trials import attributes, note_study_record, study_record
 from aspk.util.records import differences, fingerprint
 
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
@@ -57,14 +57,14 @@ def _record(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([item.name for item in problem.objectives])
-    study.set_user_attr(attributes.SPEC, spec.to_json())
-    study.set_user_attr(attributes.SPACE, problem.space.to_json())
-    study.set_user_attr(attributes.CONTEXT, _context(spec, problem))  # last: the record is complete with it
+    record = {attributes.SPEC: spec.to_json(), attributes.SPACE: problem.space.to_json()}
+    record[attributes.CONTEXT] = _context(spec, problem)  # last: the record is complete with it
+    note_study_record(study, record)
 
 
 def _join(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> optuna.Study:
     end = time.monotonic() + _WAIT_S
-    while attributes.CONTEXT not in study.user_attrs:
+    while attributes.CONTEXT not in study_record(study):
         if time.monotonic() > end or study.get_trials(deepcopy=False):  # its maker died, or is no aspk
             _check_directions(study, problem)
             _record(study, spec, problem)
@@ -80,7 +80,7 @@ def check_problem(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -
     Raises:
         StudyError: spelling out the differences.
     """
-    found = list(_differences(study.user_attrs, spec, problem))
+    found = list(_differences(study_record(study), spec, problem))
     if found:
         raise StudyError(
             f"study {study.study_name!r} has another problem; give this one another name. {'; '.join(found)}"

@@ -16,7 +16,7 @@ from aspk.spec.study import StudySpec
 from aspk.study.loop import evaluate, tell
 from aspk.study.problem import StudyProblem
 from aspk.study.record import check_problem, create_or_resume, different, versions
-from aspk.trials import attributes
+from aspk.trials import attributes, study_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def reproduce(
     """
     _check_record(study, spec, problem)
     batches = _batches(study)
-    versions_then = study.user_attrs[attributes.CONTEXT].get("versions")
+    versions_then = study_record(study)[attributes.CONTEXT].get("versions")
     changed = tuple(different("version", versions_then, versions()))
     count = 0
     with tqdm(desc=f"{study.study_name} again", unit="net", disable=not progress) as bar:
@@ -66,10 +66,10 @@ def reproduce(
 
 
 def _check_record(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> None:
-    if attributes.CONTEXT not in study.user_attrs:
+    if attributes.CONTEXT not in study_record(study):
         raise StudyError(f"study {study.study_name!r} carries no record of its problem: aspk did not make it")
     check_problem(study, spec, problem)
-    stored, own = attributes.mapping_in(study.user_attrs, attributes.SPEC), spec.to_json()
+    stored, own = attributes.mapping_in(study_record(study), attributes.SPEC), spec.to_json()
     search = ("seed", "sampler", "sampler_options")
     found = [text for key in search for text in different(key, stored.get(key), own[key])]
     if found:

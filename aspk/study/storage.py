@@ -26,6 +26,7 @@ from aspk.errors import StudyError
 from aspk.space.file import load_space
 from aspk.spec.samplers import SAMPLERS
 from aspk.spec.study import StudySpec
+from aspk.trials import study_record
 from aspk.trials.attributes import CONTEXT, SPACE, SPEC, VERDICT, mapping_in
 from aspk.trials.verdict import UNKNOWN, read_verdict
 from aspk.util.files import hash_of
@@ -313,13 +314,14 @@ def studies_of(spec: StudySpec) -> list[optuna.Study]:
     studies = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
     found = []
     for study in studies:
-        held = mapping_in(study.user_attrs, SPEC)
+        written = study_record(study)
+        held = mapping_in(written, SPEC)
         taken = wanted["statistics"] if wanted["statistics"] == "auto" else statistics_of(study)
         evaluation = {**mapping_in(held, "evaluation"), "statistics": taken}
-        same = study.user_attrs.get(SPACE) == space and _without_folder(held.get("data")) == _without_folder(
+        same = written.get(SPACE) == space and _without_folder(held.get("data")) == _without_folder(
             record["data"]
         )
-        trained = mapping_in(mapping_in(study.user_attrs, CONTEXT), "fingerprints").get("weights")
+        trained = mapping_in(mapping_in(written, CONTEXT), "fingerprints").get("weights")
         same &= None in (trained, weights) or trained == weights
         if same and evaluation == wanted and all(held.get(key) == record[key] for key in parts):
             found.append(study)
@@ -337,7 +339,7 @@ def statistics_of(study: optuna.Study) -> str | None:
 
     Studies from before they were a setting carry none: they were made with ``own``.
     """
-    context = mapping_in(study.user_attrs, CONTEXT)
+    context = mapping_in(study_record(study), CONTEXT)
     return taken_statistics(context) if context else None
 
 

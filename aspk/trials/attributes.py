@@ -1,7 +1,9 @@
 """Names and JSON forms of what aspk writes to Optuna trials and studies; nowhere else.
 
 A trial carries its scalar metrics as user attributes that a person can read (``energy_mj``, ...), the layer
-counts as one JSON attribute, and the whole genotype, inactive genes included, as a system attribute.
+counts and the whole genotype, inactive genes included, as system attributes, which optuna-dashboard does not
+print; so is what a study says of its problem. Studies from before have all but the genotype as user
+attributes, which are read as well.
 """
 
 from __future__ import annotations
@@ -10,22 +12,25 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aspk.metrics import Metrics, layers_from_json, layers_to_json
 
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
 GENOTYPE = "aspk:genotype"  # trial system attribute: list of indices
 PROPOSAL = "aspk:proposal"  # trial system attribute: parameters to come, without a search space
-LAYERS = "aspk:layers"  # trial user attribute: layer counts, column-wise
+LAYERS = "aspk:layers"  # trial system attribute: layer counts, column-wise
 CONSTRAINTS = "aspk:constraints"  # trial user attribute: a mirror for optuna-dashboard
 FAILURE = "aspk:failure"  # trial user attribute: why the evaluation failed
 WORKER = "aspk:worker"  # trial user attribute: the worker that evaluates it
 BEAT = "aspk:beat"  # trial user attribute: a number that grows while its worker lives
 BATCH = "aspk:batch"  # trial user attribute: first trial number of its batch, then its random stream
 AGAIN = "aspk:again"  # trial user attribute: number of the abandoned trial that it repeats
-SPEC = "aspk:spec"  # study user attribute: the study file's content
-SPACE = "aspk:space"  # study user attribute: the search space's content
-CONTEXT = "aspk:context"  # study user attribute: reference energy, classes, images, versions, fingerprints
+SPEC = "aspk:spec"  # study system attribute: the study file's content
+SPACE = "aspk:space"  # study system attribute: the search space's content
+CONTEXT = "aspk:context"  # study system attribute: reference energy, classes, images, versions, fingerprints
 VERDICT = "aspk:verdict"  # study user attribute: what 'aspk rank' found of the supernet
 
 _LONGEST = 2045  # characters of one attribute's JSON text that every storage takes
@@ -35,13 +40,13 @@ _SCALARS = tuple(item.name for item in dataclasses.fields(Metrics) if item.name 
 
 
 def metrics_to_attributes(metrics: Metrics) -> dict[str, Any]:
-    """User attributes of a trial that was evaluated."""
+    """The attributes of a trial that was evaluated, its counts among them."""
     layers = {LAYERS: layers_to_json(metrics.layers)} if metrics.layers else {}
     return {**metrics.scalars(), **layers}
 
 
 def metrics_from_attributes(attributes: Mapping[str, Any]) -> Metrics | None:
-    """The metrics in a trial's user attributes, None if it has none.
+    """The metrics in attributes, None if there are none.
 
     Raises:
         MetricsError: the attributes are damaged.
@@ -55,6 +60,18 @@ def metrics_from_attributes(attributes: Mapping[str, Any]) -> Metrics | None:
         if name not in _SCALARS and not name.startswith("aspk:") and type(value) in (int, float)
     }
     return Metrics(**own, layers=layers_from_json(attributes.get(LAYERS, {})), extras=extras)
+
+
+def metrics_of(trial: FrozenTrial) -> Metrics | None:
+    """The metrics that a trial carries, None if it has none.
+
+    Raises:
+        MetricsError: they are damaged.
+    """
+    held = trial.user_attrs
+    if LAYERS not in held and LAYERS in trial.system_attrs:
+        held = {**held, LAYERS: trial.system_attrs[LAYERS]}
+    return metrics_from_attributes(held)
 
 
 def genotype_to_attributes(x: Iterable[int]) -> dict[str, Any]:

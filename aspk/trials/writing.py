@@ -14,6 +14,8 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from aspk.trials.attributes import LAYERS
+
 
 def create_running(
     study: Study,
@@ -48,6 +50,22 @@ def complete(trial: Trial, values: Sequence[float]) -> None:
         optuna.exceptions.UpdateFinishedTrialError: the trial is finished.
     """
     trial.storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, values)
+
+
+def study_record(study: Study) -> Mapping[str, Any]:
+    """What stands in a study: its system attributes, and over them the user attributes, where it was once."""
+    return {**study._storage.get_study_system_attrs(study._study_id), **study.user_attrs}
+
+
+def note_study_record(study: Study, record: Mapping[str, Any]) -> None:
+    """Write system attributes to a study, in their order; optuna-dashboard shows only user attributes."""
+    for name, value in record.items():
+        study._storage.set_study_system_attr(study._study_id, name, value)
+
+
+def note_counts(trial: Trial, counts: Mapping[str, Any]) -> None:
+    """Write layer counts to a running trial as a system attribute: the dashboard prints the others."""
+    trial.storage.set_trial_system_attr(trial._trial_id, LAYERS, counts)
 
 
 def note_system_attributes(study: Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> None:

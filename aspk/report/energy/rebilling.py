@@ -18,7 +18,7 @@ from aspk.objectives import OBJECTIVES, budget
 from aspk.objectives.scalarization import FAEB
 from aspk.report import StudySummary, summarise
 from aspk.space.file import space_from_dict
-from aspk.trials import attributes
+from aspk.trials import attributes, note_study_record, study_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def rebilled(study: optuna.Study, model: EnergyModel) -> optuna.Study:
         StudyError: a complete trial carries no layer counts, or F_AEB is an objective and cannot be computed.
         MetricsError: a trial's counts are damaged.
     """
-    context = attributes.mapping_in(study.user_attrs, attributes.CONTEXT)
+    context = attributes.mapping_in(study_record(study), attributes.CONTEXT)
     names = summarise(study).objectives
     reference = _reference(study, context, model)
     account = _Account(
@@ -80,9 +80,12 @@ def rebilled(study: optuna.Study, model: EnergyModel) -> optuna.Study:
         budgets=attributes.mapping_in(context, "constraints"),
     )
     copy = _empty_study(study, names)
+    record = study_record(study)
+    kept = {key: record[key] for key in (attributes.SPEC, attributes.SPACE) if key in record}
+    note_study_record(copy, kept | {attributes.CONTEXT: _context(context, reference, model)})
     for key, value in study.user_attrs.items():
-        copy.set_user_attr(key, value)
-    copy.set_user_attr(attributes.CONTEXT, _context(context, reference, model))
+        if key not in (*kept, attributes.CONTEXT):
+            copy.set_user_attr(key, value)
     for trial in study.get_trials(deepcopy=False):
         copy.add_trial(account.trial(trial))
     return copy
@@ -115,7 +118,7 @@ class _Account:
         """A trial under the account; unfinished ones stay as they are."""
         if trial.state != TrialState.COMPLETE:
             return create_trial(state=trial.state, user_attrs=trial.user_attrs)
-        metrics = _billed(attributes.metrics_from_attributes(trial.user_attrs), self.model)
+        metrics = _billed(attributes.metrics_of(trial), self.model)
         if metrics is None:
             raise StudyError(
                 f"trial {trial.number} carries no layer counts, so it cannot be billed again; "
@@ -131,6 +134,9 @@ class _Account:
             params=trial.params,
             distributions=trial.distributions,
             user_attrs={**trial.user_attrs, "energy_mj": metrics.energy_mj, **mirror},
+            system_attrs={
+                key: trial.system_attrs[key] for key in (attributes.LAYERS,) if key in trial.system_attrs
+            },
             constraints=constraints or None,
         )
 
@@ -154,13 +160,13 @@ def _billed(metrics: Metrics | None, model: EnergyModel) -> Metrics | None:
 def _reference(study: optuna.Study, context: Mapping[str, Any], model: EnergyModel) -> Metrics | None:
     """The reference network under the account, None if its counts are nowhere in the study."""
     stored = _billed(attributes.metrics_from_attributes(attributes.mapping_in(context, "reference")), model)
-    if stored is not None or attributes.SPACE not in study.user_attrs:
+    if stored is not None or attributes.SPACE not in study_record(study):
         return stored
-    space = space_from_dict(study.user_attrs[attributes.SPACE])
+    space = space_from_dict(study_record(study)[attributes.SPACE])
     genes = space.parameters(space.encode(space.reference))
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         if trial.params == genes:
-            return _billed(attributes.metrics_from_attributes(trial.user_attrs), model)
+            return _billed(attributes.metrics_of(trial), model)
     return None
 
 

@@ -29,7 +29,7 @@ from aspk.space.genes import SubnetConfig
 from aspk.spec.settings import DataSettings, EvaluationSettings, SplitName
 from aspk.standalone.export import load_exported
 from aspk.training.checkpoint import load_supernet
-from aspk.trials.attributes import metrics_from_attributes
+from aspk.trials.attributes import metrics_of
 from aspk.util.files import read_text
 from aspk.util.records import read_json
 
@@ -128,7 +128,7 @@ def trial_account(study: Study, number: int) -> NetworkAccount:
     found = [t for t in study.get_trials(deepcopy=False) if t.number == number]
     if not found or found[0].state != TrialState.COMPLETE:
         raise StudyError(f"study {study.study_name!r} has no complete trial {number}")
-    metrics = metrics_from_attributes(found[0].user_attrs)
+    metrics = metrics_of(found[0])
     if metrics is None or not metrics.layers:
         raise StudyError(f"trial {number} of study {study.study_name!r} carries no layer counts")
     details = {"study": study.study_name, "trial": number, "accuracy": metrics.accuracy}
