@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -260,7 +261,8 @@ def test_export_and_report_take_what_is_selected(study_file, tmp_path, capsys):
         assert f"\n{chosen}\n" in printed
         assert f"\n* {name}; " in printed
         page = (tmp_path / name / "report.html").read_text()
-        assert f"trial {number} <small>{name}</small>" in page
-        assert f"The shaded row is the one {chosen}." in page.replace("&#x27;", "'")
+        marked = re.search(r"<tr class=marked><td><b>([\w-]+)</b></td><td><a [^>]*data-trial=\"(\d+)\"", page)
+        assert marked.groups() == (name, number)
+        assert f"chosen: trial {number} (" in page
     with pytest.raises(SystemExit, match="2"):
         main(["export", str(study_file), "--select", "knee", "--trial", "0"])

@@ -9,9 +9,10 @@ from importlib.resources import files
 from aspk.report.structure import Part, Step
 from aspk.util.text import printable
 
-WIDTH = 400  # of the drawing, in its own units; it is as wide as a telephone
+WIDTH = 412  # of the drawing, in its own units; it is as wide as a telephone
 _LINE, _HEAD, _SUM = 24, 26, 16  # heights of an operation, of a part's title, of an addition
 _BOX, _RATE, _SHARE = (26, 190), (226, 40), (314, 40)  # begin and width of the columns
+_LETTER = 5.8  # width of one in a box, about
 _STREAM = 12  # where the stream runs
 
 
@@ -77,7 +78,7 @@ def _step(step: Step, y: float, widest: int, most: float) -> str:
     return (
         f"<g>{tip}{link}"
         f'<rect class="box {kind}" x="{left}" y="{top:g}" rx="3" width="{width}" height="{height}"/>'
-        f"{filled if step.width else ''}{_text(left + 7, y + 16, said, 'name')}"
+        f"{filled if step.width else ''}{_fitted(left + 7, y + 16, said, width - 12)}"
         f"{_rate(step, y)}{_share(step, y, most)}</g>"
     )
 
@@ -113,6 +114,13 @@ def _bar(column: tuple[int, int], y: float, part: float, kind: str) -> str:
         f'<rect class="track" x="{left}" y="{y + 8:g}" width="{width}" height="8" rx="2"/>'
         f'<rect class="{kind}" x="{left}" y="{y + 8:g}" width="{filled:.1f}" height="8" rx="2"/>'
     )
+
+
+def _fitted(x: float, y: float, text: str, width: float) -> str:
+    """Text that is drawn narrower where it would not fit."""
+    said = escape(printable(text))
+    narrow = f' textLength="{width:g}" lengthAdjust="spacingAndGlyphs"' if len(text) * _LETTER > width else ""
+    return f'<text class="name" x="{x:g}" y="{y:g}"{narrow}>{said}</text>'
 
 
 def _text(x: float, y: float, text: str, kind: str) -> str:
