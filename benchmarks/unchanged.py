@@ -208,7 +208,13 @@ def evaluations() -> dict[str, Any]:
                 )
                 results = evaluator.evaluate(configs)
                 found[f"{space.name} {engine} {statistics}"] = [
-                    [m.accuracy, m.energy_mj, m.spikes, _digest(repr(m.layers))] for m in results
+                    [
+                        m.accuracy,
+                        m.energy_mj,
+                        m.spikes,
+                        _digest(repr([sorted(vars(one).items()) for one in m.layers])),
+                    ]
+                    for m in results
                 ]
     return found
 
@@ -301,7 +307,7 @@ def main() -> int:
     different = 0
     for part in options.only or PARTS:
         old, new = (_run(checkout.resolve(), part) for checkout in options.checkouts)
-        differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        differing = [name for name, result in old.items() if result != new.get(name)]  # others are new
         different += len(differing)
         print(f"{part}: {len(old) - len(differing)} of {len(old)} the same", *differing[:5], flush=True)
     return 1 if different else 0

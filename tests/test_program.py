@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from spaces import FOLDER, MIXERS, NEURONS, STEMS, SWITCHES, TINY
+from spaces import FOLDER, MIXERS, NEURONS, STEMS, SWITCHES, TINY, shipped
 
 from aspk.costs import cost
 from aspk.data import DataSet, Split
@@ -21,7 +21,7 @@ from aspk.space import load_space
 from aspk.standalone.export import export_network, load_exported
 
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.toml"))
-SPACES = [*map(load_space, SHIPPED), SWITCHES, *NEURONS, *MIXERS, *STEMS]
+SPACES = [*map(shipped, SHIPPED), SWITCHES, *NEURONS, *MIXERS, *STEMS]
 
 
 def flips(space, *, tries=40):

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from spaces import SWITCHES
+from spaces import SWITCHES, shipped
 from spikingjelly.activation_based import functional, layer
 from spikingjelly.activation_based.model import spikformer as oracle
 from torch import nn
@@ -23,7 +23,7 @@ from aspk.util.shipped import shipped_files
 
 SHAPE, CLASSES = (1, 8, 8), 10
 SPACES = {
-    **{name: partial(load_space, name) for name in shipped_files("search_spaces")},
+    **{name: partial(shipped, name) for name in shipped_files("search_spaces")},
     "switches": lambda: SWITCHES,
 }
 
