@@ -206,7 +206,7 @@ HELP = "import runpy; sys.argv = ['aspk', '--help']; runpy.run_module('aspk', ru
     [
         ("import aspk", {"torch", "sklearn", "pymoo", "optuna"}),
         (HELP, {"torch", "sklearn", "pymoo"}),
-        ("import aspk.samplers", {"torch", "pymoo", "sklearn"}),
+        ("import aspk.samplers", {"torch", "pymoo", "sklearn", "scipy"}),
         ("import aspk.report", {"torch", "pymoo", "sklearn"}),
     ],
     ids=["aspk", "help", "samplers", "report"],

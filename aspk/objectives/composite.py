@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from aspk.errors import ObjectiveError
 from aspk.objectives.base import Direction
 from aspk.util.pareto import FloatArray
@@ -48,3 +50,8 @@ class Composite:
                     f"composite objective, part {name!r}: direction {direction!r}: "
                     "expected 'maximize' or 'minimize'"
                 )
+
+    def values(self, *parts: FloatArray) -> FloatArray:
+        """The objective's own values of its parts' own values; NaN or infinite where it is not defined."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.of(*parts), dtype=float)

@@ -6,7 +6,7 @@ it; the function is then left out with a warning, and its numbers are learnt as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +16,7 @@ from aspk.costs.values import KnownValues, NetworkFunction
 from aspk.objectives.composite import Composite
 from aspk.samplers._history import History, finite
 from aspk.samplers._notices import Notices
-from aspk.space.operators import Genome
-from aspk.surrogate.composition import KnownModel, applied
+from aspk.space.operators import Genome, Genotypes
 from aspk.util.pareto import FloatArray, within_reach
 
 _TOLERANCE = 1e-6  # relative, and absolute of constraints, which are shares of their bounds
@@ -76,17 +75,17 @@ def agreed_objectives(
     history: History,
     values: KnownValues,
     notices: Notices,
-) -> dict[int, KnownModel]:
-    """Models of the known objectives that no trial contradicts, by number."""
+) -> dict[int, Callable[[Genotypes], FloatArray]]:
+    """The known objectives that no trial contradicts, minimised, of genotypes, by number."""
 
-    def model(k: int) -> KnownModel:
-        return KnownModel(lambda X: history.signs[k] * values.of(genome, k, known[k], X))
+    def minimised(k: int) -> Callable[[Genotypes], FloatArray]:
+        return lambda X: history.signs[k] * values.of(genome, k, known[k], X)
 
     def agrees(k: int) -> bool:
         computed = values.of(genome, k, known[k], history.X)
         return _is_objective(k, f"known[{k}]", computed, history, notices)
 
-    return {k: model(k) for k in known if agrees(k)}
+    return {k: minimised(k) for k in known if agrees(k)}
 
 
 def agreed_composites(
@@ -98,7 +97,7 @@ def agreed_composites(
         parts = {name: history.attributes[name] for name in composite.parts}
         if missing := [name for name, values in parts.items() if not np.isfinite(values).all()]:
             notices.warn(f"objective {k} is learnt as a whole", f"trials without {', '.join(missing)}")
-        elif _is_objective(k, f"composites[{k}]", applied(composite, [*parts.values()]), history, notices):
+        elif _is_objective(k, f"composites[{k}]", composite.values(*parts.values()), history, notices):
             agreed[k] = composite
     return agreed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,7 @@ def fit_study(
     genome: Genome,
     history: History,
     *,
-    known: Mapping[int, KnownModel],
+    known: Mapping[int, Callable[[Genotypes], FloatArray]],
     composites: Mapping[int, Composite],
     free: FreeFeatures | None,
     first: int,
@@ -90,7 +90,7 @@ def fit_study(
     Args:
         genome: the search space.
         history: the trials, of which at least two were evaluated.
-        known: models of the objectives that are not learnt.
+        known: objectives that are not learnt: their values, minimised, of genotypes.
         composites: objectives of which the parts are learnt; all trials carry these.
         free: what is known of a network without evaluating it; None without a search space.
         first: number of trials after which hyperparameters are fitted for the first time.
@@ -130,7 +130,7 @@ def fit_study(
 
     def objective(k: int) -> Model:
         if k in known:
-            return known[k]
+            return KnownModel(known[k])
         parts = [model for column, model in models.items() if column[0] == k]
         return CompositeModel(composites[k], float(history.signs[k]), parts) if k in composites else parts[0]
 

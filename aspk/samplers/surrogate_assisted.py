@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,21 +13,22 @@ from aspk.costs.features import FreeFeature, FreeFeatures
 from aspk.costs.values import NetworkFunction
 from aspk.errors import SamplerError
 from aspk.objectives.composite import Composite
-from aspk.samplers._acquisition import choose
 from aspk.samplers._base import GenotypeSampler, as_space, check_counts, check_functions, needs_space
 from aspk.samplers._broken import set_aside
 from aspk.samplers._coordinate import ParameterValue
 from aspk.samplers._history import History
 from aspk.samplers._inferred import FEWEST
 from aspk.samplers._known import agreed_composites, agreed_objectives
-from aspk.samplers._model import Fits, StudyModel, fit_study
 from aspk.samplers._pool import evolve, unseen
 from aspk.samplers._start import start, visits
 from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome, Genotypes, keys, sample
-from aspk.surrogate.model import check_model
+from aspk.surrogate.removed import check_model
 from aspk.util.pareto import within_reach
+
+if TYPE_CHECKING:
+    from aspk.samplers._model import Fits, StudyModel
 
 _FIRST = 6  # networks that a search starts with
 _FIRST_OF_SPIKFORMERS = 4  # whose models have transfer priors
@@ -144,6 +145,9 @@ class SurrogateSampler(GenotypeSampler):
             return self._start(genome, history, count, rng)
         if history.branches and len(X := self._hardly_visited(genome, history, count, rng)) == count:
             return X
+        # It loads SciPy's linear algebra and optimisers, which other samplers do without.
+        from aspk.samplers._acquisition import choose  # noqa: PLC0415  # on use
+
         bounds, history = self.bounded(genome, history)
         history = set_aside(replace(history, values=within_reach(history.values)))
         try:
@@ -170,6 +174,8 @@ class SurrogateSampler(GenotypeSampler):
 
     def _model(self, genome: Genome, history: History) -> StudyModel:
         """The model of the study; functions that a trial contradicts are not part of it."""
+        from aspk.samplers._model import fit_study  # noqa: PLC0415  # on use, as in propose
+
         if self._composites:  # what a pruned trial carries is not final, and what it would be is not known
             history = history.of(history.complete)
         return fit_study(

@@ -80,15 +80,9 @@ class CompositeModel:
             -values if direction == "maximize" else values
             for values, direction in zip(parts, self.composite.parts.values(), strict=True)
         ]
-        values = within_reach(self.sign * applied(self.composite, own))
+        values = within_reach(self.sign * self.composite.values(*own))
         known = np.isfinite(values)
         return np.where(known, values, values[known].max() if known.any() else 0.0)
-
-
-def applied(composite: Composite, parts: Sequence[FloatArray]) -> FloatArray:
-    """The objective's own values of its parts' own values."""
-    with np.errstate(all="ignore"):
-        return np.asarray(composite.of(*parts), dtype=float)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
@@ -17,8 +16,9 @@ from aspk.errors import SamplerError
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome
 from aspk.surrogate.encoder import Encoder
-from aspk.surrogate.model import Logarithm, ProcessModel, check_model, fit
+from aspk.surrogate.model import Logarithm, ProcessModel, fit
 from aspk.surrogate.posterior import GaussianPosterior
+from aspk.surrogate.removed import check_model, renamed
 from aspk.util.pareto import FloatArray
 
 
@@ -159,19 +159,19 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def joint(self, X: npt.ArrayLike) -> GaussianPosterior:
         """:meth:`posterior` by its old name."""
-        _renamed("joint", "posterior")
+        renamed("joint", "posterior")
         return self.posterior(X)
 
     @property
     def left_out(self) -> tuple[FloatArray, FloatArray]:
         """:attr:`leave_one_out` by its old name."""
-        _renamed("left_out", "leave_one_out")
+        renamed("left_out", "leave_one_out")
         return self.leave_one_out
 
     @property
     def doubt_(self) -> float:
         """:attr:`std_factor_` by its old name."""
-        _renamed("doubt_", "std_factor_")
+        renamed("doubt_", "std_factor_")
         return self.std_factor_
 
     def _validated(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -198,11 +198,3 @@ def _free_features(
     if parts:
         raise SamplerError("features are functions of a network: expected a SearchSpace as genome")
     return None
-
-
-def _renamed(old: str, new: str) -> None:
-    warnings.warn(
-        f"AccuracySurrogate.{old} is now {new}; the old name goes with the next release",
-        FutureWarning,
-        stacklevel=3,
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -112,22 +111,6 @@ def fit(
         found = most_probable(inputs, standard, encode.trended, priors, extra, encode.scales)
         process = Process(inputs, standard, found, trended=encode.trended, extra=extra)
     return ProcessModel(encode, scale, process)
-
-
-def check_model(model: str | None) -> None:
-    """Warn of the option ``model`` of the last release.
-
-    Raises:
-        ValueError: it is a model that was removed.
-    """
-    if model not in (None, "process"):
-        raise ValueError(f"model={model!r}: expected None; the Gaussian process is the only model left")
-    if model is not None:
-        warnings.warn(
-            "model= has no effect, and goes with the next release: the Gaussian process is the only model",
-            FutureWarning,
-            stacklevel=3,
-        )
 
 
 def one_thread() -> AbstractContextManager[object]:
