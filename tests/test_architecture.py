@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -113,6 +114,13 @@ def test_imports_go_down() -> None:
         and not (unit(path) == "__init__" and target == "util")
     ]
     assert upward == []
+
+
+def test_the_wheel_has_every_package() -> None:
+    text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    named = set(tomllib.loads(text)["tool"]["setuptools"]["packages"])
+    there = {".".join(path.parent.relative_to(PACKAGE.parent).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert named == there | {"aspk.search_spaces", "aspk.studies"}
 
 
 LIGHT = ("errors", "util", "metrics", "space", "costs", "energy", "objectives", "spec")
