@@ -10,6 +10,7 @@ import pytest
 import torch
 from spaces import TINY
 
+from aspk.cli import main
 from aspk.cli.arguments import time_of_day
 from aspk.errors import TrainingError
 from aspk.spec.settings import Recipe
@@ -115,6 +116,13 @@ def test_a_run_stops_at_its_time_and_the_rest_gives_the_same_bits(digits, tmp_pa
     assert result.finished
     whole = stepped(run_of(digits), 4).model
     assert same_bits(load_supernet(result.weights).supernet.parameters(), whole.parameters())
+
+
+def test_a_planned_stop_is_no_failure_of_the_command(study_file, monkeypatch, capsys):
+    past = datetime.now().astimezone() - timedelta(minutes=1)
+    monkeypatch.setattr(sys.modules["aspk.cli.main"], "time_of_day", lambda text: past)
+    assert main(["train", str(study_file), "--device", "cpu", "--until", "23:30"]) == 0
+    assert "saved at update 1; go on with: aspk " in capsys.readouterr().err
 
 
 def test_a_time_of_day_is_the_next_one():
