@@ -42,7 +42,9 @@ def test_two_processes_come_to_the_weights_of_one(weights, recipe):
     """In float64: 20 updates of single networks, and 6 of a sandwich, with its average of weights."""
     one, first, second = (weights[f"{recipe}-{which}"] for which in ("1-0", "2-0", "2-1"))
     for name, expected in one.items():
-        torch.testing.assert_close(first[name], expected, rtol=0, atol=1e-10, msg=name)
+        # A bias in front of a normalisation has a gradient of rounding alone, which AdamW scales up.
+        tolerance = 1e-8 if name.endswith("linear.bias") else 1e-10
+        torch.testing.assert_close(first[name], expected, rtol=0, atol=tolerance, msg=name)
         assert torch.equal(first[name], second[name]), name
     assert first["losses"].unique().numel() == len(first["losses"])
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from aspk.families import native
 from aspk.families.base import Neurons, Reset
-from aspk.families.synchronised import in_shared_batch, shared_normalisation
+from aspk.families.synchronised import OtherProcesses, in_shared_batch, shared_normalisation
 
 _SURROGATE_SLOPE = 4.0
 _HALF = (torch.float16, torch.bfloat16)
@@ -118,11 +118,6 @@ def normalised_lif(
     """
     neurons: Neurons = {"tau": tau, "v_threshold": v_threshold, "reset": reset, "decay_input": decay_input}
     currents = y.float() if y.dtype in _HALF else y
-    if norm.training and in_shared_batch():
-        axis = -1 if isinstance(norm, nn.BatchNorm1d) else -3
-        x = shared_normalisation(currents, norm, axis=axis)
-        x = x if repeat is None else x.expand(repeat, *x.shape)
-        return lif(x, reciprocal_tau=reciprocal_tau, **neurons).to(y.dtype)
     # A gradient through fixed statistics, or a hook that wants to see the layer, takes the plain way.
     plain = (torch.is_grad_enabled() and not norm.training) or norm._forward_hooks or norm._forward_pre_hooks
     fitting = norm.weight.dtype == (torch.float32 if y.dtype in _HALF else y.dtype)
@@ -135,7 +130,9 @@ def normalised_lif(
             fired = _normalised_natively(pixels, norm, neuron, reciprocal_tau, repeat, axis=-1)
             return fired.movedim(-1, -3)
         return _normalised_natively(y.contiguous(), norm, neuron, reciprocal_tau, repeat, axis=-3)
-    if isinstance(norm, nn.BatchNorm2d):
+    if norm.training and in_shared_batch():
+        x = shared_normalisation(currents, norm, axis=-1 if isinstance(norm, nn.BatchNorm1d) else -3)
+    elif isinstance(norm, nn.BatchNorm2d):
         x = norm(currents.flatten(0, -4)).reshape(y.shape)  # time and batch as one axis: [T*B, C, H, W]
     else:
         x = norm(currents.flatten(0, -2)).reshape(y.shape)  # [T*B*L, D]
@@ -319,6 +316,7 @@ def _normalised_natively(
         running,
         eps=norm.eps,
         momentum=norm.momentum,
+        others=OtherProcesses() if in_shared_batch() else None,
     )
     if not torch.is_grad_enabled():
         return native.spikes(y, layout, neuron, affine).reshape(shape)

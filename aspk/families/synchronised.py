@@ -37,6 +37,28 @@ def in_shared_batch() -> bool:
     return _SHARED.get()
 
 
+class OtherProcesses:
+    """Those of PyTorch's process group, see :class:`aspk.families.native.neurons.Others`."""
+
+    def statistics(self, count: float, mean: Tensor, variance: Tensor) -> tuple[float, Tensor, Tensor]:
+        """Everybody combines all parts in the same order, and comes to the same bits."""
+        part = torch.cat([mean.new_tensor([count], dtype=torch.float64), mean.double(), variance.double()])
+        parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, part)
+        table = torch.stack(parts)
+        counts, (means, variances) = table[:, :1], table[:, 1:].chunk(2, dim=1)
+        shares = counts / counts.sum()
+        whole = (shares * means).sum(0)
+        spread = (shares * (variances + (means - whole).square())).sum(0)
+        return float(counts.sum()), whole, spread
+
+    def sums(self, own: Tensor) -> Tensor:
+        """Of everybody's."""
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+
 def shared_normalisation(y: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, *, axis: int) -> Tensor:
     """``norm(y)`` in training mode, by the statistics of all processes' currents.
 
@@ -51,7 +73,9 @@ def shared_normalisation(y: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, *, ax
     assert norm.momentum is not None, "cumulative averages are not in use"
     others = [other for other in range(y.dim()) if other != axis % y.dim()]
     with torch.no_grad():
-        count, mean, variance = _whole(y, others)
+        own_variance, own_mean = torch.var_mean(y, others, correction=0)
+        own_count = y.numel() / own_mean.numel()
+        count, mean, variance = OtherProcesses().statistics(own_count, own_mean, own_variance)
         norm.num_batches_tracked.add_(1)
         norm.running_mean.lerp_(mean.to(y.dtype), norm.momentum)
         norm.running_var.lerp_((variance * (count / (count - 1))).to(y.dtype), norm.momentum)
@@ -67,20 +91,6 @@ def shared_normalisation(y: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, *, ax
         count,
     )
     return x
-
-
-def _whole(y: Tensor, others: list[int]) -> tuple[float, Tensor, Tensor]:
-    """Count, mean and biased variance of each channel over all processes, in float64."""
-    variance, mean = torch.var_mean(y, others, correction=0)
-    count = mean.new_full((1,), y.numel() / mean.numel(), dtype=torch.float64)
-    part = torch.cat([count, mean.double(), variance.double()])
-    parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, part)
-    table = torch.stack(parts)
-    shares = table[:, :1] / table[:, :1].sum()
-    means, variances = table[:, 1:].chunk(2, dim=1)
-    whole = (shares * means).sum(0)
-    return float(table[:, 0].sum()), whole, (shares * (variances + (means - whole).square())).sum(0)
 
 
 class _Normalisation(torch.autograd.Function):
@@ -109,8 +119,9 @@ class _Normalisation(torch.autograd.Function):
         normalised = (y - mean.to(y.dtype)) * inverse_std.to(y.dtype)
         grad_bias = grad.sum(others, keepdim=True, dtype=torch.float64)
         grad_weight = (grad * normalised).sum(others, keepdim=True, dtype=torch.float64)
-        means = torch.stack([grad_bias, grad_weight])
-        dist.all_reduce(means)  # the loss of every process depends on the statistics
-        first, second = (means / ctx.count).to(y.dtype)
+        sums = OtherProcesses().sums(
+            torch.stack([grad_bias, grad_weight])
+        )  # everybody's loss depends on them
+        first, second = (sums / ctx.count).to(y.dtype)
         grad_y = (grad - first - normalised * second) * (inverse_std.to(y.dtype) * weight)
         return grad_y, grad_weight.to(y.dtype), grad_bias.to(y.dtype), None, None, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -54,6 +55,18 @@ class Neuron:
     learnt: bool = False
 
 
+class Others(Protocol):
+    """Other processes that have parts of the batch."""
+
+    def statistics(self, count: float, mean: Tensor, variance: Tensor) -> tuple[float, Tensor, Tensor]:
+        """Count, mean and biased variance of each channel in the whole batch, from those of this part."""
+        ...
+
+    def sums(self, own: Tensor) -> Tensor:
+        """Sums over the whole batch, from those over this part."""
+        ...
+
+
 @dataclass(frozen=True)
 class Affine:
     """A normalisation of currents: x = scale * y + shift for each channel.
@@ -63,12 +76,16 @@ class Affine:
         shift: [C], of the weights' type.
         mean: mean of y, [C], float64.
         inverse_std: 1 / sqrt(variance of y + eps), [C], float64.
+        others: the processes that have the rest of the batch, whose statistics these are, too.
+        part: the share of the batch that y is.
     """
 
     scale: Tensor
     shift: Tensor
     mean: Tensor
     inverse_std: Tensor
+    others: Others | None = None
+    part: float = 1.0
 
 
 def recorded() -> bool:
@@ -101,8 +118,9 @@ def normalisation(
     *,
     eps: float,
     momentum: float,
+    others: Others | None = None,
 ) -> Affine:
-    """Batch normalisation by the statistics of ``y`` itself.
+    """Batch normalisation by the statistics of ``y`` itself, and of the parts that others have.
 
     Args:
         y: contiguous currents.
@@ -112,15 +130,20 @@ def normalisation(
         running: running mean and variance, [C] each, updated in place.
         eps: added to the variance.
         momentum: share of the new statistics in the running ones.
+        others: the processes that have the rest of the batch.
     """
     mean, variance, inverse_std = torch.empty((3, layout.channels), dtype=torch.float64).unbind()
     scale, shift = weight.new_empty((2, layout.channels)).unbind()
     _call("statistics", y, _at(y), *_sizes(layout, read=True), _at(mean), _at(variance), _threads())
-    sizes = (ctypes.c_int64(layout.channels), ctypes.c_int64(y.numel() // layout.channels))
+    own = count = y.numel() // layout.channels
+    if others is not None:
+        whole, mean, variance = others.statistics(float(own), mean, variance)
+        count = round(whole)
+    sizes = (ctypes.c_int64(layout.channels), ctypes.c_int64(count))
     constants = (ctypes.c_double(eps), ctypes.c_double(momentum))
     inputs = (_at(weight), _at(bias), *constants, _at(mean), _at(variance), *map(_at, running))
     _call("normalisation", y, *sizes, *inputs, _at(scale), _at(shift), _at(inverse_std))
-    return Affine(scale, shift, mean, inverse_std)
+    return Affine(scale, shift, mean, inverse_std, others, own / count)
 
 
 def spikes(y: Tensor, layout: Layout, neuron: Neuron, affine: Affine | None = None) -> Tensor:
@@ -171,6 +194,15 @@ def gradients(
         ctypes.byref(leak) if neuron.learnt else None,
         _threads(),
     )
+    if affine is not None:
+        assert bias is not None
+        assert weight is not None
+        # The kernel divides by the count of this part, so that sums over all parts are scaled to one of them.
+        others, both = affine.others, torch.stack([bias, weight])
+        whole = both if others is None else others.sums(both) * affine.part
+        known = (affine.scale, affine.mean, affine.inverse_std, *whole)
+        read = _sizes(layout, read=True)
+        _call("through_norm", y, _at(y), _at(grad), *read, *map(_at, known), _threads())
     return grad, weight, bias, leak.value
 
 

@@ -387,7 +387,10 @@ ASPK_CALLED call_backward(const Stored* y, const Stored* grad_spikes, Stored* gr
         backward(y, grad_spikes, grad, s, scale, shift, mean, inverse_std, repeated, neuron, sums, products,
                  by_inverse_tau, threads);
     });
-    if (!scale || !mean) return;
-    const Shape read{1, repeated ? rows : steps * rows, channels, inner};
-    through_norm(y, grad, read, scale, mean, inverse_std, sums, products, threads);
+}
+
+ASPK_CALLED call_through_norm(const Stored* y, Stored* grad, int64_t steps, int64_t rows, int64_t channels,
+                              int64_t inner, const Number* scale, const double* mean, const double* inverse_std,
+                              const double* sums, const double* products, int threads) {
+    through_norm(y, grad, {1, steps * rows, channels, inner}, scale, mean, inverse_std, sums, products, threads);
 }
