@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from aspk.errors import TrainingError
 from aspk.families.synchronised import shared_batch
 
 T = TypeVar("T")
+_GRACE_S = 5
 _CPU = torch.device("cpu")
 
 
@@ -44,7 +48,9 @@ class Processes:
         if self.count == 1:
             return model
         # Small networks leave parameters without a gradient; statistics are the same on all as it is.
-        return DistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.6 has no other name for it
+            return DistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
 
     def share(self, batch: Tensor) -> Tensor:
         """This process's images, or labels, of a batch.
@@ -104,6 +110,9 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         yield ALONE
         return
+    if threading.current_thread() is threading.main_thread():
+        # When one has ended, torchrun ends the others at once; they shall have told why by then.
+        signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(_GRACE_S))
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
