@@ -39,7 +39,6 @@ def test_every_module_that_an_evaluation_loads_is_found():
     found = set(code.source_files("aspk.evaluation.supernet"))
     assert len(loaded) > 50
     assert loaded - found <= {PACKAGE / "__init__.py", PACKAGE / "util" / "moved.py"}  # which offer names
-    assert {path for path in found - loaded if path.suffix == ".py"} == set()
     kernels = {path for path in PACKAGE.rglob("*") if path.suffix in (".cpp", ".h")}
     assert kernels
     assert found >= kernels
