@@ -141,7 +141,7 @@ const Charts = (() => {
       .map(([index, key]) => ({ [key]: data.bounds[named(index)] }));
     if (bounds.length) {
       shownNames.push("bound");
-      series.push({ name: "bound", type: "line", data: [], lineStyle: { color: RED, type: "dashed" },
+      series.push({ name: "bound", type: "line", data: [], symbol: "none", lineStyle: { color: RED, type: "dashed" },
         itemStyle: { color: RED }, markLine: { silent: true, symbol: "none", data: bounds,
           lineStyle: { color: RED, type: "dashed" }, label: { show: false } } });
     }
@@ -150,7 +150,7 @@ const Charts = (() => {
       itemStyle: { color: "transparent", borderColor: colour("--ink"), borderWidth: 2 },
       data: selected && place(selected).every((value) => value !== null) ? [place(selected)] : [] });
     const all = [...usable.map(place), ...(own && data.reference ? [[data.reference[x], data.reference[y]]] : []),
-      ...arrived.map((one) => [one.energy, one.accuracy]), ...errors.map((one) => [one[0], one[1] + one[2]])];
+      ...arrived.map((one) => [one.energy, one.accuracy]), ...errors.flatMap((one) => [[one[0], one[1] + one[2]], [one[0], one[1] - one[2]]])];
     const xs = [...all.map((one) => one[0]), ...bounds.map((one) => one.xAxis ?? null)];
     const ys = [...all.map((one) => one[1]), ...bounds.map((one) => one.yAxis ?? null)];
     return { ...base(), legend: legend(shownNames), series,

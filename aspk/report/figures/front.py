@@ -173,7 +173,8 @@ def _bounds(ax: Axes, summary: StudySummary, shown: Sequence[Measure], other: in
     if shown[0].name in held:
         ax.axhline(held[shown[0].name] * shown[0].per, label="bound", **style)
     if other is not None and shown[other].name in held:
-        ax.axvline(held[shown[other].name] * shown[other].per, label="bound", **style)
+        known = shown[0].name in held
+        ax.axvline(held[shown[other].name] * shown[other].per, label=None if known else "bound", **style)
 
 
 def _trained(

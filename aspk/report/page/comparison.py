@@ -10,7 +10,7 @@ from aspk.report.figures import SVG_INK, best_so_far_figure, fronts_figure, hype
 from aspk.report.measures import EnergyUnit, energy_unit_of, measures
 from aspk.report.page.data import study_curves
 from aspk.report.page.document import chart, document, section, table, text
-from aspk.report.page.sections import comparison_tables
+from aspk.report.page.learned import comparison_tables
 from aspk.report.selection import MARGIN, select
 from aspk.report.summary import StudySummary
 from aspk.report.tables import number, titles

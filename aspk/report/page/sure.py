@@ -1,0 +1,104 @@
+"""How sure is that? What the numbers stand on, and what networks trained alone came to."""
+
+from __future__ import annotations
+
+from aspk.energy import NOTHING
+from aspk.report.figures.front import by_trial
+from aspk.report.page.content import Content
+from aspk.report.page.document import command, table, text
+from aspk.report.summary import StudySummary
+from aspk.report.tables import (
+    number,
+    statistics_text,
+)
+from aspk.report.trained import mean
+from aspk.trials.verdict import is_warning
+
+_TRUSTED = "Ranking of this supernet: trusted"
+
+
+def sure(content: Content) -> list[str]:
+    """The answer, part by part."""
+    summary = content.summary
+    parts = []
+    if summary.verdict:
+        trusted = summary.verdict.startswith(_TRUSTED) and not is_warning(summary.verdict)
+        kind = "verdict" if trusted else "verdict warning"
+        parts.append(f'<p class="{kind}">{text(summary.verdict)}</p>\n')
+    parts += [f'<p class="warn">{text(note)}</p>\n' for note in summary.notes]
+    parts.append(f"<ul>{''.join(f'<li>{line}</li>' for line in _reasons(content))}</ul>\n")
+    trained = _trained(content)
+    return [*parts, trained] if trained else parts
+
+
+def _reasons(content: Content) -> list[str]:
+    """What the numbers above are worth, each a line of HTML."""
+    summary, chosen = content.summary, content.selection.chosen
+    found = []
+    if summary.images and chosen and chosen.standard_error is not None:
+        found.append(
+            f"Accuracies were measured on {number(summary.images)} images of the split <i>search</i>; the "
+            f"standard error of {chosen.name} is {chosen.standard_error:.4f}, drawn as bars in the figure."
+        )
+    elif chosen and chosen.accuracy is not None:
+        found.append("On how many images accuracies were measured is not recorded: no standard errors.")
+    if chosen and chosen.accuracy is not None:
+        found.append(
+            f"The best of {number(summary.evaluations)} measured networks is rather too good: what was "
+            "picked for its accuracy will fall back a little on other images."
+        )
+        if summary.statistics:
+            found.append(
+                f"{text(statistics_text(summary))} Accuracies are those of the supernet's weights, not of "
+                "networks trained alone."
+            )
+        wanted = sorted({pick.row.number for pick in content.picks.values()})
+        if not by_trial(content.trained):
+            words = f"aspk retrain {content.command} {' '.join(f'--trial {number}' for number in wanted)}"
+            found.append(f"Nothing was trained alone or measured on <i>test</i> yet: {command(words)}")
+    states = ", ".join(f"{count} {state}" for state, count in sorted(summary.states.items())) or "none"
+    found.append(f"Trials: {states}; {planned(summary)} networks were asked for.")
+    found.append(
+        f"Energies are estimates from operation counts under the account {text(content.account.name)} "
+        f"({content.account.mac_pj:g} pJ a multiply-accumulate, {content.account.ac_pj:g} pJ an accumulate), "
+        "not a measurement."
+    )
+    return found
+
+
+def _trained(content: Content) -> str:
+    """Networks that were trained alone: what the search saw and what they came to."""
+    rows, known = [], {row.number: row for row in content.summary.trials}
+    names: dict[int, list[str]] = {}
+    for pick in content.picks.values():
+        names.setdefault(pick.row.number, []).append(pick.name)
+    for trial, own in by_trial(content.trained).items():
+        row = known.get(trial)
+        test = [one.test for one in own]
+        rows.append(
+            [
+                f"trial {trial} {', '.join(names.get(trial, []))}",
+                f"{row.metrics.accuracy:.4f}" if row and row.metrics else NOTHING,
+                f"{mean([one.search for one in own]):.4f}",
+                f"{mean(test):.4f}" + (f" ({min(test):.4f} to {max(test):.4f})" if len(own) > 1 else ""),
+                str(len(own)),
+                content.energy(row.metrics.energy_mj if row and row.metrics else None),
+                content.energy(mean([one.energy_mj for one in own])),
+            ]
+        )
+    header = [
+        "network",
+        "in the search",
+        "trained alone, search",
+        "test",
+        "seeds",
+        "energy then",
+        "energy now",
+    ]
+    return f"<h3>Trained alone</h3>{table(header, rows)}" if rows else ""
+
+
+def planned(summary: StudySummary) -> str:
+    """How many networks were asked for."""
+    planned = summary.spec.get("evaluations")
+    return number(planned) if isinstance(planned, int) else number(summary.evaluations)
