@@ -23,8 +23,9 @@ demo: .venv/.demo-installed
 	@echo "The report:    $(RUN)/report-$(STUDY)/report.html"
 	@echo "The dashboard: $(BIN)/aspk dashboard $(STUDY)"
 
+# A process for each core; tests of one file stay together, since they share what is costly to make.
 test: .venv/.test-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/.test-installed
 	$(BIN)/ruff check
