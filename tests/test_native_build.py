@@ -252,7 +252,7 @@ def test_a_compiler_comes_with_arguments(sources, fresh, tmp_path, monkeypatch, 
     ("script", "reason"),
     [
         ('[ "$1" = --version ] || { echo some note; echo error: no memory; exit 1; }', "error: no memory"),
-        ("exit 1", "it failed without a word"),
+        ("exit 1", "it failed without any output"),
     ],
 )
 def test_a_compiler_that_fails_is_quoted(sources, fresh, tmp_path, monkeypatch, caplog, script, reason):

@@ -1,7 +1,7 @@
 """Data sets in three splits with three names.
 
-Weights and batch-normalisation statistics come from ``train``, a search looks at ``search``, and ``test`` is
-read once for each reported network.
+Weights and batch-normalisation statistics come from ``train``, a search evaluates on ``search``, and ``test``
+is read once for each reported network.
 """
 
 from aspk.data.generated import generated_data

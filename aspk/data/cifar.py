@@ -39,8 +39,8 @@ class Layout:
         folder: the archive's folder.
         train: names of the training files.
         test: name of the test file.
-        labels: the number of values of each label byte; the last label is the class.
-        classes: the classes' names, as ``batches.meta.txt`` and ``fine_label_names.txt`` of the archives.
+        labels: the number of values of each label byte; the last byte is the class.
+        classes: the classes' names, as in ``batches.meta.txt`` and ``fine_label_names.txt`` of the archives.
     """
 
     origin: Origin
@@ -112,7 +112,7 @@ def read_cifar(layout: Layout, settings: DataSettings, download: bool) -> Source
         contents = {name: _read_file(layout, where / name) for name in (*layout.train, layout.test)}
     parts = {name: _records(layout, where / name, content) for name, content in contents.items()}
     counts = {name: len(parts[name]) for name in layout.train}
-    if len(set(counts.values())) > 1:  # a file that was cut between two records
+    if len(set(counts.values())) > 1:  # a file that was truncated between two records
         raise layout.origin.damaged(where, layout.archive, f"its files differ in images: {counts}")
     train = np.concatenate([parts[name] for name in layout.train])
     return Source(layout.classes, _images(layout, train), _images(layout, parts[layout.test]))
@@ -162,7 +162,7 @@ def _unpack(layout: Layout, path: Path) -> Mapping[str, bytes]:
                 if name in wanted and plain and member.size <= _most(layout):
                     file = archive.extractfile(member)
                     contents[name] = file.read() if file else b""
-    except Exception as error:  # tarfile raises whatever the damage leads it to
+    except Exception as error:  # a damaged archive can make tarfile raise anything
         what = str(error) or type(error).__name__
         raise layout.origin.damaged(path, layout.archive, f"cannot be unpacked: {what}") from None
     if missing := sorted(wanted - contents.keys()):
@@ -173,7 +173,7 @@ def _unpack(layout: Layout, path: Path) -> Mapping[str, bytes]:
 
 
 class _BoundedGzip(gzip.GzipFile):
-    """Ends with an error where an honest archive would long have ended, so that no bomb goes off."""
+    """Raises an error beyond the size of any genuine archive, as a guard against decompression bombs."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

@@ -1,4 +1,4 @@
-"""Downloading a published file, only when asked to: checked, then written in one piece."""
+"""Downloading a published file, only on request: checked, then written atomically."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Remote:
 
 
 def fetch(remote: Remote, folder: Path) -> Path:
-    """Download a file into a folder, which is made if need be.
+    """Download a file into a folder, which is created if necessary.
 
-    Nothing is written unless the checksum is right; a crash leaves no half of a file.
+    Nothing is written unless the checksum is right; a crash leaves no partial file.
 
     Returns:
         The file.
@@ -73,11 +73,11 @@ def _read(remote: Remote) -> bytes:
         tqdm(total=response.length, desc=remote.name, unit="B", unit_scale=True) as bar,
     ):
         since, before = time.monotonic(), 0
-        while chunk := response.read1(_CHUNK):  # what has come, however little
+        while chunk := response.read1(_CHUNK):  # what has arrived, however little
             content += chunk
             bar.update(len(chunk))
             if len(content) > _MOST:
-                raise DataError(f"{remote.url}: more than {_MOST} bytes, which the published file has not")
+                raise DataError(f"{remote.url}: more than {_MOST} bytes; the published file is smaller")
             if (waited := time.monotonic() - since) > _TIMEOUT:
                 if len(content) - before < _SLOWEST * waited:
                     raise TimeoutError(f"only {len(content) - before} bytes in {waited:.0f} s")

@@ -1,4 +1,4 @@
-"""Recordings of event cameras as frames that were counted beforehand: CIFAR10-DVS, DVS128 Gesture and others.
+"""Event-camera recordings already counted into frames: CIFAR10-DVS, DVS128 Gesture and others.
 
 One file for each recording, whose array ``frames`` has shape [T, 2, H, W]: events of both polarities, counted
 in T intervals. Either ``FOLDER/train/CLASS/*.npz`` with ``FOLDER/test/CLASS/*.npz`` (or ``val``), or
@@ -7,8 +7,8 @@ in T intervals. Either ``FOLDER/train/CLASS/*.npz`` with ``FOLDER/test/CLASS/*.n
     CIFAR10DVS(root, data_type="frame", frames_number=16, split_by="number")
     DVS128Gesture(root, train=True, data_type="frame", frames_number=16, split_by="number")
 
-make ``root/frames_number_16_split_by_number``, which is the folder to give. Any other class names and shapes
-that are the same in all files are as welcome. Nothing is unpickled.
+create ``root/frames_number_16_split_by_number``, which is the folder to give. Other class names work as well,
+and other shapes if they are the same in all files. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -75,15 +75,15 @@ def listed(
 
     Args:
         root: the folder.
-        pattern: of the recordings' names.
+        pattern: glob pattern of the recordings' names.
         name: the data set's name, for messages.
-        how: what messages say of the layout.
+        how: the expected layout, for messages.
 
     Returns:
         The classes' names, the recordings by class, and the class of each.
 
     Raises:
-        DataError: the folder is not there, or has fewer than two classes, or one without a recording.
+        DataError: the folder is missing, has fewer than two classes, or has a class without recordings.
     """
     if not root.is_dir():
         raise DataError(f"{name}: no folder {root} ([data] folder = ...); {how}")
@@ -118,11 +118,11 @@ def read_frames(path: Path) -> npt.NDArray[np.float32]:
     """
     try:
         frames = read_npz(path, [_ARRAY], most=_MOST_BYTES)[_ARRAY]
-    except Exception as error:  # zlib, zipfile and numpy raise whatever the damage leads them to
+    except Exception as error:  # damage can make zlib, zipfile and numpy raise anything
         raise DataError(f"{path}: damaged, or not frames: {error or type(error).__name__}; {_HOW}") from None
     if frames.ndim != 4 or not frames.size or frames.dtype.kind not in "fiu":
         raise DataError(f"{path}: {_ARRAY} is {frames.dtype} {frames.shape}; {_HOW}")
-    with np.errstate(over="ignore"):  # what becomes infinite is refused
+    with np.errstate(over="ignore"):  # infinite values are refused below
         counts = np.array(frames, np.float32, order="C")
     if not np.isfinite(counts).all():
         raise DataError(f"{path}: {_ARRAY} holds values that are not finite in float32")

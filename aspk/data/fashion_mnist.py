@@ -49,7 +49,7 @@ ORIGIN = Origin(
 
 
 def fashion_mnist(settings: DataSettings, download: bool) -> Source:
-    """Fashion-MNIST from a folder of idx files, plain or with gzip.
+    """Fashion-MNIST from a folder of idx files, plain or gzip-compressed.
 
     Raises:
         DataError: a file is missing or damaged.
@@ -82,10 +82,10 @@ def _images(images: Remote, labels: Remote, settings: DataSettings, download: bo
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Read an idx file of unsigned bytes; no more is read, or unpacked, than its header may announce.
+    """Read an idx file of unsigned bytes; no more is read or unpacked than a valid header may announce.
 
     Args:
-        path: the file; with gzip if its name ends in ``.gz``.
+        path: the file; gzip-compressed if its name ends in ``.gz``.
         shape: shape of one item.
 
     Returns:

@@ -15,10 +15,10 @@ from aspk.spec.settings import DataSettings
 
 
 def kind_of(settings: DataSettings) -> Kind:
-    """What a data set's images look like, ``resize`` included; of recordings, as their folder holds them.
+    """The form of a data set's images, after ``resize``; for recordings, as found in their folder.
 
     Raises:
-        DataError: the name is unknown, or the data set is a folder of your own, and cannot be read.
+        DataError: the name is unknown, or the data set is a folder of your own that cannot be read.
     """
     reader = reader_of(settings)
     if reader.recordings and (reader.kind is None or folder_of(settings).is_dir()):
@@ -35,7 +35,7 @@ def kind_of(settings: DataSettings) -> Kind:
 
 
 def _kind_of_recordings(source: Source) -> Kind:
-    """What a folder holds, by the first of its recordings."""
+    """What a folder holds, judging by its first recording."""
     _, frames, channels, height, width = source.train.read(np.array([0])).shape
     count = sum(len(part.labels) for part in (source.train, source.test) if part is not None)
     return Kind((channels, height, width), source.classes, count, sequences=True, frames=frames)
@@ -45,13 +45,13 @@ def generated_data(settings: DataSettings, images: int, *, frames: int, seed: in
     """A data set of standard normal images, the same ones in all three splits.
 
     Args:
-        settings: the data set whose shape is wanted.
+        settings: the data set whose shape is used.
         images: how many.
-        frames: frames of each, where the data set holds sequences and it is not known how many.
-        seed: of images and labels.
+        frames: frames of each, if the data set holds sequences of unknown length.
+        seed: seed of images and labels.
 
     Raises:
-        DataError: the data set is a folder of your own, and cannot be read.
+        DataError: the data set is a folder of your own that cannot be read.
     """
     kind = kind_of(settings)
     generator = torch.Generator().manual_seed(seed)

@@ -2,7 +2,7 @@
 
 Either ``FOLDER/train/CLASS/*.png`` with ``FOLDER/test/CLASS/*.png`` (or ``val`` for ``test``), or
 ``FOLDER/CLASS/*.png`` without a test set. JPEG and the other formats that Pillow reads are welcome, in grey
-or colour, with 8 or 16 bits. The images that the splits use are held in memory.
+or colour, with 8 or 16 bits. The images of the splits are held in memory.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _HOW = "expected FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or FOLDER/CLASS/*
 def image_folder(settings: DataSettings, download: bool) -> Source:
     """The images of a folder, in colour; pixels are read when a split asks for them.
 
-    With ``resize``, the shorter side is brought to that length and the centre is cut out; without it, all
-    images must have one size.
+    With ``resize``, the shorter side is scaled to that length and the centre is cropped; without it, all
+    images must have the same size.
 
     Raises:
-        DataError: torchvision does not import, or the folder is not there or not laid out as expected.
+        DataError: torchvision cannot be imported, or the folder is missing or not laid out as expected.
     """
     if settings.folder is None:
         raise DataError(f"image_folder: give its folder ([data] folder = ...); {_HOW}")

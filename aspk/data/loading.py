@@ -24,8 +24,8 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
     The splits are stratified by class, never overlap, and are always the same for the same settings.
 
     Args:
-        data: the settings, or the name alone of one of :data:`aspk.data.DATA_SETS`.
-        download: whether files that are missing may be downloaded.
+        data: the settings, or just the name of one of :data:`aspk.data.DATA_SETS`.
+        download: whether missing files may be downloaded.
 
     Raises:
         DataError: an unknown name, a missing or damaged file, or sizes that do not fit.
@@ -64,7 +64,7 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
 
 
 def _split(source: Source, settings: DataSettings) -> tuple[_Indices, _Indices, _Indices]:
-    """Indices of ``train`` and ``search`` into the training data, of ``test`` into the test set if any."""
+    """Indices: ``train`` and ``search`` into the training data, ``test`` into the test set if any."""
     train = () if settings.train is None else (settings.train,)
     labels = source.train.labels
     try:
@@ -81,6 +81,6 @@ def _split(source: Source, settings: DataSettings) -> tuple[_Indices, _Indices, 
 
 
 def _pixels(images: Images, indices: _Indices, size: int | None) -> Pixels:
-    """Pixels of some images, [n, ..., C, H, W], brought to ``size`` by ``size`` if it is given."""
+    """Pixels of some images, [n, ..., C, H, W], resized to ``size`` by ``size`` if given."""
     pixels = images.read(indices)
     return pixels if size is None else stretched(pixels, (size, size))

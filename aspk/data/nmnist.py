@@ -20,8 +20,8 @@ from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 
 SIZE = 34  # height and width, in pixels
-_BYTES = 5  # of an event
-_MOST_BYTES = 16 << 20  # of a recording; the published ones have about 30 KiB
+_BYTES = 5  # per event
+_MOST_BYTES = 16 << 20  # per recording; the published ones have about 30 KiB
 _HOW = (
     "expected FOLDER/Train/CLASS/*.bin and FOLDER/Test/CLASS/*.bin, from Train.zip (MD5 "
     "20959b8e626244a1b502305a9e6e2031) and Test.zip (MD5 69ca8762b2fe404d9b9bad1103e97832) of "
@@ -67,8 +67,8 @@ def read_recording(
     Args:
         path: the file.
         frames: T, the number of frames.
-        split_by: ``number``: each frame has as many events, and the last one the rest. ``time``: each covers
-            as many microseconds.
+        split_by: ``number``: all frames have equally many events, and the last one also the rest. ``time``:
+            all frames have the same duration.
 
     Returns:
         Events by frame, polarity (OFF, ON), y and x, [T, 2, 34, 34].
@@ -94,13 +94,13 @@ def read_recording(
 
 
 def _by_number(events: int, frames: int) -> list[tuple[int, int]]:
-    """First and behind last event of each frame."""
+    """For each frame, its first event and the one behind its last."""
     each = events // frames
     return [(each * frame, each * (frame + 1) if frame + 1 < frames else events) for frame in range(frames)]
 
 
 def _by_time(times: npt.NDArray[np.int64], frames: int) -> list[tuple[int, int]]:
-    """The same for frames of equal time; what is behind the last full microsecond goes to the last frame."""
+    """The same for frames of equal duration; what the division leaves over goes to the last frame."""
     begin, each = times[0], (times[-1] - times[0]) // frames
     found = []
     for frame in range(frames):

@@ -18,10 +18,10 @@ Pixels = npt.NDArray[np.float32]
 
 
 def open_picture(path: str | Path) -> Image.Image:
-    """A picture, read to its end.
+    """Read a picture completely.
 
     Raises:
-        DataError: the file is missing, damaged, no picture, or one of more than 2**26 pixels.
+        DataError: the file is missing, damaged or not a picture, or has more than 2**26 pixels.
     """
     try:
         require_ordinary(path)
@@ -39,7 +39,7 @@ def open_picture(path: str | Path) -> Image.Image:
         raise
     except Image.DecompressionBombError:
         raise DataError(f"{path}: {_TOO_LARGE}") from None
-    except Exception as error:  # Pillow raises whatever the damage leads it to
+    except Exception as error:  # a damaged file can make Pillow raise anything
         raise DataError(f"{path}: damaged, or not an image: {error or type(error).__name__}") from None
 
 
@@ -56,7 +56,7 @@ def pixels_of(picture: Image.Image, *, channels: int, size: tuple[int, int] | No
             covers them, and the centre is cut out. None leaves the picture's own.
 
     Raises:
-        DataError: other channels, or numbers beyond the range of their mode.
+        DataError: the number of channels is not supported, or values exceed the range of their mode.
     """
     if channels not in (1, 3):
         raise DataError(f"a picture for a network of {channels} channels: expected an array or a tensor")
@@ -78,7 +78,7 @@ def pixels_of(picture: Image.Image, *, channels: int, size: tuple[int, int] | No
 
 
 def _deep(picture: Image.Image) -> Image.Image:
-    """A picture of more than 8 bits as one of floats between 0 and 1, nothing rounded."""
+    """A picture of more than 8 bits as floats between 0 and 1, without rounding."""
     values, highest = np.asarray(picture), np.float32(1 if picture.mode == "F" else 65535)
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= highest):  # nor NaN
@@ -90,7 +90,7 @@ def _deep(picture: Image.Image) -> Image.Image:
 
 
 def _cover(picture: Image.Image, height: int, width: int) -> Image.Image:
-    """The centre of a picture that was scaled until it covers a size; torchvision rounds in the same way."""
+    """Scale a picture until it just covers a size, and crop the centre; rounds as torchvision does."""
     if (picture.height, picture.width) == (height, width):
         return picture
     if picture.width * height >= picture.height * width:  # wider than wanted: the height decides

@@ -22,24 +22,24 @@ Picture = Image.Image | npt.NDArray[Any] | Tensor
 Pictures = Picture | Sequence[Picture]
 
 _CHUNK = 4096  # images resized at once
-_SLACK = 1e-3  # by which interpolated floats may leave the range from 0 to 1
-_LARGEST = 1e30  # of a mean; with it, or divided by it, float32 overflows nowhere
+_SLACK = 1e-3  # by which interpolated floats may exceed the range from 0 to 1
+_LARGEST = 1e30  # of a mean or 1 / std, so that float32 never overflows
 _FIXED = {"range": [0.0, 1.0], "interpolation": "bilinear"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """What has to be done with images before a network sees them.
+    """How images are prepared for a network.
 
     Attributes:
         size: height and width of the images that the network takes, in pixels.
-        resize: how an image of another size is brought to it, with antialiased bilinear interpolation.
-            ``center_crop``: its bytes are scaled until it covers the size, and the centre is cut out (with
-            Pillow). ``stretch``: height and width are scaled each on its own (with torch, in floats).
+        resize: how an image of another size is resized, with antialiased bilinear interpolation.
+            ``center_crop``: its bytes are scaled until it covers the size, and the centre is cropped (with
+            Pillow). ``stretch``: height and width are scaled independently (with torch, in floats).
         mean: mean of each channel, of pixels between 0 and 1, or of the event counts of sequences.
         std: standard deviation of each channel, likewise.
         frames: frames of a sequence; None for static images.
-        time_steps: T of the network, which looks at the first T frames; None for static images.
+        time_steps: T of the network, which reads the first T frames; None for static images.
     """
 
     size: tuple[int, int]
@@ -63,7 +63,7 @@ class Preprocess:
             float32 on the CPU: [N, C, H, W] of static images, [T, N, C, H, W] of sequences.
 
         Raises:
-            DataError: a shape, a type or a range is another one.
+            DataError: a shape, a type or a range is not the expected one.
         """
         parts = list(images) if isinstance(images, Sequence) else [images]
         if not parts:
@@ -98,7 +98,7 @@ class Preprocess:
         return stretched(_unit_range(values), self.size)
 
     def _cropped(self, image: Pixels) -> Pixels:
-        """One image by way of the 8-bit picture that it would be on disk."""
+        """One image, converted to the 8-bit picture that it would be on disk."""
         rows = np.rint(image.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)  # [H, W, C]
         picture = Image.fromarray(rows if rows.shape[2] > 1 else rows[..., 0])
         return pixels_of(picture, channels=len(image), size=self.size)
@@ -112,7 +112,7 @@ class Preprocess:
         values = values[None] if values.ndim == 4 else values
         if values.ndim != 5 or values.shape[1:3] != (self.frames, len(self.mean)) or not values.size:
             raise DataError(f"sequences of shape {tuple(images.shape)}: expected {expected}")
-        with np.errstate(over="ignore"):  # what becomes infinite is refused
+        with np.errstate(over="ignore"):  # infinite values are refused below
             counts = values.astype(np.float32) if values.dtype.kind in "fiu" else None
         if counts is None or not np.isfinite(counts).all():
             raise DataError(f"sequences of {values.dtype}: expected finite numbers: {expected}")
@@ -122,7 +122,7 @@ class Preprocess:
         """Plain JSON values."""
         static = self.frames is None
         return {
-            **(_FIXED if static else _FIXED | {"range": None}),  # counts have none
+            **(_FIXED if static else _FIXED | {"range": None}),  # counts have no range
             "resize": self.resize,
             "size": list(self.size),
             "mean": list(self.mean),
@@ -135,7 +135,7 @@ class Preprocess:
         """The inverse of :meth:`to_json`.
 
         Args:
-            data: what was written.
+            data: the JSON values.
             shape: channels, height and width that the network takes.
 
         Raises:
@@ -182,7 +182,7 @@ def preprocess_of(data: DataSet, time_steps: int) -> Preprocess | None:
 
     Args:
         data: the data set.
-        time_steps: T of the network; of static images it means nothing.
+        time_steps: T of the network; ignored for static images.
 
     Returns:
         None for a data set of your own that does not say how it was standardised.
@@ -198,7 +198,7 @@ def preprocess_of(data: DataSet, time_steps: int) -> Preprocess | None:
 
 
 def stretched(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Images [..., C, H, W] in another height and width (bilinear, antialiased); of sequences, each frame."""
+    """Images [..., C, H, W] resized to another height and width (bilinear, antialiased), frame by frame."""
     if pixels.shape[-2:] == size:
         return pixels
     resized = np.empty((*pixels.shape[:-2], *size), np.float32)
@@ -227,7 +227,7 @@ def _array(images: npt.NDArray[Any] | Tensor) -> npt.NDArray[Any]:
 
 
 def _unit_range(values: npt.NDArray[Any]) -> Pixels:
-    """Bytes or floats as floats between 0 and 1, in an array of their own."""
+    """Bytes or floats as floats between 0 and 1, in a new array."""
     if values.dtype == np.uint8:
         pixels = np.ascontiguousarray(values, np.float32)
         pixels /= 255

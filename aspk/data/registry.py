@@ -1,4 +1,4 @@
-"""The data sets by name: a further one is a module with a :class:`Reader`, and a line here."""
+"""The data sets by name: to add one, write a module with a :class:`Reader` and add a line here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reader_of(settings: DataSettings) -> Reader:
     """The data set that the settings name.
 
     Raises:
-        DataError: there is none of that name, or it lacks ``frames``, or does not take them.
+        DataError: the name is unknown, or ``frames`` is missing or not supported.
     """
     if settings.name not in DATA_SETS:
         raise DataError(f"data set {settings.name!r}: expected one of {', '.join(DATA_SETS)}")

@@ -1,4 +1,4 @@
-"""What a data set's reader gives, and how a file that is not there or not whole is reported."""
+"""What a data set's reader returns, and how a missing or damaged file is reported."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from aspk.util.files import cache_folder
 
 @dataclass(frozen=True)
 class Images:
-    """Images that are not split yet.
+    """Images before splitting.
 
     Attributes:
         labels: class of each image, [N].
-        read: the pixels of the images of some indices, [n, C, H, W], float32 between 0 and 1 (event counts
-            of sequences, [n, frames, C, H, W]), in an array that the caller may change.
+        read: returns the pixels of the images at some indices, [n, C, H, W], float32 between 0 and 1 (for
+            sequences, event counts [n, frames, C, H, W]), in an array that the caller may change.
     """
 
     labels: npt.NDArray[np.int64]
@@ -49,14 +49,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Kind:
-    """What is known of a data set without its files.
+    """What is known about a data set without its files.
 
     Attributes:
         shape: channels, height and width.
         classes: the classes' names.
         images: images in all, of which the smaller part is the test set where there is one.
         sequences: whether an image is a sequence of frames.
-        frames: how many, where that is known.
+        frames: the number of frames, if known.
         resize: how pictures of other sizes become such images, see :class:`aspk.data.Preprocess`.
     """
 
@@ -70,13 +70,13 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """A data set: how its files are read, and what is known of it without them.
+    """A data set: how its files are read, and what is known without them.
 
     Attributes:
-        read: the data set of some settings; the flag says whether files that are missing may be downloaded.
-        kind: what is known without the files; None of a folder of the user's own.
-        recordings: whether an image is a sequence of frames, as their files hold them.
-        counts: whether events are counted into as many frames as the settings say, which must then say it.
+        read: reads the data set of some settings; the flag says whether missing files may be downloaded.
+        kind: what is known without the files; None for a folder of the user's own.
+        recordings: whether an image is a sequence of frames, stored as such in its file.
+        counts: whether events are counted into frames, whose number the settings must then give.
     """
 
     read: Callable[[DataSettings, bool], Source]
@@ -86,7 +86,7 @@ class Reader:
 
 
 def images_of_bytes(pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Images:
-    """Images from bytes, [N, C, H, W], which stay bytes until they are read."""
+    """Images from bytes [N, C, H, W], converted only when they are read."""
 
     def read(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         chosen = pixels[indices].astype(np.float32)
@@ -113,7 +113,7 @@ class Origin:
     installed: tuple[Path, ...] = ()
 
     def places(self, settings: DataSettings) -> tuple[Path, ...]:
-        """The folders that are searched, in order: the one in the settings, or those that are usual."""
+        """The folders to search, in order: the one in the settings, or the usual ones."""
         if settings.folder is not None:
             return (named_folder(settings.folder),)
         return (*self.installed, cache_folder() / self.name)
@@ -121,20 +121,20 @@ class Origin:
     def get(
         self, remote: Remote, settings: DataSettings, *, names: Sequence[str], download: bool = False
     ) -> Path:
-        """A file of the data set, from where it is, or downloaded if that is wanted.
+        """The path of a file of the data set, which is downloaded if that is allowed.
 
         Args:
             remote: the published file.
             settings: may name the folder.
-            names: the forms in which the file is welcome, the best first.
+            names: the accepted names of the file, the preferred one first.
             download: whether it may be downloaded.
 
         Raises:
-            DataError: it is nowhere; the message says where it was looked for and how to get it.
+            DataError: the file was not found; the message says where it was searched and how to get it.
         """
         places = self.places(settings)
         for path in (place / name for place in places for name in names):
-            if path.is_file() or path.is_dir():  # a folder that was unpacked; nothing that waits for ever
+            if path.is_file() or path.is_dir():  # an unpacked folder; not a pipe, which would block
                 return path
         if download:
             return fetch(remote, places[-1])
@@ -154,7 +154,7 @@ def named_folder(name: str) -> Path:
     """A folder as a study names it, ``~`` expanded.
 
     Raises:
-        DataError: the system does not know the user, or their home folder.
+        DataError: the user or their home folder is unknown to the system.
     """
     try:
         return Path(name).expanduser()
@@ -166,6 +166,6 @@ def folder_of(settings: DataSettings) -> Path:
     """The folder that the settings give, or the one where the data set usually is.
 
     Raises:
-        DataError: the folder starts with a user whom the system does not know.
+        DataError: the folder starts with a user who is unknown to the system.
     """
     return cache_folder() / settings.name if settings.folder is None else named_folder(settings.folder)

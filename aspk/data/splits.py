@@ -1,4 +1,4 @@
-"""Split and DataSet, and how images are dealt out to splits."""
+"""Split and DataSet, and how images are assigned to splits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Split:
         return len(self.labels)
 
     def batches(self, size: int) -> Iterator[Split]:
-        """The split in parts of ``size`` images."""
+        """The split in batches of ``size`` images."""
         for start in range(0, len(self), size):
             chosen = slice(start, start + size)
             yield Split(self.images[chosen], self.labels[chosen])
@@ -55,7 +55,7 @@ def network_input(images: Tensor, time_steps: int) -> Tensor:
         time_steps: the network's T.
 
     Returns:
-        Static images as they are; of sequences the first T frames, time first: [T, B, C, H, W].
+        Static images unchanged; for sequences, the first T frames, time first: [T, B, C, H, W].
 
     Raises:
         DataError: a sequence has fewer frames than the network has steps.
@@ -82,7 +82,7 @@ class DataSet:
         search: for choosing networks; carved out of the training data, disjoint from both others.
         test: for reporting.
         settings: what :func:`load_data` made it from; None for a data set of your own.
-        standardisation: mean and deviation that were taken out of each channel's pixels (0 to 1), or None.
+        standardisation: mean and deviation that each channel (pixels 0 to 1) was standardised with, or None.
         class_names: what each label stands for, or None.
         resize: how pictures of other sizes become such images, see :class:`aspk.data.Preprocess`.
     """
@@ -140,13 +140,13 @@ def stratified_split(labels: npt.NDArray[np.int64], sizes: Sequence[float]) -> l
 
     Args:
         labels: class of each image, shape (N,).
-        sizes: size of each set but the last, in order: images (an int), or a share of N (a float).
+        sizes: size of each set except the last, in order: a number of images (int), or a share of N (float).
 
     Returns:
         ``len(sizes) + 1`` arrays of indices; the rest may be empty.
 
     Raises:
-        DataError: a size is not above 0, a share not below 1, or they add up to more than there is.
+        DataError: a size is not above 0, a share is not below 1, or they add up to more than N.
     """
     bounds = _bounds(sizes, len(labels))
     rng = np.random.default_rng(_SPLIT_SEED)
@@ -157,7 +157,7 @@ def stratified_split(labels: npt.NDArray[np.int64], sizes: Sequence[float]) -> l
 
 
 def _bounds(sizes: Sequence[float], images: int) -> list[int]:
-    """Where the line of all images is cut; shares are rounded in sum, so that 0.5 and 0.5 are all."""
+    """Where the line of all images is cut; cumulative sums are rounded, so that 0.5 and 0.5 cover all."""
     bounds, end = [], 0.0
     for size in sizes:
         share = isinstance(size, float)

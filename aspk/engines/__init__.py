@@ -29,18 +29,18 @@ def choose_engine(
 ) -> Engine:
     """The engine of that name; ``auto`` is the native one on a CPU with a compiler, else PyTorch's.
 
-    Without a compiler, and for networks with operations that the native engine does not run, ``native`` is
-    PyTorch's too: a log line says so.
+    Without a compiler, or for networks with operations that the native engine does not support, ``native`` is
+    PyTorch's too, and a warning is logged.
 
     Args:
         name: see :class:`aspk.spec.settings.EngineSettings`.
         device: where the supernet is.
         dtype: type of its weights.
-        memory: bytes that an evaluation may take.
+        memory: bytes that an evaluation may use.
         operations: what the networks consist of.
 
     Raises:
-        EngineError: the native engine is asked for on another device than the CPU.
+        EngineError: the native engine is requested on a device other than the CPU.
     """
     if name == "native" and device.type != "cpu":
         raise EngineError(f"engine 'native' runs on the CPU, the supernet is on {device}; use torch or auto")

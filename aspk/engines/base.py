@@ -17,10 +17,10 @@ from torch import Tensor
 from aspk.families.base import LIF, OPERATIONS, Mixer, Neurons, Operation
 from aspk.metrics import LayerShape
 
-# Factor and summand, [outputs] each, that make a product the charge of a neuron; and what each neuron keeps
-# of its membrane in a step, None where that is 1 - 1 / tau of all. In the engine's own form.
+# Factor and summand, [outputs] each, that turn a product into the charge of a neuron; and the share of its
+# membrane that each neuron keeps in a step, None if that is 1 - 1 / tau for all. In the engine's own form.
 Charge = tuple[Tensor, Tensor, Tensor | None]
-# Spikes, a residual stream, currents or the first layer's products, as the engine that made it holds them.
+# Spikes, a residual stream, currents or the first layer's products, in the form of the engine that made them.
 State = Any
 
 
@@ -37,7 +37,7 @@ class Moments:
     variance: Tensor
 
     def unbiased(self, count: int) -> Moments:
-        """The variance as an estimate from ``count`` values, as running statistics keep it in PyTorch."""
+        """The unbiased variance estimate from ``count`` values, as in PyTorch's running statistics."""
         return Moments(self.mean, self.variance * (count / max(count - 1, 1)))
 
 
@@ -46,12 +46,12 @@ class Layer:
     """A product and its batch normalisation.
 
     Attributes:
-        names: the layers of the network that it is, see :func:`aspk.costs.cost.layer_shapes`; several if they
-            read the same input.
+        names: the network's layers that it computes, see :func:`aspk.costs.cost.layer_shapes`; several if
+            they read the same input.
         weight: [outputs, inputs], or [outputs, inputs, 3, 3].
         gain: weight of the normalisation, [outputs].
         offset: bias of the normalisation, [outputs].
-        running: statistics that training left behind.
+        running: the running statistics from training.
         eps: what the normalisation adds to the variance.
         reciprocal_tau: 1 / tau of the neurons behind it where it is learnt, [outputs], float64, else None.
     """
@@ -66,13 +66,13 @@ class Layer:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells its weight from those of the supernet's other layers and slices."""
+        """What distinguishes its weight from those of the supernet's other layers and slices."""
         return (*self.names, *self.weight.shape)
 
     def charge(self, moments: Moments, neurons: LIF | None) -> Charge:
-        """What makes a product the charge of a neuron, or a current where no neurons follow; in float64.
+        """What turns a product into a neuron's charge, or into a current if no neurons follow; in float64.
 
-        Batch normalisation, and the division by tau if the input decays. A bias of the product cancels.
+        This is batch normalisation, and division by tau if the input decays. A bias of the product cancels.
         """
         scale = self.gain.double() / (moments.variance + self.eps).sqrt()
         shift = self.offset.double() - moments.mean * scale
@@ -87,12 +87,12 @@ class Layer:
 
 
 class Row(NamedTuple):
-    """What was counted for one layer at each step, all images together.
+    """What was counted for one layer at each step, summed over all images.
 
     Attributes:
         inputs: sum of what it reads, [T].
-        exact: operations that occur, but for a fixed fan-out, [T].
-        outputs: spikes of its neurons, [T], or a state that is all of them; None where there are none.
+        exact: operations that occur, up to a fixed fan-out factor, [T].
+        outputs: spikes of its neurons, [T], or the state that holds these spikes; None without neurons.
     """
 
     inputs: Tensor
@@ -118,7 +118,7 @@ class Mixed:
     """The spikes that a mixer makes, and what was counted on the way.
 
     Attributes:
-        spikes: what it makes.
+        spikes: its output.
         read: spikes of each layer in front of it at each step, all images together; [T], float64.
         rows: what was counted for each of its names.
     """
@@ -129,7 +129,7 @@ class Mixed:
 
 
 class Program:
-    """A walk over the operations of some networks, to be run on one batch of images after the other.
+    """A walk over the operations of some networks, to be run on successive batches of images.
 
     Args:
         walk: does the operations on a batch.
@@ -148,17 +148,17 @@ class Engine(abc.ABC):
     """The operations of one way to execute."""
 
     name: ClassVar[str]
-    # Which operations it runs; networks of others run on the engine "torch".
+    # Operations it supports; networks with any other run on the engine "torch".
     operations: ClassVar[frozenset[type[Operation]]] = OPERATIONS
-    images: int  # that it likes to run at once
-    # Whether an output is the same to the bit whatever other outputs a layer has.
+    images: int  # that it preferably runs at once
+    # Whether an output is bitwise the same whatever other outputs a layer has.
     independent_outputs: ClassVar[bool] = False
 
     def program(self, walk: Callable[[Tensor], None], images: Tensor) -> Program:
-        """What runs ``walk`` on batches like ``images``, or does what it does.
+        """A program that runs ``walk``, or its equivalent, on batches like ``images``.
 
-        An engine may take the walk once as a description. The states, counts and sums that it handed out then
-        hold the latest batch's values, the counts all batches' totals.
+        An engine may run the walk only once, to record it. From then on, the states and sums that it returned
+        hold the latest batch's values, and the counts hold the totals of all batches.
         """
         return Program(walk, images.shape[-4])
 
@@ -168,9 +168,9 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def keep(self, layer: Layer, x: State) -> State:
-        """What :meth:`moments` and :meth:`fire` of this layer may be given, more than once, for ``x``.
+        """What :meth:`moments` and :meth:`fire` of this layer may be given, repeatedly, in place of ``x``.
 
-        The layer's products, unless they need much memory: then ``x``. What it is depends on the sizes only.
+        The layer's products, or ``x`` if they need too much memory. Which of them depends on sizes only.
         """
 
     @abc.abstractmethod
@@ -181,12 +181,12 @@ class Engine(abc.ABC):
     def moments(self, layer: Layer, x: State) -> tuple[Moments, int]:
         """Statistics of the layer's products with spikes or a stream, or of products, and their number.
 
-        The variance is the biased one, by which batch normalisation divides in training.
+        The variance is the biased one, which batch normalisation uses in training.
         """
 
     @abc.abstractmethod
     def fire(self, layer: Layer, x: State, charge: Charge, neurons: Neurons) -> State:
-        """Spikes of the neurons behind a layer; ``charge`` makes charges of its products."""
+        """Spikes of the neurons behind a layer; ``charge`` turns its products into charges."""
 
     @abc.abstractmethod
     def pool(self, spikes: State) -> State:
@@ -196,7 +196,7 @@ class Engine(abc.ABC):
     def stream(self, *spikes: State, keep: bool) -> State:
         """The residual stream that the sum of the stem's spikes starts.
 
-        ``keep`` says that products with it may be kept: several networks will ask for them.
+        ``keep`` says that products with it may be kept, since several networks will need them.
         """
 
     @abc.abstractmethod
@@ -205,14 +205,14 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def mix(self, mixer: Mixer, spikes: State, reciprocal_tau: float | None) -> Mixed:
-        """What a mixer makes of the spikes of the layers in front of it, which lie side by side.
+        """A mixer's output, from the concatenated spikes of the layers in front of it.
 
         ``reciprocal_tau`` is the neurons' 1 / tau where it is learnt.
         """
 
     @abc.abstractmethod
     def current(self, layer: Layer, x: State, charge: Charge) -> State:
-        """Currents of a layer without neurons; ``charge`` makes them of its products."""
+        """Currents of a layer without neurons; ``charge`` turns its products into currents."""
 
     @abc.abstractmethod
     def spike(self, current: State, neurons: Neurons, reciprocal_tau: float | None) -> State:
@@ -239,7 +239,7 @@ class Engine(abc.ABC):
         """Estimate of the memory that one image needs at once, from the largest network's layers."""
 
     def charge(self, layer: Layer, moments: Moments, neurons: LIF | None) -> Charge:
-        """What :meth:`fire` and :meth:`current` need to know of a normalisation, in the engine's own form."""
+        """What :meth:`fire` and :meth:`current` need from a normalisation, in the engine's own form."""
         scale, shift, keep = layer.charge(moments, neurons)
         dtype = layer.weight.dtype
         return scale.to(dtype), shift.to(dtype), None if keep is None else keep.to(dtype)

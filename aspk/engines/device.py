@@ -1,4 +1,4 @@
-"""Choosing the device a network runs on, and saying which it is."""
+"""Choosing and describing the device that a network runs on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU.
 
     Raises:
-        DeviceError: an unknown name, or CUDA is asked for and not there.
+        DeviceError: the name is unknown, or CUDA is requested but not available.
     """
     if name not in DEVICES:
         raise DeviceError(f"device {name!r}: expected one of {', '.join(DEVICES)}")
@@ -32,7 +32,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def half_precision(device: torch.device) -> str:
-    """The unit for bfloat16 that makes training faster there; '' if there is none.
+    """The device's bfloat16 unit, if it has one that makes training faster; else ''.
 
     A CPU with AMX or AVX512-BF16, where the kernels of neurons can be compiled; CUDA from compute capability
     8.0 (Ampere) on.

@@ -36,8 +36,8 @@ from aspk.families.base import (
 )
 from aspk.metrics import LayerShape
 
-_PARTS = 2  # layers whose spikes are read one after the other, not as their sum
-_NARROW = 128  # channels of a stream that is read so
+_PARTS = 2  # most layers whose spikes are read one by one, not as their sum
+_NARROW = 128  # most channels of a stream that is read this way
 
 
 class NativeEngine(Engine):
@@ -63,7 +63,7 @@ class NativeEngine(Engine):
 
     @staticmethod
     def available(dtype: torch.dtype = torch.float32) -> bool:
-        """Whether there is a compiler for these weights, or was one; the first time, it compiles."""
+        """Whether the kernels for this type of weights are available; the first call compiles them."""
         return dtype in (torch.float32, torch.float64) and native_operations.available(dtype)
 
     def program(self, walk: Callable[[Tensor], None], images: Tensor) -> NativeProgram:
@@ -142,7 +142,7 @@ class NativeEngine(Engine):
         return Spikes(to, bits, words_of(to.channels), Counts(counts[0], counts[1]))
 
     def _read(self, layer: Layer, x: State) -> dict[str, Any]:
-        """How an operation reads a layer's input, or what is kept of it."""
+        """How an operation reads a layer's input, or the products kept for it."""
         outputs = whole(len(layer.weight), self._dtype)
         if isinstance(x, Stream) and x.products is not None:
             kept = self._kept_products(layer, x)
@@ -164,7 +164,7 @@ class NativeEngine(Engine):
         return products
 
     def _layer(self, layer: Layer, x: Spikes | Stream) -> dict[str, Any]:
-        """What an operation needs to know of a layer and its input."""
+        """What an operation needs to know about a layer and its input."""
         if layer not in self._packed:
             self._packed[layer] = packed(layer.weight)
         weights = self._packed[layer]
@@ -187,7 +187,7 @@ class NativeEngine(Engine):
             "base": Place() if origin is None else self._kept_products(layer, origin).place,
         }
 
-    # ------------------------------------------------------------------ what stands between layers
+    # ------------------------------------------------------------------ between layers
 
     def pool(self, spikes: Spikes | Currents) -> Spikes | Currents:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -217,8 +217,8 @@ class NativeEngine(Engine):
             return self._sum(stream, stream.origin, spikes)
         if stream.map.channels > _NARROW:
             return self._sum(None, stream, spikes)  # what is added starts here
-        # A narrow stream is added up whole: later blocks read it quicker than what was kept. Only the first
-        # block's second half still builds on the stem's products.
+        # A narrow stream is added up as a whole: later blocks read that faster than kept products. Only the
+        # second half of the first block still builds on the stem's products.
         return replace(self._sum(stream, None, spikes), spikes=(spikes,), start=stream)
 
     def _sum(self, x: Stream | None, origin: Stream | None, spikes: Spikes) -> Stream:

@@ -40,7 +40,7 @@ class Operation(ctypes.Structure):
 
 
 def available(dtype: torch.dtype) -> bool:
-    """Whether there is a compiler, or was one; the first time, it compiles.
+    """Whether the kernels are available; the first call compiles them.
 
     Args:
         dtype: type of the weights.
@@ -63,9 +63,9 @@ def execute(
         operations: what to do, in order.
         images: how many there are.
         capacity: images that a thread works on at once.
-        memory: bytes of its own that it needs for each of them.
+        memory: bytes of private memory that a thread needs for each of them.
         dtype: type of the weights.
-        threads: at most so many; None is PyTorch's number.
+        threads: the most threads to use; None uses PyTorch's number.
     """
     found = library(_SOURCE, _name(dtype))
     assert found is not None, "see available()"
@@ -80,7 +80,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def reading(products: Place, width: int) -> dict[str, Any]:
-    """How an operation reads what is kept of a layer."""
+    """How an operation reads the kept products of a layer."""
     return {
         "kind": LAYER,
         "input": KEPT,
@@ -91,7 +91,7 @@ def reading(products: Place, width: int) -> dict[str, Any]:
 
 
 def place_of(tensor: Tensor) -> Place:
-    """Where a tensor's images lie, its first axis."""
+    """Where a tensor's images are; its first axis is images."""
     return Place(tensor.data_ptr(), tensor[0].numel() * tensor.itemsize, 0)
 
 

@@ -1,4 +1,4 @@
-"""How the native engine's operations come to be run: each at once, or all together, once they are known."""
+"""Running the native engine's operations: each immediately, or all together once they are recorded."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from aspk.engines.native_states import (
     TensorMemory,
 )
 
-_COUNTS = 6  # an operation counts at most for each step
-_PIECE = 16  # images that an operation on its own works on at once
-_CACHE = 2**22  # bytes of states that a thread should hold at once
+_COUNTS = 6  # most counts of an operation per step
+_PIECE = 16  # images that a single operation works on at once
+_CACHE = 2**22  # bytes of states that a thread should hold at most
 
 
 class NativeProgram(Program):
-    """Operations that were written down once, and run on one batch after the other."""
+    """Operations that are recorded once and run on successive batches."""
 
     def __init__(self, images: int, **options: Any) -> None:  # noqa: ANN401  # of execute()
         self._options, self.images = options, images
         self.operations: list[Operation] = []
         self.memory = PlannedMemory()
-        self.kept: list[object] = []  # what the operations hold addresses of
+        self.kept: list[object] = []  # keeps alive what the operations hold addresses of
         self.inputs: list[tuple[Layer, Products]] = []
 
     def run(self, images: Tensor) -> None:
@@ -47,7 +47,7 @@ class NativeProgram(Program):
 
 
 class Recorder:
-    """Runs operations, or writes them down while a program is made.
+    """Runs operations, or records them while a program is being made.
 
     Args:
         dtype: float32 or float64, the weights' type.
@@ -58,7 +58,7 @@ class Recorder:
         self._dtype = dtype
         self._options: dict[str, Any] = {"dtype": dtype, "threads": threads}
         self._tensors = TensorMemory()
-        self.program: NativeProgram | None = None  # that is being written down
+        self.program: NativeProgram | None = None  # that is being recorded
 
     def record(self, walk: Callable[[Tensor], None], images: Tensor) -> NativeProgram:
         """The operations of a walk."""
@@ -77,10 +77,10 @@ class Recorder:
         keep: tuple[object, ...] = (),
         **more: Any,  # noqa: ANN401  # fields
     ) -> Tensor:
-        """Run an operation, or write it down.
+        """Run an operation, or record it.
 
         Returns:
-            What it counts, [6, T]: the totals over all images, once it has run.
+            Its counts, [6, T]: totals over all images, valid once it has run.
         """
         counts = torch.zeros(_COUNTS, of.steps, dtype=torch.int64)
         sizes = {"steps": of.steps, "height": of.height, "width": of.width, "channels": of.channels}
@@ -107,7 +107,7 @@ class Recorder:
         return Currents(of, memory.place, width, memory)
 
     def between(self, kind: int, x: Currents, to: Map, *, added: Currents | None = None) -> Currents:
-        """Currents that an operation makes of others."""
+        """Currents that an operation computes from others."""
         made = self.currents(to, x.width)
         options: dict[str, Any] = {"kind": kind, "base_width": x.width}
         self.emit(options, x.map, read=x.place, written=made.place, added=added.place if added else Place())

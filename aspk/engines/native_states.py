@@ -1,4 +1,4 @@
-"""What the native engine holds, as values of fixed size for each image: spikes as bits, streams as bytes."""
+"""The native engine's states, of fixed size for each image: spikes as bits, streams as bytes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _ALIGNED = 64  # bytes
 
 
 class Place(ctypes.Structure):
-    """Where one image's part of a state lies: ``Place`` of spikes/program.cpp."""
+    """Where one image's part of a state is: ``Place`` of spikes/program.cpp."""
 
     _fields_ = (("address", ctypes.c_int64), ("bytes", ctypes.c_int64), ("mine", ctypes.c_int64))
 
 
 class Buffer:
-    """Memory of a state, given back when nobody holds it any more.
+    """Memory of a state, released when nothing refers to it any more.
 
     Attributes:
         place: where it is.
@@ -37,7 +37,7 @@ class Buffer:
 
 
 class TensorMemory:
-    """States of all images at once, in memory that is used again: fresh pages cost more than filling them."""
+    """States of all images at once, in reused memory: fresh pages cost more than filling them."""
 
     def __init__(self) -> None:
         self._free: dict[int, list[Tensor]] = {}  # by size in bytes
@@ -58,7 +58,7 @@ class TensorMemory:
 class PlannedMemory:
     """Places in a memory that each thread will have for the states of a few images.
 
-    A place is free again, for whatever fits, as soon as the last state that lies there is no longer needed.
+    A place becomes free for whatever fits as soon as the last state there is no longer needed.
 
     Attributes:
         bytes: size of the memory for one image.
@@ -113,7 +113,7 @@ class Spikes:
         map: their sizes.
         bits: the bits.
         words: 64-bit words in a row.
-        counts: how many they are.
+        counts: the number of spikes.
     """
 
     map: Map
@@ -124,16 +124,16 @@ class Spikes:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """The residual stream, as what the stem gave and what the blocks added since.
+    """The residual stream, as the stem's output and what the blocks have added since.
 
-    Products with the stem's part are the same for all networks behind it, and are kept.
+    Products with the stem's part are the same for all networks that share the stem, and are kept.
 
     Attributes:
         map: its sizes.
         added: [images, steps, tokens, channels] in uint8.
         counts: of the whole stream.
         origin: the stem's part; None if ``added`` is all there is.
-        spikes: what is added, layer by layer, where that is few layers' spikes; else nothing.
+        spikes: what is added, layer by layer, if that is the spikes of few layers; otherwise empty.
         start: a stem's part that is in ``added``, but not in ``spikes``.
         products: kept products with ``added``, by layer; None keeps none.
     """

@@ -8,25 +8,25 @@ from torch import Tensor
 
 _WORD, _NARROW = 64, 192  # outputs
 _VECTOR = 64  # bytes
-_PATTERN = 4  # channels whose sums are looked up together
+_PATTERN = 4  # channels whose sum is one look-up
 _FEW_CHANNELS, _FEW_OUTPUTS = 16, 32
 
 
 def whole(outputs: int, dtype: torch.dtype) -> int:
-    """Outputs in whole vectors."""
+    """The number of outputs, rounded up to whole vectors."""
     lanes = _VECTOR // dtype.itemsize
     return -(-outputs // lanes) * lanes
 
 
 def by_patterns(weight: Tensor) -> bool:
-    """Whether a layer looks sums of four channels up: with few channels that beats following events."""
+    """Whether a layer looks up the sums of four channels: with few channels, that is faster than events."""
     vectors = whole(len(weight), weight.dtype) * weight.itemsize // _VECTOR
     few = weight.dim() == 4 and weight.shape[1] <= _FEW_CHANNELS and len(weight) <= _FEW_OUTPUTS
     return few and vectors.bit_count() == 1
 
 
 def packed(weight: Tensor) -> Tensor:
-    """Weights as tiles of [inputs (row by row of the window), outputs], one behind the other.
+    """Weights as tiles of [inputs (row by row of the window), outputs], one after the other.
 
     A linear layer's inputs are followed by a row of zeros.
 

@@ -1,7 +1,7 @@
 """Running many networks of one supernet at once: whatever two of them share is computed once.
 
 A network is a path in the tree of all networks' operations (:mod:`aspk.engines.tree`). Batch-normalisation
-statistics belong to a node of it, since they depend on the path up to there only.
+statistics belong to a node of the tree, since they depend only on the path up to it.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ from aspk.families.neurons import lif
 from aspk.metrics import LayerCount, LayerShape
 from aspk.space.genes import SubnetConfig
 
-_LARGEST = 255  # what a byte of a stream holds
+_LARGEST = 255  # that a byte of a stream holds
 
 
 class _States(NamedTuple):
     """What was computed on the way to a node.
 
     Attributes:
-        values: by the names that operations read.
-        kept: what the engine keeps of a value for a layer that reads it next, by the layer's key.
-        wide: spikes of the widest of several layers that differ in their number of outputs only.
+        values: the values, by the names that operations read.
+        kept: what the engine keeps for a layer that reads a value next, by the layer's key.
+        wide: spikes of the widest of several layers that differ only in their number of outputs.
     """
 
     values: Mapping[str, State]
@@ -87,7 +87,7 @@ class Population:
         count: whether events are counted.
 
     Raises:
-        EngineError: the engine does not run what a network consists of, or a network is too deep for it.
+        EngineError: the engine does not support an operation of a network, or a network is too deep.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class Population:
         self._program: EngineProgram | None = None
         self._images = 0
 
-    # ------------------------------------------------------------------ what is asked of it
+    # ------------------------------------------------------------------ public interface
 
     @torch.no_grad()
     def calibrate(self, images: Tensor) -> None:
-        """Take the statistics of every network on ``images``, as one batch, unless they are running ones."""
+        """Compute every network's statistics on ``images`` as one batch, unless the running ones are used."""
         if self._running:
             return
         self._calibrating = True
@@ -179,12 +179,12 @@ class Population:
             longest = int(max(self._supernet.space.network["time_steps"]))
         if self._counting and self._pixels is None:
             zeros = torch.zeros(2, longest, dtype=torch.float64, device=images.device)
-            self._pixels = Counts(zeros[0], zeros[1])  # that run() adds up
-        # The products of the supernet's whole first layer hold those of every width.
+            self._pixels = Counts(zeros[0], zeros[1])  # filled by run()
+        # The products of the supernet's widest first layer include those of every width.
         first = self._supernet.program(self._supernet.space.largest).first
         products = self._engine.products(self._slices.layer(first), images, longest)
         waiting = [(root, _States({IMAGE: products}, {}, {}))]
-        while waiting:  # depth first, so that few states wait
+        while waiting:  # depth first, so that few states are held
             node, states = waiting.pop()
             if self._calibrating and isinstance(node.step, Mean):
                 continue  # no statistics come behind the last neurons
@@ -199,7 +199,7 @@ class Population:
         return next(iter(self._paths.values()))[0]
 
     def _behind(self, node: Node, states: _States) -> _States:
-        """What is known behind a node, as far as the nodes behind it read it."""
+        """The values behind a node that the nodes after it read."""
         step, values, kept = node.step, dict(states.values), dict(states.kept)
         if isinstance(step, Steps):
             first, steps = self._engine.first, step.time_steps
@@ -220,7 +220,7 @@ class Population:
         return {layer.key: self._engine.keep(layer, values[name]) for name, layer in layers}
 
     def _result(self, node: Node, step: Operation, states: _States) -> State:
-        """What an operation makes; means and logits are computed when the engine is done."""
+        """An operation's output; means and logits are computed when the engine is done."""
         x, *others = (states.values[name] for name in step.reads)
         if isinstance(step, Product):
             return self._product(node, step, states)
@@ -246,7 +246,7 @@ class Population:
         return None
 
     def _behind_means(self, node: Node, mean: Mean, batch: int) -> None:
-        """What the means over tokens of a current are read by: neurons, or nothing but the head."""
+        """Run what reads the means over tokens of a current: neurons, or just the head."""
         sums = self._sums[node][:batch].transpose(0, 1).contiguous()  # [T, B, D]
         if self._counting and mean.source != "residual":
             totals = torch.stack([step.sum(dtype=torch.float64) for step in sums])  # alike for every T
@@ -269,7 +269,7 @@ class Population:
             features = self._spikes[end][:steps].mean(0)  # [B, D]
         else:
             first, *others = self._sums[end][:batch, :steps].unbind(1)
-            sums = functools.reduce(torch.add, others, first)  # in this order whatever steps follow
+            sums = functools.reduce(torch.add, others, first)  # in this order, whatever the number of steps
             features = sums.to(head.weight.dtype) / (steps * program.mean.tokens)
         return F.linear(features, head.weight[:, : program.head.inputs], head.bias)
 
@@ -292,7 +292,7 @@ class Population:
                 spikes = engine.leading(spikes, product.outputs)
         else:
             spikes = self._fire(node, layer, states.kept.get(layer.key, x), product.neurons)
-        if self._counting and len(product.names) == 1:  # of several, the attention tells apart what they fire
+        if self._counting and len(product.names) == 1:  # of several, the mixer counts each one's spikes
             read = self._pixels if product.source == "image" else self._events(x)
             assert read is not None
             exact = read.windowed if isinstance(product, Convolution) else read.sums
@@ -303,7 +303,7 @@ class Population:
         return spikes
 
     def _mix(self, node: Node, mixer: Mixer, spikes: State, x: State) -> State:
-        """What a mixer makes; ``x`` is what the layers in front of it read."""
+        """A mixer's output; ``x`` is what the layers in front of it read."""
         learnt = self._slices.reciprocal_tau(mixer.site, mixer.neurons)
         mixed = self._engine.mix(mixer, spikes, learnt)
         if self._counting:
@@ -317,7 +317,7 @@ class Population:
         return mixed.spikes
 
     def _spike(self, node: Node, firing: Firing, current: State) -> State:
-        """The spikes of neurons that read a current; those that read means are left for later."""
+        """The spikes of neurons that read a current; neurons that read means come later."""
         if current is None:
             return None
         learnt = self._slices.reciprocal_tau(firing.name, firing.neurons)
@@ -328,7 +328,7 @@ class Population:
         return spikes
 
     def _fire(self, node: Node, layer: Layer, x: State, neurons: LIF | None) -> State:
-        """Spikes or currents of a layer at ``node``; its statistics depend on what is before that only."""
+        """Spikes or currents of a layer at ``node``; its statistics depend only on what precedes it."""
         assert node.parent is not None
         notes = self._notes[node.parent]
         if self._calibrating:
@@ -347,7 +347,7 @@ class Population:
         if self._running:
             return layer.running
         moments, count = notes.moments[layer.key]
-        # PyTorch's batch normalisation: the biased variance in training, the unbiased one is kept for later.
+        # As in PyTorch's batch normalisation: biased variance in training, unbiased in running statistics.
         return moments if self._calibrating else moments.unbiased(count)
 
     # ------------------------------------------------------------------ counting
@@ -357,7 +357,7 @@ class Population:
         return self._count and not self._calibrating
 
     def _events(self, x: State) -> Counts:
-        """Counted once for what several layers read."""
+        """The events of a state, counted once even if several layers read it."""
         if x not in self._known:
             self._known[x] = self._engine.count(x)
         return self._known[x]

@@ -1,4 +1,4 @@
-"""What was counted at one node of a population's tree, and what it says of a layer."""
+"""What was counted at one node of a population's tree, and what that means for a layer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from aspk.metrics import LayerCount, LayerShape
 
 
 class Record:
-    """What one layer read and fired at one node, all images so far: sums at each step, [T]."""
+    """What one layer read and fired at one node: sums over all images so far, at each step, [T]."""
 
     def __init__(self) -> None:
         self.inputs = self.exact = torch.zeros(0)
         self.outputs: Tensor | None = None
 
     def add(self, inputs: Tensor, exact: Tensor, outputs: Tensor | None) -> None:
-        """Add a batch; ``exact`` is the inputs as an exact count of operations weighs them."""
+        """Add a batch; ``exact`` is the inputs weighted as in an exact count of operations."""
         if self.inputs.numel():
             inputs, exact = inputs + self.inputs, exact + self.exact
             outputs = None if outputs is None or self.outputs is None else outputs + self.outputs
@@ -28,10 +28,10 @@ def layer_count(shape: LayerShape, record: Record, *, steps: int, images: int, t
 
     Args:
         shape: the layer.
-        record: what was counted; of more steps, if other networks ran them.
+        record: what was counted; may have more steps, if other networks ran them.
         steps: steps of the network.
         images: how many images were counted.
-        tokens: over how many tokens the head's input was summed.
+        tokens: the number of tokens that the head's input was summed over.
     """
     inputs, exact = (t[:steps].cpu().double() / images for t in (record.inputs, record.exact))
     fired = [] if record.outputs is None else (record.outputs[:steps].cpu().double() / images).tolist()

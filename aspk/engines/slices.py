@@ -1,4 +1,4 @@
-"""The layers of networks as an engine takes them: leading slices of the supernet's."""
+"""Networks' layers in the form that engines take: leading slices of the supernet's layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aspk.families.layers import ConvNorm, LinearNorm, Site
 
 
 class Slices:
-    """Layers of a supernet's networks; the same ones are the same object.
+    """Layers of a supernet's networks; equal layers are one object.
 
     Args:
         supernet: the weights; not changed.
@@ -25,11 +25,11 @@ class Slices:
         self._layers: dict[Hashable, Layer] = {}
 
     def layer(self, product: Product) -> Layer:
-        """Layers that read the same input as one: the leading slices of the supernet's."""
+        """Layers that read the same input, joined into one: leading slices of the supernet's layers."""
         return self._slice(product.names, product.outputs, product.inputs)
 
     def reciprocal_tau(self, name: str, neurons: LIF) -> float | None:
-        """1 / tau of the neurons of a module that has no other weights, if it is learnt."""
+        """1 / tau, if it is learnt, of the neurons of a module without other weights."""
         if not neurons.learnt:
             return None
         site = self._supernet.network.get_submodule(name)
@@ -61,7 +61,7 @@ def _leading(names: tuple[str, ...], site: nn.Module, outputs: int, inputs: int)
 
 
 def _joined(layers: Sequence[Layer]) -> Layer:
-    """Layers one above the other."""
+    """Layers stacked along their outputs."""
     if len(layers) == 1:
         return layers[0]
     running = Moments(

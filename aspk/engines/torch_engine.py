@@ -24,7 +24,7 @@ class Map:
     """Spikes or a residual stream: [T, B, H, W, C] behind a convolution, else [T, B, L, D].
 
     Attributes:
-        values: in the weights' type, or a byte each where they are many.
+        values: in the weights' type, or a byte each if there are many.
     """
 
     values: Tensor
@@ -55,7 +55,7 @@ class TorchEngine(Engine):
 
         Args:
             dtype: the weights' type.
-            images: that run at once. More than the default leave a processor's cache; a GPU wants more.
+            images: images run at once. More than the default do not fit a CPU's cache; a GPU needs more.
             memory: bytes; a sixteenth of it may hold a layer's products of one step for later.
         """
         self.dtype, self.images = dtype, images
@@ -118,7 +118,7 @@ class TorchEngine(Engine):
     def integrate(self, charges: list[Tensor], kept: Tensor | None, neurons: Neurons) -> Tensor:
         """0/1 spikes [T, ...] of the charges of each step, which may be overwritten.
 
-        What the neurons keep in a step is ``kept``, or follows from their tau.
+        The share that the neurons keep in a step is ``kept``, or follows from their tau.
         """
         keep, threshold = 1 - 1 / neurons["tau"], neurons["v_threshold"]
         spikes = charges[0].new_empty((len(charges), *charges[0].shape))
@@ -195,7 +195,7 @@ class TorchEngine(Engine):
         return Mixed(result, (q, k), (Row(q, q, neurons), Row(k, passed, None)))
 
     def _mixed(self, mixer: Mixer, reciprocal_tau: float | None, *parts: Tensor) -> tuple[Tensor, ...]:
-        """What a mixer makes of spikes [T, B, L, D'], in that shape, and what is counted of it."""
+        """A mixer's output for spikes [T, B, L, D'], in the same shape, and its counts."""
 
         def fire(currents: Tensor) -> Tensor:
             return lif(currents, reciprocal_tau=reciprocal_tau, **mixer.neurons.arguments)
@@ -238,8 +238,8 @@ class TorchEngine(Engine):
 
     def image_bytes(self, shapes: tuple[LayerShape, ...]) -> int:
         """See :class:`~aspk.engines.base.Engine`."""
-        # Of the largest layer the input; its output as charges, as spikes, once more while parts are joined,
-        # and as much again for convolutions and what the allocator keeps: measured, see the tests.
+        # The largest layer's input; its output as charges, as spikes, once more while parts are joined, and
+        # as much again for convolutions and what the allocator keeps: measured, see the tests.
         largest = max(shape.input_size + 7 * shape.output_size for shape in shapes)
         streams = sum(
             shape.input_size for shape in shapes if shape.source == "residual" or shape.kind == "neurons"
@@ -249,12 +249,12 @@ class TorchEngine(Engine):
 
 
 def _map(values: Tensor) -> Map:
-    """Whole numbers up to 255, in little memory where they are many."""
+    """Whole numbers up to 255, as bytes if there are many."""
     return Map(values if values.numel() <= _MANY else values.to(torch.uint8))
 
 
 def _joined(parts: list[Map]) -> Map:
-    """All images of parts of them."""
+    """All images, from parts of them."""
     return Map(torch.cat([part.values for part in parts], 1) if len(parts) > 1 else parts[0].values)
 
 

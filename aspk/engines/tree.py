@@ -8,16 +8,16 @@ from typing import Literal
 
 from aspk.families.base import Operation, Product, Program
 
-# Where networks of different T part. Batch-normalisation statistics depend on all that comes before them. So
-# with statistics of a network's own it is before the first layer; for still images it is behind that, whose
-# products are the same at every step. With statistics that are the same for every T, the first t steps of a
+# Where networks of different T part. Batch-normalisation statistics depend on everything before them. So if
+# each network has its own statistics, they part before the first layer or, for still images, behind it, since
+# its products are the same at every step. If the statistics are the same for every T, the first t steps of a
 # longer run are the t-step run, and networks never part.
 Time = Literal["first", "second", "never"]
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Behind this place, networks of one T go on by themselves."""
+    """From here on, the networks of one T are on their own."""
 
     time_steps: int
 
@@ -28,8 +28,8 @@ class Node:
     Attributes:
         parent: the node before it; None for the root, which does nothing.
         step: the operation, or a place where networks part.
-        children: what follows, in the order in which the networks brought it.
-        longest: most steps of the networks that it belongs to.
+        children: the nodes that follow, in the order in which the networks added them.
+        longest: the largest T of the networks that it belongs to.
         live: names of the values that the nodes behind it read.
     """
 
@@ -47,7 +47,7 @@ class Node:
         return (self.live - {self.step.writes}) | set(self.step.reads)
 
     def widest(self, product: Product) -> Product:
-        """Of the products beside ``product`` that differ in their number of outputs only, the widest."""
+        """The widest of the sibling products that differ from ``product`` only in their number of outputs."""
         assert self.parent is not None
         beside = [one for one in self.parent.children if isinstance(one, Product)]
         alike = [one for one in beside if replace(one, outputs=product.outputs) == product]
@@ -58,11 +58,11 @@ def plant(programs: Sequence[Program], time: Time) -> list[tuple[Node, ...]]:
     """The tree of some networks.
 
     Args:
-        programs: what each of them does.
+        programs: the program of each network.
         time: where networks of different T part.
 
     Returns:
-        The path of each network, from the root on, which all of them have in common.
+        The path of each network, starting at the root that all share.
     """
     root = Node(None, None)
     nodes, paths = [root], []

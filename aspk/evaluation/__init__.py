@@ -1,6 +1,6 @@
 """Evaluating networks: the protocol of every evaluator, caches, and the evaluator of a trained supernet.
 
-``SupernetEvaluator`` stands in :mod:`aspk.evaluation.supernet`, so that the protocol loads without torch.
+``SupernetEvaluator`` is in :mod:`aspk.evaluation.supernet`, so that the protocol needs no torch.
 """
 
 from aspk.evaluation.protocol import CachedEvaluator, Evaluator, Progress, Result, evaluate_all

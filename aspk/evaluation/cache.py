@@ -1,4 +1,4 @@
-"""Results of evaluations, kept: a network that was evaluated once, by any process, is not evaluated again."""
+"""A cache of evaluation results: a network that any process has evaluated is not evaluated again."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ _LOGGER = logging.getLogger(__name__)
 class ResultCache:
     """Metrics by network, in memory and in a folder that processes may share.
 
-    A file holds one result with its checksum, and appears complete or not at all. What is damaged is as if it
-    were not there.
+    A file holds one result with its checksum, and is written atomically. Damaged files count as missing.
 
     Args:
         folder: where the files are; None keeps results in memory only.
-        context: names everything else that results depend on: each context has a folder of its own.
-        entries: most results that are kept, in memory and on disk; the oldest go first.
+        context: identifies everything else that results depend on; each context has its own folder.
+        entries: the most results to keep, in memory and on disk; the oldest are dropped first.
     """
 
     def __init__(self, folder: Path | None, *, context: str, entries: int) -> None:
@@ -39,13 +38,13 @@ class ResultCache:
             self._files = sum(1 for _ in self._folder.glob("*.json"))
 
     def get(self, config: SubnetConfig) -> Metrics | None:
-        """What is known of a network."""
+        """The cached result of a network, if any."""
         if config not in self._known and (found := self._read(config)) is not None:
             self._remember(config, found)
         return self._known.get(config)
 
     def put(self, config: SubnetConfig, metrics: Metrics) -> None:
-        """Keep a result. A folder that cannot be written to is named in the log, and does no other harm."""
+        """Keep a result. If the folder cannot be written to, that is only logged."""
         self._remember(config, metrics)
         if self._folder is None:
             return
@@ -81,7 +80,7 @@ class ResultCache:
         return self._folder / f"{hashlib.sha256(_text(config)).hexdigest()[:32]}.json"
 
     def _drop_oldest(self) -> None:
-        """Leave nine tenths, so that this happens rarely. Another process may be quicker with any file."""
+        """Delete all but nine tenths, so that this is rare. Another process may delete any file first."""
         assert self._folder is not None
         ages = []
         for path in self._folder.glob("*.json"):
@@ -110,7 +109,7 @@ def _decode(config: SubnetConfig, data: bytes) -> Metrics:
     """The result in a file.
 
     Raises:
-        ValueError: it is damaged, or another network's.
+        ValueError: it is damaged, or belongs to another network.
     """
     outer = json.loads(data)
     if not isinstance(outer, dict) or not isinstance(outer.get("body"), str):

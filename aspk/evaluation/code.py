@@ -1,4 +1,4 @@
-"""Which source a result depends on: a module and all that it imports, directly or by way of others."""
+"""The source that a result depends on: a module and everything that it imports, directly or indirectly."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-_ROOT = Path(__file__).parent.parent.parent  # what the package lies in
+_ROOT = Path(__file__).parent.parent.parent  # the folder that contains the package
 _COMPILED = (".cpp", ".h")
-_ENTRY = re.compile(r"([\w.]+):\w+")  # a class or function by its module, which is imported when it is used
+_ENTRY = re.compile(r"([\w.]+):\w+")  # module:name, imported at first use
 
 
 @functools.cache
 def code_hash(module: str) -> bytes:
-    """SHA-256 of :func:`source_files` of a module: their names and what stands in them."""
+    """SHA-256 of :func:`source_files` of a module: their names and contents."""
     found = [f"{path.relative_to(_ROOT)}\0".encode() + path.read_bytes() for path in source_files(module)]
     return hashlib.sha256(b"\0".join(found)).digest()
 
 
 def source_files(module: str, *, root: Path = _ROOT) -> list[Path]:
-    """The source that a module runs, as far as it is of the module's own package.
+    """The source that a module runs, as far as it belongs to the module's own package.
 
-    That is the module's file and those of all that it imports, in functions as well; modules that a string
-    names as ``module:class``; what is imported for type checkers, since that is how packages name what they
-    load at its first use; the ``__init__.py`` of every package on the way, but for the outermost, which
-    offers everything and computes nothing; and the C++ files in these packages.
+    These are the module's file and those of everything that it imports, also within functions; modules that a
+    string names as ``module:class``; what is imported for type checkers, since packages declare in this way
+    what they load at first use; the ``__init__.py`` of every package on the way except the outermost, which
+    exports everything and computes nothing; and the C++ files in these packages.
 
     Args:
-        module: its full name, ``aspk.evaluation.supernet`` say.
-        root: the folder that the outermost package lies in.
+        module: its full name, such as ``aspk.evaluation.supernet``.
+        root: the folder that contains the outermost package.
 
     Returns:
         The files, sorted.
@@ -53,7 +53,7 @@ def source_files(module: str, *, root: Path = _ROOT) -> list[Path]:
 
 
 def _file_of(name: str, root: Path) -> Path | None:
-    """The file of a module or package; None for anything else, such as a name in a module."""
+    """The file of a module or package; None for anything else, such as a name within a module."""
     place = root.joinpath(*name.split("."))
     return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
 
@@ -74,7 +74,7 @@ def _named(path: Path, package: str) -> Iterator[str]:
 
 
 def _compiled(folder: Path) -> Iterator[Path]:
-    """C++ files of a package, and of folders in it that are no packages themselves."""
+    """C++ files of a package, including subfolders that are not packages themselves."""
     for path in folder.iterdir():
         if path.suffix in _COMPILED:
             yield path

@@ -1,4 +1,4 @@
-"""An exported network with what belongs to it: preprocessing and class names."""
+"""An exported network with its preprocessing and class names."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from aspk.space.genes import SubnetConfig
 
 
 class Classifier(nn.Module):
-    """A network in whatever form: ``model(model.preprocess(images))`` gives the logits of ordinary images.
+    """A network in any form: ``model(model.preprocess(images))`` returns the logits of ordinary images.
 
     Attributes:
-        network: logits of preprocessed images.
+        network: computes the logits of preprocessed images.
         classes: the classes' names; their numbers if the export does not name them.
         weights: where its weights come from, see :func:`aspk.standalone.export.export_network`.
         provenance: where the network comes from.
@@ -52,8 +52,8 @@ class Classifier(nn.Module):
             [B, C, H, W] of static images, [T, B, C, H, W] of sequences.
 
         Raises:
-            CheckpointError: the export does not say how.
-            DataError: images that do not fit.
+            CheckpointError: the export does not contain the preprocessing.
+            DataError: the images do not fit.
         """
         if self._preprocess is None:
             raise CheckpointError(
@@ -73,7 +73,7 @@ class Classifier(nn.Module):
 
 
 class ExportedNetwork(Classifier):
-    """A network of aspk's that was exported.
+    """An exported aspk network.
 
     Attributes:
         network: the network itself.
@@ -92,7 +92,7 @@ class ExportedNetwork(Classifier):
         return self._preprocess is not None and self._preprocess.frames is not None
 
     def description(self) -> str:
-        """What other forms of the network carry along, as JSON: preprocessing, classes and origin."""
+        """What other forms of the network carry as JSON: preprocessing, classes and provenance."""
         known = {
             "preprocess": None if self._preprocess is None else self._preprocess.to_json(),
             "classes": self.classes,

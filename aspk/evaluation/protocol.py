@@ -1,8 +1,8 @@
-"""The seam between search and networks: what an evaluator is, and a cache around one.
+"""The interface between search and networks: what an evaluator is, and a cache around one.
 
 A search calls ``evaluate`` with a whole population at once. An evaluator may be anything: the supernet,
 a formula, a table, a cluster. It returns one result for each network, in order; for a network that it
-could not evaluate, an :class:`~aspk.errors.EvaluationError` stands in the place of its metrics.
+could not evaluate, the result is an :class:`~aspk.errors.EvaluationError` instead of metrics.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aspk.space import SearchSpace
 from aspk.space.genes import SubnetConfig
 
 Result = Metrics | EvaluationError
-Progress = Callable[[float], None]  # is told what share of the work is done, from 0 to 1
+Progress = Callable[[float], None]  # called with the share of the work done, from 0 to 1
 
 
 class Evaluator(Protocol):
@@ -26,7 +26,7 @@ class Evaluator(Protocol):
     def evaluate(self, configs: Sequence[SubnetConfig]) -> Sequence[Result]:
         """Evaluate networks; one result each, in the same order.
 
-        An evaluator may take a keyword ``progress`` as well, a :data:`Progress` or None, and call it.
+        An evaluator may also take a keyword ``progress``, a :data:`Progress` or None, and call it.
         """
         ...
 
@@ -34,17 +34,17 @@ class Evaluator(Protocol):
 def evaluate_all(
     evaluator: Evaluator, configs: Sequence[SubnetConfig], progress: Progress | None = None
 ) -> list[Result]:
-    """Evaluate ``configs`` together; if that raises, one by one, so that one bad network costs only itself.
+    """Evaluate ``configs`` together; if that raises, one by one, so that a bad network fails alone.
 
     An exception of a single network becomes an :class:`~aspk.errors.EvaluationError` in its place.
 
     Args:
-        evaluator: of the networks.
+        evaluator: the evaluator to call.
         configs: the networks.
-        progress: is called by evaluators that say how far they are.
+        progress: called by evaluators that report progress.
 
     Raises:
-        EvaluationError: the evaluator returned another number of results than it got networks.
+        EvaluationError: the number of results differs from the number of networks.
     """
     if not configs:
         return []
@@ -66,7 +66,7 @@ def evaluate_all(
 def _takes_progress(evaluator: Evaluator) -> bool:
     try:
         return "progress" in signature(evaluator.evaluate).parameters
-    except (TypeError, ValueError):  # a callable that is no Python function
+    except (TypeError, ValueError):  # a callable that is not a Python function
         return False
 
 

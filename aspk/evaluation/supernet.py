@@ -28,20 +28,20 @@ from aspk.spec.settings import EngineSettings, EvaluationSettings
 
 
 class SupernetEvaluator:
-    """An :class:`~aspk.evaluation.protocol.Evaluator` on a supernet, which is never changed, nor its mode.
+    """An :class:`~aspk.evaluation.protocol.Evaluator` on a supernet; neither its weights nor its mode change.
 
     Args:
         supernet: the trained weights.
         data: the data set; the supernet's images must have its shape.
-        settings: split, calibration and batches; with ``statistics = "auto"`` those that suit the
-            supernet's recipe. The attribute ``settings`` says what was taken.
-        energy_model: the account of ``Metrics.energy_mj``.
+        settings: split, calibration and batches; ``statistics = "auto"`` selects those that suit the
+            supernet's recipe. The attribute ``settings`` holds what was selected.
+        energy_model: the energy model of ``Metrics.energy_mj``.
         machine: what evaluations run on.
-        cache: a folder where results are kept, that several processes may share; None keeps them in memory.
+        cache: a folder for results, which several processes may share; None keeps them in memory.
 
     Raises:
         DataError: the supernet was built for other images.
-        EngineError: the engine cannot run where the supernet is.
+        EngineError: the engine cannot run on the supernet's device.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class SupernetEvaluator:
     def evaluate(self, configs: Sequence[SubnetConfig], progress: Progress | None = None) -> list[Metrics]:
         """Metrics of each network, from its own spikes after its own calibration.
 
-        The networks run together, and what two of them share is computed once; the results are those of
-        each one evaluated alone. What was evaluated before is not evaluated again.
+        The networks run together, and what two of them share is computed once; the results are the same as if
+        each were evaluated alone. What was evaluated before is not evaluated again.
 
         Args:
             configs: the networks.
-            progress: is told what share of the images they have seen.
+            progress: called with the share of the images that they have processed.
 
         Raises:
             GenotypeError: a network cannot be built.
@@ -106,7 +106,7 @@ class SupernetEvaluator:
         return [metrics for metrics in map(found.get, configs) if metrics is not None]
 
     def _measure(self, configs: Sequence[SubnetConfig], progress: Progress) -> dict[SubnetConfig, Metrics]:
-        """Of sequences, networks of different T see different frames: only those of one T run together."""
+        """For sequences, networks of different T see different frames: only those of one T run together."""
         groups: dict[int, list[SubnetConfig]] = {}
         for config in configs:
             groups.setdefault(config.time_steps if self._calibration.dim() == 5 else 0, []).append(config)
@@ -142,7 +142,7 @@ class SupernetEvaluator:
         }
 
     def _batch_size(self, population: Population) -> int:
-        """Images that run at once: as many as the settings say, the memory allows and the engine likes."""
+        """Images per batch: limited by the settings, the memory and the engine's preference."""
         fitting = self._machine.memory // population.image_bytes()
         limits = (self.settings.batch_size, self.engine.images, fitting)
         return max(1, min(limits))
@@ -172,7 +172,7 @@ class SupernetEvaluator:
         return hashed
 
     def network(self, config: SubnetConfig) -> Network:
-        """One network as it is evaluated: a stand-alone copy with the statistics of the settings."""
+        """The network that is evaluated: a stand-alone copy with the statistics that the settings select."""
         kind = self.settings.statistics
         if kind == "running":
             return self.supernet.extract(config)
@@ -189,10 +189,10 @@ def measure(
     """Accuracy, counts and energy of a stand-alone network on a split.
 
     Args:
-        network: on the split's device; runs in evaluation mode and keeps the mode that it has.
+        network: on the split's device; runs in evaluation mode, and its own mode is restored.
         split: images and labels.
         batch_size: images run at once.
-        energy_model: the account of ``Metrics.energy_mj``.
+        energy_model: the energy model of ``Metrics.energy_mj``.
     """
     shapes = cost.layer_shapes(network.config, network.settings, network.shape, network.classes)
     counter, hits = Counter(shapes), 0
@@ -209,7 +209,7 @@ def metrics_of(
     accuracy: float,
     energy_model: EnergyModel,
 ) -> Metrics:
-    """Put shapes, counts and accuracy together."""
+    """Combine shapes, counts and accuracy."""
     spikes = sum(layer.output_spikes for layer in layers)
     neuron_steps = sum(layer.output_size * layer.repeats for layer in layers)
     return Metrics(
@@ -224,12 +224,12 @@ def metrics_of(
 
 
 def _part(progress: Progress, *, before: float, share: float) -> Progress:
-    """The progress of a part of the work: what was done before it, and its share of the whole."""
+    """The progress of a part of the work, given what was done before it and its share of the whole."""
     return lambda done: progress(before + share * done)
 
 
 def _silent(share: float) -> None:
-    """A :data:`Progress` that nobody follows."""
+    """A :data:`Progress` that does nothing."""
 
 
 def _add(hashed: hashlib._Hash, tensors: Iterable[Tensor]) -> None:

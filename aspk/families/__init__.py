@@ -1,6 +1,6 @@
 """What networks are: programs of operations, the modules that compute them, and weight-entangled supernets.
 
-Names are loaded when they are first used: what is known of a network from its program alone needs no torch.
+Names are loaded at first use: what a network's program alone tells about it needs no torch.
 """
 
 from __future__ import annotations

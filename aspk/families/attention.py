@@ -14,7 +14,7 @@ from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig
 
 
 class MixingBlock(Block):
-    """A transformer block with its token mixer, and as many of the layers in front of it as that reads.
+    """A transformer block with its token mixer and those of the layers q, k and v that the mixer reads.
 
     Args:
         name: the block's name.
@@ -40,7 +40,7 @@ class MixingBlock(Block):
         self.av = Site(tau)  # the mixer's neurons
 
     def mixed(self, x: Tensor, observe: Observer) -> Tensor:
-        """The spikes that are projected, [T, B, L, D'], of what q, k and v read, [T, B, L, D]."""
+        """The spikes to be projected, [T, B, L, D'], from the input of q, k and v, [T, B, L, D]."""
         parts = ("q", "k") if self.config.mixer == "qk_token" else ("q", "k", "v")
         spikes = [self.site(part, x, observe) for part in parts]  # [T, B, L, D'] each
         mixers: dict[str, Callable[..., Tensor]] = {
@@ -71,7 +71,7 @@ class MixingBlock(Block):
         with torch.autocast(q.device.type, enabled=False):  # counts of spikes stay exact
             exact = _exact(q)
             a, b, c = (y.to(exact) for y in (q, keys, v))
-            # With more tokens than head width the other order is cheaper, and as exact.
+            # With more tokens than channels in a head, the other order is cheaper and just as exact.
             y = a @ (b @ c) if q.shape[-2] > q.shape[-1] else (a @ b) @ c
         y = (y * self.settings.attention_scale).transpose(2, 3).flatten(3)  # [T, B, L, D']
         spikes = self._fire(y).to(q.dtype)

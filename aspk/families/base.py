@@ -1,9 +1,10 @@
 """What a network consists of: a program of operations, which its family declares once.
 
-Everything that is known of a network without running it is a fold over its program: the shapes of its layers,
+Everything known about a network without running it is a fold over its program: the shapes of its layers,
 parameters and operations, the slices of a supernet's weights, what is counted, and what two networks share.
-An operation holds everything that it depends on. So two networks compute the same up to some point if, and
-only if, their operations up to there are equal: no list of genes says so, and none can be forgotten.
+An operation holds everything that it depends on, so two networks compute the same up to some point if and
+only if their operations up to there are equal: there is no list of genes to maintain, and no gene can be
+forgotten.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Program:
 
     Attributes:
         operations: the first reads the image; the last is the head, which reads means over tokens, or the
-            spikes of neurons that do.
+            spikes of neurons that read such means.
         time_steps: simulated steps T.
     """
 
@@ -102,7 +103,7 @@ class Program:
 
     @property
     def averaged_tokens(self) -> int:
-        """Over how many tokens the head's input is a mean: one where neurons have read the means."""
+        """The number of tokens that the head's input is averaged over: 1 if neurons read the means first."""
         return self.mean.tokens if self.head.reads[0] == self.mean.writes else 1
 
     @property
@@ -113,7 +114,7 @@ class Program:
         return head
 
     def drivers(self, site: str) -> tuple[str, ...]:
-        """The layers with weights whose normalisations decide how much the neurons of a site fire."""
+        """The layers whose batch normalisations determine how much the neurons of a site fire."""
         for operation in self.operations:
             if isinstance(operation, Mixer) and site in operation.names:
                 return operation.made_by

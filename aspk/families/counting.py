@@ -15,7 +15,8 @@ from aspk.metrics import LayerCount, LayerShape
 class Counter:
     """An :class:`~aspk.families.Observer` that adds up counts over batches.
 
-    Sums of 0/1 spikes are exact: below 2^24 within an image in float32, and in float64 beyond.
+    Sums of 0/1 spikes are exact: float32 within an image, where they stay below 2^24, and float64 across
+    images.
 
     Args:
         shapes: the network's layers, from :func:`aspk.costs.cost.layer_shapes`.
@@ -60,13 +61,13 @@ class Counter:
             self._recent.clear()
 
     def _sums(self, x: Tensor, channels: int | None = None) -> Tensor:
-        """Sums within each image, over its channels or over all it has; [T, B, ...].
+        """Sums within each image, over its channels or over all its values; [T, B, ...].
 
-        Summed once for what one layer fires and the next ones read, though the heads may view it otherwise.
+        What one layer fires and the next ones read is summed once, even if heads view it in another shape.
         """
         for tensor, sums in self._recent:
             same = tensor.data_ptr() == x.data_ptr() and tensor.numel() == x.numel()
-            if same and (channels is None or sums.dim() > 2):  # maps serve as totals, not the other way round
+            if same and (channels is None or sums.dim() > 2):  # maps can be reduced to totals, not vice versa
                 return sums
         self._recent.append((x, x.sum(channels if channels else tuple(range(2, x.dim())))))
         return self._recent[-1][1]
@@ -107,7 +108,7 @@ def _total(values: Tensor) -> Tensor:
 
 
 def _pairs(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """For q kᵀ the spikes of q at each step, and the accumulates where both fire.
+    """For q kᵀ: the spikes of q at each step, and the number of accumulates, where q and k both fire.
 
     Over channels, spikes of q times spikes of k.
     """

@@ -1,10 +1,10 @@
 """LIF neurons on a graphics card: one Triton kernel each way, for all time steps.
 
-The equations stand in :mod:`aspk.families.neurons`. Nothing but the currents is kept for the way back, where
-the membranes are computed again; time steps are few, and what is read again lies in the cache. Properties of
-neurons are arguments, so that networks with other neurons need no other kernel.
+The equations are in :mod:`aspk.families.neurons`. Only the currents are kept for the backward pass, which
+computes the membranes again; time steps are few, and what is read again is in the cache. Properties of
+neurons are arguments, so that networks with other neurons need no further kernel.
 
-Triton's interpreter runs the kernels on a processor (``TRITON_INTERPRET=1``), and so do the tests. They have
+Triton's interpreter runs the kernels on a CPU (``TRITON_INTERPRET=1``), as the tests do. The kernels have
 not been run on a graphics card yet.
 """
 

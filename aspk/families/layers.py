@@ -16,7 +16,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Observer(Protocol):
-    """Is told what each layer reads and what the neurons behind it fire."""
+    """A callback that receives what each layer reads and what the neurons behind it fire."""
 
     def __call__(self, layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> None:
         """Look at one layer, named as in :attr:`aspk.families.base.Program.layers`.
@@ -34,10 +34,10 @@ def nobody(layer: str, inputs: tuple[Tensor, ...], spikes: Tensor | None) -> Non
 
 
 class Site(nn.Module):
-    """Neurons, and what is learnt of them.
+    """Neurons and their learnt parameter, if any.
 
     Args:
-        tau: of PLIF, the time constant before training, > 1; None for LIF, which learns nothing.
+        tau: the initial time constant of PLIF neurons, > 1; None for LIF, which learns nothing.
 
     Attributes:
         w: of PLIF, the site's 1 / tau = sigmoid(w), shape [].

@@ -1,4 +1,4 @@
-"""Operations that mix tokens; none but these lets a token of a transformer block read another one."""
+"""Operations that mix tokens: in a transformer block, only these let a token read another one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Mixer(Operation):
-    """What mixes tokens: of the spikes of q, k and v (or of q and k) it makes the spikes that are projected.
+    """A token mixer: turns the spikes of q, k and v (or of q and k) into the spikes that are projected.
 
-    It also names what the layers in front of it read, so that this is at hand when events are counted.
+    It also names the input of the layers in front of it, which counting events needs.
 
     Attributes:
-        names: what an energy account bills, see the mixers.
+        names: the entries of an energy account, see each mixer.
         made_by: the layers that fire what it reads.
-        site: the module that holds what its neurons learn.
+        site: the module that holds its neurons' learnt parameter.
         width: channels of each of these layers.
         tokens: number of tokens.
-        neurons: those in it.
+        neurons: the mixer's neurons.
     """
 
     names: tuple[str, str]
@@ -121,7 +121,7 @@ def mixing(
         block: the block; its mixer is not ``none``.
         settings: what the search space fixes.
         reads: the value that the layers read.
-        source: what that is.
+        source: what kind of value that is.
         tokens: number of tokens.
         bias: whether the layers have biases.
     """

@@ -1,4 +1,4 @@
-"""Measuring a network without leaving it in another mode."""
+"""Measuring a network without changing the mode it is left in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode; afterwards every part of it is in the mode that it was in."""
+    """Put a network into evaluation mode, and restore the mode of each of its parts afterwards."""
     modes = [(part, part.training) for part in network.modules()]
     network.eval()
     try:

@@ -17,9 +17,9 @@ class Block(nn.Module):
 
 
 class Network(nn.Module, abc.ABC):
-    """One network, complete; the readable form of what its family's program says.
+    """One complete network: its family's program in readable form.
 
-    A family's constructor makes the layers after this one's, :attr:`head` as the last of them.
+    A family's constructor adds its layers after calling this one, :attr:`head` last.
 
     Args:
         config: the network.
@@ -29,7 +29,7 @@ class Network(nn.Module, abc.ABC):
 
     Attributes:
         blocks: the transformer blocks, first to last.
-        head: makes logits of features.
+        head: turns features into logits.
 
     Raises:
         GenotypeError: a width does not divide as needed.
@@ -60,7 +60,7 @@ class Network(nn.Module, abc.ABC):
     def forward(self, x: Tensor, observe: Observer = nobody, *, per_step: bool = False) -> Tensor:
         """Logits [B, classes] of static images [B, C, H, W] or sequences [T, B, C, H, W].
 
-        With ``per_step`` those of each step on its own, [T, B, classes], whose mean over time they are.
+        With ``per_step``, those of each step, [T, B, classes]; their mean over time is the plain result.
         """
         features = self.features(x, observe)  # [T, B, D]
         if not per_step:
@@ -71,4 +71,4 @@ class Network(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def features(self, x: Tensor, observe: Observer = nobody) -> Tensor:
-        """What the head reads of each step, [T, B, D]."""
+        """The head's input at each step, [T, B, D]."""

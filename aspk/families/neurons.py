@@ -10,10 +10,10 @@ and its default surrogate, a sigmoid of slope 4::
     V[t] = H[t] - S[t] * v_threshold               soft reset
 
 with V = 0 before the first step: no state outlives a call. PLIF (Fang et al., ICCV 2021) learns the time
-constant of each site: 1/tau = sigmoid(w), by which it multiplies where LIF divides by tau.
+constant of each site: it multiplies by 1/tau = sigmoid(w) where LIF divides by tau.
 
-Currents, spikes and their gradients may be bfloat16 or float16; membranes, statistics and whatever is
-computed are float32 then.
+Currents, spikes and their gradients may be bfloat16 or float16; membranes, statistics and all computations
+are then float32.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def lif(
         v_threshold: firing threshold, > 0.
         reset: what a spike does to the membrane, see above.
         decay_input: whether the input is divided by tau.
-        reciprocal_tau: of PLIF, what stands in place of 1 / ``tau``: a number or a tensor of shape [], which
-            gets a gradient.
+        reciprocal_tau: for PLIF, used in place of 1 / ``tau``: a number, or a tensor of shape [], which gets
+            a gradient.
 
     Returns:
         0/1 spikes of the shape and type of ``x``; differentiable with the surrogate gradient.
@@ -80,7 +80,7 @@ def lif(
         return fired.reshape(x.shape)
     kind = _Kind(tau, v_threshold, reset == "hard", decay_input)
     if native.recorded():
-        # A trace is made, checked and used under different gradient modes, and must be the same in all.
+        # A trace is recorded, checked and used in different gradient modes, and must be the same in all.
         return _plainly(x, kind, leak, differentiable=differentiable or native.traced())
     if differentiable:
         spikes: Tensor = _LIF.apply(x, leak, kind)
@@ -118,7 +118,7 @@ def normalised_lif(
     """
     neurons: Neurons = {"tau": tau, "v_threshold": v_threshold, "reset": reset, "decay_input": decay_input}
     currents = y.float() if y.dtype in _HALF else y
-    # A gradient through fixed statistics, or a hook that wants to see the layer, takes the plain way.
+    # A gradient through fixed statistics, or a hook on the layer, needs the plain operations.
     plain = (torch.is_grad_enabled() and not norm.training) or norm._forward_hooks or norm._forward_pre_hooks
     fitting = norm.weight.dtype == (torch.float32 if y.dtype in _HALF else y.dtype)
     if native.available(y) and fitting and not plain:
@@ -142,7 +142,7 @@ def normalised_lif(
 
 
 class _Kind(NamedTuple):
-    """What is the same for all neurons, but a learnt time constant."""
+    """What all neurons share, except a learnt time constant."""
 
     tau: float
     v_threshold: float
@@ -158,7 +158,7 @@ def _native_neuron(
 
 
 def _on_card(x: Tensor) -> bool:
-    """Whether a graphics card's kernels can work on this tensor, while nobody makes a program of it."""
+    """Whether the graphics card's kernels can work on this tensor, while no program is recorded."""
     usable = x.device.type == "cuda" and x.dtype in (torch.float32, *_HALF) and x.numel() > 0
     return usable and not (torch.compiler.is_compiling() or native.recorded()) and _has_triton()
 
@@ -172,7 +172,7 @@ def _has_triton() -> bool:
 
 
 def _plainly(x: Tensor, neuron: _Kind, leak: Tensor | float | None, *, differentiable: bool) -> Tensor:
-    """Spikes by operations that write nothing in place, and have derivatives where they are wanted."""
+    """Spikes by operations that write nothing in place and can be differentiated."""
     fired: list[Tensor] = []
     v = torch.zeros_like(x[0])
     for current in x.unbind():
@@ -193,8 +193,8 @@ def _plainly(x: Tensor, neuron: _Kind, leak: Tensor | float | None, *, different
 def _integrate(x: Tensor, neuron: _Kind, leak: Tensor | float | None, membrane: Tensor | None) -> Tensor:
     """Spikes; fills ``membrane``, if given, with H (shape of x).
 
-    Written for few passes over memory: H of the first step is X / tau or X, and after the last nothing is
-    reset. In eager mode the passes are what a LIF costs.
+    Written to pass over memory as rarely as possible, since these passes dominate the cost of a LIF in eager
+    mode: H of the first step is X / tau or X, and nothing is reset after the last step.
     """
     spikes = torch.empty_like(x)
     v = (x[0] / neuron.tau if leak is None else x[0] * leak) if neuron.decay_input else x[0].clone()
@@ -240,7 +240,7 @@ class _LIF(torch.autograd.Function):
         (grad_spikes,) = grads
         leak: Tensor | float | None = learnt[1] if learnt else ctx.leak
         activation = torch.sub(membrane, neuron.v_threshold).mul_(_SURROGATE_SLOPE).sigmoid_()
-        # dS/dH of the surrogate, times what arrives at S: all steps at once
+        # dS/dH of the surrogate, times the gradient of S: all steps at once
         grad_h = torch.ops.aten.sigmoid_backward(grad_spikes, activation).mul_(_SURROGATE_SLOPE)
         keep = 1.0 - (1.0 / neuron.tau if leak is None else leak)
         for step in range(len(membrane) - 2, -1, -1):
@@ -263,7 +263,7 @@ class _LIF(torch.autograd.Function):
 
 
 class _NativeLIF(torch.autograd.Function):
-    """The same in one kernel each way; the membrane is computed again on the way back, not kept."""
+    """The same in one kernel each way; the backward pass recomputes the membrane instead of storing it."""
 
     @staticmethod
     def forward(
@@ -325,7 +325,7 @@ def _normalised_natively(
 
 
 def _layout(y: Tensor, repeat: int | None, axis: int) -> native.Layout:
-    """How contiguous currents lie in memory, with their channels at the negative ``axis``."""
+    """The memory layout of contiguous currents, with their channels at the negative ``axis``."""
     steps, one = (len(y), y.shape[1:]) if repeat is None else (repeat, y.shape)
     inner = one[axis:][1:].numel()
     return native.Layout(steps, one[:axis].numel(), one[axis], inner, repeat is not None)

@@ -42,7 +42,7 @@ class LIF:
 
     @property
     def arguments(self) -> Neurons:
-        """The same, as :func:`aspk.families.neurons.lif` takes them, but for what is learnt."""
+        """The same as keywords of :func:`aspk.families.neurons.lif`, without what is learnt."""
         return {
             "tau": self.tau,
             "v_threshold": self.v_threshold,
@@ -61,15 +61,15 @@ class Operation:
     """One step of a network.
 
     Attributes:
-        reads: names of the values that it reads, first the one that it works on.
-        writes: name of the value that it makes; an older one of this name is gone.
+        reads: names of the values that it reads, the main one first.
+        writes: name of the value that it makes; an older value of this name is replaced.
     """
 
     reads: tuple[str, ...]
     writes: str
 
     def layers(self, steps: int) -> Iterator[LayerShape]:
-        """The layers that an energy account bills, when the network runs ``steps`` steps; none by default."""
+        """The layers that an energy account bills if the network runs ``steps`` steps; none by default."""
         yield from ()
 
 
@@ -77,15 +77,15 @@ class Operation:
 class Product(Operation):
     """A layer with weights and batch normalisation; or several that read the same value.
 
-    It makes the spikes of the neurons behind it, or, without neurons, currents.
+    Its output is the spikes of the neurons behind it or, without neurons, currents.
 
     Attributes:
         names: the layers' names, those of their weights in the network's module.
         source: what they read.
         inputs: channels that each reads.
         outputs: channels that each makes.
-        size: height and width of what they read; the number of tokens and 1 for a linear layer.
-        neurons: those behind them, if there are any.
+        size: height and width of their input; for a linear layer, the number of tokens and 1.
+        neurons: the neurons behind them, if any.
         bias: whether they have biases, which the normalisation cancels.
     """
 
@@ -157,9 +157,9 @@ class Firing(Operation):
 
     Attributes:
         name: the site's name.
-        made_by: the layers that made the current last.
+        made_by: the layers that last contributed to the current.
         size: number of neurons.
-        neurons: what they are.
+        neurons: their properties.
     """
 
     name: str
@@ -176,7 +176,7 @@ class Firing(Operation):
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens(Operation):
-    """Maps become tokens, their pixels one after the other."""
+    """Turns maps into tokens, pixel by pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +249,7 @@ def shape(
     fires: int = 0,
     neurons: LIF | None = None,
 ) -> LayerShape:
-    """What is billed of an operation without weights."""
+    """What an energy account bills for an operation without weights."""
     return LayerShape(
         name=name,
         kind=kind,

@@ -13,7 +13,7 @@ from aspk.families.registry import network_of, program_of
 from aspk.space.genes import NetworkSettings, SubnetConfig
 
 _LOWEST_RATE = 0.01
-_STEP = 0.25  # of a shift, in standard deviations of the current that it is added to
+_STEP = 0.25  # of the shifts, in standard deviations of the currents that they are added to
 _ROUNDS = 40
 
 
@@ -44,7 +44,7 @@ def calibrated_random_network(
         The network in evaluation mode, and the images [B, C, H, W], standard normal.
 
     Raises:
-        EvaluationError: a site stays silent whatever the shifts.
+        EvaluationError: a site stays silent however large the shifts.
     """
     network = network_of(config, settings, shape=shape, classes=classes)
     initialise(network, seed)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Declare(Protocol):
-    """Declares the operations of one network of a family."""
+    """A function that declares the operations of one network of a family."""
 
     def __call__(
         self, config: SubnetConfig, settings: NetworkSettings, shape: tuple[int, int, int], classes: int
@@ -30,7 +30,7 @@ class Family(NamedTuple):
 
     Attributes:
         program: declares what a network computes.
-        module: where the class of its networks is, ``module:class``; loading it loads torch.
+        module: the class of its networks as ``module:class``; importing it imports torch.
     """
 
     program: Declare
@@ -60,7 +60,7 @@ def program_of(
 def network_of(
     config: SubnetConfig, settings: NetworkSettings, *, shape: tuple[int, int, int], classes: int
 ) -> Network:
-    """One network as a module of its family, with PyTorch's first weights.
+    """One network as a module of its family, with PyTorch's default initial weights.
 
     Args:
         config: the network.

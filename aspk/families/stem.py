@@ -1,4 +1,4 @@
-"""The stem that several families have in common: stages of convolutions that make maps of an image."""
+"""The stem that several families share: convolution stages that turn an image into maps."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def stem(
         config: the network.
         settings: what its search space fixes.
         shape: channels, height and width of the input.
-        last_fires: whether neurons stand behind the last stage, too; else it makes a current.
+        last_fires: whether the last stage has neurons, too; otherwise it makes a current.
         bias: whether the convolutions have biases.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The supernet: the weights of the largest network, of which every other one uses the leading slices.
+"""The supernet: the weights of the largest network; every other network uses leading slices of them.
 
 There is one network definition, the module of the space's family. A forward pass of the supernet runs the
 plain network of a configuration on *views* of the shared weights, so that ``supernet(x, config)``
@@ -30,7 +30,7 @@ Statistics = Mapping[str, Tensor]
 
 
 def _structure(config: SubnetConfig) -> SubnetConfig:
-    """A network with weights of the same shapes, the same one for all such networks."""
+    """A representative with weights of the same shapes: the same one for all such networks."""
     names = [name for name, kind in GENES.items() if kind.neuron and not kind.words]
     inside: dict[str, Any] = {name: 2.0 for name in names if GENES[name].per_block}
     outside: dict[str, Any] = {name: 2.0 for name in names if name not in inside}
@@ -47,9 +47,9 @@ def _skeleton(
     training: bool,
     thread: int,
 ) -> Network:
-    """The plain network without weights; one for each thread, since a ``functional_call`` fills it.
+    """The plain network without weights; one per thread, since ``functional_call`` swaps weights into it.
 
-    Building one takes milliseconds, so that networks of one structure share it.
+    Building one takes milliseconds, so networks of the same structure share one.
     """
     with torch.device("meta"):
         network = network_of(structure, settings, shape=shape, classes=classes)
@@ -64,7 +64,7 @@ class Supernet(nn.Module):
         shape: channels, height and width of the images.
         classes: number of classes.
         seed: seed of the initial weights.
-        recipe: what the weights are trained with; None if that is not known.
+        recipe: how the weights are trained; None if that is unknown.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Supernet(nn.Module):
             x: static images [B, C, H, W] or sequences [T, B, C, H, W].
             config: the network.
             statistics: its own batch-normalisation statistics.
-            observe: is shown every layer's input and spikes.
+            observe: called with every layer's input and spikes.
             per_step: return the logits of each step on its own.
         """
         parameters, buffers = self._slices(config)

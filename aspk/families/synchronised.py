@@ -1,8 +1,8 @@
 """Batch normalisation where several processes hold parts of the batch.
 
-PyTorch's ``SyncBatchNorm`` does this on graphics cards and refuses processors. Each process gathers the
-count, mean and variance of everybody's part and combines them in the same order, so that all of them
-normalise by the same numbers, those of the whole batch; their gradient reaches everybody's currents.
+PyTorch's ``SyncBatchNorm`` does this on graphics cards only, not on CPUs. Each process gathers the count,
+mean and variance of every process's part and combines them in the same order, so that all processes
+normalise by the same statistics, those of the whole batch; gradients reach the currents of all processes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _SHARED: ContextVar[bool] = ContextVar("aspk_shared_batch", default=False)
 
 @contextmanager
 def shared_batch() -> Iterator[None]:
-    """In this block a training pass has a part of the batch's images, and other processes have the rest.
+    """In this block, a training pass sees a part of the batch's images, and other processes see the rest.
 
-    As with ``torch.autocast``, it is the caller of a network who knows this, and no layer in between.
+    As with ``torch.autocast``, the caller of a network sets this; no layer in between passes it on.
     """
     token = _SHARED.set(True)
     try:
@@ -33,15 +33,15 @@ def shared_batch() -> Iterator[None]:
 
 
 def in_shared_batch() -> bool:
-    """Whether a normalisation has to ask other processes for their statistics."""
+    """Whether a normalisation needs the statistics of other processes."""
     return _SHARED.get()
 
 
 class OtherProcesses:
-    """Those of PyTorch's process group, see :class:`aspk.families.native.neurons.Others`."""
+    """The other processes of PyTorch's group, see :class:`aspk.families.native.neurons.Others`."""
 
     def statistics(self, count: float, mean: Tensor, variance: Tensor) -> tuple[float, Tensor, Tensor]:
-        """Everybody combines all parts in the same order, and comes to the same bits."""
+        """Every process combines all parts in the same order, for bitwise identical results."""
         part = torch.cat([mean.new_tensor([count], dtype=torch.float64), mean.double(), variance.double()])
         parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, part)
@@ -53,7 +53,7 @@ class OtherProcesses:
         return float(counts.sum()), whole, spread
 
     def sums(self, own: Tensor) -> Tensor:
-        """Of everybody's."""
+        """The sums over all processes."""
         total = own.clone()
         dist.all_reduce(total)
         return total
@@ -121,7 +121,7 @@ class _Normalisation(torch.autograd.Function):
         grad_weight = (grad * normalised).sum(others, keepdim=True, dtype=torch.float64)
         sums = OtherProcesses().sums(
             torch.stack([grad_bias, grad_weight])
-        )  # everybody's loss depends on them
+        )  # the loss of every process depends on them
         first, second = (sums / ctx.count).to(y.dtype)
         grad_y = (grad - first - normalised * second) * (inverse_std.to(y.dtype) * weight)
         return grad_y, grad_weight.to(y.dtype), grad_bias.to(y.dtype), None, None, None

@@ -21,7 +21,7 @@ inline void add_bits(Number* x, uint64_t bits, int64_t length) {
 }
 
 // One head of one token: sums the products of its queries' spikes, and fires. V vectors of the head's channels.
-// Returns who fired.
+// Returns which neurons fired.
 template <int V>
 inline uint64_t attend_head(const Number* products, int64_t padded, const uint64_t* row, int64_t offset, int64_t size,
                             Number scale, const Neuron& neuron, Number* membranes) {
@@ -54,7 +54,7 @@ void attend_word(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t s
     for (int64_t step = 0; step < map.steps; ++step) {
         const uint64_t* rows = q_k_v + step * tokens * stride;
         uint64_t* out = spikes + step * tokens;
-        // Behind the products of the channels a row of zeros, which the queries are filled up with.
+        // The channels' products are followed by a row of zeros, with which the queries are padded.
         scratch.products.assign((channels + 1) * kWidth, Number(0));
         int64_t queries[kWord + 1] = {}, keys[kWord] = {}, values = 0;
         for (int64_t token = 0; token < tokens; ++token) {
@@ -69,7 +69,7 @@ void attend_word(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t s
         for (int64_t token = 0; token < tokens; ++token) {
             Vector y[V] = {};
             for (uint64_t q = part_word(rows + token * stride, 0, channels, 0); q;)
-                for (int i = 0; i < 4; ++i, q &= q - 1) {  // four at a time: how often is easier to foresee
+                for (int i = 0; i < 4; ++i, q &= q - 1) {  // four at a time: the loop count is easier to predict
                     const int64_t c = q ? __builtin_ctzll(q) : channels;
                     ++queries[c];
                     for (int j = 0; j < V; ++j) y[j] += load(&scratch.products[c * kWidth + j * L]);

@@ -5,7 +5,7 @@
 
 namespace {
 
-// Adds the row of the first spike, and takes it away.
+// Adds the row of the first spike, and clears that spike.
 template <int V> inline void add_row(const Number* rows, int64_t zeros, uint64_t& word, Vector (&sum)[V]) {
     const Number* row = rows + (word ? __builtin_ctzll(word) : zeros) * (V * kLanes);
     word &= word - 1;
@@ -13,7 +13,7 @@ template <int V> inline void add_row(const Number* rows, int64_t zeros, uint64_t
     for (int j = 0; j < V; ++j) sum[j] += load(row + j * kLanes);
 }
 
-// Four at a time, if need be with the row of zeros behind the last: how often is easier to foresee.
+// Four at a time, padded with the row of zeros behind the last one: the loop count is easier to predict.
 template <int V> inline void add_rows(const Number* weights, int64_t channels, const uint64_t* row, Sums<V>& sums) {
     for (int64_t first = 0; first < channels; first += kWord) {
         const Number* rows = weights + first * (V * kLanes);
@@ -43,10 +43,10 @@ template <int V> void add_linear(const Tile& tile, int64_t from, int64_t to, Num
 }
 
 constexpr int64_t kPattern = 4;       // channels of a pattern
-constexpr int64_t kFewChannels = 16;  // that are looked up by patterns,
-constexpr int64_t kFewOutputs = 32;   // for at most so many outputs
+constexpr int64_t kFewChannels = 16;  // at most, for looking up patterns,
+constexpr int64_t kFewOutputs = 32;   // and at most this many outputs
 
-// Looks the sums of four channels' weights up: faster than events where channels are few. P: patterns of a pixel.
+// Looks up the sums of four channels' weights: faster than events if channels are few. P: patterns of a pixel.
 template <int V, int P>
 inline void add_pixel(const Number* weights, uint64_t spikes, int64_t window, Sums<V>& sums) {
     constexpr uint64_t kRow = V * kVectorBytes, kPatterns = 1 << kPattern;

@@ -40,7 +40,7 @@ inline int64_t count_bits(const uint64_t* words, int64_t length) {
     return count;
 }
 
-// Never smaller: what is not read needs no zeros, and growing writes them.
+// Never shrinks: growing again would write zeros, which nothing needs.
 template <typename E> void make_room(std::vector<E>& x, int64_t length) {
     if (static_cast<int64_t>(x.size()) < length) x.resize(length);
 }

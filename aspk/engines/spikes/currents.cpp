@@ -1,4 +1,4 @@
-// What stands between layers without neurons: currents, [steps, positions, width] in whole vectors.
+// Operations between layers without neurons, on currents, [steps, positions, width] in whole vectors.
 #include <algorithm>
 
 #include "operations.h"

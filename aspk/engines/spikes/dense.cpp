@@ -3,12 +3,12 @@
 
 namespace {
 
-// Share of a layer's inputs that are not 0 where events take longer than all of them (benchmarks/break_even.py); the
-// weights of a linear layer's single word of channels are at hand for events, too.
+// Shares of non-zero inputs above which following events takes longer than reading all inputs
+// (benchmarks/break_even.py); a linear layer with one word of channels has its weights at hand for events, too.
 constexpr double kDense = 0.5, kDenseWord = 0.85, kDenseWindow = 0.65;
 
-// What positions side by side read of a dense input: of each line of the window one run, one after the other; the runs
-// of the next position begin `channels` further.
+// What neighbouring positions read of a dense input: one run for each line of the window, one after the other; the
+// runs of the next position begin `channels` further on.
 struct Runs {
     const Number* x;
     int64_t number, length, line, channels;
@@ -34,7 +34,7 @@ inline void multiply(const Number* weights, int64_t stride, const Runs& runs, co
         for (int j = 0; j < W; ++j) store(out + r * stride + j * L, sums[r][j]);
 }
 
-// Products of the positions x..width of a line, R at a time, which share what is loaded, and what is left with fewer.
+// Products of the positions x..width of a line, R at a time, which share loads; the remainder with fewer.
 template <int R, int W>
 void multiply_line(const Number* weights, int64_t stride, Runs runs, const Number* base, int64_t base_width,
                    Number* out, int64_t width) {
@@ -76,9 +76,9 @@ void multiply_all(const Tile& tile, int vectors, Number* out) {
     }
 }
 
-// A layer's input as numbers, if so much of it is not 0 that adding up events would take longer; else null:
+// A layer's input as numbers, if so much of it is non-zero that adding up events would take longer; else null:
 // [steps, height, width, channels], with a border of zeros as wide as the window reaches.
-// Decided by every fourth of the deciding rows, and by nothing else, as what an output is must be.
+// Every fourth of the deciding rows decides, and nothing else, since outputs must depend on nothing else.
 const Number* dense_input(const Map& map, int64_t window, const uint8_t* residual, const uint64_t* bits,
                           const uint64_t* more, int64_t stride, int64_t deciding, std::vector<Number>& numbers) {
     constexpr int64_t kEvery = 4;

@@ -1,4 +1,4 @@
-// Currents from a list of events; with kValued times the events' values. Included by one file for each.
+// Currents from a list of events, times the events' values if kValued. Included by one file for each case.
 #pragma once
 
 #include <utility>

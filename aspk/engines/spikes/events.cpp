@@ -16,7 +16,7 @@ inline void store_bytes(double* values, __m128i bytes) {
 }
 #endif
 
-// Writes base + i for each bit i, and x[i] if there are values; behind them three more places at least, base and 0.
+// Writes base + i for each bit i, and x[i] if there are values, then at least three padding places: base and 0.
 // May write up to kSlack places in all.
 inline int32_t list_bits(uint64_t bits, int32_t base, const uint8_t* x, int64_t length, int32_t* channels,
                          Number* values) {
@@ -67,7 +67,7 @@ void find_events(const Map& map, const uint64_t* spikes, int64_t stride, const u
     int32_t *starts = events.starts.data(), *word_starts = events.word_starts.data();
     int32_t* channels = events.channels.data();
     Number* values = events.values.data();
-    // Filled up with events of value 0: how often four are added is easier to foresee.
+    // Padded with events of value 0 to multiples of four: the loop count is easier to predict.
     const int32_t together = residual && map.channels <= kWord ? 4 : 1;
     int32_t count = 0;
     for (int64_t row = 0, column = 0; row < map.rows(); ++row, column = column + 1 == map.width ? 0 : column + 1) {

@@ -6,7 +6,7 @@
 
 namespace {
 
-constexpr int64_t kSmallCache = 48 << 10;  // bytes of weights that stay in a core's smallest cache
+constexpr int64_t kSmallCache = 48 << 10;  // bytes of weights that fit a core's smallest cache
 constexpr int64_t kManyEvents = 8;         // in a word of channels, on average
 constexpr int64_t kSomeCurrents = 2048;    // that are added up before neurons fire from them
 
@@ -81,7 +81,7 @@ void copy_products(const Map& map, const Layer& layer, Currents currents, int ve
                         products + (step * map.positions() + position) * layer.outputs);
 }
 
-// Scaled and shifted products, for no neurons.
+// Scaled and shifted products, where no neurons follow.
 void write_currents(const Map& map, const Layer& layer, Currents currents, int64_t first, int vectors,
                     Number* written) {
     for (int64_t position = currents.from; position < currents.to; ++position, currents.at += currents.strides.position)
@@ -111,7 +111,7 @@ void use(const Map& map, const Layer& layer, const Image& image, Currents curren
     }
 }
 
-// Room for vectors that do not cross a line of the cache.
+// Room for vectors that do not cross a cache line.
 Number* aligned(std::vector<Number>& room, int64_t length) {
     make_room(room, length + kLanes);
     const auto start = reinterpret_cast<uintptr_t>(room.data());
@@ -140,8 +140,8 @@ void run_tile(const Tile& tile, const Layer& layer, int64_t first, int vectors, 
     }
 }
 
-// Whether a tile's weights are too large for the smallest cache, and an image's events enough to go through them
-// word by word. Knows nothing of the outputs, on which no output may depend.
+// Whether a tile's weights are too large for the smallest cache, and an image has enough events to make going through
+// them word by word worthwhile. Does not look at other outputs, on which no output may depend.
 bool by_words(const Map& map, int64_t window, const Events& events, int64_t rows) {
     const int64_t bytes = window * window * map.channels * 2 * kWord * sizeof(Number);
     return bytes > kSmallCache && events.starts[rows] >= kManyEvents * rows * map.words();

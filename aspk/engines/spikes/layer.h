@@ -6,8 +6,8 @@
 
 enum class Task : int64_t { kFire, kMoments, kProducts, kCurrents };
 
-// Rows of the input by which it is decided how currents are added up. Those of currents that are results themselves
-// are the first step's, so that the first steps of a long run are a short run, to the bit.
+// Rows of the input that decide how currents are added up. Where the currents are results themselves, these are the
+// first step's, so that the first steps of a long run equal a short run, to the bit.
 inline int64_t deciding_rows(const Map& map, Task task) {
     return task == Task::kCurrents ? map.positions() : map.rows();
 }
@@ -17,7 +17,7 @@ enum class Input : int64_t {
     kSpikes,    // weight rows of events
     kResidual,  // the same, times the events' values
     kPatterns,  // of few channels: one row for each pattern of four, summed in advance
-    kProducts,  // nothing: the base is all
+    kProducts,  // nothing: the base is the whole current
     kBits,      // as kSpikes, for linear layers
 };
 
@@ -43,7 +43,7 @@ struct Image {
     uint64_t* spikes;      // [steps, positions, words]
     double* sums;          // of products and of their squares, [2, outputs]
     Number* products;      // [steps, positions, outputs], of kCurrents scaled and shifted
-    const Number* dense;   // the input as numbers (see dense_input), where little of it is 0
+    const Number* dense;   // the input as numbers (see dense_input), if little of it is 0
 
     const Number* base_of(const Map& map, int64_t step, int64_t position) const {
         return base ? base + (repeated ? position : step * map.positions() + position) * base_width : nullptr;

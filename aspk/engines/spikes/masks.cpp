@@ -1,4 +1,4 @@
-// Token mixers that multiply nothing but by masks, of spikes side by side in rows of `stride` words.
+// Token mixers that multiply only by masks, on concatenated spikes in rows of `stride` words.
 #include "neuron.h"
 #include "operations.h"
 

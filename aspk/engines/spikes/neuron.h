@@ -15,7 +15,7 @@ struct Neuron {
           keep(static_cast<Number>(1 - 1 / tau)), exact(std::exp2(std::round(std::log2(tau))) == tau ? 1 / tau : 0),
           learnt(static_cast<Number>(reciprocal)), hard(hard), decay_input(decay_input) {}
 
-    // Charges and resets the membranes v, of which `keep` is kept; returns who fired. The input is already divided by
+    // Charges and resets the membranes v, of which `keep` is kept; returns which fired. The input is already divided by
     // tau if it decays.
     uint64_t fire(Vector& v, Vector keep, Vector x) const { return spike(v, v * keep + x); }
 

@@ -1,10 +1,10 @@
-// What stands between layers, for one image at a time.
+// Operations between layers, for one image at a time.
 #pragma once
 
 #include "bits.h"
 #include "neuron.h"
 
-// What the attention needs beside its input and output.
+// Working memory of the attention.
 struct Attention {
     std::vector<Number> products;        // k^T v of a step, [channels, a head's channels]
     std::vector<Number> membranes;       // [tokens, heads, a head's channels]
@@ -12,17 +12,17 @@ struct Attention {
 };
 
 // scale (q k^T) v as q (k^T v) for each head and step: a sum of integers, exact in any order.
-// counts, [5, steps]: spikes of q, k and v, pairs of spikes of q and k, spikes that leave.
+// counts, [5, steps]: spikes of q, k and v, pairs of spikes of q and k, output spikes.
 void attend(const Map& map, int64_t heads, const uint64_t* q_k_v, int64_t stride, Number scale, const Neuron neuron,
             uint64_t* spikes, int64_t* counts, Attention& scratch);
 
-// Of each channel one neuron reads the sum of k and v over the tokens; where it fires, q leaves.
-// counts, [6, steps]: spikes of q, k and v, of k and v together, of the neurons, and those that leave.
+// One neuron per channel reads the sum of k and v over the tokens; where it fires, q passes.
+// counts, [6, steps]: spikes of q, k and v, of k and v together, of the neurons, and of the output.
 void mask_by_channel(const Map& map, const uint64_t* q_k_v, int64_t stride, const Neuron neuron, uint64_t* spikes,
                      int64_t* counts);
 
-// Of each token one neuron in each head reads the sum of q over the head's channels; where it fires, k leaves.
-// counts, [4, steps]: spikes of q and k, of the neurons, and those that leave.
+// One neuron per token and head reads the sum of q over the head's channels; where it fires, k passes.
+// counts, [4, steps]: spikes of q and k, of the neurons, and of the output.
 void mask_by_token(const Map& map, int64_t heads, const uint64_t* q_k, int64_t stride, const Neuron neuron,
                    uint64_t* spikes, int64_t* counts);
 

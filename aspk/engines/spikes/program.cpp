@@ -2,25 +2,25 @@
 //
 // Spikes of one site are bits, [images, steps, positions, words of 64 channels]; the residual stream is small
 // integers, one byte each, [images, steps, positions, channels]. A layer adds up the weight rows of its input's
-// events, for up to 192 outputs at a time in registers, and its neurons fire from there position by position: currents
-// do not leave the smallest cache.
+// events, for up to 192 outputs at a time in registers, and its neurons fire from these sums position by position, so
+// that currents do not leave the smallest cache.
 //
 // Every output is the sum of its own rows in the order of the input channels, whatever else is computed beside
 // it, so that results do not depend on the batch, on the threads or on the other outputs.
 //
-// What runs is a program: operations in order, on a few images at a time, whose states lie in one piece of memory
-// of each thread, small enough for its cache.
+// A program runs operations in order, on a few images at a time; their states are in one block of memory of each
+// thread, small enough for its cache.
 
 #include "operations.h"
 #include "sums.h"
 
 namespace {
 
-constexpr int64_t kCounts = 6;  // counts that an operation has at most for each step
+constexpr int64_t kCounts = 6;  // most counts of an operation per step
 
-// Where one image's part of a state lies: in the thread's memory, or in the caller's.
+// Where one image's part of a state is: in the thread's memory, or in the caller's.
 struct Place {
-    int64_t address;  // in the thread's memory an offset in bytes for each image of a piece, else an address
+    int64_t address;  // in the thread's memory, an offset in bytes per image of a piece; else an address
     int64_t bytes;    // of one image; 0: nowhere
     int64_t mine;     // whether it is in the thread's memory
 };
@@ -44,7 +44,7 @@ struct Operation {
     int64_t steps, height, width, channels;  // of what is read
     int64_t window, outputs, base_width, heads, stride;
     int64_t counts;  // address of the counts
-    double tau, reciprocal_tau, v_threshold, factor;  // the reciprocal is 0 where tau is not learnt
+    double tau, reciprocal_tau, v_threshold, factor;  // the reciprocal is 0 if tau is not learnt
     int64_t weights, scale, shift, keep;              // addresses
     Place read, added, base, written;
 };

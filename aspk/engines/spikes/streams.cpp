@@ -1,4 +1,4 @@
-// What stands between layers, beside the attention.
+// Operations between layers, except the attention.
 #include "events.h"
 #include "operations.h"
 

@@ -22,7 +22,7 @@ using Add = void (*)(const Tile& tile, int64_t from, int64_t to, Number* out, St
 // Writes those of all positions, [rows, outputs of the tile].
 using AddAll = void (*)(const Tile& tile, Number* out);
 
-// The functions for a tile of so many vectors of outputs.
+// The functions for a tile of this many vectors of outputs.
 Add event_sums(int vectors);
 Add residual_sums(int vectors);
 Add bit_sums(int vectors);
@@ -31,13 +31,13 @@ Add pattern_sums(int vectors, int64_t channels);
 AddAll event_sums_by_words(int vectors);
 AddAll residual_sums_by_words(int vectors);
 
-// A layer's input as numbers, if so much of it is not 0 that adding up events would take longer; else null.
+// A layer's input as numbers, if so much of it is non-zero that adding up events would take longer; else null.
 const Number* dense_input(const Map& map, int64_t window, const uint8_t* residual, const uint64_t* bits,
                           const uint64_t* more, int64_t stride, int64_t deciding, std::vector<Number>& numbers);
 // Products of an image's dense input with `vectors` vectors of outputs, [rows, outputs of the tile].
 void multiply_all(const Tile& tile, int vectors, Number* out);
 
-// Where V vectors of weight rows are added up: every second row in `odd`, which halves the wait for a sum.
+// Accumulators of V vectors for weight rows: every second row goes to `odd`, which halves the latency of the sums.
 template <int V> struct Sums {
     Vector even[V], odd[V];
 

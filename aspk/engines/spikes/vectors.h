@@ -1,4 +1,4 @@
-// Vectors of numbers. ASPK_NUMBER is float or double: each has a library of its own.
+// Vectors of numbers. ASPK_NUMBER is float or double; each is compiled into its own library.
 #pragma once
 
 #include <cstdint>

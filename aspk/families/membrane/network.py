@@ -19,7 +19,7 @@ from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig
 
 
 class Block(MixingBlock):
-    """A token mixer and a spiking MLP; what each makes of the membrane current's spikes is added to it."""
+    """A token mixer and a spiking MLP; each reads the membrane current's spikes and adds to the current."""
 
     def __init__(
         self, name: str, config: SubnetConfig, block: BlockConfig, settings: NetworkSettings

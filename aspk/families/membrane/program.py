@@ -6,7 +6,7 @@ the first one reads 0/1 spikes. They differ in two settings:
 
 ``stem``
     ``spikingformer``: five convolutions, neurons behind all but the last. ``sdt``: neurons behind the first
-    three; the fourth makes a current u, pooled as such, to which the fifth adds a current of u's spikes.
+    three; the fourth makes a current u, pooled as a current; the fifth reads u's spikes and adds to u.
 ``head``
     ``spikingformer``: the mean of the current over tokens and time. ``sdt``: neurons read its mean over
     tokens, and the head the mean of their spikes over time.
@@ -117,7 +117,7 @@ def _block(
     tokens: int,
     made_by: tuple[str, ...],
 ) -> Generator[Operation, None, tuple[str, ...]]:
-    """One block behind the layers ``made_by``; returns its own last ones."""
+    """One block behind the layers ``made_by``; returns its own last layers."""
     width, hidden = config.embed_dim, int(config.embed_dim * block.mlp_ratio)
     neurons = neurons_of(settings, block.neuron, block.tau, block.v_threshold)
 

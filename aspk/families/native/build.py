@@ -1,8 +1,8 @@
 """Compiling the C++ kernels: once for a machine and a version of the source, kept in the user's cache.
 
-``torch.utils.cpp_extension`` compiles, too, but guards that with a lock file: whoever comes behind a process
-that was killed while it compiled waits for ever (``torch/utils/file_baton.py``). It also needs ninja. The
-kernels know nothing of PyTorch, so the compiler is enough.
+``torch.utils.cpp_extension`` could compile them, but guards that with a lock file: if a process is killed
+while it compiles, the next one waits for ever (``torch/utils/file_baton.py``). It also needs ninja. The
+kernels do not use PyTorch, so the compiler is enough.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _FLAGS = (
 _NUMBERS = {
     "float32": ("-DASPK_NUMBER=float",),
     "float64": ("-DASPK_NUMBER=double",),
-    "bfloat16": ("-DASPK_NUMBER=float", "-DASPK_BFLOAT16"),  # in memory; what is computed is float32
+    "bfloat16": ("-DASPK_NUMBER=float", "-DASPK_BFLOAT16"),  # in memory; computations are in float32
 }
-_SECONDS = 120  # that a compilation may take; it needs about eight of a processor
-_PAUSE = 24 * 3600  # seconds before what was too slow is tried again
+_SECONDS = 120  # limit for a compilation, which takes about eight seconds of CPU time
+_PAUSE = 24 * 3600  # seconds before a compilation that was too slow is tried again
 
 
 def library(sources: Path = _KERNELS, numbers: str = "float32") -> ctypes.CDLL | None:
     """The compiled kernels; None without a compiler, or if ``ASPK_NATIVE=0`` says not to use them.
 
-    Whoever comes first compiles; others wait for it.
+    The first process compiles; others wait for it.
 
     Args:
         sources: folder with the C++ files of a library; the kernels of a layer's neurons unless others are
@@ -87,7 +87,7 @@ class _Library:
         """Find it, or compile and keep it.
 
         Raises:
-            OSError: it cannot be compiled or kept, or took too long the last time.
+            OSError: it cannot be compiled or stored, or compiling took too long last time.
         """
         reasons: list[str] = []
         for folder in cache.folders():
@@ -122,7 +122,7 @@ class _Library:
         return _digest(*run([[*self._compiler, "--version"]], seconds=_SECONDS))
 
     def _build(self, folder: Path, name: str) -> ctypes.CDLL:
-        # Warnings, though nothing is wrong: everybody should see what takes seconds without another sign.
+        # Logged as a warning, though nothing is wrong: users should see why nothing else happens for seconds.
         _LOGGER.warning("compiling native %s, once on this machine", self._title)
         start = time.perf_counter()
         with tempfile.TemporaryDirectory(dir=folder, prefix=cache.UNFINISHED) as work:
@@ -142,7 +142,7 @@ def _digest(*parts: bytes) -> str:
 
 
 def _processor() -> str:
-    """What ``-march=native`` looks at."""
+    """The properties of the CPU that ``-march=native`` depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

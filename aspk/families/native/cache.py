@@ -1,4 +1,4 @@
-"""The folder of compiled libraries: what lies in it is loaded into the process, and must be ours."""
+"""The folder of compiled libraries, which are loaded into the process and so must be this user's own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from aspk.errors import LockError
 from aspk.util.files import cache_folder, temporary_folder
 from aspk.util.locks import exclusive
 
-UNFINISHED = ".build-"  # begins the names of folders that libraries are built in
+UNFINISHED = ".build-"  # prefix of the folders that libraries are built in
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class UnusableError(OSError):
-    """A folder that cannot be written, or that somebody else may write."""
+    """A folder that this user cannot write to, or that others can."""
 
 
 def folders() -> Iterator[Path]:
@@ -39,13 +39,13 @@ def trusted(folder: Path) -> Path:
     try:
         missing = [one for one in (folder, *folder.parents) if not one.exists()]
         for one in reversed(missing):
-            one.mkdir(mode=0o700, exist_ok=True)  # nobody else's from the start, whatever the umask
+            one.mkdir(mode=0o700, exist_ok=True)  # private from the start, whatever the umask
         real = folder.resolve()
         found = [(one, one.stat()) for one in (real, *real.parents)]
     except OSError as error:
         raise UnusableError(f"{folder} cannot be used: {error.strerror}") from error
     for one, of in found:
-        # Above it, where the sticky bit is set, as in /tmp, others cannot touch what is ours.
+        # In a parent with the sticky bit, such as /tmp, others cannot replace what is ours.
         shared = of.st_mode & _OTHERS_WRITE and (one == real or not of.st_mode & stat.S_ISVTX)
         if shared or not _ours(of):
             raise UnusableError(f"others than this user and root may write {one} (chown, chmod go-w)")
@@ -54,11 +54,11 @@ def trusted(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def alone(folder: Path, *, seconds: float) -> Iterator[None]:
-    """While no other process builds in the folder; the system frees it when a process dies.
+    """Hold the folder's build lock; the system releases it when a process dies.
 
     Args:
         folder: see :func:`trusted`.
-        seconds: to wait for another one at most; then both build, and each keeps a whole file.
+        seconds: longest wait for another process; after that both build, and each stores a complete file.
 
     Raises:
         UnusableError: the folder cannot be written.
@@ -77,14 +77,14 @@ def alone(folder: Path, *, seconds: float) -> Iterator[None]:
 
 
 def load(folder: Path, name: str) -> ctypes.CDLL | None:
-    """The library of that name, if it is there and is what was once built.
+    """The library of that name, if it is there and unchanged since it was built.
 
-    The file's name ends with the hash of its content. One that was cut off, changed or put there by somebody
-    else is not loaded, and removed: mapping a file that is too short kills the process.
+    The file's name ends with the hash of its content. A file that was truncated, changed or put there by
+    somebody else is removed, not loaded: mapping a file that is too short kills the process.
 
     Args:
         folder: see :func:`trusted`.
-        name: begins the file's name.
+        name: the beginning of the file's name.
     """
     for path in sorted(folder.glob(f"{name}-*.so")):
         content = _content(path)

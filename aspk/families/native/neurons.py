@@ -24,7 +24,7 @@ class Layout:
     Attributes:
         steps: time steps T.
         rows: images, or tokens of all images.
-        channels: what a normalisation has its statistics for.
+        channels: the axis that a normalisation has statistics for.
         inner: pixels of a channel; 1 where the channels are the last axis.
         repeated: whether there is one current for all steps.
     """
@@ -45,7 +45,7 @@ class Neuron:
         v_threshold: firing threshold.
         hard: whether a spike sets the membrane to 0.
         decay_input: whether the input is divided by tau.
-        learnt: whether the reciprocal is a weight: the membrane is multiplied by it, as PLIF does.
+        learnt: whether the reciprocal is a weight that the membrane is multiplied by, as in PLIF.
     """
 
     tau: float
@@ -56,7 +56,7 @@ class Neuron:
 
 
 class Others(Protocol):
-    """Other processes that have parts of the batch."""
+    """The other processes, which hold the rest of the batch."""
 
     def statistics(self, count: float, mean: Tensor, variance: Tensor) -> tuple[float, Tensor, Tensor]:
         """Count, mean and biased variance of each channel in the whole batch, from those of this part."""
@@ -76,8 +76,8 @@ class Affine:
         shift: [C], of the weights' type.
         mean: mean of y, [C], float64.
         inverse_std: 1 / sqrt(variance of y + eps), [C], float64.
-        others: the processes that have the rest of the batch, whose statistics these are, too.
-        part: the share of the batch that y is.
+        others: the processes that hold the rest of the batch, which the statistics include.
+        part: this process's share of the batch.
     """
 
     scale: Tensor
@@ -89,21 +89,21 @@ class Affine:
 
 
 def recorded() -> bool:
-    """Whether ``torch.jit.trace``, ``torch.export`` or ``make_fx`` makes a program of what runs.
+    """Whether ``torch.jit.trace``, ``torch.export`` or ``make_fx`` is recording a program.
 
-    They see PyTorch's operations only: what a kernel writes would be a constant of the program.
+    They see only PyTorch's operations: a kernel's output would become a constant of the program.
     """
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # PyTorch 2.6 lacks it
     return traced() or bool(exporting() or is_in_torch_dispatch_mode())
 
 
 def traced() -> bool:
-    """Whether ``torch.jit.trace`` makes a program of what runs, whatever the gradient mode is."""
+    """Whether ``torch.jit.trace`` is recording a program, whatever the gradient mode."""
     return bool(is_tracing())  # type: ignore[no-untyped-call]  # torch
 
 
 def available(x: Tensor) -> bool:
-    """Whether the kernels can work on this tensor: one in memory, while nobody makes a program."""
+    """Whether the kernels can work on this tensor: a real one on the CPU, while no program is recorded."""
     real = type(x) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling() and not recorded()
     possible = real and x.device.type == "cpu" and x.dtype in _NAMES and x.numel() > 0
     return possible and library(numbers=_NAMES[x.dtype]) is not None
@@ -120,17 +120,17 @@ def normalisation(
     momentum: float,
     others: Others | None = None,
 ) -> Affine:
-    """Batch normalisation by the statistics of ``y`` itself, and of the parts that others have.
+    """Batch normalisation by the statistics of ``y`` and of the other processes' parts.
 
     Args:
         y: contiguous currents.
-        layout: how they lie in memory.
+        layout: how they are laid out in memory.
         weight: [C].
         bias: [C].
         running: running mean and variance, [C] each, updated in place.
         eps: added to the variance.
         momentum: share of the new statistics in the running ones.
-        others: the processes that have the rest of the batch.
+        others: the processes that hold the rest of the batch.
     """
     mean, variance, inverse_std = torch.empty((3, layout.channels), dtype=torch.float64).unbind()
     scale, shift = weight.new_empty((2, layout.channels)).unbind()
@@ -197,7 +197,7 @@ def gradients(
     if affine is not None:
         assert bias is not None
         assert weight is not None
-        # The kernel divides by the count of this part, so that sums over all parts are scaled to one of them.
+        # The kernel divides by the count of this part, so sums over all parts are scaled down to it.
         others, both = affine.others, torch.stack([bias, weight])
         whole = both if others is None else others.sums(both) * affine.part
         known = (affine.scale, affine.mean, affine.inverse_std, *whole)
@@ -223,7 +223,7 @@ def _at(tensor: Tensor) -> ctypes.c_void_p:
 
 
 def _sizes(layout: Layout, *, read: bool = False) -> tuple[ctypes.c_int64, ...]:
-    """The four sizes; with ``read`` those of the currents, which are there once if they are repeated."""
+    """The four sizes; with ``read``, those of the currents, which have one step if they are repeated."""
     steps = 1 if read and layout.repeated else layout.steps
     return tuple(ctypes.c_int64(size) for size in (steps, layout.rows, layout.channels, layout.inner))
 

@@ -12,25 +12,25 @@ from collections.abc import Iterator, Sequence
 
 
 class CompilerError(OSError):
-    """The compiler refused, or is not there."""
+    """The compiler failed, or there is none."""
 
 
 class TooSlowError(OSError):
-    """The compiler took longer than it may."""
+    """The compiler exceeded its time limit."""
 
 
 def run(commands: Sequence[Sequence[str]], *, seconds: float) -> list[bytes]:
-    """What commands print, run side by side, as many at a time as there are processors.
+    """The output of commands, run in parallel, one per processor at a time.
 
-    Whatever happens, none of them is left behind, nor what they started: each has a process group of its own.
+    Whatever happens, neither they nor their children are left running: each has its own process group.
 
     Args:
         commands: programs with their arguments.
-        seconds: that all of them may take together.
+        seconds: the time limit for all of them together.
 
     Raises:
         CompilerError: one of them failed.
-        TooSlowError: they took longer; they were ended.
+        TooSlowError: they took longer and were killed.
     """
     deadline = time.monotonic() + seconds
     together, printed = len(os.sched_getaffinity(0)), []
@@ -70,5 +70,5 @@ def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _reason(printed: bytes) -> str:
-    lines = printed.decode(errors="replace").strip().splitlines() or ["it failed without a word"]
+    lines = printed.decode(errors="replace").strip().splitlines() or ["it failed without any output"]
     return next((line for line in lines if "error" in line), lines[0])

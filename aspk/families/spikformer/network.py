@@ -1,7 +1,7 @@
 """Spikformer (Zhou et al., ICLR 2023) as plain layers, readable from top to bottom.
 
-Two departures in layout, none in function: tokens are the second last axis, and the first convolution of a
-static image, the same at every step, is computed once.
+It differs from the original in layout, not in function: tokens are the second last axis, and the first
+convolution of a static image, which is the same at every step, is computed once.
 """
 
 from __future__ import annotations

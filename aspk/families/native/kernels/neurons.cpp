@@ -2,7 +2,7 @@
 //
 // A layer's current y is read as [steps, rows, channels, inner]: inner is the number of pixels behind a
 // convolution and 1 behind a linear layer. Its normalised form is x = scale[c] * y + shift[c]. The neurons are
-// those of aspk/families/neurons.py, where the equations stand; the build forbids fused multiply-adds, so that
+// those of aspk/families/neurons.py, where the equations are; the build forbids fused multiply-adds, so that
 // the spikes are those of the same operations in PyTorch, bit for bit.
 //
 // Sums over images are taken in double, in chunks whose number does not depend on the number of threads.
@@ -19,7 +19,7 @@
 
 namespace {
 
-constexpr int64_t kChunks = 32;  // of the rows, for sums that are the same on any number of threads
+constexpr int64_t kChunks = 32;  // of the rows, so that sums do not depend on the number of threads
 
 struct Shape {
     int64_t steps, rows, channels, inner;
@@ -27,11 +27,11 @@ struct Shape {
     int64_t chunk() const { return (rows + kChunks - 1) / kChunks; }
 };
 
-// What is the same for all neurons is known at compile time or lies in a register: the loops become vector code.
+// What all neurons share is a compile-time constant or in a register, so that the loops are vectorised.
 template <typename T, bool Hard, bool DecayInput, bool Learnt>
 struct Neuron {
     using Number = T;
-    static constexpr bool learnt = Learnt;  // the reciprocal of tau is a weight, which is multiplied by
+    static constexpr bool learnt = Learnt;  // the reciprocal of tau is a weight, and a factor
     T tau, v_threshold, inverse_tau;
 
     // The membrane before the spike, from the one after the last spike and the current.
@@ -46,7 +46,7 @@ struct Neuron {
     T to_input(T gradient) const { return DecayInput ? gradient * inverse_tau : gradient; }
 };
 
-// tau is its reciprocal where it is learnt.
+// Where tau is learnt, `tau` holds its reciprocal.
 template <typename T, bool Learnt, typename Body>
 void with_constants(T tau, T inverse_tau, T v, int hard, int decay_input, Body body) {
     if (hard && decay_input) body(Neuron<T, true, true, Learnt>{tau, v, inverse_tau});
@@ -62,7 +62,7 @@ void with_neuron(double tau, double v_threshold, int hard, int decay_input, int 
     else with_constants<T, false>(t, 1 / t, v, hard, decay_input, body);
 }
 
-// a * b + c, in one operation where the processor has it.
+// a * b + c, as one operation if the CPU has it.
 inline float fused(float a, float b, float c) {
 #ifdef FP_FAST_FMAF
     return std::fma(a, b, c);
@@ -90,7 +90,7 @@ inline float exponential(float x) {
 inline double exponential(double x) { return std::exp(x); }
 
 // Runs of at most kLanes neighbouring neurons of one chunk of rows: body(offset, first channel, length). Where
-// the channels are the last axis a run goes on into the next row; elsewhere it stays in its channel.
+// the channels are the last axis, a run continues into the next row; elsewhere it stays within its channel.
 template <typename Body>
 inline void for_runs(const Shape& s, int64_t chunk, Body body) {
     const int64_t rows = std::max<int64_t>(0, std::min(s.rows, (chunk + 1) * s.chunk()) - chunk * s.chunk());
@@ -192,7 +192,7 @@ void normalisation(int64_t channels, double count, const T* weight, const T* bia
     }
 }
 
-// scale may be null: the current is then taken as it is. repeated: y has one step, the same at all times.
+// scale may be null: the current is then used as it is. repeated: y has one step, used at every time step.
 template <typename Kind, typename T = typename Kind::Number>
 void forward(const Stored* y, Stored* spikes, const Shape& s, const T* scale, const T* shift, bool repeated, Kind kind,
              int threads) {

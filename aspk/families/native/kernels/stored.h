@@ -1,5 +1,5 @@
-// How currents, spikes and their gradients lie in memory: as numbers, or as bfloat16. Membranes, sums and constants are
-// float or double, and whatever is computed.
+// How currents, spikes and their gradients are stored in memory: as Number, or as bfloat16. Membranes, sums, constants
+// and all computations are float or double.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct Stored {
     }
 };
 
-// A run's numbers on their way to memory, in a loop of its own, which compilers turn into vector code.
+// Stores a run's numbers, in a separate loop that compilers vectorise.
 struct Outgoing {
     explicit Outgoing(Stored* to) : to(&to->bits) {}
     float* lanes() { return numbers; }
