@@ -57,7 +57,7 @@ moved.install()
 _renamed = moved.moved_names(__name__, {"ClosedBudget": "aspk:CostConstraint", "ClosedCost": "aspk:Cost"})
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name refers to
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     return _renamed(name)

@@ -1,6 +1,6 @@
 """Errors: one class for each convention that can be broken.
 
-Every message says what came, what was expected and what to do about it.
+Every message says what was given, what was expected and what to do about it.
 """
 
 
@@ -29,11 +29,11 @@ class ProfilingError(AspkError):
 
 
 class ObjectiveError(AspkError):
-    """An objective, constraint or scalarisation is unknown or gave no number."""
+    """An objective, constraint or scalarisation is unknown or did not return a number."""
 
 
 class EvaluationError(AspkError):
-    """A candidate could not be evaluated: its trial fails, it gets no number."""
+    """A candidate could not be evaluated: its trial fails and gets no value."""
 
 
 class DataError(AspkError):
@@ -41,7 +41,7 @@ class DataError(AspkError):
 
 
 class DeviceError(AspkError):
-    """The requested device is not there."""
+    """The requested device is not available."""
 
 
 class EngineError(AspkError):
@@ -53,23 +53,23 @@ class CheckpointError(AspkError):
 
 
 class TrainingError(AspkError):
-    """Training cannot go on, for instance because the loss is not finite."""
+    """Training cannot continue, for instance because the loss is not finite."""
 
 
 class WorkerError(AspkError):
-    """A worker process was ended from outside."""
+    """A worker process was killed from outside."""
 
 
 class LockError(AspkError):
-    """Another process is at the same work."""
+    """Another process is doing the same work."""
 
 
 class SamplerError(AspkError):
-    """A sampler's setting is impossible, or it lacks what the call needs."""
+    """A sampler has an impossible setting, or lacks something that the call needs."""
 
 
 class ServerError(AspkError):
-    """A web server cannot listen where it should."""
+    """A web server cannot listen on the requested address."""
 
 
 class StudyError(AspkError):

@@ -1,4 +1,4 @@
-"""What one evaluation of a network tells: accuracy, energy, sizes, and counts for each layer."""
+"""The result of evaluating a network: accuracy, energy, sizes, and counts for each layer."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _KINDS, _SOURCES = get_args(Kind), get_args(Source)
 
 @dataclass(frozen=True, kw_only=True)
 class LayerShape:
-    """What is known of a layer from shapes alone, per image.
+    """What is known about a layer from shapes alone, per image.
 
     Attributes:
         name: for instance ``stem.1.conv`` or ``blocks.0.q``.
         kind: ``conv``, ``linear``, ``attention`` (a product of two activations) or ``head``; ``neurons`` that
-            stand behind none of these; element by element, between two activations, ``addition``,
+            follow none of these; and the element-wise operations on activations, ``addition``,
             ``multiplication``, ``mask`` (a product with 0/1 values) and ``pooling``.
         source: what it reads: the ``image``, 0/1 ``spikes``, the integer ``residual`` stream, or
             ``analog`` means.
-        operations: dense multiply-accumulates of one step (biases not counted), or values of an operation
-            that works element by element.
+        operations: dense multiply-accumulates of one step (biases not counted), or, of an element-wise
+            operation, the number of values.
         repeats: how often it runs for one image: T, or 1 for the head.
         input_size: values read in one step.
         output_size: neurons that follow it; 0 where none do.
-        parameters: trainable parameters, those of its batch normalisation included.
-        normalised_size: values that batch normalisation behind it reads in one run; None: as many as neurons
-            follow.
+        parameters: trainable parameters, including those of its batch normalisation.
+        normalised_size: values that the batch normalisation after it reads in one run; None: the same as
+            ``output_size``.
     """
 
     name: str
@@ -56,15 +56,15 @@ class LayerCount(LayerShape):
     Attributes:
         input_sums: sum of the input values at each step, length ``repeats``. For spikes this is the number
             of spikes; a value n of the residual stream counts as n spikes.
-        exact_operations: synaptic operations over all steps that really occur: padding not counted, and in
-            q kᵀ only pairs where both sides fire. Of a ``mask``, the values that it lets pass.
+        exact_operations: synaptic operations over all steps that really occur: without padding, and in q kᵀ
+            only pairs where both sides fire. For a ``mask``, the values that it lets through.
         output_spikes: spikes of the neurons that follow, over all steps.
-        output_sums: the same at each step, length T; empty where nobody counted them step by step.
-        runs: how often it ran for one image; fewer than ``repeats`` where it ran once for all steps. 0 where
-            nobody counted.
-        effective_macs: multiply-accumulates in which neither factor is 0, over all runs, of calls that read
-            other values than -1, 0 and 1. None where nobody counted.
-        effective_acs: the same of calls that read -1, 0 and 1 only.
+        output_sums: the same at each step, length T; empty if they were not counted step by step.
+        runs: how often it ran for one image; fewer than ``repeats`` if it ran once for all steps. 0 if this
+            was not counted.
+        effective_macs: multiply-accumulates in which neither factor is 0, over all runs, in calls that read
+            values other than -1, 0 and 1. None if they were not counted.
+        effective_acs: the same for calls that read only -1, 0 and 1.
     """
 
     input_sums: tuple[float, ...]
@@ -121,8 +121,8 @@ class Metrics:
         operations: dense multiply-accumulates of one image over all steps.
         spikes: spikes of all neurons for one image, over all steps.
         firing_rate: mean firing rate of all neurons, 0 to 1.
-        layers: counts of each layer; every energy account can be computed from them afterwards.
-        extras: further numbers of a user's own evaluator.
+        layers: counts of each layer, from which every energy account can be computed afterwards.
+        extras: further numbers from a user's own evaluator.
     """
 
     accuracy: float
@@ -142,7 +142,7 @@ class Metrics:
                 raise MetricsError(f"metric {name} = {value!r}: expected a finite number")
 
     def scalars(self) -> dict[str, float]:
-        """Every number but the layer counts, by name."""
+        """Every number except the layer counts, by name."""
         own = {
             item.name: getattr(self, item.name)
             for item in dataclasses.fields(self)
@@ -160,7 +160,7 @@ class Metrics:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            MetricsError: something is missing, unknown or of the wrong type.
+            MetricsError: a key is missing or unknown, or a value has the wrong type.
         """
         try:
             return Metrics(**{**data, "layers": layers_from_json(data.get("layers", {}))})
@@ -169,7 +169,7 @@ class Metrics:
 
 
 def layers_to_json(layers: Sequence[LayerCount], *, digits: int | None = 9) -> dict[str, list[Any]]:
-    """One list for each field: about a quarter of the text of a list of objects.
+    """One list for each field: about a quarter of the size of a list of objects.
 
     Args:
         layers: the layers.
@@ -177,7 +177,7 @@ def layers_to_json(layers: Sequence[LayerCount], *, digits: int | None = 9) -> d
             keeps them all.
     """
     names = [item.name for item in dataclasses.fields(LayerCount)]
-    names.sort(key=lambda name: name == "normalised_size")  # stands last, as it always has
+    names.sort(key=lambda name: name == "normalised_size")  # kept last, where it has always been
     return {name: [_rounded(getattr(layer, name), digits) for layer in layers] for name in names}
 
 

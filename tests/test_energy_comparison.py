@@ -175,7 +175,7 @@ def test_a_bill_that_needs_other_counts_says_so():
     (total,) = (total for total in found.totals if total.name == "neurobench")
     assert total.mj is None
     assert "neurobench  " in found.text()
-    assert "leaves zeros out, which stored counts do not tell apart" in found.text()
+    assert "skips zeros, which stored counts do not record" in found.text()
 
 
 def test_networks_that_can_be_run_get_every_bill():

@@ -27,7 +27,7 @@ for old, new in {dict(MOVED)!r}.items():
     assert module is importlib.import_module(new) is sys.modules[old], old
     assert module.__name__ == module.__spec__.name == new, old
     told = [str(item.message) for item in caught if item.category is FutureWarning]
-    assert f"{{old}} is now {{new}}; the old path goes with the next release" in told, (old, told)
+    assert f"{{old}} is now {{new}}; the old path will be removed in the next release" in told, (old, told)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

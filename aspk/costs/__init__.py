@@ -1,4 +1,4 @@
-"""What is known of a network without evaluating it: layers, parameters, operations, and bounds on them."""
+"""What is known about a network without evaluating it: layers, parameters, operations, and bounds on them."""
 
 from aspk.costs.bounds import KnownConstraints
 from aspk.costs.features import LogOperations

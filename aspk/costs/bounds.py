@@ -12,7 +12,7 @@ from aspk.space import BoolArray
 from aspk.space.operators import Genome, Genotypes, fill, sample
 from aspk.util.pareto import FloatArray
 
-_SAMPLES = 1000  # random networks among which one that keeps the bounds is looked for
+_SAMPLES = 1000  # random networks among which one that keeps the bounds is sought
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class KnownConstraints:
 
     Attributes:
         genome: the search space.
-        functions: name of each constraint, as trials carry it, to its value as a function of a network, up
-            to 0 is feasible.
-        values: what is computed already.
+        functions: name of each constraint, as trials carry it, to its value as a function of a network;
+            values up to 0 are feasible.
+        values: the values that are already computed.
     """
 
     genome: Genome
@@ -35,7 +35,7 @@ class KnownConstraints:
         return self.values.of(self.genome, ("constraint", name), self.functions[name], X)
 
     def excess(self, X: Genotypes) -> FloatArray:
-        """By how much networks break the bounds in sum, shape (m,); 0 keeps them."""
+        """By how much networks exceed the bounds in total, shape (m,); 0 if they keep them."""
         result = np.zeros(len(X))
         for name in self.functions:
             result += np.maximum(self.value(name, X), 0.0)
@@ -43,13 +43,13 @@ class KnownConstraints:
 
     def keeps(self, X: Genotypes) -> BoolArray:
         """Which networks keep the bounds, shape (m,)."""
-        kept: BoolArray = self.excess(X) <= 0  # not a number is not kept
+        kept: BoolArray = self.excess(X) <= 0  # NaN is not kept
         return kept
 
     def kept_by(self, X: Genotypes, rng: np.random.Generator) -> Genotypes:
-        """``X`` with the most similar of a thousand random networks for each that breaks the bounds.
+        """``X``, each network that breaks the bounds replaced by the most similar of a thousand random ones.
 
-        Where none of these keeps them, ``X`` stays as it is.
+        If none of these keeps the bounds, ``X`` stays as it is.
         """
         broken = ~self.keeps(X)
         if not broken.any():
@@ -73,13 +73,13 @@ class KnownConstraints:
         *,
         seen: Collection[bytes],
     ) -> Genotypes:
-        """:func:`aspk.space.operators.fill` with designs that keep the bounds, while such are found."""
+        """:func:`aspk.space.operators.fill` with designs that keep the bounds, as long as there are any."""
         return fill(self.genome, count, propose, rng, seen=seen, keeps=self.keeps if self.functions else None)
 
     def sample_distinct(self, count: int, rng: np.random.Generator, *, seen: Collection[bytes]) -> Genotypes:
-        """:func:`~aspk.space.operators.sample_distinct` of designs within the bounds, while it finds any."""
+        """:func:`~aspk.space.operators.sample_distinct` of designs within the bounds, if there are any."""
         return self.fill(count, lambda number: sample(self.genome, number, rng), rng, seen=seen)
 
     def nearest_first(self, X: Genotypes) -> Genotypes:
-        """``X`` by how much networks break the bounds; those that keep them come first, as they stood."""
+        """``X`` by increasing excess over the bounds; networks that keep them come first, in their order."""
         return X[np.argsort(self.excess(X), kind="stable")]

@@ -27,5 +27,5 @@ def parameters(layers: tuple[LayerShape, ...]) -> int:
 
 
 def operations(layers: tuple[LayerShape, ...]) -> int:
-    """Dense multiply-accumulates of one image over all steps, attention included, masks not."""
+    """Dense multiply-accumulates of one image over all steps, including attention but not masks."""
     return sum(layer.operations * layer.repeats for layer in layers if layer.kind != "mask")

@@ -1,7 +1,7 @@
-"""What is known of a network before it is evaluated, and helps to predict its evaluation.
+"""What is known about a network before it is evaluated and helps to predict the result.
 
-A free feature is any function of a network to a few numbers, ``Callable[[SubnetConfig], Sequence[float]]``.
-:class:`LogOperations` is the one that comes with aspk, and what ``"operations"`` stands for.
+A free feature is any function from a network to a few numbers, ``Callable[[SubnetConfig], Sequence[float]]``.
+:class:`LogOperations` is the one shipped with aspk; ``"operations"`` is short for it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ class LogOperations:
     Attributes:
         space: the search space.
         shape: channels, height and width of an image. The default is that of CIFAR; for other images the
-            logarithm is larger or smaller by nearly the same number for all networks, which no prediction
-            notices.
+            logarithm of all networks shifts by nearly the same number, which does not affect predictions.
         classes: number of classes.
     """
 
@@ -54,11 +53,11 @@ class LogOperations:
 
 
 class FreeFeatures:
-    """Free features of a space's networks as columns; a function is called once for each network.
+    """Free features of a space's networks as columns; each function is called once for each network.
 
     Args:
         space: the search space.
-        parts: functions of a network, in the order of their columns; ``"operations"`` stands for
+        parts: functions of a network, in the order of their columns; ``"operations"`` is
             :class:`LogOperations` with its defaults.
     """
 
@@ -71,10 +70,10 @@ class FreeFeatures:
         """All features of index vectors of shape (n, G); shape (n, f).
 
         Raises:
-            SamplerError: a function gave something else than finite numbers, as many for each network.
+            SamplerError: a function did not return finite numbers, the same number of them for every network.
         """
         columns = [
-            part.of(X)  # whose index vectors mean the same networks
+            part.of(X)  # its index vectors describe the same networks
             if isinstance(part, LogOperations) and part.space == self._space
             else self._called(number, part, X)
             for number, part in enumerate(self._parts)
@@ -82,13 +81,13 @@ class FreeFeatures:
         return np.hstack([np.zeros((len(X), 0)), *columns])
 
     def _called(self, number: int, part: FreeFeature, X: IntArray) -> FloatArray:
-        if not len(X):  # how many numbers it gives, one network tells
+        if not len(X):  # one network shows how many numbers it returns
             return self._called(number, part, self._space.encode(self._space.reference)[None])[:0]
         rows = self._known.each(self._space, number, lambda config: tuple(map(float, part(config))), X)
         for row in rows:
             if len(row) != len(rows[0]) or not np.isfinite(row).all():
                 raise SamplerError(
                     f"features[{number}] gave {list(row)} for a network: expected finite numbers, "
-                    "as many for each network"
+                    "the same number of them for every network"
                 )
         return np.array(rows, dtype=float).reshape(len(X), -1)

@@ -1,7 +1,7 @@
-"""Costs that follow from a network's shapes, of many networks at once, and constraints on them.
+"""Costs that follow from a network's shapes, computed for many networks at once, and constraints on them.
 
-A search needs the costs of hundreds of networks before each trial, and keeps the constraints without an
-evaluation.
+A search needs the costs of hundreds of networks before each trial, and satisfies the constraints without
+any evaluation.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ COSTS: dict[CostName, Callable[[tuple[LayerShape, ...]], int]] = {
     "parameters": parameters,
     "operations": operations,
 }
-# What a cost depends on beside depth and time steps: genes that are no number of a neuron's.
+# What a cost depends on besides depth and time steps: all genes but the numeric ones of neurons.
 _SIZES = [
     name
     for name, kind in GENES.items()
     if (not kind.neuron or kind.words) and name not in ("depth", "time_steps")
 ]
-_OUTSIDE = tuple(name for name in _SIZES if not GENES[name].per_block)  # of what is not in a block
+_OUTSIDE = tuple(name for name in _SIZES if not GENES[name].per_block)  # genes of what is not in a block
 _INSIDE = ("embed_dim", *(name for name in _SIZES if GENES[name].per_block))
-_Kinds = npt.NDArray[Any]  # for each combination of choices the costs of a step, and once for all steps
+_Kinds = npt.NDArray[Any]  # for each combination of choices: the cost per step, and the cost that occurs once
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A cost that follows from a network's shapes alone: of a network, or of many index vectors at once.
+    """A cost that follows from a network's shapes alone, for one network or many index vectors at once.
 
-    The cost of a network is that of its stem and head and of each of its blocks, of which a space has few
-    kinds. Those are counted once.
+    The cost of a network is that of its stem and head plus that of each of its blocks. A space has few kinds
+    of block, and each kind is counted only once.
 
     Attributes:
         name: ``parameters``, or ``operations``: dense multiply-accumulates of one image over all T steps.
@@ -93,7 +93,7 @@ class Cost:
         return space.network.get(name) or space.block.get(name) or absent
 
     def _indices(self, name: str, X: IntArray, block: int | None = None) -> IntArray:
-        """Index of each network's choice of a gene, in one block or for all of them."""
+        """Index of each network's choice for a gene, in one block or for all of them."""
         place = self._places.get((name, block), self._places.get((name, None)))
         return np.zeros(len(X), dtype=np.int64) if place is None else X[:, place]
 
@@ -108,7 +108,7 @@ class Cost:
 
     @cached_property
     def _outside(self) -> _Kinds:
-        """The same of all that is not in a block."""
+        """The same for everything that is not in a block."""
         return self._table(_OUTSIDE, inside=False)
 
     def _table(self, names: tuple[str, ...], *, inside: bool) -> _Kinds:
@@ -120,7 +120,7 @@ class Cost:
         return np.reshape(rows, (*map(len, choices), 2))
 
     def _counted(self, sizes: Mapping[str, Value], *, inside: bool) -> tuple[int, int]:
-        """Costs of each step and those that occur once, from the costs of one and of two steps."""
+        """The cost of each step and the cost that occurs once, from the costs of one and of two steps."""
         one, two = (self._part(sizes, steps, inside=inside) for steps in (1, 2))
         return two - one, 2 * one - two
 

@@ -1,4 +1,4 @@
-"""Functions of a network, called once for each network: a search needs their values of hundreds at a time."""
+"""Functions of a network, called once for each network: a search needs hundreds of their values at a time."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MOST_REMEMBERED = 100_000  # values, some 20 MB
 
 
 class KnownValues:
-    """Values that were computed before, by the name of their function; forgetting them changes nothing."""
+    """A cache of computed values by the name of their function; clearing it changes no result."""
 
     def __init__(self) -> None:
         self._values: dict[tuple[Hashable, bytes], object] = {}
 
     def of(self, genome: Genome, name: Hashable, function: NetworkFunction, X: Genotypes) -> FloatArray:
-        """Values of a known function, shape (m,), of genotypes of shape (m, G)."""
+        """Values of a known function, shape (m,), for genotypes of shape (m, G)."""
         if isinstance(function, Cost | CostConstraint) and function.space == genome:
             return function.of(X)  # index vectors mean the same to both
         assert isinstance(genome, SearchSpace)
@@ -34,7 +34,7 @@ class KnownValues:
     def each(
         self, space: SearchSpace, name: Hashable, function: Callable[[SubnetConfig], _Value], X: Genotypes
     ) -> list[_Value]:
-        """What any function gives for each network, m values."""
+        """The m values that any function returns, one for each network."""
         if len(self._values) > _MOST_REMEMBERED:
             self._values.clear()
         values: list[_Value] = []

@@ -6,7 +6,7 @@ The account of the Spikformer paper (Zhou et al., ICLR 2023)::
 
 with 4.6 pJ for a multiply-accumulate (MAC) and 0.9 pJ for an accumulate (AC) in 45 nm (Horowitz, ISSCC
 2014). Published figures differ by a factor of ten because they answer some questions differently, so each
-question is a switch of :class:`EnergyModel`, and each known set of answers is one of :data:`PRESETS`. These
+question is a switch of :class:`EnergyModel`, and each known set of answers one of :data:`PRESETS`. These
 are estimates, not measurements; the published ones leave out folded batch normalisation, neuron updates,
 memory traffic and address events.
 """

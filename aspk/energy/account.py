@@ -15,7 +15,7 @@ from aspk.metrics import LayerCount
 _MJ_PER_PJ = 1e-9
 _ELEMENTWISE = ("addition", "multiplication", "mask", "pooling")
 _NORMALISATION_MACS = 2  # scale and shift of one value
-SATURATED = 0.9  # mean firing rate above which a neuron carries little
+SATURATED = 0.9  # mean firing rate above which a neuron carries little information
 
 Flag = Literal["dead", "saturated", ""]
 
@@ -28,9 +28,9 @@ class LayerEnergy:
         name: the layer's name.
         mac: multiply-accumulates.
         ac: accumulates (synaptic operations).
-        mj: estimated energy in mJ, all included.
-        neuron_mj: the part of it that neuron updates take.
-        memory_mj: the part of it that weights, membranes and address events take.
+        mj: total estimated energy in mJ.
+        neuron_mj: the part of ``mj`` spent on neuron updates.
+        memory_mj: the part of ``mj`` spent on weights, membranes and address events.
     """
 
     name: str
@@ -42,7 +42,7 @@ class LayerEnergy:
 
 
 def layer_energy(layer: LayerCount, model: EnergyModel) -> LayerEnergy:
-    """The bill of one layer, its normalisation and the neurons behind it under ``model``."""
+    """The bill of one layer, its normalisation and the neurons after it under ``model``."""
     mac, ac = _operations(layer, model)
     updates = layer.output_size * layer.repeats
     neurons = model.neuron_update_pj * updates
@@ -84,7 +84,7 @@ def _effective(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
     """MAC and AC in which no factor is 0."""
     if layer.effective_macs is None or layer.effective_acs is None:
         raise EnergyModelError(
-            f"layer {layer.name!r} carries no effective operations, which the account {model.name!r} bills: "
+            f"layer {layer.name!r} has no effective operations, which the account {model.name!r} bills: "
             "count them with aspk.profile_energy"
         )
     if getattr(model, layer.kind, "billed") == "omitted":
@@ -137,7 +137,7 @@ def energy_mj(layers: Sequence[LayerCount], model: EnergyModel = PAPER) -> float
 
 
 def site_flag(layer: LayerCount) -> Flag:
-    """What is wrong with the neurons behind a layer: ``dead`` (rate 0), ``saturated`` (> 0.9), or nothing."""
+    """What is wrong with the neurons after a layer: ``dead`` (rate 0), ``saturated`` (> 0.9), or nothing."""
     rate = layer.firing_rate_out
     if rate is None:
         return ""

@@ -1,7 +1,7 @@
-"""Below which spike rate a spiking network costs less than a network without spikes of the same layers.
+"""The spike rate below which a spiking network costs less than a non-spiking one of the same layers.
 
 After Yan et al., "Reconsidering the energy efficiency of spiking neural networks", arXiv 2409.08290: T steps
-of spikes tell T + 1 values apart, as many as an activation of b = ceil(log2(T + 1)) bits, so the network to
+of spikes can represent T + 1 values, as can an activation of b = ceil(log2(T + 1)) bits, so the network to
 compare with runs every layer once on activations of b bits.
 """
 
@@ -20,18 +20,18 @@ _MJ_PER_PJ = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class BreakEven:
-    """A network's spike rate beside the one at which it costs as much as its counterpart without spikes.
+    """A network's spike rate, and the rate at which it costs as much as its non-spiking counterpart.
 
     Attributes:
         model: the account's name.
         time_steps: simulated steps T.
-        bits: b, of the counterpart's activations.
-        operation_pj: energy of multiplying a weight by b bits and adding it, in pJ.
+        bits: width b of the counterpart's activations.
+        operation_pj: energy of multiplying a weight by a b-bit activation and adding the product, in pJ.
         rate: mean spike rate: accumulates over dense operations, of all layers billed by their spikes.
-        limit: the rate at which both cost the same; negative where the counterpart is cheaper than what
-            the spiking network pays without a spike, None where no layer is billed by its spikes.
+        limit: the rate at which both cost the same; negative if the counterpart is cheaper than what the
+            spiking network pays without any spike, None if no layer is billed by its spikes.
         spiking_mj: estimated energy of the network, in mJ.
-        counterpart_mj: that of its counterpart.
+        counterpart_mj: estimated energy of its counterpart, in mJ.
         memory: whether the account has a memory term.
     """
 
@@ -47,7 +47,7 @@ class BreakEven:
 
 
 def operation_pj(model: EnergyModel, bits: int) -> float:
-    """Energy of a multiply-accumulate with an activation of some bits, in pJ.
+    """Energy of a multiply-accumulate with an activation of ``bits`` bits, in pJ.
 
     A multiplier adds up one shifted weight for each bit, so the multiplication's part of a MAC of full width
     w is taken to be linear in the bits: ac_pj + (mac_pj - ac_pj) * bits / w.
@@ -61,7 +61,7 @@ def break_even(layers: Sequence[LayerCount], model: EnergyModel, *, time_steps: 
     With A the energy of all accumulates at a rate of 1 and F everything else that the spiking network pays
     (layers billed as MACs, neuron updates, membranes), the limit is (C - F) / A, where C is the counterpart's
     energy: each layer once, those that read spikes or the residual stream at b bits, the image and analog
-    values as MACs, and a weight read for each operation if the account has that. Spikes sent are part of A.
+    values as MACs, plus a weight read for each operation if the account has one. Spikes sent are part of A.
     The network's own energy is F + rate * A.
 
     Args:
@@ -109,7 +109,7 @@ def _omitted(layer: LayerCount, model: EnergyModel) -> bool:
 
 
 def break_even_text(found: BreakEven) -> str:
-    """One line on a break-even."""
+    """A break-even as one line of text."""
     if found.limit is None:
         return f"{found.model}: no layer is billed by its spikes, so there is no break-even."
     verdict = "below" if found.rate < found.limit else "not below"

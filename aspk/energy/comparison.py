@@ -14,8 +14,8 @@ from aspk.energy.table import ESTIMATE, NOTHING
 from aspk.metrics import LayerCount
 from aspk.util.text import to_csv
 
-# A study keeps the sums of what its layers read, not how many of the values were 0.
-_ZEROS = "leaves zeros out, which stored counts do not tell apart: needs the network and images"
+# A study stores the sums of the values that its layers read, not how many of the values were 0.
+_ZEROS = "skips zeros, which stored counts do not record: needs the network and images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,8 @@ class AccountTotal:
 
     Attributes:
         name: the account.
-        mj: energy of one image in mJ, None where the account cannot bill the network.
-        note: what the account is, or why it cannot.
+        mj: energy of one image in mJ, None if the account cannot bill the network.
+        note: what the account is, or why it cannot bill the network.
     """
 
     name: str
@@ -38,9 +38,9 @@ class Comparison:
     """One network under several accounts; ``print`` shows it.
 
     Attributes:
-        network: names the network.
-        totals: the accounts, the first one being what the others are compared with.
-        break_evens: of the accounts that have one.
+        network: the network's name.
+        totals: the accounts; the others are compared with the first one.
+        break_evens: the break-evens of the accounts that have one.
         rates: firing rate of each neuron site at each step.
     """
 
@@ -50,7 +50,7 @@ class Comparison:
     rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def ratio(self, total: AccountTotal) -> float | None:
-        """An account's bill over that of the first one."""
+        """An account's bill divided by that of the first one."""
         first = self.totals[0].mj
         return total.mj / first if total.mj is not None and first else None
 
@@ -116,18 +116,18 @@ def compare(
     rates: Mapping[str, tuple[float, ...]] | None = None,
     effective: Sequence[LayerCount] = (),
 ) -> Comparison:
-    """Bill one network under all presets, further models, and accounts of others.
+    """Bill one network under all presets and further models, beside the bills of other programs.
 
     Args:
         layers: the network's counts; rows of operations between activations may be among them.
-        network: names the network.
+        network: the network's name.
         time_steps: simulated steps T.
-        models: accounts beside the presets, shown first; the first of all is what the others are compared
-            with.
-        others: what other programs bill.
+        models: accounts in addition to the presets, shown first; the others are compared with the very first
+            one.
+        others: the bills of other programs.
         rates: firing rates by site and step; None takes those of the layers.
-        effective: counts of the same network with zeros told apart, for the accounts that leave them out;
-            those of :func:`aspk.profile_energy` do so themselves.
+        effective: counts of the same network with zeros counted separately, for the accounts that skip them;
+            counts from :func:`aspk.profile_energy` already separate them.
     """
     everything = {model.name: model for model in models}
     everything |= {name: model for name, model in PRESETS.items() if name not in everything}
@@ -150,7 +150,7 @@ def compare(
 
 
 def rates_of(layers: Iterable[LayerCount]) -> dict[str, tuple[float, ...]]:
-    """Firing rates at each step of the neurons behind each layer."""
+    """Firing rates at each step of the neurons after each layer."""
     return {
         layer.name: tuple(value / layer.output_size for value in layer.output_sums)
         for layer in layers

@@ -1,4 +1,4 @@
-"""An energy account as a value: its constants, and its answer to each question that accounts disagree on."""
+"""An energy account as a value: its constants, and its answers to the questions that divide accounts."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class EnergyModel:
             ``billed`` as two MACs for each value.
         elementwise: operations between two activations, element by element, are ``omitted``, or ``billed``: a
             residual addition and a value that a pooling reads as one AC, a product as one MAC, a product with
-            a 0/1 mask as one AC for each value that it lets pass.
+            a 0/1 mask as one AC for each value that it lets through.
         zeros: ``billed``: as the switches above say; ``skipped``: only operations in which neither the input
-            nor the weight is 0, padding left out, as MACs or, where a layer's call reads -1, 0 and 1 only,
-            as ACs, as often as they ran. Needs counts of :func:`aspk.profile_energy`.
+            nor the weight is 0, without padding, billed as often as they ran: as ACs if a layer's call reads
+            only -1, 0 and 1, else as MACs. Needs counts from :func:`aspk.profile_energy`.
         bits: width of the numbers for which ``mac_pj`` is stated; the break-even scales by it.
         neuron_update_pj: energy in pJ of updating one neuron's membrane for one step.
         membrane_access_pj: energy in pJ of reading and writing one membrane for one step.
@@ -68,7 +68,7 @@ class EnergyModel:
     def to_json(self) -> dict[str, Any]:
         """Plain values of everything that a bill depends on.
 
-        Fields that later versions added are left out at their defaults, so that older records agree.
+        Fields that later versions added are left out at their default values, so that older records match.
         """
         values = asdict(self)
         return {

@@ -1,7 +1,7 @@
 """Accounts named after what they reproduce. ``docs/energy.md`` gives each one's formula and source at length.
 
-In all formulas ``MAC_l`` are the dense multiply-accumulates of layer l in one step and ``rate_l`` is the mean
-value that it reads (the firing rate, for spikes).
+In all formulas, ``MAC_l`` is the number of dense multiply-accumulates of layer l in one step, and ``rate_l``
+the mean value that it reads (for spikes, the firing rate).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aspk.util.shipped import MOST_TOML
 # E = 4.6 * T * MAC(first convolution) + 0.9 * sum_l rate_l * T * MAC_l
 PAPER = EnergyModel()
 
-# The same, but q, k, v and fc1 read integers, which a multiplier has to multiply with:
+# The same, but q, k, v and fc1 read integers, which need a multiplier:
 # E = 4.6 * T * (MAC(first convolution) + sum_residual MAC_l) + 0.9 * sum_spikes rate_l * T * MAC_l
 STRICT = EnergyModel(name="strict_dense_residual", residual="dense")
 
@@ -32,7 +32,7 @@ STRICT = EnergyModel(name="strict_dense_residual", residual="dense")
 # on, that leaves out every linear layer but the head. Its attention term differs a little, see the docs.
 SPIKINGFORMER_SCRIPT = EnergyModel(name="spikingformer_script", residual="dense", linear="omitted")
 
-# iCGY96/syops-counter 0.0.5, syops/ops.py: 4.6 * MACs + 0.9 * ACs over all modules that it has a hook for, as
+# iCGY96/syops-counter 0.0.5, syops/ops.py: 4.6 * MACs + 0.9 * ACs over all modules that it hooks, as
 # often as they run. A layer whose input is not all 0/1 is dense; batch normalisation is two operations a
 # value; a neuron update is one AC; q kᵀ and (q kᵀ) v are functions, not modules, so they are not seen.
 SYOPS = EnergyModel(
@@ -62,7 +62,7 @@ NOTES: dict[str, str] = {
     STRICT.name: "The paper's account with layers that read the integer residual stream as dense MACs.",
     SPIKINGFORMER_SCRIPT.name: "The widely copied script of Spikingformer. Too low on a Spikformer, whose "
     "linear layers its name filter misses.",
-    SYOPS.name: "syops-counter: all modules, batch normalisation and neuron updates included, attention not.",
+    SYOPS.name: "syops-counter: all modules with batch normalisation and neuron updates, without attention.",
     NEUROBENCH.name: "NeuroBench's effective operations: neither input nor weight is 0; at 4.6 and 0.9 pJ.",
     FP32.name: "45 nm, 32-bit floating point (Horowitz 2014): the paper's constants.",
     FP16.name: "45 nm, 16-bit floating point (Horowitz 2014).",
@@ -76,7 +76,7 @@ def account_table() -> Table:
     preset = Key(
         Annotated[str, one_of(PRESETS)],
         default=PAPER.name,
-        meaning="the account that the other keys change, see `docs/energy.md`.",
+        meaning="the account that the other keys modify, see `docs/energy.md`.",
     )
     own = table_of(EnergyModel)
     repeats = own["first_layer_repeats"]._replace(
@@ -89,7 +89,7 @@ def account_table() -> Table:
 def energy_model_from_dict(
     data: Mapping[str, Any], *, where: str = "energy model", name: str = ""
 ) -> EnergyModel:
-    """Build an account from plain values: those of ``preset``, changed by the others.
+    """Build an account from plain values: those of ``preset``, overridden by the others.
 
     Args:
         data: fields of :class:`EnergyModel`, and ``preset`` (default ``spikformer_paper``).

@@ -14,19 +14,19 @@ ESTIMATE = "Energies are estimates from operation counts for one image, not meas
 
 
 def energy_unit(mj: float) -> tuple[str, float]:
-    """Name of the unit that suits an energy, and its number in one mJ."""
+    """The unit that suits an energy, and how many of it make one mJ."""
     return ("mJ", 1.0) if mj >= 0.1 else ("µJ", 1e3)
 
 
 def shown_rate_in(layer: LayerCount) -> float | None:
-    """The mean value that a layer reads, None where it reads no spikes."""
+    """The mean value that a layer reads, None if it reads no spikes."""
     return None if layer.source in ("image", "analog") else layer.firing_rate_in
 
 
 def table_cells(layers: Sequence[LayerCount], models: Sequence[EnergyModel]) -> list[list[str]]:
     """Header, a row for each layer, and the totals, as text.
 
-    MAC and AC are those of the first model; each model has its energy and each layer's share of it.
+    MAC and AC are those of the first model; for each model, the energy and each layer's share of it follow.
     """
     totals = [energy_mj(layers, model) for model in models]
     units = [energy_unit(total) for total in totals]

@@ -29,7 +29,7 @@ class Objective:
     """One number to optimise.
 
     Attributes:
-        name: shown in tables and on the dashboard.
+        name: as shown in tables and on the dashboard.
         direction: ``maximize`` or ``minimize``.
         of: the number, a pure function of the metrics.
     """
@@ -58,7 +58,7 @@ class Constraint:
     """An upper bound on a number.
 
     Attributes:
-        name: shown in tables and on the dashboard.
+        name: as shown in tables and on the dashboard.
         of: the bounded number, a pure function of the metrics.
         at_most: the bound, above 0.
     """
@@ -120,7 +120,7 @@ def budget(name: str, at_most: float) -> Constraint:
 
 
 def minimised(values: npt.ArrayLike, directions: Sequence[Direction]) -> FloatArray:
-    """Objective values with the sign turned where they are maximised, shape (n, k)."""
+    """Objective values, shape (n, k), with the sign flipped for objectives to maximise."""
     signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
     rows: FloatArray = np.asarray(values, dtype=float).reshape(-1, len(directions))
     result: FloatArray = rows * signs

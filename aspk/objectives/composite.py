@@ -15,7 +15,7 @@ from aspk.errors import ObjectiveError
 from aspk.objectives.base import Direction
 from aspk.util.pareto import FloatArray
 
-_MOST_PARTS = 6  # expectations are sums over the combinations of a few values of each
+_MOST_PARTS = 6  # expectations are sums over all combinations of a few values of each part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class Composite:
 
     Attributes:
         parts: name of a trial's user attribute to the direction in which it is better, all else equal.
-        of: the objective's own value, as trials are told it whether it is minimised or maximised, from
-            one array of each part, in order; it works element by element, as numpy's functions do.
+        of: computes the objective's value, with the sign that trials report (also if it is maximised), from
+            one array for each part, in order; it works element by element, as NumPy's functions do.
     """
 
     parts: Mapping[str, Direction]
@@ -52,6 +52,6 @@ class Composite:
                 )
 
     def values(self, *parts: FloatArray) -> FloatArray:
-        """The objective's own values of its parts' own values; NaN or infinite where it is not defined."""
+        """The objective's values from the values of its parts; NaN or infinite where it is not defined."""
         with np.errstate(all="ignore"):
             return np.asarray(self.of(*parts), dtype=float)

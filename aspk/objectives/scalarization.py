@@ -1,12 +1,12 @@
 """F_AEB: one number that balances accuracy and energy, larger is better.
 
-The paper (arXiv 2306.00807) names this fitness; the published text available to us prints no formula. The
+The paper (arXiv 2306.00807) names this fitness; the published text available to us gives no formula. The
 forms below are ours. In all of them, with accuracy a, C classes, energy E and the reference network's E_ref::
 
     A = max(0, (a - 1/C) / (1 - 1/C))       accuracy above chance, 0 to 1
     e = max(E, floor * E_ref) / E_ref       relative energy, floored above 0
 
-The functions take one network's numbers, or arrays of many networks'.
+The functions take the numbers of one network, or arrays for many networks.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class FAEB:
         return Objective("f_aeb", "maximize", self)
 
     def composite(self) -> Composite:
-        """F_AEB as what it is made of, for a sampler that learns accuracy and energy apart."""
+        """F_AEB as a function of its parts, for a sampler that models accuracy and energy separately."""
         return Composite(parts={"accuracy": "maximize", "energy_mj": "minimize"}, of=self.of)
 
     def trade(self) -> str:

@@ -1,4 +1,4 @@
-"""Which genes a network uses: none of a block past its depth, none that another leaves without meaning."""
+"""Which genes a network uses: none of blocks past its depth, none that another gene makes meaningless."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BoolArray = npt.NDArray[np.bool_]
 class Conditions:
     """The conditions on the genes of a space, see :func:`aspk.space.genes.unless`.
 
-    A gene that all blocks share has a meaning as long as it has one in some block in use.
+    A gene that all blocks share has a meaning if it has one in at least one block in use.
 
     Args:
         genes: all genes of the space.
         settings: what its networks share.
-        reference: has the values of the genes that the space lacks.
+        reference: the network that has the values of genes that are not in the space.
     """
 
     def __init__(self, genes: Sequence[Gene], settings: NetworkSettings, reference: SubnetConfig) -> None:
@@ -32,7 +32,7 @@ class Conditions:
         self._block = np.array([-1 if gene.block is None else gene.block for gene in genes])
         (self._depth,) = (column for column, gene in enumerate(genes) if gene.name == "depth")
         self._depths = np.asarray(genes[self._depth].choices)
-        # Of each conditional gene the columns that decide, and with which of their choices it has no meaning.
+        # For each conditional gene: the deciding columns, and which of their choices leave it meaningless.
         self._deciding: dict[int, dict[int, BoolArray]] = {}
         for column, gene in enumerate(genes):
             name, words = unless(gene.name, settings) or (None, ())
@@ -62,7 +62,7 @@ class Conditions:
         return result
 
     def copies(self, X: IntArray) -> IntArray:
-        """How many genotypes describe the network of each one, but for blocks past its depth; shape (...)."""
+        """How many genotypes describe each one's network, not counting blocks past its depth; shape (...)."""
         unused = np.asarray(self._block < self._depth_of(X)[..., None]) & ~self.active(X)
         copies: IntArray = np.where(unused, self._cardinalities, 1).prod(axis=-1)
         return copies
@@ -71,11 +71,11 @@ class Conditions:
         return np.asarray(self._depths[X[..., self._depth].astype(np.int64)])
 
     def networks(self, depth: int) -> int:
-        """Number of distinct networks of a depth."""
+        """Number of distinct networks of one depth."""
         deciders = {place for deciding in self._deciding.values() for place in deciding}
         first = [column for column, block in enumerate(self._block) if block == 0]
         shared = [column for column, block in enumerate(self._block) if block < 0 and column != self._depth]
-        # Genes of all blocks, on which each block decides: they count once if no block leaves them a meaning.
+        # Genes shared by all blocks, whose use depends on each block: they count once if no block uses them.
         mixed = [
             column
             for column in shared
@@ -111,14 +111,14 @@ class Conditions:
         )
 
     def _without(self, column: int, chosen: Mapping[int, int]) -> bool:
-        """Whether the genes that were chosen leave one without meaning."""
+        """Whether the chosen genes leave another one without meaning."""
         if column not in self._deciding:
             return False
         return all(table[chosen[place]] for place, table in self._deciding[column].items() if place in chosen)
 
 
 def _value(reference: SubnetConfig, gene: str | None) -> Value | None:
-    """What a network has of a gene; None of no gene."""
+    """A network's value of a gene; None without a gene."""
     for part in (reference, reference.blocks[0]):
         if gene is not None and hasattr(part, gene):
             value: Value = getattr(part, gene)
@@ -129,7 +129,7 @@ def _value(reference: SubnetConfig, gene: str | None) -> Value | None:
 def meaningful(
     values: dict[str, Value], reference: SubnetConfig | BlockConfig, settings: NetworkSettings
 ) -> dict[str, Value]:
-    """The values of one block, or of the whole network; the reference's where another gene leaves none."""
+    """The values of one block, or of the whole network; the reference's for genes without meaning."""
     conditions = {name: unless(name, settings) or ("", ()) for name in values}
     return {
         name: getattr(reference, name)

@@ -25,7 +25,7 @@ from aspk.util.schema import Key, Table, check_table, located, table_of
 from aspk.util.shipped import read_toml
 from aspk.util.wording import meanings
 
-_MOST_SIZES = 10_000  # combinations of block sizes, each of which is checked
+_MOST_SIZES = 10_000  # combinations of sizes, each of which is checked
 
 
 def load_space(source: str | Path) -> SearchSpace:
@@ -58,7 +58,7 @@ def space_from_dict(data: Mapping[str, Any], *, where: str = "search space", nam
     network, block = (_choices(values.get(scope, {}), f"{at}{scope}.") for scope in ("network", "block"))
     for gene, kind in GENES.items():
         if gene in network and gene in block:
-            raise SpaceError(f"{where}: {gene} stands in both [network] and [block]")
+            raise SpaceError(f"{where}: {gene} is given in both [network] and [block]")
         if kind.required and gene not in network and gene not in block:
             table = "[network] or [block]" if kind.per_block else "[network]"
             raise SpaceError(f"{where}: gene {gene} is missing from {table}")
@@ -75,32 +75,32 @@ def space_table() -> Table:
     told = meanings(BlockConfig) | meanings(SubnetConfig) | {"depth": "number of transformer blocks."}
     choices = {name: Key(kind.choices, meaning=told[name]) for name, kind in GENES.items()}
     return {
-        "name": Key(str, meaning="the space's name; the file's, unless given."),
+        "name": Key(str, meaning="the space's name; unless given, that of the file."),
         "settings": Key(table=table_of(NetworkSettings), meaning="what all networks of the space share."),
-        "network": Key(table=choices, meaning="choices of the genes of which a network has one value."),
+        "network": Key(table=choices, meaning="choices of the genes with one value for the whole network."),
         "block": Key(
             table={name: key for name, key in choices.items() if GENES[name].per_block},
-            meaning="choices of the genes of which each block has a value of its own.",
+            meaning="choices of the genes with a separate value for each block.",
         ),
         "reference": Key(
             table={name: Key(GENES[name].values, meaning=key.meaning) for name, key in choices.items()},
-            meaning="the network that others are compared with: a choice of each gene, for all blocks.",
+            meaning="the network that others are compared with: a choice for each gene, alike in all blocks.",
         ),
     }
 
 
 def _choices(table: Mapping[str, Any], at: str) -> dict[str, tuple[Value, ...]]:
     result = {}
-    for name, kind in GENES.items():  # in this order, so that the file's means nothing
+    for name, kind in GENES.items():  # in this order, so that the file's does not matter
         if name not in table:
             continue
         values = tuple(kind.type(value) for value in table[name])
         numbers = [value for value in values if not isinstance(value, str)]
         problem = ""
         if len(set(values)) < len(values):
-            problem = "a choice stands there twice"
+            problem = "a choice is listed twice"
         elif numbers != sorted(numbers):
-            problem = "choices must ascend"
+            problem = "choices must be in ascending order"
         elif any(high - low <= 4e-6 * high for low, high in itertools.pairwise(numbers)):
             problem = "choices must differ by more than 4e-6 of the larger"
         if problem:

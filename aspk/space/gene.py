@@ -33,13 +33,13 @@ class Gene:
 
     @property
     def by_size(self) -> tuple[Value, ...]:
-        """The choices, smallest first; of words a later one in the list of all has more weights."""
+        """The choices, smallest first; among words, those later in the full list have more weights."""
         words = GENES[self.name].words
         return tuple(word for word in words if word in self.choices) if words else self.choices
 
     @property
     def step(self) -> Value | None:
-        """The distance between choices where it is the same for all, else None."""
+        """The distance between neighbouring choices if it is the same for all, else None."""
         if len(self.choices) < 2 or GENES[self.name].words:
             return None
         values = [Decimal(str(choice)) for choice in self.choices]  # exact, and how Optuna counts steps

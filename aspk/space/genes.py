@@ -16,20 +16,20 @@ Value = int | float | str
 
 
 class GeneKind(NamedTuple):
-    """What a gene's values may be: their type, their range, and where the gene may stand.
+    """What a gene's values may be: their type, their range, and where the gene may be used.
 
     Attributes:
         type: of the values; ``str`` for a choice among ``words``.
-        above: a number is above this.
+        above: exclusive lower bound of a number.
         per_block: whether each block may have a value of its own.
         required: whether every space has it.
-        neuron: whether it sets the neurons; the largest and the smallest network have the reference's.
-        at_most: a number is at most this.
-        words: what a gene that is no number may be. A network with a later word has every weight of one with
-            an earlier word.
-        unless: another gene, and its values with which this one has no meaning; see :func:`unless`.
-        later: whether networks had the default of :class:`SubnetConfig` before there was the gene; JSON
-            leaves it out then, so that nothing changes for them.
+        neuron: whether it sets the neurons; the largest and smallest networks use the reference's.
+        at_most: upper bound of a number.
+        words: the values of a gene that is not a number. A network with a later word has every weight of one
+            with an earlier word.
+        unless: another gene, and the values of it that leave this one without meaning; see :func:`unless`.
+        later: whether the gene was added later, and earlier networks have its default; JSON then leaves out
+            the default, so that nothing changes for those networks.
     """
 
     type: type[int] | type[float] | type[str]
@@ -86,7 +86,7 @@ GENES: dict[str, GeneKind] = {
     ),
 }
 FamilyName = Literal["spikformer", "membrane"]
-# Of each family the settings that mean something to it alone.
+# For each family, the settings that have a meaning only for it.
 FAMILIES: dict[FamilyName, tuple[str, ...]] = {"spikformer": (), "membrane": ("stem", "head")}
 # Settings of later versions, which older files lack.
 _ADDED = {"family": "spikformer", "stem": "spikingformer", "head": "spikingformer"}
@@ -100,11 +100,11 @@ class BlockConfig:
     Attributes:
         mlp_ratio: hidden width of the MLP over ``embed_dim``.
         num_heads: attention heads.
-        v_threshold: firing threshold of every neuron of the block but the attention's.
-        tau: membrane time constant in steps, > 1, of every neuron of the block; with ``plif`` what it is
-            before training.
-        attention_v_threshold: threshold of the neurons in the token mixer, in Spikformer those behind
-            (q kᵀ) v; 0.5 there.
+        v_threshold: firing threshold of every neuron of the block except the attention's.
+        tau: membrane time constant in steps, > 1, of every neuron of the block; with ``plif``, its
+            value before training.
+        attention_v_threshold: threshold of the neurons in the token mixer: in Spikformer those after
+            (q kᵀ) v, where it is 0.5.
         neuron: ``lif``, or ``plif``: the time constant of each site is learnt.
         mixer: what mixes tokens, see :mod:`aspk.families.mixers`: ``ssa`` (spiking self-attention), ``sdsa``
             (spike-driven self-attention), ``qk_token`` (Q-K token attention) or ``none``.
@@ -121,18 +121,18 @@ class BlockConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SubnetConfig:
-    """One network of a search space, complete: nothing else selects a sub-network.
+    """One network of a search space, described completely: nothing else selects a sub-network.
 
     Attributes:
         embed_dim: width of the residual stream.
         time_steps: simulated steps T.
         blocks: the transformer blocks, first to last.
         stem_v_threshold: threshold of the stem's neurons.
-        stem_tau: time constant of the stem's neurons; with ``plif`` what it is before training.
+        stem_tau: time constant of the stem's neurons; with ``plif``, its value before training.
         stem_neuron: ``lif`` or ``plif``, as in a block.
-        stem_convs: convolutions of the stem, 2 to 4, in front of the one that tells positions.
-        stem_fraction: channels of the first one over ``embed_dim``; each next one has twice as many, up to
-            ``embed_dim``, which the last one has.
+        stem_convs: convolutions of the stem, 2 to 4, before the one that encodes positions.
+        stem_fraction: channels of the first convolution over ``embed_dim``; each further one has twice as
+            many, up to ``embed_dim``, which the last one has.
         stem_pooling: whether the poolings follow the last convolutions (``late``) or the first (``early``).
     """
 
@@ -193,9 +193,9 @@ class NetworkSettings:
         stem_v_threshold: threshold of the stem's neurons, unless it is a gene.
         stem_tau: time constant of the stem's neurons, unless it is a gene.
         family: what the networks are: ``spikformer``, whose shortcuts add spikes, or ``membrane``, whose
-            shortcuts add currents in front of neurons, as Spikingformer's and SDT's do.
-        stem: with ``membrane``, that of ``spikingformer`` or of ``sdt``, the Spike-driven Transformer.
-        head: with ``membrane``, the same: of ``spikingformer`` it reads currents, of ``sdt`` spikes.
+            shortcuts add currents before the neurons, as in Spikingformer and SDT.
+        stem: with ``membrane``, the stem of ``spikingformer`` or of ``sdt``, the Spike-driven Transformer.
+        head: with ``membrane``, the head of ``spikingformer`` (reads currents) or of ``sdt`` (reads spikes).
     """
 
     heads: Literal["partition", "fixed_head_dim"] = "partition"
@@ -217,13 +217,13 @@ class NetworkSettings:
     def to_json(self) -> dict[str, Any]:
         """Plain values, as files hold them.
 
-        Settings that later versions added are left out at their defaults, so that older files agree.
+        Settings that later versions added are left out at their default values, so that older files match.
         """
         return {key: value for key, value in asdict(self).items() if _ADDED.get(key, ...) != value}
 
     @property
     def poolings(self) -> int:
-        """Poolings of the stem, each of which halves the image."""
+        """Number of poolings in the stem, each of which halves the image."""
         return self.patch_size.bit_length() - 1
 
     def attention_width(self, config: SubnetConfig, block: BlockConfig) -> int:
@@ -232,7 +232,7 @@ class NetworkSettings:
 
 
 def _plain(part: SubnetConfig | BlockConfig) -> dict[str, Any]:
-    """Fields and values, without later genes that have their default."""
+    """Fields and values, without later-added genes that have their default."""
     later = {
         item.name: item.default for item in fields(part) if item.name in GENES and GENES[item.name].later
     }
@@ -240,15 +240,15 @@ def _plain(part: SubnetConfig | BlockConfig) -> dict[str, Any]:
 
 
 def unless(name: str, settings: NetworkSettings) -> tuple[str, tuple[Value, ...]] | None:
-    """Another gene, and its values with which a gene has no meaning for networks of some settings."""
-    if name == "stem_pooling":  # with a pooling behind each convolution, or without any, there is no choice
+    """Another gene, and the values of it that leave gene ``name`` without meaning under the settings."""
+    if name == "stem_pooling":  # with a pooling after each convolution, or none at all, there is no choice
         return ("stem_convs", tuple(count for count in _CONVS if settings.poolings in (0, count)))
     if name == "num_heads" and settings.head_dim is None:
-        return ("mixer", ("none", "sdsa"))  # which treats channel by channel, however they are divided
+        return ("mixer", ("none", "sdsa"))  # sdsa works channel by channel, however the channels are divided
     return GENES[name].unless
 
 
-def gene_value(name: str, value: Any) -> Value:  # noqa: ANN401  # it is what is checked
+def gene_value(name: str, value: Any) -> Value:  # noqa: ANN401  # checked here
     """``value`` as gene ``name``'s type, its range checked.
 
     Raises:

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 Genotypes = npt.NDArray[Any]  # int64; float64 where a genome has real coordinates
-_ENUMERABLE = 1 << 20  # index vectors that are listed, if need be, to find an unseen network
+_ENUMERABLE = 1 << 20  # index vectors that are enumerated, if necessary, to find an unseen network
 _CHUNK = 1 << 14
-_CREEP = 0.1  # standard deviation of a creep step, as a part of the gene's range
+_CREEP = 0.1  # standard deviation of a creep step, as a share of the gene's range
 
 
 class Genome(Protocol):
-    """What the operators need to know of a search space; :class:`~aspk.space.space.SearchSpace` is one."""
+    """What the operators need to know about a search space; :class:`~aspk.space.space.SearchSpace` is one."""
 
     @property
     def cardinalities(self) -> npt.NDArray[np.int64]:
@@ -37,7 +37,7 @@ class Genome(Protocol):
         ...
 
     def canonical(self, X: npt.ArrayLike) -> Genotypes:
-        """Genotypes that are equal exactly where the designs are; shape (..., G) as ``X``."""
+        """Genotypes that are equal exactly if the designs are; shape (..., G) as ``X``."""
         ...
 
 
@@ -103,7 +103,7 @@ def mutate(
 
 
 def _reset(genome: Genome, X: Genotypes, rng: np.random.Generator) -> Genotypes:
-    """Any other choice of each gene; a real coordinate anew."""
+    """Another choice of each gene at random; real coordinates are drawn again."""
     cardinalities = np.maximum(genome.cardinalities, 2)
     other = (X + rng.integers(1, cardinalities, size=X.shape)) % cardinalities
     real = genome.cardinalities == 0
@@ -129,7 +129,7 @@ def _creep(genome: Genome, X: Genotypes, rng: np.random.Generator) -> Genotypes:
 def sample_distinct(
     genome: Genome, count: int, rng: np.random.Generator, *, seen: Collection[bytes] = ()
 ) -> Genotypes:
-    """Random genotypes of designs not in ``seen``, different from each other while any is left."""
+    """Random genotypes of designs not in ``seen``, distinct as long as new designs are left."""
     return fill(genome, count, lambda number: sample(genome, number, rng), rng, seen=seen)
 
 
@@ -145,18 +145,18 @@ def fill(
 ) -> Genotypes:
     """``count`` genotypes of new designs, different from each other.
 
-    Proposals that are known are replaced by further proposals, ``attempts`` times; then by random designs;
-    then, in a space small enough to list, by whichever are left. Only when none is left do proposals repeat.
-    Designs that ``keeps`` refuses stand behind all others that are found.
+    Known proposals are replaced by further proposals, up to ``attempts`` times; then by random designs; then,
+    in a space small enough to enumerate, by whichever are left. Only when none is left do proposals repeat.
+    Designs that ``keeps`` refuses come after all others that are found.
 
     Args:
         genome: the search space.
         count: how many.
-        propose: gives as many candidates as it is asked for, shape (number, G).
+        propose: returns the requested number of candidates, shape (number, G).
         rng: source of randomness.
-        seen: keys (see :func:`keys`) of designs that are not wanted again.
-        keeps: which rows of genotypes, shape (n, G), are wanted, shape (n,); None wants all.
-        attempts: how often to ask ``propose``.
+        seen: keys (see :func:`keys`) of designs not to return again.
+        keeps: returns which rows of genotypes, shape (n, G), to keep, shape (n,); None keeps all.
+        attempts: how often to call ``propose``.
 
     Returns:
         Genotypes, shape (count, G).
@@ -171,7 +171,7 @@ def fill(
                     (chosen if good else refused).append(row)
             if len(chosen) >= count:
                 break
-        if len(chosen) + len(refused) >= count:  # a space is listed for new designs only, which takes long
+        if len(chosen) + len(refused) >= count:  # enumerating a space takes long: for new designs only
             break
     chosen += refused
     if len(chosen) < count:  # every design was seen: repeating is all that remains

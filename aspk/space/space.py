@@ -21,7 +21,7 @@ from aspk.space.gene import Gene
 from aspk.space.genes import GENES, BlockConfig, NetworkSettings, SubnetConfig, Value
 from aspk.util.records import fingerprint
 
-_MOST_NETWORKS = 1_000_000  # of a space that is gone through as a whole
+_MOST_NETWORKS = 1_000_000  # in a space that can be enumerated
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -75,7 +75,7 @@ class SearchSpace:
 
     @cached_property
     def ordered(self) -> BoolArray:
-        """Which genes have an order, shape (G,): those whose choices are ascending numbers, no words."""
+        """Which genes have an order, shape (G,): those whose choices are ascending numbers, not words."""
         return np.array([not GENES[gene.name].words for gene in self.genes], dtype=bool)
 
     @cached_property
@@ -138,7 +138,7 @@ class SearchSpace:
     def decode(self, x: npt.ArrayLike) -> SubnetConfig:
         """The network of one index vector of shape (G,).
 
-        Where another gene leaves one without meaning, the network has the reference's value.
+        A gene that another one leaves without meaning takes the reference's value.
         """
         indices = self.check(x)
         values = {g.parameter: g.choices[i] for g, i in zip(self.genes, indices, strict=True)}
@@ -185,7 +185,7 @@ class SearchSpace:
         return self.canonical(x)
 
     def parameters(self, x: npt.ArrayLike) -> dict[str, Value]:
-        """The active genes of one index vector as named values, the form that Optuna shows."""
+        """The active genes of one index vector as named values, as Optuna shows them."""
         indices = self.check(x)
         mask = self.active(indices)
         rows = zip(self.genes, indices, mask, strict=True)
@@ -212,7 +212,7 @@ class SearchSpace:
     def suggest(self, trial: BaseTrial) -> SubnetConfig:
         """Ask an ``optuna.Trial`` for a network: one ``suggest_*`` call for each active gene."""
         x = np.zeros(len(self.genes), dtype=np.int64)
-        conditional = self._conditions.conditional  # whether they are in use the others decide
+        conditional = self._conditions.conditional  # the other genes decide whether these are in use
         for column in sorted(range(len(self.genes)), key=conditional.__contains__):
             gene = self.genes[column]
             if not self.active(x)[column]:
@@ -232,8 +232,8 @@ class SearchSpace:
     def sample_choices(self, count: int, rng: np.random.Generator) -> IntArray:
         """Genotypes with every gene uniform over its choices, shape (count, G).
 
-        Depths are then equally likely, so that a network of a shallow kind is drawn more often than one
-        of a deep kind, of which there are many more. See :meth:`sample_networks`.
+        All depths are then equally likely, so that any one shallow network is drawn more often than any one
+        deep network, of which there are many more. See :meth:`sample_networks`.
         """
         return rng.integers(0, self.cardinalities, size=(count, len(self.genes)))
 
@@ -246,7 +246,7 @@ class SearchSpace:
         shares = [size / self.size for size in self._sizes_by_depth]  # of integers beyond float's range
         X[:, self._depth_column] = rng.choice(len(shares), size=count, p=shares)
         rows = np.arange(count if self._conditions.conditional else 0)
-        while rows.size:  # a network that many genotypes describe is kept as rarely
+        while rows.size:  # the more genotypes describe a network, the more rarely each one is kept
             refused = rng.random(len(rows)) * self._conditions.copies(X[rows]) >= 1
             rows = rows[refused]
             again = self.sample_choices(len(rows), rng)
@@ -267,12 +267,12 @@ class SearchSpace:
         """Every network once, as canonical index vectors.
 
         Raises:
-            SpaceError: the space is too large to go through: more than a million networks.
+            SpaceError: the space is too large to enumerate: more than a million networks.
         """
         if self.size > _MOST_NETWORKS:
             raise SpaceError(
-                f"space {self.name!r} has {self.size:,} networks: expected at most {_MOST_NETWORKS:,} where "
-                "each of them is visited; take a smaller part of it"
+                f"space {self.name!r} has {self.size:,} networks: expected at most {_MOST_NETWORKS:,} if "
+                "every one is to be visited; use a smaller part of the space"
             )
         return self._networks()
 
@@ -306,7 +306,7 @@ class SearchSpace:
 
     @cached_property
     def superset(self) -> SubnetConfig:
-        """The network with every weight that one of the space has: the largest, but for genes of words."""
+        """The network with the weights of all others: the largest, with the last word of each word gene."""
         words = {
             name: max(choices, key=GENES[name].words.index)
             for name, choices in (*self.network.items(), *self.block.items())
@@ -363,6 +363,6 @@ class SearchSpace:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the space's content, its name left out."""
+        """SHA-256 of the space's content without its name."""
         content = {key: value for key, value in self.to_json().items() if key != "name"}
         return fingerprint(content)

@@ -1,4 +1,4 @@
-"""Paths in study files: relative to the file, and for a while still to where the command runs."""
+"""Paths in study files: relative to the file, and for now still to the working directory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _JOURNAL = re.compile(r"(?P<scheme>journal:|)(?!\w[\w+]+:)(?P<path>[^/].*\.log)"
 
 
 def with_places(data: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """A study's plain values, with paths that lead to their places from where the command runs.
+    """A study's plain values, with paths made relative to the working directory.
 
-    Relative paths start from the study file. Where nothing is there, but something is where earlier versions
-    looked, from where the command runs, that is taken, with a FutureWarning. The files that come with aspk
-    are in its package, to which nobody writes: their studies go to where the command runs.
+    Relative paths in a study file start from that file. If nothing exists there, but something exists where
+    earlier versions looked, relative to the working directory, that is used, with a FutureWarning. The files
+    shipped with aspk are in its package, which is not written to: their studies use the working directory.
 
     Args:
-        data: the values; those of a wrong type are left for the study's own checks.
+        data: the values; those of the wrong type are left to the study's own checks.
         file: the study file.
     """
     places, values = _Places(file.parent), dict(data)
@@ -65,7 +65,7 @@ def _storage(places: _Places, url: str) -> str:
 
 
 class _Places:
-    """Places of relative paths, and those that were found where earlier versions looked.
+    """Resolves relative paths, and remembers those found where earlier versions looked.
 
     Args:
         folder: where the paths start.
@@ -76,7 +76,7 @@ class _Places:
         self._old: list[tuple[str, str]] = []
 
     def of(self, key: str, given: str) -> str:
-        """The place of a path that may be new."""
+        """The place of a path that may not exist yet."""
         place = self._folder / given
         if os.path.exists(place) or not os.path.exists(given):
             return str(place)
@@ -84,7 +84,7 @@ class _Places:
         return given
 
     def of_file(self, key: str, given: str) -> str:
-        """The place of a TOML file, given by its path or by the name of one that comes with aspk."""
+        """The place of a TOML file, given by its path or by the name of one shipped with aspk."""
         for name in (given, f"{given}.toml"):
             if os.path.isfile(self._folder / name):
                 return str(self._folder / name)
@@ -93,13 +93,13 @@ class _Places:
         return given
 
     def warn(self, file: Path) -> None:
-        """Say what was found where earlier versions looked."""
+        """Warn of what was found where earlier versions looked."""
         if self._old:
             found = ", ".join(f"{key} = {given!r}" for key, given in self._old)
             better = ", ".join(repr(os.path.relpath(given, self._folder)) for _, given in self._old)
             warnings.warn(
-                f"{file}: {found} is taken from where the command runs, as by earlier versions; paths start "
-                f"from the study file now: write {better}, or move what is there",
+                f"{file}: {found} is taken from where the command runs, as in earlier versions; paths now "
+                f"start from the study file: write {better}, or move the file or folder",
                 FutureWarning,
                 stacklevel=4,
             )

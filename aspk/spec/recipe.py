@@ -1,4 +1,4 @@
-"""Training recipes: TOML files, and tables of study files that start from one."""
+"""Training recipes: TOML files, and tables in study files that start from one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def recipe_from_dict(data: Mapping[str, Any], *, at: str = "") -> Recipe:
     """A recipe from plain values, for instance the table ``[train]`` of a study file.
 
     Args:
-        data: fields of :class:`Recipe`, and ``recipe``: the recipe that they change (default ``cpu``).
+        data: fields of :class:`Recipe`, and ``recipe``: the recipe that they modify (default ``cpu``).
         at: what error messages say before a key.
 
     Raises:
@@ -48,10 +48,10 @@ def recipe_from_dict(data: Mapping[str, Any], *, at: str = "") -> Recipe:
 
 
 def _loaded(source: str | Path, files: tuple[Path, ...]) -> Recipe:
-    """The recipe of a file that others, ``files``, start from."""
+    """The recipe in a file from which the recipes in ``files`` start."""
     path, data = read_toml(source, folder="studies/recipes", kind="recipe", error=TrainingError)
     if path.resolve() in files:
-        raise TrainingError(f"{path}: the recipe starts from itself: give another one under recipe")
+        raise TrainingError(f"{path}: the recipe starts from itself: name another one under recipe")
     return _changed(data, f"{path}: ", (*files, path.resolve()))
 
 

@@ -1,13 +1,13 @@
-"""The samplers by the names that study files and ``--sampler`` have for them.
+"""The samplers by the names that study files and ``--sampler`` use.
 
-A further one is a module with a subclass of :class:`aspk.samplers.GenotypeSampler`, and a line here.
+To add one, write a module with a subclass of :class:`aspk.samplers.GenotypeSampler`, and add a line here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Each one's class, which is imported when it is used: names alone need neither Optuna nor a sampler.
+# Each sampler's class, imported when it is used: the names alone need neither Optuna nor a sampler.
 SAMPLERS: Mapping[str, str] = {
     "surrogate": "aspk.samplers.surrogate_assisted.SurrogateSampler",
     "nsga2": "aspk.samplers.nsga2.NSGA2Sampler",

@@ -1,4 +1,4 @@
-"""Settings of training and evaluation: plain values that study files hold."""
+"""Settings of training and evaluation: plain values in study files."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ _Size = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How weights are trained, those of a supernet or of one network alone.
+    """How the weights of a supernet, or of a single network, are trained.
 
-    The default is the recipe ``cpu``; the shipped ones are files in ``studies/recipes``. What says which
-    networks an update trains (``paths``, ``largest``, ``smallest``, ``reference``, ``random_paths``,
-    ``prefix_loss``) means nothing to a network alone.
+    The default is the recipe ``cpu``; the shipped ones are files in ``studies/recipes``. The keys that say
+    which networks an update trains (``paths``, ``largest``, ``smallest``, ``reference``, ``random_paths``,
+    ``prefix_loss``) have no effect on a single network.
 
     Attributes:
         updates: number of updates.
-        batch_size: images of an update.
+        batch_size: images in an update.
         learning_rate: peak of AdamW's learning rate.
         weight_decay: AdamW's weight decay.
         warmup: share of the updates in which the rate rises linearly; a cosine to 0 follows.
@@ -58,23 +58,23 @@ class Recipe:
             of their predictions (Yu and Huang, ICCV 2019).
         random_paths: random networks of a ``sandwich`` update.
         largest: probability that an update trains the largest network, with ``single``.
-        smallest: likewise of the smallest network.
-        reference: likewise of the reference network. Any other update draws every gene uniformly from its
+        smallest: likewise for the smallest network.
+        reference: likewise for the reference network. Any other update draws every gene uniformly from its
             choices.
         prefix_loss: with ``single``, run every update at the longest T and average the loss over the T
             choices, each on the mean of the first T steps' logits, so that one pass trains all T.
-        accumulate: pieces that a batch is run in, one after the other; normalisation sees a piece.
+        accumulate: pieces in which a batch is run, one after the other; each is normalised on its own.
         amp: run convolutions and linear layers in bfloat16, and keep spikes and currents in it; weights,
-            membranes, statistics and attention are float32. ``auto``: if the machine that a run begins on has
-            units for it, see :func:`aspk.engines.device.half_precision`; it goes on as it began.
+            membranes, statistics and attention are float32. ``auto``: if the machine on which a run begins
+            has units for it, see :func:`aspk.engines.device.half_precision`; the run continues as it began.
         augment: magnitude of RandAugment, 0 to 30; 0 is off.
         erase: probability of erasing a random rectangle.
         mixup: alpha of mixup; 0 is off.
         decayed: what the weight decay works on: ``all`` parameters, or ``weights`` only, those of
             convolutions and linear layers: biases, normalisations and learnt time constants are left alone.
         ema: decay of an exponential moving average of the weights over the updates, which is then what is
-            evaluated, saved and exported; 0.999, say. In the first updates it is less, (1 + n) / (10 + n)
-            behind n of them. 0 is off.
+            evaluated, saved and exported; 0.999, say. It is lower in the first updates: (1 + n) / (10 + n)
+            after n of them. 0 is off.
         checkpoint_every: updates between two checkpoints.
     """
 
@@ -100,7 +100,7 @@ class Recipe:
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     checkpoint_every: Count = 100
 
-    # Keys that came later, with the value that says what was done before.
+    # Keys that were added later, with the value that stands for the earlier behaviour.
     _BEFORE: ClassVar[Mapping[str, object]] = {"decayed": "all", "ema": 0.0}
 
     def __post_init__(self) -> None:
@@ -115,29 +115,29 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, as checkpoints and records keep them.
 
-        A key that came later is left out where it says what was done before, so that what was begun by an
-        earlier version still belongs to the same recipe.
+        A key that was added later is left out if its value stands for the earlier behaviour, so that work
+        begun by an earlier version still belongs to the same recipe.
         """
         values = dataclasses.asdict(self)
         return {k: v for k, v in values.items() if k not in self._BEFORE or v != self._BEFORE[k]}
 
     def as_begun(self, begun: object) -> Recipe:
-        """The recipe with which something goes on that was begun before ``amp = "auto"`` was the default.
+        """The recipe for continuing work that was begun before ``amp = "auto"`` was the default.
 
         Args:
-            begun: the recipe that a checkpoint or a record names, of whatever form; its ``amp`` is kept.
+            begun: the recipe that a checkpoint or a record names, in any form; its ``amp`` is kept.
         """
         amp = begun.get("amp") if isinstance(begun, Mapping) else None
         return replace(self, amp=amp) if self.amp == "auto" and isinstance(amp, bool) else self
 
     @property
     def trains_prefixes(self) -> bool:
-        """Whether every update runs the longest T and trains each shorter T as the first steps of it."""
+        """Whether every update runs the longest T and trains each shorter T as its first steps."""
         return self.paths == "single" and self.prefix_loss
 
     @property
     def augmented(self) -> bool:
-        """Whether images are changed before they are trained on."""
+        """Whether training images are augmented."""
         return bool(self.augment or self.erase or self.mixup)
 
     def schedule(self, update: int) -> float:
@@ -157,15 +157,15 @@ class DataSettings:
 
     Attributes:
         name: the data set's name, see :func:`aspk.data.load_data`.
-        folder: where its files are, if not where they usually are.
-        train: size of ``train``; unless given, all that ``search`` (and ``test``) leave.
+        folder: where its files are, if not in the usual place.
+        train: size of ``train``; unless given, everything that ``search`` (and ``test``) leave.
         search: size of ``search``.
         test: size of ``test``; unless given, the data set's own test set, or 0.2 of an undivided one.
-        resize: height and width that images are brought to, in pixels; they stay as they are unless given.
-        frames: frames that the events of a recording are counted into; for data sets whose events are not
-            counted yet, such as ``nmnist``, which need it.
-        split_by: with ``frames``, whether each has as many events (``number``) or covers as much time
-            (``time``).
+        resize: height and width to which images are resized, in pixels; unless given, they stay as they are.
+        frames: number of frames into which a recording's events are counted; for data sets of uncounted
+            events, such as ``nmnist``, which require it.
+        split_by: with ``frames``, whether each has the same number of events (``number``) or the same
+            duration (``time``).
     """
 
     name: _Name
@@ -217,15 +217,15 @@ class EvaluationSettings:
 
     Attributes:
         split: the split on which accuracy and spikes are measured.
-        images: how many images of it (always the first ones, in the split's random order), if not all.
-        calibration_images: images of ``train`` (always the first ones) that a candidate's
-            batch-normalisation statistics are computed on, as one batch.
+        images: number of images of it (always the first ones, in the split's random order), if not all.
+        calibration_images: images of ``train`` (always the first ones) on which a candidate's
+            batch-normalisation statistics are computed, as one batch.
         batch_size: images run at once.
         statistics: whose batch-normalisation statistics a candidate uses. ``own``: its own, calibrated at
             its own T. ``shared_time``: its own, calibrated at the longest T of the space, so that networks
-            that differ in T alone share them. ``running``: the averages over all networks that training
-            left behind, right for none of them; for comparisons. ``auto``: those that the weights were
-            trained under, see :meth:`for_weights`.
+            that differ only in T share them. ``running``: the averages over all networks that training
+            left behind, correct for none of them; for comparisons. ``auto``: those under which the weights
+            were trained, see :meth:`for_weights`.
     """
 
     split: SplitName = "search"
@@ -241,11 +241,11 @@ class EvaluationSettings:
         """These settings with ``auto`` replaced by the statistics that suit a supernet's weights.
 
         Where each shorter T was trained as the first steps of the longest one, its activations were
-        normalised by the longest T's statistics, and are best evaluated so (``shared_time``); every other
-        recipe trains a network at its own T (``own``). ``docs/training.md`` has the measurements.
+        normalised by the longest T's statistics, and are best evaluated that way (``shared_time``); every
+        other recipe trains a network at its own T (``own``). ``docs/training.md`` has the measurements.
 
         Args:
-            recipe: what trained the weights; None, where nobody knows, takes ``own``.
+            recipe: the recipe that trained the weights; None, if it is unknown, takes ``own``.
         """
         if self.statistics != "auto":
             return self
@@ -255,15 +255,15 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """What evaluations run on: how fast they are, not what they ask.
+    """What evaluations run on: this changes their speed, not what they measure.
 
     Attributes:
         name: ``native`` (C++, on a CPU with a compiler) or ``torch`` (anywhere); ``auto`` is the fastest that
             works here.
-        memory: bytes that an evaluation may hold at once beyond the data set and the weights. Fewer images
-            run at once where it is little; one image always does.
+        memory: bytes that an evaluation may hold at once beyond the data set and the weights. With little
+            memory, fewer images run at once; a single image always runs.
         cache: whether results are kept on disk, in the study's folder.
-        cache_entries: most results that are kept, in memory and on disk; the oldest go first.
+        cache_entries: maximum number of results kept, in memory and on disk; the oldest are dropped first.
     """
 
     name: Literal["auto", "native", "torch"] = "auto"

@@ -44,7 +44,7 @@ class FAEBSettings:
     """The form of F_AEB, see :mod:`aspk.objectives.scalarization`.
 
     Attributes:
-        form: how accuracy and energy are put together.
+        form: how accuracy and energy are combined.
         weight: weight of energy, if not the form's default.
         floor: smallest relative energy that counts.
     """
@@ -67,10 +67,10 @@ class FAEBSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySpec:
-    """A study, complete: the same spec gives the same search.
+    """The complete description of a study: the same spec gives the same search.
 
     Attributes:
-        name: the study's name in the storage; that of its file, unless given there.
+        name: the study's name in the storage; unless given, that of its file.
         space: a search-space file or the name of a shipped one.
         data: the data set and its splits.
         folder: where weights, storage, reports and exports go; in a file, ``runs/NAME`` unless given.
@@ -83,7 +83,7 @@ class StudySpec:
             unless given.
         weights: the supernet's file; ``supernet.safetensors`` in ``folder`` unless given.
         train: the recipe of the supernet.
-        retrain: the recipe of found networks that are trained alone.
+        retrain: the recipe for training the found networks on their own.
         evaluation: how networks are evaluated.
         engine: what evaluations run on; it may differ between the runs of a study.
         energy: the energy account.
@@ -97,11 +97,11 @@ class StudySpec:
     space: Text
     data: DataSettings
     folder: Path
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0  # what all generators take
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0  # the range that all generators accept
     objectives: Annotated[tuple[ObjectiveName, ...], Meta(min_length=1)] = ("accuracy", "energy")
     evaluations: Count = 150
     batch: Count = 25
-    storage: Text | None = field(default=None, repr=False)  # a password may stand there
+    storage: Text | None = field(default=None, repr=False)  # may contain a password
     weights: Path | None = None
     train: Recipe = field(default_factory=Recipe)
     retrain: Recipe = field(default_factory=Recipe)
@@ -127,11 +127,11 @@ class StudySpec:
 
     @property
     def storage_url(self) -> str:
-        """The storage in use; in a URL, ``?`` and ``%`` of a folder's name would mean something else."""
+        """The storage in use; in a URL, a folder's ``?`` and ``%`` are quoted."""
         return self.storage or f"sqlite:///{quote(str(self.folder / 'study.db'))}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values for the record in the study; a storage's password is not among them."""
+        """Plain JSON values for the record in the study, without the storage and its password."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
         for name in ("evaluation", "engine", "faeb"):
             data[name] = asdict(data[name])
@@ -146,7 +146,7 @@ class StudySpec:
 def load_study_file(source: str | Path, changes: Mapping[str, Any] | None = None) -> StudySpec:
     """Read a study from a TOML file or by the name of a shipped one.
 
-    Paths in the file start from it, see :func:`aspk.spec.paths.with_places`.
+    Paths in the file are relative to it, see :func:`aspk.spec.paths.with_places`.
 
     Args:
         source: a path, or a name such as ``digits``.
@@ -163,9 +163,9 @@ def load_study_file(source: str | Path, changes: Mapping[str, Any] | None = None
 
 
 def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values with others in their place; of a table that both have, key by key.
+    """Plain values with some replaced; a table that both have is merged key by key.
 
-    A sampler is replaced as a whole: another one has other options.
+    A sampler is replaced as a whole, since another one has other options.
     """
     values = dict(data)
     for key, value in changes.items():
@@ -201,7 +201,7 @@ def study_table() -> Table:
         "weights": own["weights"]._replace(kind=Text),
         "data": data_key(),
         **{name: Key(None, keys, None, own[name].meaning) for name, keys in tables.items()},
-        "sampler": Key(None, sampler, None, "the search algorithm: its name, and options that it takes."),
+        "sampler": Key(None, sampler, None, "the search algorithm: its name, and its options."),
     }
 
 
@@ -209,7 +209,7 @@ def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
     """Build and validate a study from plain values (the content of a TOML file).
 
     Raises:
-        StudyError: a key is unknown or missing, or a value is wrong. Values that do not go together end in
+        StudyError: a key is unknown or missing, or a value is wrong. Values that do not go together raise
             the errors of data, recipe, energy model and objectives.
     """
     values = check_table(study_table(), data, error=StudyError)
@@ -245,11 +245,11 @@ def with_sampler(spec: StudySpec, sampler: SamplerName | None) -> StudySpec:
 
 
 def refined(spec: StudySpec, trainings: int | None = None) -> StudySpec:
-    """The study of trained networks behind a study of a supernet's, under the name ``NAME-refined``.
+    """The study of trained networks that follows a study of a supernet, under the name ``NAME-refined``.
 
     Args:
-        spec: the study whose search it goes on from.
-        trainings: networks to train; None leaves the number of evaluations.
+        spec: the study whose search it continues from.
+        trainings: networks to train; None keeps the number of evaluations.
     """
     return replace(
         spec,

@@ -1,4 +1,4 @@
-"""Files that a crash leaves old or new, never half written, and names that stay inside their folder."""
+"""Files that are old or new after a crash, never half-written, and names that stay inside their folder."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from pathlib import Path
 from aspk.util.process import place, start_time
 
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp", re.DOTALL)  # place, process, random
-_FORGOTTEN_S = 24 * 3600  # after which another machine's temporary file counts as left over
+_FORGOTTEN_S = 24 * 3600  # the age at which another machine's temporary file counts as a leftover
 
 _FREE = 1 << 20  # bytes that any file may unpack to
 _RATIO = 200
 
 
 def require_ordinary(path: str | Path) -> None:
-    """Refuse what is there but no ordinary file: a pipe waits for ever, and some devices never end.
+    """Refuse anything but an ordinary file: reading a pipe can block for ever, and some devices never end.
 
     Raises:
-        OSError: the path leads to nothing, or to something else.
+        OSError: there is nothing at the path, or something else.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "a pipe, a device or a socket, expected an ordinary file", str(path))
+        raise OSError(errno.EINVAL, "a pipe, a device or a socket; expected an ordinary file", str(path))
 
 
 def read_text(path: str | Path, *, most: int = 64 << 20) -> str:
@@ -41,7 +41,7 @@ def read_text(path: str | Path, *, most: int = 64 << 20) -> str:
 
     Args:
         path: the file.
-        most: bytes that it may have.
+        most: maximum size in bytes.
 
     Raises:
         OSError: there is no such ordinary file, it cannot be read, or it is larger.
@@ -51,7 +51,7 @@ def read_text(path: str | Path, *, most: int = 64 << 20) -> str:
     with open(path, "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise OSError(errno.EFBIG, f"larger than {most:,} bytes, which no such file is", str(path))
+        raise OSError(errno.EFBIG, f"larger than {most:,} bytes, the limit for such a file", str(path))
     return content.decode()
 
 
@@ -59,11 +59,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file by way of a temporary one beside it: write, fsync, rename.
 
     Args:
-        path: the file; its folder is made if need be.
+        path: the file; its folder is created if necessary.
         content: text is written as UTF-8.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full; an old file is then still there.
+        OSError: the folder cannot be written, or the disk is full; an existing file is then kept.
     """
     with written_beside(path, content) as temporary:
         os.replace(temporary, path)
@@ -71,12 +71,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def written_beside(path: Path, content: bytes | str) -> Iterator[Path]:
-    """A file's new content, safe on the disk under a temporary name of this call's own, to be renamed.
+    """A file's new content, safely on the disk under a temporary name unique to this call, to be renamed.
 
-    What the block does not rename is removed. Access is what the process's umask allows.
+    If the block does not rename it, it is removed. Its permissions follow the process's umask.
 
     Args:
-        path: the file that it is for; its folder is made if need be.
+        path: the file that it is for; its folder is created if necessary.
         content: text is written as UTF-8.
 
     Raises:
@@ -96,19 +96,19 @@ def written_beside(path: Path, content: bytes | str) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files in a folder whose writer was killed: one of this machine that is no more."""
+    """Remove a folder's temporary files whose writer was killed; other machines' once they are a day old."""
     for path in folder.glob(".*.tmp"):
         named = _TEMPORARY.fullmatch(path.name)
         if named is None:
             continue
-        with suppress(OSError):  # another process may be quicker
+        with suppress(OSError):  # another process may be faster
             here = named[1] == place()
             if not start_time(int(named[2])) if here else time.time() - path.stat().st_mtime > _FORGOTTEN_S:
                 path.unlink()
 
 
 def hash_of(path: Path) -> str:
-    """SHA-256 of a file, which is not held in memory.
+    """SHA-256 of a file, without loading all of it into memory.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
@@ -120,9 +120,9 @@ def hash_of(path: Path) -> str:
 def cache_folder() -> Path:
     """Where downloads and compiled code are kept: ``aspk`` in the user's cache folder.
 
-    That is the one of ``XDG_CACHE_HOME``, else the system's usual one: ``~/.cache`` on Linux,
-    ``~/Library/Caches`` on macOS, where what earlier versions left in ``~/.cache/aspk`` stays in use. A user
-    without a home, as ``docker run -u`` makes them, has it among the temporary files.
+    The cache folder is ``XDG_CACHE_HOME`` if set, else the system's usual one: ``~/.cache`` on Linux,
+    ``~/Library/Caches`` on macOS. An existing ``~/.cache/aspk`` of an earlier version stays in use. For a
+    user without a home, as with ``docker run -u``, it is among the temporary files.
     """
     chosen = os.environ.get("XDG_CACHE_HOME")
     if chosen:
@@ -133,7 +133,7 @@ def cache_folder() -> Path:
         return temporary_folder()
     if earlier.is_dir():
         return earlier
-    from platformdirs import user_cache_path  # noqa: PLC0415  # loads configparser, and is rarely asked
+    from platformdirs import user_cache_path  # noqa: PLC0415  # loads configparser, and is rarely needed
 
     return user_cache_path("aspk", appauthor=False)
 
@@ -144,9 +144,9 @@ def temporary_folder() -> Path:
 
 
 def most_unpacked(path: Path) -> int:
-    """Bytes that a compressed file may unpack to: what an honest one of its size could.
+    """Bytes that a compressed file may unpack to: the most that a genuine one of its size could.
 
-    Images hardly compress, frames of few events a hundredfold, and zeros alone a thousandfold.
+    Images hardly compress, frames with few events a hundredfold, and nothing but zeros a thousandfold.
 
     Raises:
         OSError: there is no such file.
@@ -155,10 +155,10 @@ def most_unpacked(path: Path) -> int:
 
 
 def safe_name(name: str) -> str:
-    """A name as one part of a path: it leads nowhere else, whatever it is.
+    """A name as a single part of a path that cannot lead anywhere else, whatever the name is.
 
-    Letters, digits, ``-``, ``_`` and inner dots stay; a name that has more than these in it, or more than 80
-    characters, is told from its like by six digits of its hash.
+    Letters, digits, ``-``, ``_`` and inner dots stay; a name with any other character, or with more than
+    80 characters, gets six digits of its hash, to distinguish it from similar ones.
     """
     kept = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip(".-")[:80]
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag that long work looks at between two steps."""
+"""Ctrl-C and SIGTERM as a flag that long-running work checks between steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Interruption:
     """Whether the user has asked to stop. A second Ctrl-C stops at once; SIGTERM may follow the first.
 
     Args:
-        told: what the user is told the first time.
+        told: the message shown to the user the first time.
     """
 
     def __init__(self, told: str) -> None:
@@ -31,18 +31,18 @@ class Interruption:
             raise KeyboardInterrupt
         self.requested = True
         self._by_hand = self._by_hand or signum == signal.SIGINT
-        if multiprocessing.parent_process() is None:  # Ctrl-C reaches all processes, but one word is enough
-            with suppress(OSError):  # nobody listens any more
+        if multiprocessing.parent_process() is None:  # Ctrl-C reaches all processes; one message is enough
+            with suppress(OSError):  # stderr is closed
                 os.write(_STDERR, self._told)  # a handler must not enter a stream that is being written to
 
 
 @contextmanager
 def graceful_interruption(*, finishing: str, lost: str) -> Iterator[Interruption]:
-    """Collect SIGINT and SIGTERM while the block runs; outside the main thread nothing is collected.
+    """Catch SIGINT and SIGTERM while the block runs; outside the main thread nothing is caught.
 
     Args:
-        finishing: what is brought to its end after the first one, for the message on stderr.
-        lost: what a second Ctrl-C costs, a sentence's end.
+        finishing: what is finished after the first signal, for the message on stderr.
+        lost: what a second Ctrl-C costs, as the end of a sentence.
     """
     interruption = Interruption(f"finishing {finishing}; Ctrl-C again stops at once, and {lost}")
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Results of long work in a file that grows, a line of JSON each: a kill loses none that is written."""
+"""Results of long-running work in a growing file, one JSON line each: a kill loses none already written."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from aspk.util.records import Identity
 
 
 class Journal:
-    """A file of results. The first line says what they are of, each further one is a result.
+    """A file of results. The first line says which work they belong to; each further line is a result.
 
-    Any process may read it at any time, one at a time may add to it: see
-    :func:`aspk.util.locks.exclusive`. A line that a kill left unfinished is passed over, and goes when the
-    next one is added.
+    Any process may read it at any time, but only one at a time may add to it: see
+    :func:`aspk.util.locks.exclusive`. A line that a kill left unfinished is skipped, and removed
+    when the next one is added.
 
     Args:
         file: the file; it appears with the first result.
-        identity: what the results are of.
+        identity: the identity of the work.
         error: class of the errors.
-        advice: what to do with a file that is damaged or of other work, a message's last words.
+        advice: what to do with a file that is damaged or belongs to other work, the end of a message.
 
     Attributes:
         entries: the results, in the order in which they were added.
@@ -39,7 +39,7 @@ class Journal:
         self.file = file
         self.entries: list[dict[str, Any]] = []
         text = self._text(error, advice)
-        self._whole = text[: text.rfind("\n") + 1]  # what follows the last line's end, a kill has torn
+        self._whole = text[: text.rfind("\n") + 1]  # anything after the last newline was cut off by a kill
         self._is_whole = bool(self._whole) and self._whole == text
         if self._whole:
             head, *rows = self._whole.splitlines()

@@ -1,4 +1,4 @@
-"""One process at a time at work on a file."""
+"""Locks that let one process at a time work on a file."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from aspk.errors import LockError
 from aspk.util.files import remove_leftovers
 
 _LOGGER = logging.getLogger(__name__)
-_PATIENCE_S = 5.0  # for a process that is ending at this moment
+_PATIENCE_S = 5.0  # for a process that is just ending
 _PAUSE_S = 0.05
-_MOST_BYTES = 1000  # of what a lock says of its owner
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # what file systems say that have none
+_MOST_BYTES = 1000  # of what a lock file says about its owner
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # errors of file systems without locks
 
 
 @contextmanager
 def exclusive(path: Path, *, patience: float | None = None) -> Iterator[None]:
-    """Keep other processes from the same work while the block runs.
+    """Keep other processes from doing the same work while the block runs.
 
-    The lock is the file ``path`` + ``.lock``. It says who holds it since when, and the operating system gives
-    it back when that process ends, whatever ends it. Temporary files that a killed process left in the folder
-    are removed.
+    The lock is the file ``path`` + ``.lock``. It says who has held it since when, and the operating system
+    releases it when that process ends, for whatever reason. Temporary files that a killed process
+    left in the folder are removed.
 
     Args:
-        path: a file that the work writes, or a name for several; its folder is made if need be.
-        patience: seconds to wait for another process; None is a few, for one that is ending at this moment.
+        path: a file that the work writes, or a name for several; its folder is created if necessary.
+        patience: seconds to wait for another process; None waits a few, for one that is just ending.
 
     Raises:
         LockError: another process holds the lock.
@@ -50,7 +50,7 @@ def exclusive(path: Path, *, patience: float | None = None) -> Iterator[None]:
     finally:
         if handle is not None:
             if _is_at(handle, file):
-                file.unlink()  # before the lock is given back: nobody shall lock a file that is about to go
+                file.unlink()  # before releasing the lock: nobody must lock a file about to be removed
             os.close(handle)
 
 
@@ -69,14 +69,14 @@ def _acquire(path: Path, file: Path, patience: float) -> int | None:
                 owner = _owner(handle)
                 os.close(handle)
                 raise LockError(
-                    f"{path} is in use by {owner}; wait until that has ended, or work in another folder"
+                    f"{path} is in use by {owner}; wait until it has ended, or work in another folder"
                 ) from None
         except OSError as error:
             os.close(handle)
             if error.errno not in _WITHOUT_LOCKS:
                 raise
             _LOGGER.warning(
-                "%s: this file system has no locks; see to it that only one process works there", path
+                "%s: this file system has no locks; make sure that only one process works there", path
             )
             return None
         os.close(handle)
@@ -99,7 +99,7 @@ def _sign(handle: int) -> None:
 
 
 def _owner(handle: int) -> str:
-    """The owner in words. Others may have written the file: nothing but what is expected is repeated."""
+    """The owner in words. Others may have written the file, so only the expected form is repeated."""
     try:
         found = json.loads(os.pread(handle, _MOST_BYTES, 0))
         host = re.fullmatch(r"[\w.-]{1,64}", found["host"], re.ASCII)

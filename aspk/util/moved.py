@@ -1,4 +1,4 @@
-"""Module paths of the last release: each imports for one release more and warns of its new path."""
+"""Module paths of the last release: importable for one more release, with a warning of the new path."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ MOVED: Mapping[str, str] = {
 
 
 def install() -> None:
-    """Let the old paths of :data:`MOVED` be imported; a second call changes nothing."""
+    """Make the old paths in :data:`MOVED` importable; a second call changes nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -83,10 +83,10 @@ def moved_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         module: the module that had them.
-        names: the module that has each now; ``module:name`` where the name is another one, too.
+        names: the module that now has each name; ``module:name`` if the name has changed, too.
     """
 
-    def find(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for
+    def find(name: str) -> Any:  # noqa: ANN401  # whatever the name refers to
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, _, new = names[name].partition(":")
@@ -97,11 +97,13 @@ def moved_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 def _warn(old: str, new: str) -> None:
-    warnings.warn(f"{old} is now {new}; the old path goes with the next release", FutureWarning, stacklevel=3)
+    warnings.warn(
+        f"{old} is now {new}; the old path will be removed in the next release", FutureWarning, stacklevel=3
+    )
 
 
 class _Finder(MetaPathFinder):
-    """Asked first: below a package that moved, the path finder would load its modules a second time."""
+    """Consulted first: below a moved package, the path finder would load its modules a second time."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -1,4 +1,4 @@
-"""NumPy's ``.npz`` files, read without trust: what a file unpacks to is bounded by the file's size."""
+"""Untrusted NumPy ``.npz`` files: what a file may unpack to is bounded by its own size."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def read_npz(
 
     Args:
         path: the file.
-        names: the arrays that are wanted; None is all of them.
-        most: bytes that they may unpack to, beside the bound that follows from the file's size.
+        names: the arrays to read; None reads all of them.
+        most: bytes that they may unpack to, in addition to the bound that follows from the file's size.
 
     Returns:
-        Name to array; the arrays cannot be written to.
+        Name to array; the arrays are read-only.
 
     Raises:
         ValueError: what is wrong with the file.
@@ -55,17 +55,15 @@ def read_npz(
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> npt.NDArray[Any]:
     if member.compress_type not in _METHODS:
-        raise ValueError(
-            f"{name}: is compressed by method {member.compress_type}, which NumPy does not write"
-        )
+        raise ValueError(f"{name}: is compressed by method {member.compress_type}, which NumPy does not use")
     content = archive.read(member)  # no more than the size that was added up
     stream = io.BytesIO(content)
     version = npy.read_magic(stream)
     if version not in _HEADERS:
-        raise ValueError(f"{name}: format {version} of an array, expected one of {list(_HEADERS)}")
+        raise ValueError(f"{name}: array format {version}, expected one of {list(_HEADERS)}")
     shape, columns_first, dtype = _HEADERS[version](stream)
     if dtype.hasobject:
-        raise ValueError(f"{name}: holds objects of Python, which are never unpickled")
+        raise ValueError(f"{name}: holds Python objects, which are never unpickled")
     start, count = stream.tell(), math.prod(shape)
     if min(shape, default=0) < 0 or count * dtype.itemsize != len(content) - start:
         raise ValueError(f"{name}: {dtype} of shape {shape} in {len(content) - start} bytes")

@@ -1,7 +1,7 @@
-"""Non-dominated sets and hypervolume, everything minimised (thin over moocore).
+"""Non-dominated sets and hypervolume, everything minimised (a thin layer over moocore).
 
-moocore reads outside its memory where a value is NaN or infinite. All calls into it stand here, behind
-:func:`_measured`: rows with NaN or minus infinity, which no measurement gives, are on no front, and plus
+moocore reads out of bounds if a value is NaN or infinite. All calls into it are made here, behind
+:func:`_measured`: rows with NaN or minus infinity, which no measurement yields, are on no front, and plus
 infinity counts as the worst finite value of its column.
 """
 
@@ -27,22 +27,22 @@ def _measured(F: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], FloatArray]:
 
 
 def worst_where_infinite(values: FloatArray) -> FloatArray:
-    """``values``, shape (n, k), with plus infinity as the worst finite value of its column, 0 without any."""
+    """``values``, shape (n, k), with plus infinity replaced by the column's worst finite value, 0 if none."""
     infinite = np.isposinf(values)
     worst = np.where(infinite, -np.inf, values).max(axis=0, initial=-np.inf)
     return np.where(infinite, np.where(np.isfinite(worst), worst, 0.0), values)
 
 
 def within_reach(values: FloatArray) -> FloatArray:
-    """``values`` with those beyond plus and minus 1e100 as these: squares and products do not overflow."""
+    """``values`` clipped to plus and minus 1e100, so that squares and products do not overflow."""
     return np.clip(values, -REACH, REACH)
 
 
 def to_unit(values: FloatArray) -> FloatArray:
     """Numbers times the power of two that brings their largest finite magnitude between 1/2 and 1.
 
-    Nothing is rounded, unless it is smaller than the largest by more than 300 orders of magnitude; and
-    differences cannot overflow.
+    Only numbers more than 300 orders of magnitude below the largest are rounded, and differences cannot
+    overflow.
     """
     largest = np.abs(values).max(initial=0.0, where=np.isfinite(values))
     return np.ldexp(values, -int(np.frexp(largest)[1]))
@@ -68,8 +68,8 @@ def nondominated(F: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 def ranks(F: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Non-dominated rank of each row, 0 for the front; shape (n,).
 
-    Plus infinity counts as the column's worst finite value; rows with NaN or minus infinity stand behind all
-    others, and never at 0.
+    Plus infinity counts as the column's worst finite value; rows with NaN or minus infinity rank behind all
+    others, and never 0.
     """
     rows, values = _measured(F)
     measured = np.asarray(moocore.pareto_rank(values), dtype=np.int64) if len(rows) else rows
@@ -86,7 +86,7 @@ def hypervolume(F: npt.ArrayLike, reference: npt.ArrayLike) -> float:
         reference: finite, shape (k,).
 
     Returns:
-        At least 0; the largest float where the volume is larger.
+        At least 0; the largest float if the volume is larger.
     """
     F, reference = np.asarray(F, dtype=float), np.asarray(reference, dtype=float)
     inside = F[((reference > F) & (-np.inf < F)).all(axis=1)] if len(F) else F
@@ -125,7 +125,7 @@ def scaled(
         anchors: finite (ideal, nadir) of each objective; None takes the best and worst finite ``values``.
 
     Returns:
-        Shape (n, k); below 0 or above 1 outside the anchors; infinities stay, with the sign of their side.
+        Shape (n, k); below 0 or above 1 outside the anchors; infinities keep the sign of their side.
     """
     raw = np.asarray(values, dtype=float).reshape(-1, len(directions))
     result = np.zeros_like(raw)
@@ -138,7 +138,7 @@ def scaled(
 
 
 def _fractions(values: FloatArray, start: float, end: float) -> FloatArray:
-    """Where values lie between ``start``, 0, and ``end``, 1; 0 for all finite ones where these are equal."""
+    """Positions of values between ``start`` (0) and ``end`` (1); if these are equal, 0 for finite ones."""
     finite, exponent = np.isfinite(values), -math.frexp(max(abs(start), abs(end)))[1]
     if start == end:
         return np.where(finite, 0.0, np.nan)

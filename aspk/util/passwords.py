@@ -1,7 +1,7 @@
-"""Addresses of storages as they may be shown: what is not known to be harmless is masked.
+"""Storage addresses in a form that may be shown: whatever is not known to be harmless is masked.
 
 An address may be mistyped in any way, so no pattern finds every password. These patterns find the opposite,
-what is surely none: known schemes, names of hosts and databases, ports, and the values of known options.
+what is surely not one: known schemes, names of hosts and databases, ports, and the values of known options.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Part = tuple[str, bool]  # a piece of an address, and whether it may be shown
 _LOCAL = ("sqlite", "journal")  # what follows is a path
 _REMOTE = ("postgresql", "postgres", "mysql", "mariadb", "oracle", "mssql", "cockroachdb", "grpc")
 _KNOWN = re.compile(rf"(?:{'|'.join((*_LOCAL, *_REMOTE))})(?:\+\w+)?")
-_SCHEME = re.compile(r"(?P<name>[^:?@]{2,})(?P<slashes>:/+)(?P<rest>.*)", re.DOTALL)  # one letter is a drive
+_SCHEME = re.compile(r"(?P<name>[^:?@]{2,})(?P<slashes>:/+)(?P<rest>.*)", re.DOTALL)  # one letter: a drive
 _USER = re.compile(r"[\w.@-]*")
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]*)(?::\d{1,5}(?!\d))?"
 _PLACE = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/[\w./-]*)?")
@@ -36,7 +36,7 @@ _SHORT = 4  # characters; a shorter secret is masked only where it stands alone
 
 
 def masked(address: str) -> str:
-    """An address, right or mistyped, with ``***`` for what may be part of a password.
+    """An address, correct or mistyped, with ``***`` in place of whatever may be part of a password.
 
     Args:
         address: a database URL, ``KEY=VALUE`` pairs as libpq takes them, a path, or any other text.
@@ -47,7 +47,7 @@ def masked(address: str) -> str:
 
 
 def without_password(text: str, address: str) -> str:
-    """A text, an error of the database's driver say, without what :func:`masked` hides of an address.
+    """A text, such as a database driver's error, without the parts of an address that :func:`masked` hides.
 
     Drivers take a mistyped address apart in their own ways, so the pieces of a password are masked as well.
     """
@@ -63,7 +63,7 @@ def without_password(text: str, address: str) -> str:
 
 
 def shown(value: object) -> str:
-    """``repr`` of a plain value out of a file, for a message; texts in it are :func:`masked`."""
+    """``repr`` of a plain value from a file, for a message; strings in it are :func:`masked`."""
     return repr(_masked_inside(value))
 
 
@@ -99,10 +99,10 @@ def _rest(rest: str, *, local: bool, trusted: bool) -> Iterator[_Part]:
     Args:
         rest: the text.
         local: whether it is a path.
-        trusted: whether what stands in a user's place is one.
+        trusted: whether the text in the user's place is a user name.
     """
     body, mark, query = rest.partition("?")
-    if "@" in query:  # an option's, or the end of a password with a question mark
+    if "@" in query:  # in an option, or in a password that contains a question mark
         yield rest, False
         return
     login, at, place = body.rpartition("@")
@@ -126,7 +126,7 @@ def _rest(rest: str, *, local: bool, trusted: bool) -> Iterator[_Part]:
 
 
 def _keywords(text: str) -> Iterator[_Part]:
-    """``KEY=VALUE KEY='VALUE'``; what follows a piece of another form is hidden."""
+    """``KEY=VALUE KEY='VALUE'``; everything after a piece of any other form is hidden."""
     end = 0
     while found := _KEYWORD.match(text, end):
         yield from _option(found["key"], found["value"])

@@ -1,4 +1,4 @@
-"""Worker processes that end with their parent, however that ends."""
+"""Worker processes that end with their parent, however it ends."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from aspk.util.interrupt import graceful_interruption
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-_LOOK_S = 0.2  # between two looks whether the user asked to stop
-_LOST = "updates since their last checkpoints are done again"
+_LOOK_S = 0.2  # between two checks whether the user asked to stop
+_LOST = "updates since their last checkpoints are repeated"
 
 
 def results_of(
     function: Callable[[_Item], _Result], items: Sequence[_Item], *, workers: int
 ) -> Generator[_Result]:
-    """Results of a function of each item, as they come, from several processes.
+    """Yield a function's results for the items as they arrive, computed by several processes.
 
     Ctrl-C and SIGTERM end the results early: the workers get SIGTERM and are waited for. The same happens
     when the iterator is closed, or a call raises an error. When this process is killed, so are the workers.
 
     Args:
-        function: of a module, since workers import it. SIGTERM ends it, or it catches the signal to save its
-            work, see :func:`aspk.util.interrupt.graceful_interruption`.
+        function: a module-level function, since workers import it. SIGTERM ends it, unless it catches the
+            signal to save its work, see :func:`aspk.util.interrupt.graceful_interruption`.
         items: its arguments, to be pickled.
-        workers: number of processes; with 1 all happens in this one.
+        workers: number of processes; with 1, everything runs in this one.
 
     Raises:
         WorkerError: a worker was killed.
@@ -55,16 +55,14 @@ def results_of(
         ) as pool,
     ):
         try:
-            # No more than there are workers, so that none waits where it cannot be taken back.
+            # No more items than workers, so that none is queued where it cannot be taken back.
             running |= {pool.submit(_call, function, item) for item in islice(waiting, workers)}
             while running and not interruption.requested:
                 done, running = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
                 running |= {pool.submit(_call, function, item) for item in islice(waiting, len(done))}
                 yield from (future.result() for future in done)
         except BrokenProcessPool:
-            raise WorkerError(
-                "a worker process was killed; if memory was short, fewer workers need less of it"
-            ) from None
+            raise WorkerError("a worker process was killed; if memory ran out, use fewer workers") from None
         finally:
             if running:
                 writing.close()
@@ -74,7 +72,7 @@ def results_of(
 
 
 class _Ended(BaseException):
-    """SIGTERM came while a function ran that does not catch it."""
+    """SIGTERM arrived while a function that does not catch it was running."""
 
 
 _asked_to_end = threading.Event()
@@ -84,7 +82,7 @@ def _call(function: Callable[[_Item], _Result], item: _Item) -> _Result:
     """Call a function, which SIGTERM may end.
 
     Between two calls the signal is only noted: a worker that dies while it hands over a result takes the lock
-    of the queue with it, and the others wait for that for ever.
+    of the queue with it, and the others wait for that lock for ever.
     """
     try:
         signal.signal(signal.SIGTERM, _end)
@@ -107,7 +105,7 @@ def _note(signum: int, frame: FrameType | None) -> None:
 
 
 def _follow_parent(stop: Connection) -> None:
-    """SIGTERM when the parent closes the other end of the pipe, SIGKILL when it is gone."""
+    """Send this process SIGTERM when the parent closes its end of the pipe, SIGKILL once it is gone."""
     signal.signal(signal.SIGTERM, _note)
     threading.Thread(target=_follow, args=(stop,), name="aspk parent", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Processes: where they are, and whether they still live."""
+"""Processes: where they run, and whether they are still alive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @cache
 def place() -> str:
-    """What has to be equal for a process number to mean the same: machine, its boot, and the container."""
+    """What must match for a process ID to mean the same process: machine, boot and container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
         container = os.readlink("/proc/self/ns/pid")
@@ -22,7 +22,7 @@ def place() -> str:
 
 
 def start_time(pid: int) -> str:
-    """When a process started, which tells it from a later one of its number; '' if there is none."""
+    """When a process started, to distinguish it from a later one with the same ID; '' if there is none."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] == "Z" else fields[19]  # a zombie does nothing any more

@@ -1,4 +1,4 @@
-"""JSON records on disk: results, and the identity of the work that they are the results of."""
+"""JSON records on disk: results, and the identity of the work that produced them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST = 120  # characters of a value in a message
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None if there is no such file, or a damaged one."""
+    """The JSON object in a file; None if the file is missing or damaged."""
     try:
         found = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError):
@@ -27,7 +27,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
 
 
 def write_json(file: Path, content: Mapping[str, Any], *, indent: int | None = None) -> None:
-    """Write a JSON object and a line's end, atomically; the folder is made if need be."""
+    """Write a JSON object and a newline, atomically; the folder is created if necessary."""
     write_atomically(file, json.dumps(content, indent=indent) + "\n")
 
 
@@ -45,7 +45,7 @@ def differences(path: str, known: object, own: object) -> Iterator[tuple[str, st
         own: the other one.
 
     Yields:
-        The path that leads to a difference, ``recipe.updates`` say, and both values as short texts.
+        The path to a difference, such as ``recipe.updates``, and both values as short texts.
     """
     if isinstance(known, Mapping) and isinstance(own, Mapping):
         for key in dict.fromkeys((*known, *own)):
@@ -61,31 +61,31 @@ def _short(value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What results depend on: they belong to a piece of work that has the same.
+    """What results depend on: they belong to any work with the same identity.
 
     Attributes:
         values: each thing's name and value, as plain JSON values.
-        missing: what a key means that a record of an earlier version lacks, in inner tables, too.
+        missing: values to assume for keys that a record of an earlier version lacks, also in inner tables.
     """
 
     values: Mapping[str, Any]
     missing: Mapping[str, Any] = field(default_factory=dict)
 
     def differences(self, known: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-        """Where a record's identity is another one; keys of the record alone do not count."""
+        """Where a record's identity differs; keys that only the record has do not count."""
         known = _completed(known, self.missing)
         for key, value in json.loads(json.dumps(self.values)).items():
             if known.get(key) != value:
                 yield from differences(key, known.get(key), value)
 
     def require(self, known: object, *, where: Path, error: type[AspkError], advice: str = "") -> None:
-        """Refuse what belongs to other work.
+        """Refuse results that belong to other work.
 
         Args:
             known: the identity that was found.
-            where: the file that it was found in.
+            where: the file in which it was found.
             error: class of the error.
-            advice: what to do then, the message's last words; none where the caller adds them.
+            advice: what to do about it, the end of the message; empty if the caller adds it.
 
         Raises:
             AspkError: of the given class, spelling out the differences.
@@ -103,7 +103,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Record:
-    """A JSON file with the results of some work and its identity. It appears complete or not at all.
+    """A JSON file with the results of some work and its identity. It is written completely or not at all.
 
     Attributes:
         file: the file.
@@ -114,10 +114,10 @@ class Record:
     identity: Identity
 
     def read(self, *, error: type[AspkError], advice: str) -> dict[str, Any] | None:
-        """The content that :meth:`write` wrote; None if there is none, or a damaged one.
+        """The content that :meth:`write` wrote; None if the file is missing or damaged.
 
         Raises:
-            AspkError: of the given class: it is other work's; see :meth:`Identity.require`.
+            AspkError: of the given class: it belongs to other work; see :meth:`Identity.require`.
         """
         found = read_json(self.file)
         if found is None or not isinstance(found.get("identity"), dict):
@@ -126,7 +126,7 @@ class Record:
         return found
 
     def read_own(self) -> dict[str, Any] | None:
-        """The content; None also if it is other work's, which is then done anew."""
+        """The content; None also if it belongs to other work, so that the work is done again."""
         found = read_json(self.file)
         if found is None or not isinstance(found.get("identity"), dict):
             return None
@@ -138,7 +138,7 @@ class Record:
 
 
 def _completed(known: Mapping[str, Any], missing: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity with what it lacks; an inner table is completed, where there is one."""
+    """An identity with missing keys filled in; inner tables, where present, are completed too."""
     whole = {**missing, **known}
     for key, value in missing.items():
         if isinstance(value, Mapping) and isinstance(whole[key], Mapping):

@@ -1,8 +1,8 @@
-"""What plain values may be, and one voice for those that are wrong.
+"""What plain values may be, and uniform messages for those that are wrong.
 
 The annotation of a dataclass's field says what it may be (``Share``, say), the class's docstring what it is
-for. From both come the checks of what people write in files and scripts, by msgspec, whatever is said of a
-wrong value or key, the reference of all keys, and the JSON schemas that editors complete with.
+for. Both are the source of the checks (by msgspec) of what people write in files and scripts, the messages
+about wrong values and keys, the reference of all keys, and the JSON schemas that editors complete from.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LONGEST = 300  # characters of a value that a message shows
 
 Kind: TypeAlias = Any  # an annotation: a class, Annotated[...], a union
 
-Natural = Annotated[int, Meta(ge=0, le=2**53)]  # up to there, a float holds every whole number
+Natural = Annotated[int, Meta(ge=0, le=2**53)]  # up to here, a float holds every whole number exactly
 Count = Annotated[int, Meta(ge=1, le=2**53)]
 Number = Annotated[float, Meta(ge=-_FINITE, le=_FINITE)]
 NonNegative = Annotated[float, Meta(ge=0, le=_FINITE)]
@@ -39,16 +39,16 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Text = Annotated[str, Meta(pattern=r"^[^\x00]*$", description="a string without null characters")]
 
 
-OTHERS = "*"  # stands in a table for every key that it does not name
+OTHERS = "*"  # in a table, any key that it does not name
 
 
 class Key(NamedTuple):
     """A key of a table in a file.
 
     Attributes:
-        kind: annotation of the values that it takes; None if it takes a table alone.
+        kind: annotation of the values that it takes; None if it takes only a table.
         table: the keys of the table that it takes.
-        default: its value where it is not given; ``dataclasses.MISSING`` if it has to be.
+        default: its value if it is not given; ``dataclasses.MISSING`` if it is required.
         meaning: what it is for, in Markdown.
     """
 
@@ -62,14 +62,14 @@ Table: TypeAlias = Mapping[str, Key]
 
 
 def one_of(names: Iterable[str]) -> Meta:
-    """Strings that are among some names, for names that are no literals in the code."""
+    """Strings that must be one of some names, for names that are not literals in the code."""
     names = list(names)
     pattern = rf"^({'|'.join(map(re.escape, names))})\Z"
     return Meta(pattern=pattern, description=alternatives(names), extra_json_schema={"enum": names})
 
 
 def table_of(cls: type[DataclassInstance]) -> Table:
-    """A dataclass as a table of a file: its fields are the keys, its docstring tells their meaning."""
+    """A dataclass as a table of a file: its fields are the keys, its docstring gives their meaning."""
     kinds, told = _kinds(cls), meanings(cls)
     return {
         item.name: Key(kinds[item.name], None, _default(item), told.get(item.name, ""))
@@ -85,12 +85,12 @@ def check_fields(instance: DataclassInstance, *, error: type[AspkError], at: str
     """Refuse an instance of a dataclass with a value that the field's annotation does not allow.
 
     Args:
-        instance: the instance; nothing of it is changed.
+        instance: the instance, which is not changed.
         error: the class of error to raise.
         at: what a message says before the field's name.
 
     Raises:
-        AspkError: an ``error`` that shows the field, its value and what was expected.
+        AspkError: of class ``error``, with the field, its value and what was expected.
     """
     for name, kind in _kinds(type(instance)).items():
         check_value(getattr(instance, name), kind, error=error, at=f"{at}{name}")
@@ -99,17 +99,17 @@ def check_fields(instance: DataclassInstance, *, error: type[AspkError], at: str
 def check_table(
     table: Table, values: object, *, error: type[AspkError], at: str = "", above: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The plain values of a table, unchanged, once all of them are known to be what the table allows.
+    """The plain values of a table, unchanged, after checking that the table allows all of them.
 
     Args:
         table: the keys.
-        values: what a file says, the tables in it included.
+        values: the content of a file, including its tables.
         error: the class of error to raise.
         at: what a message says before a key: ``"my.toml: "``, ``"train."`` or nothing.
-        above: the keys of the file that stand above all tables.
+        above: the file's top-level keys, which precede all tables.
 
     Raises:
-        AspkError: an ``error``: no table, an unknown or missing key, or a wrong value.
+        AspkError: of class ``error``: not a table, an unknown or missing key, or a wrong value.
     """
     if not isinstance(values, Mapping):
         place = f"{at.rstrip('.: ')} = " if at else ""
@@ -138,10 +138,10 @@ def check_value(value: object, kind: Kind, *, error: type[AspkError], at: str) -
         value: the value.
         kind: the annotation.
         error: the class of error to raise.
-        at: what a message calls the value, ``"my.toml: train.updates"`` say.
+        at: what a message calls the value, for instance ``"my.toml: train.updates"``.
 
     Raises:
-        AspkError: an ``error``; of a list or a table it names the item that is wrong.
+        AspkError: of class ``error``; for a list or a table, it names the item that is wrong.
     """
     if not _fits(value, kind):
         at, value, kind = _culprit(at, value, kind)
@@ -150,7 +150,7 @@ def check_value(value: object, kind: Kind, *, error: type[AspkError], at: str) -
 
 @contextmanager
 def located(at: str) -> Iterator[None]:
-    """Errors of aspk's with ``at``, ``"my.toml: train."`` say, before their messages."""
+    """Prefix the messages of aspk's errors with ``at``, for instance ``"my.toml: train."``."""
     try:
         yield
     except AspkError as error:
@@ -160,16 +160,16 @@ def located(at: str) -> Iterator[None]:
 def unknown_key(
     key: object, value: object, known: Iterable[str], *, at: str = "", above: Collection[str] = ()
 ) -> str:
-    """What is said of a key that nobody knows.
+    """The message about an unknown key.
 
     Args:
         key: the key.
         value: its value.
-        known: the keys that there are.
-        at: what stands before the key: a file's name, the table.
-        above: the keys of the file that stand above all tables; below one, they are that table's.
+        known: the keys that exist.
+        at: what precedes the key in the message: a file's name, the table.
+        above: the file's top-level keys; written below a table's header, they belong to that table.
     """
-    from difflib import get_close_matches  # noqa: PLC0415  # slow to import, and for this message alone
+    from difflib import get_close_matches  # noqa: PLC0415  # slow to import, and only for this message
 
     names = list(known)
     near = get_close_matches(str(key), names, n=1)
@@ -186,8 +186,8 @@ def _kinds(cls: type[DataclassInstance]) -> dict[str, Kind]:
 
 
 def _fits(value: object, kind: Kind) -> bool:
-    if dataclasses.is_dataclass(kind):  # its own values are its own matter
-        return isinstance(value, kind)  # type: ignore[arg-type]  # an annotation is a class, no instance
+    if dataclasses.is_dataclass(kind):  # it checks its own values
+        return isinstance(value, kind)  # type: ignore[arg-type]  # an annotation is a class, not an instance
     try:
         msgspec.convert(_plain(value), kind)
     except msgspec.ValidationError:
@@ -223,6 +223,6 @@ def _culprit(at: str, value: object, kind: Kind) -> tuple[str, object, Kind]:
 def _short(value: object) -> str:
     try:
         text = shown(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits; lists in lists without end
+    except (ValueError, RecursionError):  # an integer of thousands of digits; endlessly nested lists
         return f"({type(value).__name__} too long to show)"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

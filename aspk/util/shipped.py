@@ -1,4 +1,4 @@
-"""TOML files by path, or by the name under which they come with aspk."""
+"""TOML files by path, or by name if they ship with aspk."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from aspk.errors import AspkError
 from aspk.util.files import read_text
 
-MOST_TOML = 1 << 20  # bytes of a file that people write
+MOST_TOML = 1 << 20  # bytes; the limit for hand-written files
 
 
 def shipped_files(folder: str) -> dict[str, Path]:
-    """Name to path of the TOML files that come with aspk in ``search_spaces``, ``studies`` or below."""
+    """Name to path of the TOML files shipped with aspk in ``search_spaces``, ``studies`` or below."""
     package = Path(__file__).resolve().parent.parent
     for place in (package / folder, package.parent / folder):  # installed wheel, then clone
         if place.is_dir():
@@ -30,11 +30,11 @@ def read_toml(
     Args:
         source: its path, or the name of a shipped file such as ``tiny``.
         folder: where shipped files of this kind are.
-        kind: what error messages call such a file, ``search space`` say.
+        kind: what error messages call such a file, for instance ``search space``.
         error: the class of error to raise.
 
     Raises:
-        AspkError: an ``error``: there is no such file, or it is not TOML.
+        AspkError: of class ``error``: there is no such file, or it is not TOML.
     """
     path, shipped = Path(source), shipped_files(folder)
     if not os.path.isfile(path):  # unlike Path.is_file, False for a name too long to exist

@@ -1,4 +1,4 @@
-"""Text that others wrote, on its way to terminals, tables and spreadsheets: it stays text there."""
+"""Text that others wrote, made safe for terminals, tables and spreadsheets: it stays plain text there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import IO, Any
 
-# Where a spreadsheet sees a formula: at the start of a cell, also of one that it makes itself where it cuts a
-# text at semicolons, tabs or line ends (OWASP, "CSV Injection"); full-width signs count as the plain ones.
+# Where a spreadsheet sees a formula: at the start of a cell, including cells that it creates by splitting a
+# text at semicolons, tabs or line ends (OWASP, "CSV Injection"); full-width signs count like the plain ones.
 _FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=[ ]*[=+\-@＝＋－＠])")
 
 
@@ -18,7 +18,7 @@ def printable(value: object, *, keep: str = "") -> str:
 
     Args:
         value: anything.
-        keep: control characters that stay; all others are shown as Python writes them, ``\x1b`` say.
+        keep: control characters that stay; all others are shown as Python writes them, for instance ``\x1b``.
     """
     text = str(value)
     if text.isprintable():
@@ -27,14 +27,14 @@ def printable(value: object, *, keep: str = "") -> str:
 
 
 def to_csv(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV; numbers in full precision, and text that no spreadsheet takes for a formula."""
+    """Rows as CSV; numbers in full precision, and text that no spreadsheet mistakes for a formula."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()
 
 
 def _cell(value: object) -> object:
-    """A text with an apostrophe before whatever would start a formula; what is no text as it is."""
+    """A text with an apostrophe before anything that would start a formula; other values unchanged."""
     if not isinstance(value, str) or _is_number(value):
         return value
     return _FORMULA.sub("'", printable(value, keep="\n\t"))
@@ -49,26 +49,26 @@ def _is_number(text: str) -> bool:
 
 
 class PlainStream:
-    """A text stream that shows characters and obeys nobody: no escape sequences, no other control characters.
+    """A text stream that only shows characters: escape sequences and other control characters have no effect.
 
-    Line ends and tabs pass, and so does a carriage return that begins a piece, as progress bars write it. It
-    says that it is no terminal, so that libraries do not colour what they write.
+    Line ends and tabs pass, and so does a carriage return at the start of a write, as progress bars use it.
+    The stream reports that it is not a terminal, so that libraries do not colour what they write.
 
     Args:
-        stream: where the text goes; whatever else is asked of this stream is asked of that one.
+        stream: where the text goes; all other attributes are looked up there.
     """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text, control characters as :func:`printable` shows them."""
+        """Write a text, with control characters as :func:`printable` shows them."""
         start = "\r" if text.startswith("\r") else ""
         self._stream.write(start + printable(text.removeprefix("\r"), keep="\n\t"))
         return len(text)
 
     def isatty(self) -> bool:
-        """Whether escape sequences have a meaning here: no."""
+        """Whether escape sequences work here: no."""
         return False
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the stream has

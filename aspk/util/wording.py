@@ -25,11 +25,11 @@ def alternatives(values: Iterable[object]) -> str:
 
 
 def meanings(documented: object, section: str = "Attributes") -> dict[str, str]:
-    """What the docstring of a class or a function says of each name, as Markdown on one line.
+    """What the docstring of a class or a function says about each name, as Markdown on one line.
 
     Args:
         documented: the class or function, with a docstring in Google's style.
-        section: title of the section that is read.
+        section: title of the section to read.
     """
     _, _, text = cleandoc(documented.__doc__ or "").partition(f"{section}:\n")
     found: dict[str, str] = {}
