@@ -1,4 +1,4 @@
-"""What ``aspk energy`` does, which loads slowly: whose account it is, and where it goes."""
+"""What ``aspk energy`` runs, slow to import: which account to compute, and where to write it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_energy(options: argparse.Namespace) -> int:
     if options.figure is not None and not options.all:
         raise EnergyModelError("--figure draws a comparison of accounts: give --all as well")
     if options.all and _is_study(options) and options.trial is None:
-        raise EnergyModelError("--all compares the accounts of one network: give --trial, or no --all")
+        raise EnergyModelError("--all compares the accounts of one network: give --trial, or leave out --all")
     if options.all:
         _comparison(options, _account(options), models)
     elif _is_study(options) and options.trial is None:

@@ -18,21 +18,21 @@ def study_arguments(parser: argparse.ArgumentParser, *, sampler: bool, device: b
     parser.add_argument("study", help="a study file, or the name of a shipped one such as digits")
     if sampler:
         parser.add_argument(
-            "--sampler", help="another sampler than the file's; the study is then called NAME-SAMPLER"
+            "--sampler", help="use this sampler, not the file's; the study is then called NAME-SAMPLER"
         )
     if device:
         device_argument(parser)
 
 
 def refined_argument(parser: argparse.ArgumentParser) -> None:
-    """Whether the study is that of the trained networks."""
+    """The option that selects the study of the trained networks."""
     parser.add_argument(
-        "--refined", action="store_true", help="the trained networks of 'aspk refine', not the supernet's"
+        "--refined", action="store_true", help="use the networks trained by 'aspk refine', not the supernet's"
     )
 
 
 def study_words(options: argparse.Namespace) -> str:
-    """What names the study to another command, as it was named to this one."""
+    """The arguments that name the study to another command, as given to this one."""
     sampler = getattr(options, "sampler", None)
     refined = ["--refined"] if getattr(options, "refined", False) else []
     return shlex.join([options.study, *(["--sampler", sampler] if sampler else []), *refined])
@@ -44,33 +44,33 @@ _SELECTIONS = ("cheapest", "knee", "most-accurate", "best-f-aeb")  # those of as
 def selection_arguments(
     parser: argparse.ArgumentParser, which: argparse._ActionsContainer | None = None
 ) -> None:
-    """Which network of the front is taken.
+    """The options that choose a network of the front.
 
     Args:
         parser: the command's parser.
-        which: its group of options that exclude ``--select``; None where there are none.
+        which: the group of options that exclude ``--select``; None if there is none.
     """
     (which or parser).add_argument(
         "--select",
         choices=_SELECTIONS,
         default=_SELECTIONS[0],
         metavar="RULE",
-        help="the network of the front: cheapest (default: the cheapest within --margin of the most "
-        "accurate), knee (nearest to the best value of every objective), most-accurate or best-f-aeb; "
-        "what is printed names all four",
+        help="the network to take from the front: cheapest (default: the cheapest within --margin of the "
+        "most accurate), knee (nearest to the best value of every objective), most-accurate or best-f-aeb; "
+        "the output names all four",
     )
     parser.add_argument(
         "--margin",
         type=_points,
         default=0.01,
         metavar="POINTS",
-        help="points of accuracy that 'cheapest' may lose (default: 1); the standard error of the difference "
-        "counts where it is larger",
+        help="percentage points of accuracy that 'cheapest' may give up (default: 1), or the standard error "
+        "of the difference if that is larger",
     )
 
 
 def time_of_day(text: str) -> datetime:
-    """The next time that a clock here shows ``text``, such as 23:30: today or tomorrow."""
+    """The next time the local clock shows ``text``, such as 23:30: today or tomorrow."""
     try:
         clock = datetime.strptime(text, "%H:%M").time()
     except ValueError:
@@ -94,15 +94,15 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     """The ``type`` of an argument that is a whole number.
 
     Args:
-        least: the smallest that is taken.
-        most: the largest; None is no bound.
+        least: the smallest number accepted.
+        most: the largest; None means no bound.
     """
     expected = f"a whole number from {least}" + ("" if most is None else f" to {most}")
 
     def read(text: str) -> int:
         try:
             number = int(text)
-        except ValueError:  # also of more digits than Python reads
+        except ValueError:  # also raised for more digits than Python reads
             number = least - 1
         if number < least or (most is not None and number > most):
             raise argparse.ArgumentTypeError(f"{text[:40]!r}: expected {expected}")
@@ -123,7 +123,7 @@ def spec_of(options: argparse.Namespace, *, searched: bool = False) -> StudySpec
 
     Args:
         options: from the command line.
-        searched: the study of the supernet's networks, even where the options are about the trained ones.
+        searched: take the study of the supernet's networks, even if the options select the trained ones.
 
     Raises:
         StudyError: there is none, or its file is not valid.
@@ -132,13 +132,13 @@ def spec_of(options: argparse.Namespace, *, searched: bool = False) -> StudySpec
 
     from aspk.spec.study import load_study_file, refined, with_sampler
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # our progress bar says what its INFO lines do
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # our progress bar replaces its INFO lines
     spec = with_sampler(load_study_file(options.study), getattr(options, "sampler", None))
     return refined(spec) if getattr(options, "refined", False) and not searched else spec
 
 
 def with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:
-    """The study with another recipe for networks alone, if one is named."""
+    """The study, with another recipe for training networks alone if one is named."""
     from dataclasses import replace
 
     from aspk.spec.recipe import load_recipe
@@ -147,11 +147,11 @@ def with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:
 
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    """What ``aspk evaluate`` takes."""
+    """The arguments of ``aspk evaluate``."""
     add = parser.add_argument
     add("model", type=Path, nargs="?", help="the folder that 'aspk export' wrote")
     add("--split", default="test", help="train, search or test (default: test)")
-    add("--data-folder", help="where the data set's files are, if not where they were")
-    add("--study", help="a study, for the network of one of its running trials; prints what to tell")
+    add("--data-folder", help="the folder of the data set's files, if they have moved")
+    add("--study", help="a study, to evaluate one of its running trials; prints the values for 'optuna tell'")
     add("--trial", type=whole_number(0), help="the trial's number, from 'aspk optuna ask'")
-    add("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")
+    add("--sampler", help="take the study NAME-SAMPLER, as in 'aspk search'")

@@ -16,9 +16,9 @@ class Group(StrEnum):
 
     PREPARE = "prepare a study"
     SEARCH = "search"
-    NETWORKS = "take networks along"
+    NETWORKS = "use the networks found"
     ENERGY = "account for energy"
-    TRUST = "see how far results can be trusted"
+    TRUST = "check how far results can be trusted"
     OTHER = "other"
 
 
@@ -87,5 +87,5 @@ class GroupedParser(argparse.ArgumentParser):
 
 
 def typed() -> str:
-    """The command line as it was typed, for messages that say how to go on."""
+    """The command line as it was typed, for messages that say how to continue."""
     return f"aspk {shlex.join(sys.argv[1:])}"

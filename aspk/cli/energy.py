@@ -9,7 +9,7 @@ from pathlib import Path
 from aspk.cli.arguments import device_argument, whole_number
 from aspk.cli.commands import Commands, Group
 
-_MOST_VALUES = 1 << 26  # of random images together
+_MOST_VALUES = 1 << 26  # in all random images together
 
 
 def add_energy_command(commands: Commands) -> None:
@@ -23,26 +23,30 @@ def add_energy_command(commands: Commands) -> None:
     add = energy.add_argument
     add("network", nargs="?", help="an exported model's folder, or a study (its front, billed again)")
     add("--trial", type=whole_number(0), help="one trial of the study instead of its front")
-    add("--sampler", help="the study NAME-SAMPLER, as for 'aspk search'")
+    add("--sampler", help="take the study NAME-SAMPLER, as in 'aspk search'")
     add("--model", action="append", help="an account: a preset or a TOML file; repeat it to compare")
-    add("--all", action="store_true", help="one network under every account, break-even and firing rates")
+    add(
+        "--all", action="store_true", help="one network under every account, with break-even and firing rates"
+    )
     add("--space", help="a search space, for a network with --random-weights")
     add("--weights", type=Path, help="a trained supernet's file, for one of its networks")
     which = energy.add_mutually_exclusive_group()
     which.add_argument("--reference", action="store_true", help="the space's reference network (default)")
     which.add_argument("--config", type=Path, help="a network as JSON, or an export's network.json")
     add("--random-weights", action="store_true", help="calibrated random weights on random images")
-    seed = whole_number(0, 2**63 - 1)  # what all generators take
+    seed = whole_number(0, 2**63 - 1)  # the range that every generator accepts
     add("--seed", type=seed, default=0, help="seed of random weights and images (default: 0)")
     add("--images", type=whole_number(1, 10_000), default=4, help="number of random images (default: 4)")
-    add("--shape", type=_shape, default=(3, 32, 32), help="of random images (default: 3,32,32)")
-    add("--classes", type=whole_number(1, 100_000), default=10, help="with random weights (default: 10)")
+    add("--shape", type=_shape, default=(3, 32, 32), help="shape of random images (default: 3,32,32)")
+    add(
+        "--classes", type=whole_number(1, 100_000), default=10, help="classes of random weights (default: 10)"
+    )
     add("--data", help="data set for --weights (default: the one they were trained on)")
-    add("--data-folder", help="where the data set's files are, if not where they were")
-    add("--split", help="split to count on with --weights, or again for an exported model")
+    add("--data-folder", help="the folder of the data set's files, if they have moved")
+    add("--split", help="split to count operations on, with --weights or for an exported model")
     add("--json", metavar="FILE", help="write JSON; '-' prints it in place of the table")
     add("--csv", type=Path, metavar="FILE", help="write CSV")
-    add("--html", type=Path, metavar="FILE", help="write a page")
+    add("--html", type=Path, metavar="FILE", help="write an HTML page")
     add("--figure", type=Path, metavar="FILE", help="with --all: write a figure, PNG or SVG")
     device_argument(energy)
     energy.set_defaults(run=_energy, usage=energy.error)

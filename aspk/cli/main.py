@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Warnings of aspk's own, without the line of source that Python shows with each."""
+    """Show aspk's own warnings without the source line that Python adds to each."""
     shown, package = warnings.showwarning, str(Path(__file__).parent.parent)
 
     def show(
@@ -68,7 +68,7 @@ def _plain_warnings() -> Iterator[None]:
 def reported(command: Callable[[], int]) -> int:
     """Run a command; its errors, interruptions and closed pipes end in a message and an exit code.
 
-    Whatever it prints is plain text, whoever gave the names in it.
+    Whatever it prints is plain text, wherever the names in it come from.
     """
     with redirect_stdout(_plain(sys.stdout)), redirect_stderr(_plain(sys.stderr)):
         return _reported(command)
@@ -84,7 +84,7 @@ def _reported(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("aspk: stopped; the same command goes on from what is saved", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output, 'head' say, has left
+    except BrokenPipeError:  # the reader of our output, such as 'head', has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (AspkError, OSError) as error:
@@ -92,7 +92,7 @@ def _reported(command: Callable[[], int]) -> int:
         return 1
     except Exception as error:
         if _is_memory(error):
-            shortage = str(error).partition("\n")[0] or "no more memory"
+            shortage = str(error).partition("\n")[0] or "out of memory"
             print(f"aspk: error: {shortage}; take fewer images at once, or smaller ones", file=sys.stderr)
             return 1
         if type(error).__module__.partition(".")[0] not in _STORAGE_LIBRARIES:
@@ -117,7 +117,7 @@ def command_parser() -> GroupedParser:
         prog="aspk",
         usage="aspk COMMAND ...",
         description="Multi-objective search for spiking transformers on Optuna and pymoo.\n"
-        "To begin with: aspk train digits; aspk search digits; aspk report digits",
+        "To start: aspk train digits; aspk search digits; aspk report digits",
         epilog="'aspk COMMAND --help' shows a command's options and an example.",
     )
     parser.add_argument("--version", action="version", version=f"aspk {__version__}")
@@ -141,6 +141,6 @@ def _add_headline(commands: Commands) -> None:
 
 def _headline(_: argparse.Namespace) -> int:
     raise StudyError(
-        "'aspk headline' has left the package, since it is an experiment: in a checkout of aspk run "
+        "'aspk headline' has left the package, since it is an experiment; in a checkout of aspk, run "
         "'make baseline' or 'python -m benchmarks.baseline fashion_mnist'"
     )

@@ -50,7 +50,7 @@ def add_network_commands(commands: Commands) -> None:
         action="append",
         choices=["spikingjelly", "onnx", "torch"],
         default=[],
-        help="write this form beside it, too: a module of spikingjelly's layers, an ONNX file, or a program "
+        help="also write this form beside it: a module of spikingjelly's layers, an ONNX file, or a program "
         "of torch.export; may be repeated",
     )
     export.set_defaults(run=_export)
@@ -106,13 +106,13 @@ def add_network_commands(commands: Commands) -> None:
         "--seeds", type=whole_number(1, 10_000), default=1, help="trainings of each network (default: 1)"
     )
     retrain.add_argument(
-        "--workers", type=whole_number(1, 1000), default=1, help="trained side by side (default: 1)"
+        "--workers", type=whole_number(1, 1000), default=1, help="networks trained in parallel (default: 1)"
     )
     retrain.add_argument(
         "--from-scratch", action="store_true", help="start from fresh weights, not from the supernet's"
     )
     retrain.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
-    retrain.add_argument("--output", type=Path, help="where exports go (default: FOLDER/retrained)")
+    retrain.add_argument("--output", type=Path, help="where to write the exports (default: FOLDER/retrained)")
     retrain.set_defaults(run=_retrain)
 
 
@@ -216,7 +216,7 @@ def _line(found: Prediction, top: int) -> str:
 
 
 def _evaluate_trial(options: argparse.Namespace) -> int:
-    """``aspk evaluate --study STUDY --trial N``: print what to tell."""
+    """``aspk evaluate --study STUDY --trial N``: print the values for ``tell``."""
     spec = spec_of(options)
 
     from aspk.study import evaluate_trial, load_problem

@@ -10,7 +10,7 @@ from pathlib import Path
 from aspk.cli.commands import Commands, Group
 from aspk.cli.tables import add_table_command
 
-_FILES = ("study", "space", "recipe", "energy")  # those of aspk.study.reference, which loads Optuna
+_FILES = ("study", "space", "recipe", "energy")  # as in aspk.study.reference, which imports Optuna
 
 _INSTALL = {  # what a shell's start-up file runs
     "bash": "source <(aspk completion bash)",
@@ -18,7 +18,7 @@ _INSTALL = {  # what a shell's start-up file runs
     "fish": "aspk completion fish | source",
 }
 
-# Arguments that take a file, or the name of one that comes with aspk, and the folder that has it.
+# Arguments that take a file, or the name of one that comes with aspk, and the folder it is in.
 _SHIPPED = {"study": "studies", "studies": "studies", "network": "studies", "space": "search_spaces"}
 
 _FUNCTION = {  # completes names and files
@@ -33,9 +33,9 @@ def add_other_commands(commands: Commands, parser: argparse.ArgumentParser) -> N
 
     Args:
         commands: the parser's commands.
-        parser: what is completed.
+        parser: the parser to complete.
     """
-    # No option is ours, --help included: with another prefix than "-", all is handed on.
+    # None of the options is ours, not even --help: with a prefix other than "-", all are passed on.
     stock = commands.add(
         "optuna",
         Group.OTHER,
@@ -60,7 +60,7 @@ def add_other_commands(commands: Commands, parser: argparse.ArgumentParser) -> N
         "--output",
         type=Path,
         metavar="FILE",
-        help="write it there, for files that begin with the line '#:schema ./FILE'; else it is printed",
+        help="write it to FILE, for files that begin with the line '#:schema ./FILE' (default: print it)",
     )
     schema.set_defaults(run=_schema)
 

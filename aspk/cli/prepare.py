@@ -25,13 +25,15 @@ def add_prepare_commands(commands: Commands) -> None:
         "space", Group.PREPARE, help="describe a search space", example="aspk space auto_spikformer"
     )
     space.add_argument("space", help="a search-space file, or the name of a shipped one such as tiny")
-    space.add_argument("--optuna-json", metavar="FILE", help="write it for 'optuna ask'; '-' prints it")
+    space.add_argument(
+        "--optuna-json", metavar="FILE", help="write it for use by 'optuna ask'; '-' prints it"
+    )
     space.set_defaults(run=_space)
 
     train = commands.add(
         "train",
         Group.PREPARE,
-        help="train a study's supernet, or go on training it",
+        help="train a study's supernet, or continue its training",
         example="aspk train cifar10 --download --check 20",
     )
     study_arguments(train, sampler=False, device=True)
@@ -44,7 +46,7 @@ def add_prepare_commands(commands: Commands) -> None:
         type=whole_number(0, 100_000),
         default=0,
         metavar="N",
-        help="then evaluate N random networks",
+        help="after training, evaluate N random networks",
     )
     train.add_argument(
         "--until", type=time_of_day, metavar="HH:MM", help="save and stop at this time, today or tomorrow"
@@ -52,21 +54,21 @@ def add_prepare_commands(commands: Commands) -> None:
     train.add_argument(
         "--tensorboard",
         action="store_true",
-        help="write loss, norm of the gradient, accuracies and firing rates into FOLDER/tensorboard",
+        help="write loss, gradient norm, accuracies and firing rates into FOLDER/tensorboard",
     )
     train.set_defaults(run=_train)
 
     check = commands.add(
         "check",
         Group.PREPARE,
-        help="try a study out on generated images, and say what it will cost",
+        help="try a study out on generated images, and report what it will cost",
         example="aspk check cifar100 --batch 64",
     )
     study_arguments(check, sampler=True, device=True)
     check.add_argument(
         "--batch",
         type=whole_number(0, 10**6),
-        help="images of a training step (default: the recipe's, 2 on a CPU)",
+        help="images per training step (default: the recipe's, 2 on a CPU)",
     )
     check.set_defaults(run=_check)
 
@@ -116,7 +118,7 @@ def _train(options: argparse.Namespace) -> int:
     device = resolve_device(options.device)
     with processes(device) as together:
         data = load_data(spec.data, download=options.download) if together.first else None
-        together.wait()  # for what the first one downloads
+        together.wait()  # for the first process's download
         result = train_supernet(
             load_space(spec.space),
             data or load_data(spec.data),
@@ -137,7 +139,7 @@ def _train(options: argparse.Namespace) -> int:
         return 0 if planned else INTERRUPTED
     print(f"trained {result.updates} updates: {result.weights}")
     if result.weights != spec.weights_file:
-        print(f"the study's searches use {spec.weights_file}; take 'weights' out of its file to use these")
+        print(f"the study's searches use {spec.weights_file}; remove 'weights' from its file to use these")
     if options.check > 0:
         from dataclasses import replace
 

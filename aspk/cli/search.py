@@ -27,12 +27,12 @@ def add_search_commands(commands: Commands) -> None:
     search = commands.add(
         "search",
         Group.SEARCH,
-        help="search, or go on searching",
+        help="search, or continue a search",
         example="aspk search digits --sampler nsga2 --evaluations 300",
     )
     study_arguments(search, sampler=True, device=True)
     search.add_argument(
-        "--evaluations", type=whole_number(1, 10**9), help="networks to evaluate, instead of the study file's"
+        "--evaluations", type=whole_number(1, 10**9), help="networks to evaluate, not the study file's number"
     )
     search.set_defaults(run=_search)
 
@@ -64,7 +64,7 @@ def add_search_commands(commands: Commands) -> None:
     refine = commands.add(
         "refine",
         Group.SEARCH,
-        help="train networks alone where it tells most, after a search",
+        help="after a search, train networks alone where that is most informative",
         example="aspk refine digits --trainings 24 --workers 2",
     )
     study_arguments(refine, sampler=True, device=True)
@@ -72,10 +72,10 @@ def add_search_commands(commands: Commands) -> None:
         "--trainings",
         type=whole_number(2, 10**6),
         default=24,
-        help="networks to train, the reference and those of earlier runs included (default: 24)",
+        help="networks to train, including the reference and those of earlier runs (default: 24)",
     )
     refine.add_argument(
-        "--workers", type=whole_number(1, 1000), default=1, help="trained side by side (default: 1)"
+        "--workers", type=whole_number(1, 1000), default=1, help="networks trained in parallel (default: 1)"
     )
     refine.add_argument(
         "--inherited", action="store_true", help="start from the supernet's weights, not from fresh ones"
@@ -95,7 +95,7 @@ def add_search_commands(commands: Commands) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
     dashboard.add_argument(
-        "--port", type=whole_number(0, 65535), default=8080, help="0 takes a free one (default: 8080)"
+        "--port", type=whole_number(0, 65535), default=8080, help="port; 0 takes a free one (default: 8080)"
     )
     dashboard.add_argument("--no-models", dest="models", action="store_false", help="export no models")
     dashboard.set_defaults(run=_dashboard)
@@ -141,7 +141,7 @@ def _report(options: argparse.Namespace) -> int:
 
     study = open_study(spec)
     statistics = statistics_of(study) or spec.evaluation.statistics
-    if not options.refined:  # whose trials say nothing by the supernet's weights
+    if not options.refined:  # whose trials do not depend on the supernet's weights
         record_verdict(study, verdict_of(spec, statistics))  # 'aspk rank' may have run since the search
     folder = options.output or spec.folder / safe_name(f"report-{spec.name}")
     others = [other for other in studies_of(spec) if other.study_name != spec.name]

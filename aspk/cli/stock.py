@@ -41,7 +41,7 @@ def run_optuna(arguments: Sequence[str]) -> int:
         Optuna's exit code.
 
     Raises:
-        StudyError: instead of whatever Optuna's command raises, and without the password of its storage.
+        StudyError: Optuna's command failed; the message leaves out the password of its storage.
     """
     from optuna.cli import main
 
@@ -62,7 +62,7 @@ def _without_passwords(text: str, arguments: Sequence[str]) -> str:
 
 @contextmanager
 def _silent_about(arguments: Sequence[str]) -> Iterator[None]:
-    """Optuna's command repeats what it does not understand of the command line: in its log, on stderr."""
+    """Mask passwords where Optuna's command repeats the command line: in its log and on stderr."""
 
     def mask(record: logging.LogRecord) -> bool:
         record.msg, record.args = _without_passwords(record.getMessage(), arguments), ()
@@ -92,7 +92,7 @@ class _MaskedStream(io.TextIOBase):
 
 @contextmanager
 def _samplers_known() -> Iterator[None]:
-    """Optuna looks a sampler up by name among its own: ours stand there while its command runs."""
+    """Put our samplers among Optuna's own, where its command looks them up by name, while it runs."""
     for name, kind in SAMPLERS.items():
         setattr(optuna.samplers, name, _from_json(kind))
     try:
@@ -120,7 +120,7 @@ def _from_json(kind: type[GenotypeSampler]) -> Callable[..., GenotypeSampler]:
 
 
 def optuna_search_space(space: SearchSpace) -> dict[str, Any]:
-    """A search space as ``optuna ask --search-space`` reads it: all genes, those of every block.
+    """A search space as ``optuna ask --search-space`` reads it: all genes of all blocks.
 
     A trial asked for with it shows inactive genes as well; they change nothing.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aspk.evaluation.supernet import SupernetEvaluator
     from aspk.space import IntArray, SearchSpace
 
-_TIMED = 8  # networks that tell how long all take
+_TIMED = 8  # networks timed to estimate how long all take
 
 _OF_SUPERNETS, _OF_TRAINED = (
     ("splits", "images", "statistics", "batch"),
@@ -42,13 +42,15 @@ def add_table_command(commands: Commands) -> None:
     table.add_argument("--output", type=Path, required=True, metavar="FILE", help="the table, NAME.npz")
     table.add_argument("--space", help="a part of the supernet's space (default: the study's space)")
     table.add_argument(
-        "--splits", nargs="+", metavar="SPLIT", help="of the supernet's metrics (default: search test)"
+        "--splits", nargs="+", metavar="SPLIT", help="splits to evaluate networks on (default: search test)"
     )
     table.add_argument(
         "--images", type=whole_number(1, 10**9), help="images of each split (default: the study's)"
     )
     table.add_argument(
-        "--statistics", choices=("auto", "own", "shared_time", "running"), help="instead of the study's"
+        "--statistics",
+        choices=("auto", "own", "shared_time", "running"),
+        help="batch-normalisation statistics, instead of the study's",
     )
     table.add_argument(
         "--batch", type=whole_number(1, 10**6), help="networks evaluated at once (default: 500)"
@@ -57,15 +59,15 @@ def add_table_command(commands: Commands) -> None:
     trained.add_argument(
         "--trained",
         action="store_true",
-        help="train each network alone with the study's [retrain], beside what the supernet says of it",
+        help="train each network alone with the study's [retrain], besides evaluating it in the supernet",
     )
     trained.add_argument("--seeds", type=whole_number(1, 1000), help="trainings of each network (default: 2)")
     trained.add_argument(
-        "--networks", type=whole_number(1, 10**6), help="a random sample of so many (default: all)"
+        "--networks", type=whole_number(1, 10**6), help="size of a random sample of networks (default: all)"
     )
-    trained.add_argument("--workers", type=whole_number(1, 1000), help="trained side by side (default: 1)")
+    trained.add_argument("--workers", type=whole_number(1, 1000), help="trained in parallel (default: 1)")
     trained.add_argument(
-        "--finished", action="store_true", help="train nothing: a table of the networks that are trained"
+        "--finished", action="store_true", help="train nothing; write a table of the networks trained so far"
     )
     device_argument(table)
     table.set_defaults(run=lambda options: _table(options, table.error))
@@ -157,7 +159,7 @@ def _check_part(networks: Iterable[IntArray], space: SearchSpace, whole: SearchS
 
 
 def _expected(space: SearchSpace, evaluators: Mapping[str, SupernetEvaluator]) -> str:
-    """What a table will take, told by some of its networks; their results are kept for it."""
+    """How long a table will take, estimated from a few networks, whose results are kept for it."""
     import time
 
     import numpy as np

@@ -1,7 +1,7 @@
-"""Texts with tables on a terminal: no wider than it is, with colour where it means something.
+"""Print texts with tables: no wider than the terminal, with colour where it carries meaning.
 
 Reports are text. Their tables have a header, a rule of dashes below each column, and rows up to the first
-other line; that is enough to set them anew. In a pipe or a file the text stays as it is.
+other line; that is enough to lay them out again. In a pipe or a file the text stays as it is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Table:
         return max(*map(len, words), *(len(row[column]) for row in self.rows), 0)
 
     def pieces(self, width: int) -> Iterator[list[int]]:
-        """Columns that fit beside each other, the first one in each piece."""
+        """Columns that fit side by side; each piece repeats the first one."""
         piece, used = [0], self.width(0)
         for column in range(1, len(self.header)):
             needed = _GAP + self.width(column)
@@ -47,7 +47,7 @@ class Table:
         yield piece
 
     def widths(self, piece: Sequence[int], width: int) -> dict[int, int | None]:
-        """The width of each column of a piece: room that is left goes to whole headers; None: too wide."""
+        """The width of each column of a piece: spare room goes to whole headers; None if too wide."""
         needed = {column: self.width(column) for column in piece}
         left = width - sum(needed.values()) - _GAP * (len(piece) - 1)
         if left < 0:  # one cell alone is wider than the terminal: it is folded
@@ -69,7 +69,7 @@ def show(text: str) -> None:
     from rich.console import Console
 
     console = Console(file=stream, highlight=False)
-    for part in _parts(printable(text, keep="\n")):  # what is coloured goes past the filter
+    for part in _parts(printable(text, keep="\n")):  # coloured text bypasses the filter
         if isinstance(part, str):
             console.print(part, markup=False, soft_wrap=True)
         else:
@@ -77,7 +77,7 @@ def show(text: str) -> None:
 
 
 def _parts(text: str) -> Iterator[str | Table]:
-    """Lines that are none of a table's, and tables."""
+    """The tables of a text, and the lines outside them."""
     lines = text.split("\n")
     while lines:
         if len(lines) == 1 or _RULE.fullmatch(lines[1]) is None:
@@ -95,7 +95,7 @@ def _parts(text: str) -> Iterator[str | Table]:
 
 
 def _is_row(line: str, columns: Sequence[slice]) -> bool:
-    """Whether nothing stands between the columns of a line that reaches beyond the first."""
+    """Whether a line reaches beyond the first column, and has nothing between its columns."""
     gaps = "".join(line[before.stop : after.start] for before, after in pairwise(columns))
     return columns[0].stop < len(line) <= columns[-1].stop and not gaps.strip()
 
@@ -121,7 +121,7 @@ def _show(table: Table, console: Console) -> None:
 
 
 def _style(table: Table, row: Sequence[str]) -> str:
-    """Of the chosen network, which has a star, and of what a last column without a header flags."""
+    """The style of the chosen network, which has a star, or of a row flagged in a last, unnamed column."""
     if row[0].endswith(" *"):
         return _CHOSEN
     return _FLAGGED if row[-1] and not table.header[-1] else ""

@@ -34,15 +34,15 @@ def add_trust_commands(commands: Commands) -> None:
     rank.add_argument(
         "study",
         help="a study file, or the name of a shipped one; or a table of trained networks (NAME.npz, or a "
-        "shipped one's name), which is then the truth",
+        "shipped one's name), which is then the ground truth",
     )
     device_argument(rank)
     whole, most = whole_number, 10_000
-    rank.add_argument("--networks", type=whole(4, most), help="to train alone (default: 24)")
-    rank.add_argument("--twice", type=whole(0, most), help="with a second seed (default: 4)")
-    rank.add_argument("--workers", type=whole(1, 1000), help="trained side by side (default: 1)")
+    rank.add_argument("--networks", type=whole(4, most), help="networks to train alone (default: 24)")
+    rank.add_argument("--twice", type=whole(0, most), help="networks trained with a second seed (default: 4)")
+    rank.add_argument("--workers", type=whole(1, 1000), help="networks trained in parallel (default: 1)")
     rank.add_argument(
-        "--draws", type=whole(1, most), help="of a table: choices of trained networks (default: 30)"
+        "--draws", type=whole(1, most), help="with a table: random draws of trained networks (default: 30)"
     )
     rank.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
     rank.add_argument("--output", type=Path, help="the folder (default: FOLDER/rank)")
@@ -60,7 +60,7 @@ def add_trust_commands(commands: Commands) -> None:
     surrogate = commands.add(
         "surrogate",
         Group.TRUST,
-        help="how well a surrogate predicts a study's trials",
+        help="measure how well a surrogate predicts a study's trials",
         example="aspk surrogate digits --draws 30",
     )
     study_arguments(surrogate, sampler=True)
@@ -68,10 +68,10 @@ def add_trust_commands(commands: Commands) -> None:
         "--draws", type=whole_number(1, 10_000), default=10, help="training sets of each size (default: 10)"
     )
     surrogate.add_argument(
-        "--workers", type=whole_number(1), default=1, help="processes that fit (default: 1)"
+        "--workers", type=whole_number(1), default=1, help="fits run in parallel (default: 1)"
     )
     surrogate.add_argument(
-        "--output", type=Path, metavar="FILE", help="figure (default: FOLDER/surrogate-NAME.png)"
+        "--output", type=Path, metavar="FILE", help="the figure to write (default: FOLDER/surrogate-NAME.png)"
     )
     surrogate.set_defaults(run=_surrogate)
 
@@ -136,7 +136,7 @@ def _rank(options: argparse.Namespace) -> int:
     beside = spec.weights_file.parent / "rank.json"  # where searches and reports look for it
     try:
         write_atomically(beside, text)
-    except OSError as error:  # weights in a place that is not ours, an installed package say
+    except OSError as error:  # weights where we cannot write, such as an installed package
         print(f"searches will not know the verdict: cannot write {beside}: {error}", file=sys.stderr)
     print(ranking_markdown(report))
     print(f"wrote rank.json, rank.md and rank.png in {folder}")

@@ -21,11 +21,11 @@ from aspk.space.operators import Genotypes
 from aspk.surrogate.posterior import Posterior
 from aspk.util.pareto import FloatArray, nondominated, ranks
 
-_MOST_BOXES = 6000  # beyond, of three or more objectives, the front is thinned
+_MOST_BOXES = 6000  # with more, for three or more objectives, the front is thinned
 _ROOT_2_PI = np.sqrt(2 * np.pi)
-_LIKELY, _UNLIKELY = np.log(0.5), np.log(0.01)  # logarithms of the probability to be feasible
+_LIKELY, _UNLIKELY = np.log(0.5), np.log(0.01)  # logarithms of the probability of being feasible
 _LARGE = 160  # exponent of 2 beyond which the product of six objectives would overflow
-_MARGIN = 0.1  # of the front's range, by which the reference point lies behind it
+_MARGIN = 0.1  # share of the front's range by which the reference point lies behind it
 
 
 def choose(
@@ -34,8 +34,8 @@ def choose(
     """The ``count`` candidates of largest expected improvement, each given those before it, shape (count, G).
 
     The improvement is over the observed front, up to a reference point that lies behind the front of what is
-    observed or predicted by a tenth of its range, and it is multiplied by the probability to be feasible
-    (Gardner et al., ICML 2014). While nothing observed is feasible, the candidates that most probably are
+    observed or predicted by a tenth of its range, and it is multiplied by the probability of being
+    feasible (Gardner et al., ICML 2014). While nothing observed is feasible, the candidates most likely to be
     come first.
 
     Args:
@@ -43,7 +43,7 @@ def choose(
         predicted: their predicted values, shape (m, k).
         history: the study.
         model: of the study.
-        size: candidates of which the improvement is computed, those nearest to the predicted front.
+        size: how many candidates, those nearest to the predicted front, the improvement is computed for.
         count: how many to choose.
     """
     usable = model.log_feasibility(pool)
@@ -55,7 +55,7 @@ def choose(
     both = np.concatenate([front, predicted[usable > _LIKELY]])
     best = both[nondominated(both)]
     reference = best.max(axis=0) + _MARGIN * np.ptp(best, axis=0)
-    # Where one candidate promises the best of everything, improvement is still over what was observed.
+    # Even if one candidate promises to be best at everything, improvement is over what was observed.
     reference = np.maximum(reference, front.min(axis=0))
     gaps = distance_to_front(predicted, best)
     near = np.lexsort([gaps, usable < _UNLIKELY])[:size]
@@ -80,11 +80,11 @@ def _greedy(
 
     Args:
         posterior: of the candidates, shape (m, k).
-        feasible: probability of each to be feasible, shape (m,).
+        feasible: probability that each is feasible, shape (m,).
         front: observed, shape (n, k).
         reference: point of the hypervolume, shape (k,).
         gaps: distance of each candidate to the predicted front, shape (m,).
-        pending: candidates that are being evaluated: the front has their means, and they are not chosen.
+        pending: candidates being evaluated: their means are added to the front, and they are not chosen.
         count: how many to choose.
     """
     taken: list[int] = []
@@ -99,7 +99,7 @@ def _greedy(
         else:
             front = front[nondominated(front)]
             utility = expected_improvement(mean, std, *boxes(front, reference)) * feasible
-            if utility.max() <= 0:  # nothing promises anything: what is nearest to the front
+            if utility.max() <= 0:  # nothing promises an improvement: take the nearest to the front
                 utility = -gaps
             utility[[*taken, *pending]] = -np.inf
             row = int(utility.argmax())
@@ -118,16 +118,16 @@ def _unit(values: FloatArray) -> IntArray:
 
 
 def boxes(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """A disjoint cover by b boxes of what a front does not dominate, up to a reference point.
+    """A cover, by b disjoint boxes, of the region that a front does not dominate, up to a reference point.
 
-    The region is cut into slabs between neighbouring values of the last objective. What a slab's points may
-    be dominated by are the points whose last value is not above it, in the other objectives: the slab is
-    covered by the same cut with one objective less. Two objectives make n + 1 boxes, k at most
+    The region is cut into slabs between neighbouring values of the last objective. A slab's points can only
+    be dominated by points whose last value is not above it, so that only the other objectives matter: the
+    slab is covered by the same method with one objective fewer. Two objectives make n + 1 boxes, k at most
     (n + 1)^(k - 1).
 
     Args:
         front: shape (n, k).
-        reference: shape (k,); points that are not below it do not matter.
+        reference: shape (k,); points that are not below it are ignored.
 
     Returns:
         Lower corners, minus infinity where a box is open, and upper ones, shape (b, k) each.
@@ -136,7 +136,7 @@ def boxes(front: FloatArray, reference: FloatArray) -> tuple[FloatArray, FloatAr
 
 
 def _thinned(front: FloatArray) -> FloatArray:
-    """Of a front with three or more objectives, as many points as keep the number of boxes affordable."""
+    """A front of three or more objectives, thinned to keep the number of boxes affordable."""
     k = front.shape[1]
     most = int(_MOST_BOXES ** (1 / max(k - 1, 1))) if k > 2 else len(front)
     if len(front) <= most:
@@ -179,7 +179,7 @@ def expected_improvement(
     """
     gain = np.ones((len(mean), len(upper)))  # (m, b)
     for i in range(mean.shape[1]):
-        # Boxes share their edges: p is computed once for each of the different ones.
+        # Boxes share edges: p is computed once for each distinct one.
         edges, places = np.unique(np.concatenate([lower[:, i], upper[:, i]]), return_inverse=True)
         partial = _partial_expectation(edges, mean[:, i, None], std[:, i, None])
         low, high = np.split(places, 2)

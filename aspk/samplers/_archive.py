@@ -25,7 +25,7 @@ Fitness = Callable[[FrozenTrial], float]
 class Archive:
     """Turns a study into a :class:`History`, and remembers the finished trials that it has read.
 
-    It is a memory only: a new archive gives the same history.
+    It is only a cache: a new archive gives the same history.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Archive:
 
         Args:
             study: the study.
-            trials: its trials, or those that count.
+            trials: its trials, or those to be considered.
         """
         fresh = [trial for trial in trials if id(trial) not in self._known]
         if len(fresh) + len(self._known) != len(trials):  # another study, or a storage that copies
@@ -108,17 +108,17 @@ class Archive:
         self._scores.append(math.nan if self._fitness is None or pruned else float(self._fitness(trial)))
 
     def _reported(self, trial: FrozenTrial) -> list[float] | None:
-        """What a pruned trial reported last; None if it is nothing, or there are several objectives."""
+        """What a pruned trial reported last; None if it reported nothing, or there are several objectives."""
         curve = trial.intermediate_values
         return [curve[max(curve)]] if curve and len(self._directions) == 1 else None
 
     def _measured(self, values: Sequence[float] | None) -> bool:
-        """Whether there are values, none of which is NaN or infinitely good: such a trial has failed."""
+        """Whether there are values and none is NaN or infinitely good; else the trial counts as failed."""
         return values is not None and bool((minimised(values, self._directions) > -math.inf).all())
 
     def _history(self, pending: Genotypes) -> History:
         values = np.empty((0, len(self._directions))) if self._values is None else self._values.rows
-        # Workers finish in any order, and a search must not depend on who read what when.
+        # Workers finish in any order, and a search must not depend on when each trial was read.
         order = np.argsort(self._numbers.rows[:, 0], kind="stable")
         constraints = {
             name: finite(np.array([values.get(name, math.nan) for values in self._constraints]))[order]
@@ -150,14 +150,14 @@ class Archive:
         )
 
     def _known_designs(self, pending: Genotypes) -> set[bytes]:
-        """Keys of all genotypes, but of those that may come with other parameters the next time."""
+        """Keys of all genotypes except those whose other parameters may differ next time."""
         if self.codec.whole:
             return self._designs.union(keys(self.codec.genome, pending))
         return self._designs - self._open
 
     def _genotype(self, trial: FrozenTrial) -> Genotypes | None:
         parameters = trial.params
-        if not trial.state.is_finished():  # it will get its enqueued values
+        if not trial.state.is_finished():  # it will be given its enqueued values
             parameters = trial.system_attrs.get("fixed_params", {}) | parameters
         return self.codec.read(parameters, trial.system_attrs, (self._seed, trial.number, 1))
 

@@ -43,7 +43,7 @@ from aspk.trials.attributes import GENOTYPE
 _LOGGER = logging.getLogger(__name__)
 # One suggestion at a time in a process: threads share a sampler, and each must see the others' genotypes.
 _PROPOSING = threading.Lock()
-# Proposals beside those of the search, and random ones, among which a new design with fixed values is found.
+# Numbers of the search's proposals and of random ones, among which a new design with fixed values is sought.
 _PROPOSED, _OTHERS = 8, 1000
 
 
@@ -51,7 +51,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     """A sampler that searches over genotypes.
 
     Every suggestion is a function of the study, the seed and the trial's number: a new sampler object on the
-    same study goes on where the old one stopped.
+    same study continues where the old one stopped.
     """
 
     def __init_subclass__(cls, **options: object) -> None:
@@ -63,7 +63,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     __signature__: ClassVar[inspect.Signature]
 
     def __new__(cls, *_: object, **options: object) -> Self:
-        """Refuse what other samplers take, and keep the options for :meth:`__repr__`."""
+        """Reject an option that other samplers accept, and keep the options for :meth:`__repr__`."""
         if "constraints_func" in options:
             raise SamplerError(
                 "constraints_func=: a trial carries its own constraints; call "
@@ -98,13 +98,15 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
                 the study's trials.
             seed: at least 0; None draws one.
             known_constraints: name of a constraint, as trials carry it, to its value as a function of the
-                network, such as :class:`~aspk.costs.known.CostConstraint`; up to 0 is feasible. No network
-                that breaks one is proposed while others are found; needs ``space``. A function is called once
-                for each network that is looked at, of which there are up to some thousands before a trial.
-            fitness: ranks complete trials, larger is better, NaN is last; None ranks by the objectives.
+                network, such as :class:`~aspk.costs.known.CostConstraint`; values up to 0 are feasible. No
+                network that breaks one is proposed while others can be found; needs ``space``. A function is
+                called once for each network considered, up to a few thousand of them before a trial.
+            fitness: ranks complete trials: larger is better, and NaN comes last. None ranks by the
+                objectives.
             attributes: names of the trials' user attributes that the search reads.
-            defaults: name of a parameter that was added to the study to what it stood at before, so that
-                older trials are learnt from; without ``space``, which knows its genes.
+            defaults: maps the name of a parameter that was added to the study later to the value it had
+                before, so that older trials can be learnt from; only without ``space``, which knows its
+                genes.
 
         Raises:
             SamplerError: an option is of the wrong kind or out of range, or known constraints come without
@@ -138,8 +140,8 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All genes of the search space; without one, the parameters of the complete trials.
 
-        These are the ones which all of them have, and those that are suggested with certain values of another
-        one.
+        These are the parameters that all of them have, and those that are suggested only for certain values
+        of another one.
         """
         if self._space is not None:
             return dict(self._space.distributions)
@@ -152,7 +154,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Values for the parameters of ``search_space``, the active ones of a :class:`SearchSpace` only."""
+        """Values for the parameters of ``search_space``; for a :class:`SearchSpace`, only the active ones."""
         if not search_space:
             return {}
         with _PROPOSING:
@@ -170,7 +172,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> ParameterValue:
-        """The recorded genotype's value if there is one, else a uniform one."""
+        """The recorded genotype's value if there is one, else a uniformly drawn one."""
         stream = (self._seed, trial.number, zlib.crc32(param_name.encode()))
         if self._space is not None and self._space.distributions.get(param_name) == param_distribution:
             x = self._space.stored(trial.system_attrs)
@@ -190,7 +192,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         user_attributes: Mapping[str, Any] | None = None,
         stream: Sequence[int] = (),
     ) -> list[Trial]:
-        """``count`` trials with all parameters set, each created by one write; enqueued trials come first.
+        """``count`` trials with all parameters set, each created in one write; enqueued trials come first.
 
         Args:
             study: the study; its sampler should be this one.
@@ -201,8 +203,8 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
                 numbers are known.
 
         Returns:
-            Running trials, each for ``study.tell``. ``space.suggest(trial)`` gives a trial's network without
-            a write.
+            Running trials, each to be finished by ``study.tell``. ``space.suggest(trial)`` gives a trial's
+            network without writing to the storage.
 
         Raises:
             SamplerError: the sampler has no search space.
@@ -232,7 +234,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         return trials
 
     def ask_again(self, study: Study, trial: FrozenTrial, user_attributes: Mapping[str, Any]) -> Trial:
-        """A new running trial with the parameters and the genotype of a finished one, by one write."""
+        """A new running trial with the parameters and the genotype of a finished one, in a single write."""
         genotype = {k: v for k, v in trial.system_attrs.items() if k.startswith(GENOTYPE)}
         return create_running(
             study,
@@ -280,7 +282,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         number: int,
         fixed: Mapping[str, ParameterValue],
     ) -> Genotypes:
-        """A proposal with fixed values, whose design is new while one of the others can be."""
+        """A proposal with fixed values; its design is new if any candidate's is."""
         X = self._propose(study, codec, trials, _PROPOSED, number)
         others = sample(codec.genome, _OTHERS, np.random.default_rng([self._seed, number, _OTHERS]))
         X = np.concatenate([X, others])
@@ -292,19 +294,19 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         return np.asarray(next(new, X[0]))
 
     def bounded(self, genome: Genome, history: History) -> tuple[KnownConstraints, History]:
-        """The known constraints that no trial contradicts, and the history in which they hold."""
+        """The known constraints that no trial contradicts, and the history with them applied."""
         known = KnownConstraints(genome, self._known_constraints, self._known_values)
         known = agreed_constraints(known, history, self._notices)
         return known, with_known(history, known)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Memories only, and as large as the study.
+        # These are only caches, and as large as the study.
         memories = {"_archive": None, "_inference": Inference(self._defaults), "_known_values": KnownValues()}
         return {**self.__dict__, **memories}
 
 
 def as_space(space: SearchSpace | str | Path | None) -> SearchSpace | None:
-    """The space that a sampler was given, its file or its name.
+    """The space that a sampler was given as an object, a file or a name.
 
     Raises:
         SamplerError: it is none of these.
@@ -318,14 +320,14 @@ def as_space(space: SearchSpace | str | Path | None) -> SearchSpace | None:
 
 
 def check_functions(name: str, functions: object) -> None:
-    """Raise :class:`SamplerError` unless there is nothing, or a function of a network under each key."""
+    """Raise :class:`SamplerError` unless ``functions`` is None or maps each key to a function."""
     whole = isinstance(functions, Mapping) and all(map(callable, functions.values()))
     if functions is not None and not whole:
         raise SamplerError(f"{name}={functions!r}: expected a mapping to functions of a network")
 
 
 def check_counts(**counts: tuple[object, int]) -> None:
-    """Raise :class:`SamplerError` for a number that is not whole, or smaller than it may be."""
+    """Raise :class:`SamplerError` for a number that is not whole, or below its minimum."""
     for name, (count, least) in counts.items():
         if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < least:
             raise SamplerError(f"{name}={count!r}: expected a whole number of at least {least}")
@@ -362,7 +364,7 @@ def _fixed_around(
 
 
 def _without(trials: list[FrozenTrial], number: int) -> list[FrozenTrial]:
-    """All trials but one, which in an unfiltered study stands at its number's place."""
+    """All trials but one, whose index in an unfiltered study is its number."""
     if number < len(trials) and trials[number].number == number:
         return trials[:number] + trials[number + 1 :]
     return [trial for trial in trials if trial.number != number]

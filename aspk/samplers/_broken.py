@@ -1,9 +1,9 @@
 """Networks that do not work: outliers among a study's trials, which a search treats as failed ones.
 
 A cell without a path from its input to its output, or a network that never fires, answers at chance and costs
-less than all others. Nothing dominates it, so that it would stand on the front for ever: the reference point
+less than all others. Nothing dominates it, so that it would stay on the front for ever: the reference point
 would lie behind it, half of the proposals would be improvements on it that nobody wants, and the jump from
-working networks to it would spoil what the regressions learn of these.
+working networks to it would spoil what the regressions learn about these.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 from aspk.samplers._history import BoolArray, History
 from aspk.util.pareto import FloatArray
 
-# With these, subsets of the shipped tables, where all networks work, show broken ones in up to 2 % of cases
-# (with 0.5, 0.1 and 5 for the first three in up to 19 %), and subsets with broken ones these in over 95 %.
-_GAP = 1.0  # of the range of all better values, between these and the broken ones
-_ALIKE = 0.03  # of the gap, the range of the broken ones
-_FEWEST = 8  # different values that show what is usual
-_STEPS = 5.0  # the gap in mean steps between these values
+# With these, broken networks are reported in up to 2 % of subsets of the shipped tables, where all networks
+# work (in up to 19 % with 0.5, 0.1 and 5 for the first three), and in over 95 % of subsets that have some.
+_GAP = 1.0  # gap to the broken ones, in ranges of all better values
+_ALIKE = 0.03  # range of the broken ones, as a share of the gap
+_FEWEST = 8  # different values needed to show what is usual
+_STEPS = 5.0  # the gap, in mean steps between these values
 _AGAIN = 2  # trials that are alike; a single one may be the end of a long tail
 
 
 def set_aside(history: History) -> History:
-    """The history with broken networks among the failed trials."""
+    """The history with broken networks moved to the failed trials."""
     out = broken(history.values)
     if not out.any():
         return history
@@ -35,10 +35,10 @@ def set_aside(history: History) -> History:
 def broken(values: FloatArray) -> BoolArray:
     """Which rows of minimised values, shape (n, k), are of networks that do not work, shape (n,).
 
-    In one of the objectives, a gap lies between all other values and theirs: it is wide against the range of
-    the others and, on a logarithmic scale where all are positive, against the steps between them. The values
-    behind it are alike, as chance levels are. The bad end of a long tail is not broken, since its values lie
-    apart from each other, nor is the end of costs that grow by factors.
+    In one of the objectives, a gap lies between all other values and theirs: it is wide compared with the
+    range of the others and (on a logarithmic scale if all are positive) with the steps between them. The
+    values behind it are alike, as chance levels are. The bad end of a long tail is not broken, since its
+    values lie apart from each other, nor is the end of costs that grow by factors.
     """
     out: BoolArray = np.any([_outliers(column) for column in values.T], axis=0)
     return out

@@ -1,14 +1,15 @@
 """Optuna parameters to genotypes and back: for a search space, and for any other study.
 
-A genotype x, shape (G,), has one number for each parameter, also for those that a trial does not use:
+A genotype x, shape (G,), has one number for each parameter, including those that a trial does not use:
 
 - a parameter of few values (a categorical one, or a grid of at most 64 points): the index of its value;
-- any other: a real coordinate u in [0, 1], linear in the parameter or in its logarithm, whichever its
-  distribution is. A grid's ends lie half a step inside, so that a uniform u hits all points equally often.
+- any other: a real coordinate u in [0, 1], linear in the parameter or, if its distribution is
+  logarithmic, in its logarithm. A grid's ends lie half a step inside, so that a uniform u hits all points
+  equally often.
 
-Inactive genes are carried along, since a child may use them again. A trial's parameters do not hold them, nor
-anything while the trial is being set up; a system attribute does (:meth:`Codec.note`). Where the two differ,
-parameters win: Optuna may have replaced a proposed value by an enqueued or a fixed one.
+Inactive genes are carried along, since a child may use them again. A trial's parameters do not contain them,
+and are empty while the trial is being set up; a system attribute holds the genotype (:meth:`Codec.note`).
+Where the two differ, parameters win: Optuna may have replaced a proposed value by an enqueued or a fixed one.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Codec(Protocol):
         Args:
             parameters: the trial's parameters.
             attributes: its system attributes.
-            seed: of the generator that draws inactive genes which nothing records.
+            seed: of the generator that draws inactive genes that are not recorded.
         """
         ...
 
@@ -81,11 +82,11 @@ class Codec(Protocol):
         ...
 
     def note(self, x: Genotypes) -> dict[str, Any]:
-        """System attributes from which :meth:`read` has a trial's genotype before its parameters are set."""
+        """System attributes from which :meth:`read` gets a trial's genotype before its parameters are set."""
         ...
 
     def pin(self, x: Genotypes, fixed: Mapping[str, Any]) -> Genotypes:
-        """``x`` with the genes of ``fixed`` set to its values, except for values that are no choices."""
+        """``x`` with the genes of ``fixed`` set to its values, except values that are not choices."""
         ...
 
 
@@ -140,12 +141,12 @@ class SpaceCodec:
         genotype = np.array(x)
         if stored is not None:
             return genotype
-        # Of a trial that another sampler made, all genes in use must be parameters.
+        # In a trial that another sampler made, all genes in use must be parameters.
         given = np.array([name in parameters for name in self._choices])
         return genotype if given[self.genome.active(genotype)].all() else None
 
     def stored(self, attributes: Mapping[str, Any]) -> list[int] | None:
-        """The genotype recorded in a trial's system attributes, None if there is none of this space."""
+        """The genotype recorded in a trial's system attributes; None if there is none in this space."""
         x = genotype_from_attributes(attributes)
         if x is None or len(x) != len(self._choices):
             return None
@@ -190,13 +191,13 @@ class Condition:
 
 @dataclass(frozen=True)
 class ParameterCodec:
-    """Trials of any study, as far as they have these parameters; it is its own genome.
+    """Trials of any study, provided that they have these parameters; it is its own genome.
 
     Attributes:
         distributions: of each parameter, by name.
         conditions: of those that are not always suggested, parents before their children.
-        whole: whether trials have no other parameters, which are then drawn by themselves.
-        defaults: what parameters stand at in trials without them.
+        whole: whether trials have no other parameters; any others are drawn independently.
+        defaults: values of parameters in trials without them.
     """
 
     distributions: Mapping[str, BaseDistribution]
@@ -205,7 +206,7 @@ class ParameterCodec:
     defaults: Mapping[str, ParameterValue] = field(default_factory=dict)
 
     def of(self, distributions: Mapping[str, BaseDistribution]) -> ParameterCodec:
-        """The codec of these parameters, with the conditions that are known of them."""
+        """The codec of these parameters, with those of their conditions that are known."""
         if distributions == self.distributions:
             return self
         known = {
@@ -244,7 +245,7 @@ class ParameterCodec:
     def active(self, X: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """See :class:`~aspk.space.operators.Genome`.
 
-        Parents stand before their children, so that a gene whose parent is inactive is inactive, too.
+        Parents come before their children, so that a gene whose parent is inactive is inactive, too.
         """
         X = np.asarray(X)
         result = np.ones(X.shape, dtype=bool)
@@ -264,8 +265,8 @@ class ParameterCodec:
     def canonical(self, X: npt.ArrayLike) -> Genotypes:
         """See :class:`~aspk.space.operators.Genome`: real coordinates of a grid moved onto it.
 
-        Real coordinates are rounded: a trial gives back a parameter, and the coordinate that is computed from
-        it has other last digits.
+        Real coordinates are rounded: a trial stores the parameter, and the coordinate computed back from it
+        differs in the last digits.
         """
         result = np.array(X, dtype=float)
         for column, coordinate in enumerate(self._coordinates.values()):
@@ -282,8 +283,9 @@ class ParameterCodec:
     ) -> Genotypes | None:
         """See :class:`Codec`.
 
-        A trial's parameters go before the sampler's proposal, and this before the defaults of parameters that
-        are newer than the trial. What none of them has is random: inactive genes of another sampler's trials.
+        A trial's parameters take precedence over the sampler's proposal, and this over the defaults of
+        parameters that are newer than the trial. Whatever none of them has is random: inactive genes of
+        trials by other samplers.
         """
         parameters = dict(self.defaults) | self._proposed(attributes) | dict(parameters)
         given = np.array([name in parameters for name in self.distributions])
@@ -294,14 +296,14 @@ class ParameterCodec:
             for column, (name, coordinate) in enumerate(self._coordinates.items()):
                 if name in parameters:
                     x[column] = coordinate.encode(parameters[name])
-        except (ValueError, TypeError):  # an enqueued value that is no choice
+        except (ValueError, TypeError):  # an enqueued value that is not a choice
             return None
         top = np.where(self.cardinalities == 0, 1, self.cardinalities - 1)
         inside = ((x >= 0) & (x <= top)).all()
         return x if inside and (given.all() or given[self.active(x)].all()) else None
 
     def _proposed(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """What :meth:`note` wrote of these parameters."""
+        """What :meth:`note` recorded for these parameters."""
         return {
             name: self.distributions[name].to_external_repr(value)
             for name, value in proposal_from_attributes(attributes).items()
@@ -317,7 +319,7 @@ class ParameterCodec:
         return {name: c.decode(gene) for (name, c), gene in zip(self._coordinates.items(), x, strict=True)}
 
     def note(self, x: Genotypes) -> dict[str, Any]:
-        """See :class:`Codec`: the parameters, since other trials may change which these are."""
+        """See :class:`Codec`: the parameters, since later trials may change which parameters there are."""
         numbers = {
             name: self.distributions[name].to_internal_repr(value)
             for name, value in self.parameters(x).items()

@@ -15,9 +15,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-ParameterValue = Any  # what a categorical parameter may hold
+ParameterValue = Any  # anything that a categorical parameter may hold
 _MOST_CHOICES = 64  # a numeric grid with more points becomes a real coordinate
-_MOST_STEPS = 2**53  # of a grid; floats do not count further
+_MOST_STEPS = 2**53  # of a grid; floats cannot count beyond
 _LARGEST = sys.float_info.max
 _LARGEST_LOGARITHM = 709.78  # whose exponential does not overflow
 
@@ -82,11 +82,11 @@ class Coordinate:
         return 1.0 if math.isfinite(high - low) else 0.5
 
     def encode(self, value: ParameterValue) -> float:
-        """The gene of a parameter value: an index, or u = (value - a) / (b - a), perhaps of logarithms.
+        """The gene of a parameter value: an index, or u = (value - a) / (b - a), in logarithms if log.
 
         Raises:
-            ValueError: it is outside the distribution, as an enqueued one may be.
-            TypeError: it is no number.
+            ValueError: it is outside the distribution, as an enqueued value may be.
+            TypeError: it is not a number.
         """
         if isinstance(self.distribution, CategoricalDistribution):
             return self.distribution.to_internal_repr(value)

@@ -1,4 +1,4 @@
-"""What a sampler knows of a study, and how trials are ranked."""
+"""What a sampler knows about a study, and how trials are ranked."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """A study's trials as arrays; n are evaluated, if only in part, and m are on their way.
+    """A study's trials as arrays; n are evaluated, if only in part, and m are pending.
 
     Attributes:
         X: genotypes of the evaluated trials, shape (n, G).
-        values: their objective values, minimised and finite, shape (n, k); plus infinity is the worst of the
-            others, and trials with NaN or minus infinity are among the ``discarded``.
-        directions: what the study does with each objective, k of them.
-        violation: sum of their positive constraint values, shape (n,); 0 is feasible, and NaN infinite.
+        values: their objective values, minimised and finite, shape (n, k); plus infinity is replaced by the
+            worst of the others, and trials with NaN or minus infinity are ``discarded``.
+        directions: whether each of the k objectives is minimised or maximised.
+        violation: sum of their positive constraint values, shape (n,); 0 is feasible, and NaN counts as
+            infinite.
         pending: genotypes of running and enqueued trials, shape (m, G).
         discarded: genotypes of failed trials, and of pruned ones that reported nothing, shape (d, G); not
             to be proposed again.
         fitness: a number to maximise that ranks the evaluated trials, shape (n,), or None; NaN is last.
-        designs: keys (see :func:`aspk.space.operators.keys`) of all these genotypes; where they are not
-            ``whole``, of those only whose trials had no other parameters.
-        constraints: name of a constraint to its value in each evaluated trial, shape (n,), NaN where there is
-            none; up to 0 is feasible.
-        attributes: name of a user attribute to its number in each evaluated trial, shape (n,), NaN where
-            there is none; those that the sampler reads.
+        designs: keys (see :func:`aspk.space.operators.keys`) of all these genotypes; if they are not
+            ``whole``, only of those whose trials had no other parameters.
+        constraints: maps a constraint's name to its value in each evaluated trial, shape (n,), NaN if there
+            is none; values up to 0 are feasible.
+        attributes: maps the name of a user attribute that the sampler reads to its number in each evaluated
+            trial, shape (n,), NaN if there is none.
         pruned: which of the evaluated trials were pruned, shape (n,); their values are predicted, see
-            :mod:`aspk.samplers._pruned`. None is none of them.
-        std: standard deviations of values that are predicted, shape (n,), 0 for others; None is all 0.
+            :mod:`aspk.samplers._pruned`. None means that none was.
+        std: standard deviations of values that are predicted, shape (n,), 0 for others; None means all 0.
         whole: whether genotypes hold all parameters of a trial. Without a search space there may be some that
-            no condition explains, or not yet; these are drawn by themselves, and equal genotypes may differ.
+            no condition explains (yet); these are drawn independently, so that trials of equal genotypes may
+            differ.
         branches: columns of unordered genes that decide which others are in use, without a search space.
     """
 
@@ -71,11 +73,11 @@ class History:
 
     @property
     def changes(self) -> float:
-        """How many genes of a child to change on average: fewer where others change that genotypes lack."""
+        """How many genes of a child to change on average: fewer if other parameters change, too."""
         return 1.0 if self.whole else 0.5
 
     def of(self, rows: BoolArray) -> History:
-        """With some of the evaluated trials only; the others stay known."""
+        """The history with only some of the evaluated trials; the designs of the others stay known."""
         return replace(
             self,
             X=self.X[rows],
@@ -145,7 +147,7 @@ def crowding(values: FloatArray, rank: IntArray) -> FloatArray:
 
 
 def finite(values: FloatArray) -> FloatArray:
-    """Values of a constraint, shape (n,), within reach, and infinities one range beyond; NaN stays."""
+    """Values of a constraint, shape (n,), within reach; infinities lie one range beyond, and NaN stays."""
     result = within_reach(values)
     known = result[np.isfinite(values)]
     low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)

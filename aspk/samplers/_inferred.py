@@ -1,7 +1,7 @@
 """The parameters of a study without a search space, and when each of them is suggested.
 
-A define-by-run objective suggests some parameters only where another one has certain values: the width of the
-third block where the depth is at least three. Complete trials show which ones these are.
+A define-by-run objective suggests some parameters only if another one has certain values: the width of the
+third block only if the depth is at least three. Complete trials show which ones these are.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from aspk.samplers._coordinate import Coordinate, ParameterValue
 from aspk.samplers._history import IntArray
 
 _ABSENT = -1
-# Complete trials that conditions are inferred from. Fewer are often explained by chance, and too few to learn
-# from more parameters than the common ones.
+# Complete trials needed to infer conditions. Fewer are often explained by chance, and are too few to learn
+# more parameters than those they all have.
 FEWEST = 12
-_NEW = 6  # trials with, and before that without a parameter, that make it a new one
+_NEW = 6  # trials without a parameter, and later with it, that make it a new one
 
 
 class Inference:
     """Infers the search space of a study from its complete trials, each of which it reads once.
 
-    It is a memory only: a new one infers the same.
+    It is only a cache: a new one infers the same.
 
     Args:
-        defaults: what parameters stood at in the trials before the first that has them.
+        defaults: values of parameters in the trials before the first one that has them.
     """
 
     def __init__(self, defaults: Mapping[str, ParameterValue] | None = None) -> None:
@@ -48,7 +48,7 @@ class Inference:
         self.left_out: list[str] = []  # messages about trials and parameters
 
     def codec(self, trials: Sequence[FrozenTrial]) -> ParameterCodec:
-        """Parameters that all trials with a value have, and those with a condition that all of these keep.
+        """The parameters that all trials with a value have, and those whose condition all of these satisfy.
 
         Parameters with one value only, and those whose values differ between trials, are left out.
         """
@@ -70,14 +70,14 @@ class Inference:
         return self._codec
 
     def _is_as_before(self, trial: FrozenTrial) -> bool:
-        """Whether a trial's parameters have the distributions that they are known with."""
+        """Whether a trial's parameters have the distributions recorded for them."""
         return all(
             name not in self._coordinates or self._coordinates[name].distribution == distribution
             for name, distribution in trial.distributions.items()
         )
 
     def _read_again(self) -> None:
-        """Take the distributions that the study came to: a range that changed once has its newest."""
+        """Read all trials again, with the newest distribution of each parameter that changed."""
         trials = sorted(self._read.values(), key=lambda trial: trial.number)
         seen: dict[str, list[tuple[int, BaseDistribution]]] = {}
         for trial in trials:
@@ -104,7 +104,7 @@ class Inference:
         self._rows.append((trial.number, row))
 
     def _with_defaults(self, rows: list[dict[str, int]]) -> list[dict[str, int]]:
-        """Rows, in the order of their trials, with the defaults of parameters that came later."""
+        """Rows, in the order of their trials, with the defaults of parameters added later."""
         rows = [dict(row) for row in rows]
         for name, value in self._defaults.items():
             first = next((place for place, row in enumerate(rows) if name in row), 0)
@@ -138,7 +138,7 @@ class Inference:
 
     def _inferred(self) -> ParameterCodec:
         pairs = sorted(self._rows, key=lambda pair: pair[0])
-        pairs = [pair for pair in pairs if pair[1]] or pairs  # a baseline without parameters is of no design
+        pairs = [pair for pair in pairs if pair[1]] or pairs  # a baseline without parameters has no design
         numbers, rows = [number for number, _ in pairs], [row for _, row in pairs]
         self.left_out = []
         if len(rows) < len(self._read):
@@ -158,7 +158,7 @@ class Inference:
             new = [names[place] for place in unexplained if absent[place]]
             self.left_out.append(
                 f"{first} trials before parameter {', '.join(new)}, which is new; "
-                f"defaults={{{new[0]!r}: ...}} says what it stood at in them"
+                f"defaults={{{new[0]!r}: ...}} gives its value in them"
             )
             conditions = self._conditions(names, table[first:])
         return ParameterCodec(
@@ -176,16 +176,16 @@ def _table(rows: Sequence[Mapping[str, int]], names: Sequence[str]) -> IntArray:
 
 
 def _is_history(seen: Sequence[tuple[int, BaseDistribution]]) -> bool:
-    """Whether each distribution came once, after the one before it, and did not come back."""
+    """Whether each distribution replaced the one before it, and none came back."""
     numbers, distributions = [number for number, _ in seen], [distribution for _, distribution in seen]
     back = any(distributions.count(distribution) > 1 for distribution in distributions)
     return not back and all(a < b for a, b in itertools.pairwise(numbers))
 
 
 def _since(present: npt.NDArray[np.bool_], numbers: Sequence[int]) -> int:
-    """The first trial since which a parameter has been in all, that was in none before; 0 if there is none.
+    """The first trial from which on all have a parameter that none before had; 0 if there is none.
 
-    Six trials with it, and one without, may be a branch that the search is in: then there were others before.
+    Fewer than six on either side may only show the branch that the search is in at the time.
     """
     always = [column for column in present.T if not column.all() and column.any()]
     starts = [int(column.argmax()) for column in always if column[int(column.argmax()) :].all()]
@@ -195,7 +195,7 @@ def _since(present: npt.NDArray[np.bool_], numbers: Sequence[int]) -> int:
 
 
 def _has_parameters(trial: FrozenTrial) -> bool:
-    """Whether a trial came as far as to have all of its parameters: it is complete, or has reported."""
+    """Whether a trial got far enough to have all its parameters: it is complete, or has reported a value."""
     reported = trial.state == TrialState.PRUNED and bool(trial.intermediate_values)
     return trial.state == TrialState.COMPLETE or reported
 
@@ -203,7 +203,7 @@ def _has_parameters(trial: FrozenTrial) -> bool:
 def _condition(
     parent: str, coordinate: Coordinate, values: IntArray, present: npt.NDArray[np.bool_]
 ) -> tuple[tuple[bool, int, str], Condition] | None:
-    """The condition of a parameter on one other, and how unlikely it is to be the true one; None without.
+    """The condition of a parameter on one other, and how unlikely it is to be the true one; None if none.
 
     Args:
         parent: name of the other one.
@@ -220,7 +220,7 @@ def _condition(
         return None
     seen, ordered = np.flatnonzero(total), coordinate.ordered
     shown = with_it[seen] > 0
-    if ordered:  # a value that was not seen is like the nearest one that was
+    if ordered:  # an unseen value is treated like the nearest seen one
         nearest = np.abs(np.arange(coordinate.cardinality)[:, None] - seen).argmin(axis=1)
         table = shown[nearest]
     else:

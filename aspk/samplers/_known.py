@@ -1,7 +1,7 @@
-"""Known objectives, known constraints and composites, held against the trials before anything is learnt.
+"""Known objectives, known constraints and composites, compared with the trials before anything is learnt.
 
-All three are functions of the user's. A trial that carries another value than the function gives contradicts
-it; the function is then left out with a warning, and its numbers are learnt as all others are.
+All three are the user's functions. A trial that carries a value other than the function gives contradicts it;
+the function is then left out with a warning, and its values are learnt like all others.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from aspk.samplers._notices import Notices
 from aspk.space.operators import Genome, Genotypes
 from aspk.util.pareto import FloatArray, within_reach
 
-_TOLERANCE = 1e-6  # relative, and absolute of constraints, which are shares of their bounds
-_ROUNDING = 1e-12  # absolute, of objectives
+_TOLERANCE = 1e-6  # relative; for constraints, which are shares of their bounds, also absolute
+_ROUNDING = 1e-12  # absolute, for objectives
 
 
 def contradiction(
@@ -30,7 +30,7 @@ def contradiction(
 
     Args:
         name: of the function.
-        computed: its values, shape (n,); one that is no finite number contradicts nothing.
+        computed: its values, shape (n,); one that is not finite contradicts nothing.
         observed: those of the trials, shape (n,); NaN where there are none.
         absolute: tolerance beside the relative one.
     """
@@ -50,7 +50,7 @@ def agreed_constraints(known: KnownConstraints, history: History, notices: Notic
     for name in known.functions:
         observed = _observed(history, name)
         carried = ~np.isnan(observed)
-        computed = finite(known.value(name, history.X[carried]))  # as the history's are
+        computed = finite(known.value(name, history.X[carried]))  # like the history's values
         if message := contradiction("known_constraints", computed, observed[carried], absolute=_TOLERANCE):
             notices.warn(f"constraint {name!r} is not known", message)
             del agreed[name]
@@ -58,7 +58,7 @@ def agreed_constraints(known: KnownConstraints, history: History, notices: Notic
 
 
 def with_known(history: History, known: KnownConstraints) -> History:
-    """A history in which known constraints hold for all trials, and are no longer to be learnt."""
+    """A history where known constraints are applied to all trials, and need not be learnt."""
     if not known.functions:
         return history
     violation = history.violation
@@ -76,7 +76,7 @@ def agreed_objectives(
     values: KnownValues,
     notices: Notices,
 ) -> dict[int, Callable[[Genotypes], FloatArray]]:
-    """The known objectives that no trial contradicts, minimised, of genotypes, by number."""
+    """The known objectives that no trial contradicts: minimised functions of genotypes, by number."""
 
     def minimised(k: int) -> Callable[[Genotypes], FloatArray]:
         return lambda X: history.signs[k] * values.of(genome, k, known[k], X)
@@ -91,7 +91,7 @@ def agreed_objectives(
 def agreed_composites(
     composites: Mapping[int, Composite], history: History, notices: Notices
 ) -> dict[int, Composite]:
-    """The composite objectives, by number, whose parts all trials carry and that no trial contradicts."""
+    """The composites, by objective number, whose parts all trials carry and that no trial contradicts."""
     agreed = {}
     for k, composite in composites.items():
         parts = {name: history.attributes[name] for name in composite.parts}
@@ -103,7 +103,7 @@ def agreed_composites(
 
 
 def _is_objective(k: int, name: str, computed: FloatArray, history: History, notices: Notices) -> bool:
-    """Whether a function gives the values of an objective; those of pruned trials are estimates."""
+    """Whether a function gives an objective's values; those of pruned trials, estimates, are left out."""
     observed = np.where(history.complete, history.signs[k] * history.values[:, k], np.nan)
     message = contradiction(name, within_reach(computed), observed)
     if message:

@@ -1,4 +1,4 @@
-"""The model of a study: what a search predicts of candidates, in all objectives and constraints."""
+"""The model of a study: predictions of all objectives and constraints for candidates."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from aspk.surrogate.model import ProcessModel, fit
 from aspk.surrogate.posterior import CombinedPosterior, Model, Posterior
 from aspk.util.pareto import FloatArray, within_reach
 
-# Processes by the name of what they are of, with the content that their hyperparameters were fitted to. They
-# are a memory only: forgetting one changes nothing.
+# Processes by the name of what they predict, with the data that their hyperparameters were fitted to. They
+# are only a cache: forgetting one changes nothing.
 Fits = dict[Hashable, tuple[tuple[Genome, bytes], ProcessModel]]
 
 
 @dataclass(frozen=True)
 class StudyModel:
-    """A :class:`~aspk.surrogate.posterior.Model` of all objectives, minimised, and of what is feasible.
+    """A :class:`~aspk.surrogate.posterior.Model` of all objectives, minimised, and of feasibility.
 
     Attributes:
         objectives: the model of each.
         constraints: those that are not known.
-        failure: of 1 for trials that failed or were pruned without a report, and -1 for others; None where
-            none did.
+        failure: the model of a label, 1 for trials that failed or were pruned without a report, and -1 for
+            others; None if there are no such trials.
     """
 
     objectives: Sequence[Model]
@@ -85,13 +85,13 @@ def fit_study(
     """The model of a study's trials.
 
     A constraint that is a bound on a learnt column, an objective or a part of one, shares that column's
-    model, which then knows of the constraint what it knows of the objective.
+    model, which then knows as much about the constraint as about the objective.
 
     Args:
         genome: the search space.
         history: the trials, of which at least two were evaluated.
         known: objectives that are not learnt: their values, minimised, of genotypes.
-        composites: objectives of which the parts are learnt; all trials carry these.
+        composites: objectives whose parts, which all trials carry, are learnt.
         free: what is known of a network without evaluating it; None without a search space.
         first: number of trials after which hyperparameters are fitted for the first time.
         fits: earlier fits of this study; new ones are added.
@@ -119,7 +119,7 @@ def fit_study(
         if name not in fits or fits[name][0] != content:
             fits[name] = (content, fit(Encoder.of(genome, free, early[0]), *early))
         model = fits[name][1]
-        if model.scale.logarithm and not (data[1] > 0).all():  # a later trial has no logarithm
+        if model.scale.logarithm and not (data[1] > 0).all():  # a later value is not positive
             model = fit(Encoder.of(genome, free, data[0]), *data, logarithm=False)
         return model.condition_on(*data)
 
@@ -148,5 +148,5 @@ def fit_study(
 
 
 def _differ(values: FloatArray) -> bool:
-    """Whether there are different values of a constraint; NaN is none."""
+    """Whether a constraint has different values; NaN is ignored."""
     return len(np.unique(values[np.isfinite(values)])) > 1

@@ -1,4 +1,4 @@
-"""A sampler's messages, each logged once: they would come back with every suggestion."""
+"""A sampler's messages, each logged once: they would otherwise be repeated with every suggestion."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Notices:
         self._logged: set[str] = set()
 
     def warn(self, about: str, text: str) -> None:
-        """Something is not as the user meant it."""
+        """Log, once, that something is not as the user intended."""
         if about not in self._logged:
             self._logged.add(about)
             _LOGGER.warning("%s: %s", about, text)
 
     def mention(self, about: str, text: str) -> None:
-        """Something that passes by itself."""
+        """Log something that resolves itself."""
         _LOGGER.info("%s: %s", about, text)

@@ -1,4 +1,4 @@
-"""Candidates: what a short evolution on predicted values finds, and everything it met on its way."""
+"""Candidates: all genotypes that a short evolution on predicted values looks at."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def unseen(genome: Genome, X: Genotypes, known: Set[bytes]) -> list[int]:
 
 
 def distance_to_front(values: FloatArray, front: FloatArray) -> FloatArray:
-    """By how much of the front's range, in all objectives at once, each row must improve to reach it.
+    """By what share of the front's range, in all objectives at once, each row must improve to reach it.
 
     Args:
         values: minimised, shape (m, k).
@@ -81,7 +81,7 @@ def distance_to_front(values: FloatArray, front: FloatArray) -> FloatArray:
     """
     span = np.ptp(front, axis=0)
     scale = np.where(span > 0, span, 1.0)
-    with np.errstate(over="ignore", invalid="ignore"):  # of ranges of next to nothing
+    with np.errstate(over="ignore", invalid="ignore"):  # for almost empty ranges
         gaps = values[:, None, :] / scale - front[None, :, :] / scale
         result: FloatArray = np.nan_to_num(gaps).max(axis=2).min(axis=1)
     return result

@@ -1,4 +1,4 @@
-"""What pruned trials would have come to, judged by complete trials at the same step."""
+"""Final values that pruned trials would have reached, predicted from complete trials at the same step."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from aspk.samplers._history import BoolArray
 from aspk.util.pareto import FloatArray, within_reach
 
-_FEWEST = 3  # complete trials that a line is fitted to
+_FEWEST = 3  # complete trials needed to fit a line
 
 
 def completed(
     values: FloatArray, pruned: BoolArray, curves: Sequence[Mapping[int, float]]
 ) -> tuple[FloatArray, FloatArray]:
-    """Final values of complete trials, and those predicted of pruned ones, minimised.
+    """Final values of complete trials, and those predicted for pruned ones, minimised.
 
-    A predicted value is never better than the best final one: a pruner ends what looks worse.
+    A predicted value is never better than the best final one: a pruner stops what looks worse.
 
     Args:
-        values: final values, and of pruned trials those at their last step, shape (n,).
+        values: final values, or for pruned trials those at their last step, shape (n,).
         pruned: which are pruned, shape (n,).
-        curves: step to the value reported there of each trial.
+        curves: for each trial, maps a step to the value reported there.
 
     Returns:
         The values, and the standard deviations of those that are predicted, 0 elsewhere; shape (n,) each.
@@ -37,7 +37,7 @@ def completed(
         then = np.array([curve.get(step, np.nan) for curve in complete])
         peers = np.isfinite(then)
         if peers.any():
-            with np.errstate(over="ignore"):  # of deviations, which are then the largest
+            with np.errstate(over="ignore"):  # of deviations, which are then clipped
                 predicted, deviation = _projected(within_reach(then[peers]), final[peers], result[rows])
             result[rows], std[rows] = predicted, within_reach(deviation)
         else:
@@ -47,11 +47,11 @@ def completed(
 
 
 def _projected(then: FloatArray, final: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Final values predicted of ``values`` by a line through (``then``, ``final``), and their deviations.
+    """Final values predicted from ``values`` by a line through (``then``, ``final``), and their deviations.
 
     Least squares over n complete trials with the values x_i then and y_i in the end: y = ȳ + slope (x - x̄),
     and the variance of a new observation is s² (1 + 1/n + (x - x̄)² / sum (x_i - x̄)²), s² that of residuals.
-    Trials come nearer to each other as they are trained, not farther apart: slopes beyond 1 are chance.
+    Training brings trials closer together, not farther apart: slopes beyond 1 are due to chance.
     """
     n = len(then)
     if n < _FEWEST:

@@ -1,4 +1,4 @@
-"""The networks that a search starts with: spread over all genes, and over what is known of networks."""
+"""The networks that a search starts with: spread over all genes and, if given, free features."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _RIDGE = 1e-3
 def start(genome: Genome, count: int, rng: np.random.Generator, free: FreeFeatures | None) -> Genotypes:
     """A Latin hypercube over the genes, shape (count, G).
 
-    With free features, it is the D-optimal one of a hundred: the one that determines a linear trend in
-    them best, and so has cheap and expensive networks.
+    With free features, it is the D-optimal one of a hundred: the one that best
+    determines a linear trend in them, and so has both cheap and expensive networks.
     """
     if free is None:
         return hypercube(genome, count, rng)
@@ -30,7 +30,7 @@ def start(genome: Genome, count: int, rng: np.random.Generator, free: FreeFeatur
 
 
 def hypercube(genome: Genome, count: int, rng: np.random.Generator) -> Genotypes:
-    """A Latin hypercube: each gene's choices are as equally frequent as possible; shape (count, G)."""
+    """A Latin hypercube: each gene's choices are as evenly frequent as possible; shape (count, G)."""
     places = rng.permuted(np.tile(np.arange(count), (len(genome.cardinalities), 1)), axis=1).T
     real = genome.cardinalities == 0
     X: Genotypes = np.where(real, (places + 0.5) / count, places * genome.cardinalities // count)

@@ -1,8 +1,8 @@
 """What a study's processes learn from: data for their hyperparameters, and data that they are conditioned on.
 
-Hyperparameters are those of the last *milestone*, a number of trials that grows by 15 %: between two of them
-a process is only conditioned on newer trials, which costs little. Each process has its milestones one trial
-later than the one before it, so that no suggestion waits for all fits.
+Hyperparameters are fitted at *milestones*, numbers of trials that grow by 15 %: between two of them a process
+is only conditioned on newer trials, which costs little. Each process reaches its milestones one trial later
+than the one before it, so that no suggestion waits for all fits.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from aspk.util.pareto import FloatArray, nondominated
 
 Column = tuple[int, str]  # number of an objective, and its part; "" is the whole
 Data = tuple[Genotypes, FloatArray, FloatArray]  # X (n, G), y (n,), standard deviations of y (n,)
-# A constraint's values are learnt with 1 added: relative excesses are then shares of a bound. These are
-# positive, and their logarithm is easier to learn, as that of other costs.
+# A constraint's values are learnt with 1 added: relative excesses then become ratios to a bound. These
+# are positive, and their logarithm is easier to learn, as with other costs.
 BOUND = 1.0
-_LARGEST_FIT = 600  # trials that are learnt from; a Gaussian process costs the cube of them
-# Trials that hyperparameters are fitted to; fewer for more than two processes: a new worker fits them all
-# before its first suggestion.
+_LARGEST_FIT = 600  # trials to learn from; the cost of a Gaussian process grows with their cube
+# Trials that hyperparameters are fitted to; fewer for more than two processes, since a new worker fits all of
+# them before its first suggestion.
 _MOST_EARLY, _MOST_EARLY_OF_MANY = 150, 90
 _GROWTH = 1.15
 _CLIP = 3.0
@@ -51,7 +51,7 @@ class Targets:
 
     Attributes:
         history: the trials.
-        columns: what is learnt or known of the objectives, see :func:`columns_of`.
+        columns: values of the objectives or their parts, see :func:`columns_of`.
         first: the first milestone.
         processes: how many are learnt.
     """
@@ -62,7 +62,7 @@ class Targets:
     processes: int
 
     def column(self, name: Column, bounds: Sequence[float]) -> tuple[Data, Data]:
-        """The data of one column, whose values up to these ``bounds`` are not clipped."""
+        """The data of one column, where values up to the largest of ``bounds`` are not clipped."""
         total, place = len(self.history), list(self.columns).index(name)
         count = self._milestone(total, place)
         table, violation = np.column_stack(list(self.columns.values())), self.history.violation
@@ -73,7 +73,7 @@ class Targets:
         return (X[early], then[early], std[early]), (X[rows], now[rows], std[rows])
 
     def constraint(self, name: str) -> tuple[Data, Data]:
-        """The data of one constraint, whose milestones come behind those of the columns."""
+        """The data of one constraint, whose milestones come after those of the columns."""
         values = self.history.constraints[name]
         known = np.flatnonzero(np.isfinite(values))
         X, y, total = self.history.X[known], values[known] + BOUND, len(known)
@@ -100,12 +100,12 @@ class Targets:
 
     @cached_property
     def _best(self) -> IntArray:
-        """The trials that columns are learnt from: all, or the best of very many."""
+        """The trials that columns are learnt from: all of them, or the best if there are very many."""
         total = len(self.history)
         return np.arange(total) if total <= _LARGEST_FIT else np.sort(self.history.best(_LARGEST_FIT))
 
     def _milestone(self, total: int, place: int) -> int:
-        """The last milestone of the process in a place, which comes ``place`` trials later."""
+        """The last milestone of the process at a place, whose milestones come ``place`` trials later."""
         return milestone(max(total - place, min(self.first, total)), self.first)
 
 
@@ -131,11 +131,11 @@ def worst_on_front(values: FloatArray, violation: FloatArray) -> FloatArray:
 
 
 def clipped(y: FloatArray, early: int, wanted: float) -> FloatArray:
-    """``y`` with bad outliers brought nearer: a network that does not work says little about the others.
+    """``y`` with bad outliers moved closer: a network that does not work says little about the others.
 
-    A value may lie above the median of the ``early`` first ones by three times what the best lies below it.
-    Values up to ``wanted``, the worst on the front, stay: brought nearer, they would promise an improvement
-    that no evaluation finds.
+    A value may exceed the median of the first ``early`` ones by up to three times the distance from the best
+    to that median. Values up to ``wanted``, the worst on the front, stay: moved closer, they would promise an
+    improvement that no evaluation finds.
     """
     if (y > 0).all():  # costs, whose ratios matter
         return np.exp(_clipped(np.log(y), early, np.log(max(wanted, y.min()))))

@@ -20,8 +20,8 @@ from aspk.space.operators import Genome, Genotypes, crossover, mutate, sample
 class EvolutionarySampler(GenotypeSampler):
     """Children of the best ``top_k`` networks so far, by crossover, by mutation, or new at random.
 
-    The best are those of highest ``fitness`` (F_AEB in the paper); without one, of the best value in a
-    single-objective study and of the lowest non-dominated rank otherwise. Feasible trials come first.
+    The best are those of highest ``fitness`` (F_AEB in the paper); without one, those with the best value
+    in a single-objective study, else with the lowest non-dominated rank. Feasible trials come first.
     A batch of ``population_size`` from :meth:`ask_batch` is one generation; trials asked for one by one see
     each result as soon as it is there.
     """
@@ -48,15 +48,15 @@ class EvolutionarySampler(GenotypeSampler):
             known_constraints: see :class:`GenotypeSampler`.
             defaults: see :class:`GenotypeSampler`.
             fitness: what a trial is worth, to be maximised.
-            population_size: number of random networks that it starts with, at least 2; 20 suits budgets of
+            population_size: number of random networks to start with, at least 2; 20 suits budgets of
                 hundreds of trials.
             top_k: number of parents, at least 2.
-            crossover_share: part of the children that two parents make.
-            mutation_share: part of the children that are one changed parent.
-            random_share: part of the candidates that are new.
+            crossover_share: share of the children made from two parents.
+            mutation_share: share of the children that are a mutated parent.
+            random_share: share of the children that are drawn at random.
 
         Raises:
-            SamplerError: a number is out of range, or known constraints without ``space``.
+            SamplerError: a number is out of range, or known constraints come without ``space``.
         """
         super().__init__(
             space=space, seed=seed, known_constraints=known_constraints, fitness=fitness, defaults=defaults

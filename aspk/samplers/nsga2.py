@@ -18,11 +18,11 @@ from aspk.space.operators import Genome, Genotypes, crossover, mutate
 
 
 class NSGA2Sampler(GenotypeSampler):
-    """NSGA-II over all complete trials of the study, whichever sampler made them.
+    """NSGA-II over all complete trials of the study, including foreign ones.
 
     The population is the best ``population_size`` trials by feasibility, rank and crowding; it is selected
-    anew at each suggestion. With :meth:`ask_batch` of ``population_size`` trials that is the generational
-    NSGA-II; trials asked for one by one make it the steady-state one.
+    anew at each suggestion. With :meth:`ask_batch` of ``population_size`` trials, this is generational
+    NSGA-II; asking for trials one by one makes it steady-state.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class NSGA2Sampler(GenotypeSampler):
             defaults: see :class:`GenotypeSampler`.
             population_size: trials that survive, and random networks that it starts with; at least 2.
                 20 suits budgets of hundreds of trials.
-            crossover_probability: of a child to have two parents before it is mutated, 0 to 1.
+            crossover_probability: probability that a child has two parents before it is mutated, 0 to 1.
 
         Raises:
-            SamplerError: a number is out of range, or known constraints without ``space``.
+            SamplerError: a number is out of range, or known constraints come without ``space``.
         """
         super().__init__(space=space, seed=seed, known_constraints=known_constraints, defaults=defaults)
         check_counts(population_size=(population_size, 2))

@@ -10,7 +10,7 @@ from aspk.space.operators import Genome, Genotypes
 
 
 class RandomSampler(GenotypeSampler):
-    """Genotypes with every gene uniform over its choices, none of them twice."""
+    """Genotypes with every gene uniform over its choices; no genotype is proposed twice."""
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""

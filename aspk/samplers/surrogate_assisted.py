@@ -32,29 +32,29 @@ if TYPE_CHECKING:
 
 _FIRST = 6  # networks that a search starts with
 _FIRST_OF_SPIKFORMERS = 4  # whose models have transfer priors
-_VISITS, _SAMPLES = 2, 256  # of each branch before its values count, and random designs to find it among
+_VISITS, _SAMPLES = 2, 256  # of each branch before the model is used; random designs to find it among
 
 
 class SurrogateSampler(GenotypeSampler):
-    """Predicts each objective with a Gaussian process, and proposes what promises the most hypervolume.
+    """Predicts each objective with a Gaussian process, and proposes what promises most hypervolume.
 
-    1. The first trials are a Latin hypercube over the genes, cheap and expensive networks among them.
-    2. Each objective is learnt by an :class:`~aspk.surrogate.AccuracySurrogate` from the genes, and from
-       free ``features`` if there are any, unless it is ``known``; of ``composites``, the parts are learnt.
-       With ``space``, it begins with transfer priors of other spiking transformers, see
+    1. The first trials are a Latin hypercube over the genes, with both cheap and expensive networks.
+    2. Each objective that is not ``known`` is learnt by an :class:`~aspk.surrogate.AccuracySurrogate` from
+       the genes, and from free ``features`` if there are any; of ``composites``, the parts are learnt. With
+       ``space``, learning starts from transfer priors from other spiking transformers, see
        :mod:`aspk.surrogate.priors`.
     3. Candidates are evolved on the predicted values, from the best trials, their mutants and random
        networks.
     4. Of those not seen yet, the one with the largest expected improvement of the hypervolume is proposed.
-       For the next of a batch, and for the trials of other workers, the posterior is conditioned on their
-       means.
+       The posterior is conditioned on the means of the candidates chosen before it in a batch, and of the
+       trials that other workers are running.
 
     The hypervolume's reference point lies a tenth behind the worst values of the front, observed or
-    predicted; a single objective is improved on the best trial. Constraints are learnt from their values, as
-    objectives are, unless they are a bound on what is learnt anyway, and from failed trials what fails; the
-    improvement is multiplied by the predicted probability that a candidate is feasible. While nothing is, the
-    candidate most likely to be is proposed. Constraints that need no evaluation are kept from the start.
-    Where nothing can be learnt, it is NSGA-II, with a warning.
+    predicted; with a single objective, the improvement is over the best trial. Constraints are learnt from
+    their values, as objectives are, unless they are a bound on something learnt anyway, and failures are
+    learnt from failed trials; the improvement is multiplied by the predicted probability that a candidate is
+    feasible. While no trial is feasible, the candidate most likely to be is proposed. Known constraints are
+    kept from the start. If nothing can be learnt, NSGA-II proposes instead, with a warning.
     """
 
     def __init__(
@@ -77,25 +77,24 @@ class SurrogateSampler(GenotypeSampler):
         Args:
             space: see :class:`GenotypeSampler`.
             seed: see :class:`GenotypeSampler`.
-            n_startup_trials: networks that it starts with, at least 2. None is 4 with ``space``,
-                whose surrogates begin with transfer priors, else 6.
+            n_startup_trials: networks that it starts with, at least 2. None means 4 with
+                ``space``, where surrogates start from transfer priors, else 6.
             pool_size: candidates whose improvement is computed for one suggestion, at least 10.
             population_size: best trials that the candidates descend from, at least 2.
-            known: number of an objective to its own value, as trials carry it, as a function of the
-                network, for objectives that need no evaluation, such as parameters or operations; needs
-                ``space``. One that a trial contradicts is learnt instead, with a warning.
+            known: known objectives, which need no evaluation, such as parameters or operations: maps an
+                objective's number to a function of the network that gives its value, as trials carry it;
+                needs ``space``. One that a trial contradicts is learnt instead, with a warning.
             known_constraints: see :class:`GenotypeSampler`.
             defaults: see :class:`GenotypeSampler`.
-            composites: number of an objective to the known function that it is of numbers which the trials
-                carry as user attributes; these are learnt, and the function is applied. While a trial
-                lacks one of them, or where a trial contradicts the function, the objective is learnt as a
-                whole, with a warning.
+            composites: maps an objective's number to a known function of numbers that the trials carry as
+                user attributes; these are learnt, and the function is applied to them. If a trial lacks one
+                of them, or contradicts the function, the objective is learnt as a whole, with a warning.
             features: what is known of a network without evaluating it and helps to predict: functions of a
                 network to a few numbers, or ``"operations"``, see
                 :class:`~aspk.costs.features.LogOperations`; needs ``space``. They choose the networks to
-                start with, and the surrogates learn from them. None chooses by the operations where there
-                is a space, and learns from the genes alone; ``()`` takes nothing. A function is called for
-                hundreds of networks before each trial, once for each.
+                start with, and the surrogates learn from them. With None, the operations choose if
+                there is a space, and only the genes are learnt from; ``()`` uses no features. A function is
+                called for hundreds of networks before each trial, once for each.
             model: an option of the last release, of which only ``"process"`` is left; it warns.
 
         Raises:
@@ -138,14 +137,14 @@ class SurrogateSampler(GenotypeSampler):
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
-        # While parameters are not explained, the search would learn of the others only, and give up a choice
-        # for what the first trials with it happened to draw.
+        # While some parameters are unexplained, the search would learn only from the others, and give up a
+        # choice because of what the first trials with it happened to draw.
         first = self._startup if history.whole else max(self._startup, FEWEST)
         if len(history) == 0 or len(history) + len(history.pending) < first:
             return self._start(genome, history, count, rng)
         if history.branches and len(X := self._hardly_visited(genome, history, count, rng)) == count:
             return X
-        # It loads SciPy's linear algebra and optimisers, which other samplers do without.
+        # It imports SciPy's linear algebra and optimisers, which other samplers do not need.
         from aspk.samplers._acquisition import choose  # noqa: PLC0415  # on use
 
         bounds, history = self.bounded(genome, history)
@@ -176,7 +175,7 @@ class SurrogateSampler(GenotypeSampler):
         """The model of the study; functions that a trial contradicts are not part of it."""
         from aspk.samplers._model import fit_study  # noqa: PLC0415  # on use, as in propose
 
-        if self._composites:  # what a pruned trial carries is not final, and what it would be is not known
+        if self._composites:  # a pruned trial's attributes are not final
             history = history.of(history.complete)
         return fit_study(
             genome,
@@ -191,7 +190,7 @@ class SurrogateSampler(GenotypeSampler):
     def _hardly_visited(
         self, genome: Genome, history: History, count: int, rng: np.random.Generator
     ) -> Genotypes:
-        """Up to ``count`` new designs of branches that were hardly visited, the rarest first."""
+        """Up to ``count`` new designs in hardly visited branches, the rarest first."""
         X = sample(genome, _SAMPLES, rng)
         X = X[unseen(genome, X, history.designs)]
         times = visits(genome, X, _visited(history), history.branches)
@@ -200,12 +199,12 @@ class SurrogateSampler(GenotypeSampler):
     def _start(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """The next points of a design, the same in every process; after it, random networks.
 
-        Where genotypes do not hold all parameters, those come first whose choices were visited least.
+        If genotypes do not hold all parameters, those whose choices were visited least come first.
         """
         first, (bounds, _) = np.random.default_rng(self._seed), self.bounded(genome, history)
         design = bounds.kept_by(start(genome, self._startup, first, self._start_by), first)
         unordered, seen = np.flatnonzero(~genome.ordered).tolist(), history.designs
-        if not history.whole:  # others are worth more than the same again
+        if not history.whole:  # new designs are worth more than repeated ones
             seen = seen | set(keys(genome, _visited(history)))
 
         def candidates(number: int) -> Genotypes:

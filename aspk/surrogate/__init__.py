@@ -1,7 +1,7 @@
 """A predictor of accuracy and other numbers from genotypes, with calibrated standard deviations.
 
-The estimator needs scikit-learn, which takes half a second to import; a search, which uses the models behind
-it, does without. Hence these names are loaded when they are first used.
+The estimator needs scikit-learn, which takes half a second to import; a search uses the models behind it and
+does not need it. Hence these names are loaded when they are first used.
 """
 
 from __future__ import annotations

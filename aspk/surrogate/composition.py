@@ -19,9 +19,9 @@ from aspk.surrogate.model import ProcessModel
 from aspk.surrogate.posterior import CombinedPosterior, Model, Posterior
 from aspk.util.pareto import REACH, FloatArray, within_reach
 
-_TOLERANCE = 1e-6  # relative, by which values may lie off a line
+_TOLERANCE = 1e-6  # relative distance of values from a line
 _ROUNDING = 1e-12  # relative, of a difference of numbers
-_FEWEST_ON_A_LINE = 3  # different points, of which two always are
+_FEWEST_ON_A_LINE = 3  # different points; two are always on a line
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class KnownModel:
     """A :class:`Model` of an objective that needs no evaluation.
 
     Attributes:
-        function: its values, minimised, shape (m,), of genotypes of shape (m, G).
+        function: maps genotypes of shape (m, G) to its values, minimised, shape (m,).
     """
 
     function: Callable[[Genotypes], FloatArray]
@@ -100,7 +100,7 @@ class ConstraintModel:
 
     Attributes:
         number: the model of the number.
-        bound: its largest value that is feasible.
+        bound: its largest feasible value.
         weight: above 0.
     """
 
@@ -113,7 +113,7 @@ class ConstraintModel:
         return self.weight * (self.number.predict(X) - self.bound)
 
     def log_feasibility(self, X: Genotypes) -> FloatArray:
-        """Logarithm of the probability that an evaluation keeps it, shape (m,)."""
+        """Logarithm of the probability that an evaluation satisfies the constraint, shape (m,)."""
         return self.number.posterior(X).log_probability(self.bound)
 
 
@@ -130,14 +130,14 @@ def bound_on(column: FloatArray, values: FloatArray) -> tuple[float, float] | No
         return None
     low, high = column.argmin(), column.argmax()
     span = column[high] - column[low]
-    with np.errstate(over="ignore"):  # of columns that differ by next to nothing
+    with np.errstate(over="ignore"):  # for columns of almost equal values
         weight = (values[high] - values[low]) / span
     if not 0 < weight < REACH:
         return None
     off = np.abs(values - values[low] - weight * (column - column[low]))
     if (off > _TOLERANCE * weight * span).any():
         return None
-    # Rounded: the last digits, which differ from trial to trial, would have hyperparameters fitted each time.
+    # Rounded: the last digits differ from trial to trial, which would cause a new fit each time.
     bound = float(f"{column[low] - values[low] / weight:.9g}")
     nothing = _ROUNDING * np.abs(column).max()
     return None if bound <= nothing and column[low] > 0 else (bound, float(weight))

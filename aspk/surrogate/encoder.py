@@ -15,9 +15,9 @@ from aspk.surrogate.priors import Priors, transfer_priors
 from aspk.surrogate.process import Hyperparameters
 from aspk.util.pareto import FloatArray
 
-_FEW_CHOICES = 8  # of an ordered gene; more are nearly a continuum
-_SHORTEST = 0.1  # length of a feature, whose range is 1, of which nothing is known
-_TELLING = 1.5  # rows that double it, for each parameter of the same designs and for these themselves
+_FEW_CHOICES = 8  # of an ordered gene; more are treated as a continuum
+_SHORTEST = 0.1  # length of a feature, of range 1, that nothing is known about
+_TELLING = 1.5  # rows that double it, per parameter of the same designs, plus one
 _CONSTANT = 1e-9  # relative range below which a free feature is constant
 
 
@@ -27,9 +27,9 @@ class Encoder:
 
     Attributes:
         genome: the search space; None scales the columns of a genotype to those of the training set.
-        free: what is known of a network without evaluating it.
+        free: features that are known without evaluating a network.
         low: smallest value of each column in the training set.
-        range: largest minus smallest value, 1 where they are equal.
+        range: largest minus smallest value, 1 if these are equal.
         kept: the free features that differ within the training set; empty without any.
         mean: their means.
         span: their ranges.
@@ -85,10 +85,10 @@ class Encoder:
         return len(self.kept)
 
     def shortened(self, hyperparameters: Hyperparameters, rows: FloatArray) -> Hyperparameters:
-        """Hyperparameters whose length scales are no longer than so many rows, shape (n, G), bear out.
+        """Hyperparameters with length scales no longer than the number of ``rows``, shape (n, G), supports.
 
-        A parameter that only some designs have may decide how good these are. The few trials that have it may
-        be alike by chance, and a long length would then give up all designs like them.
+        A parameter that only some designs have may decide how good they are. The few trials that have it may
+        be similar by chance, and a long length would then rule out all designs like them.
         """
         if self.genome is None or isinstance(self.genome, SearchSpace):
             return hyperparameters
@@ -109,7 +109,7 @@ class Encoder:
         return np.concatenate([own, own.max(initial=-1) + 1 + np.arange(len(self.kept))])
 
     def priors(self, columns: int, *, logarithm: bool) -> list[Priors]:
-        """Priors of a process with that many inputs, of which the targets choose one."""
+        """Candidate priors of a process with that many inputs, from which the targets choose one."""
         if self.genome is None:
             return transfer_priors(None, columns, logarithm=logarithm)
         choices = self.genome.cardinalities

@@ -25,30 +25,30 @@ from aspk.util.pareto import FloatArray
 class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Predicts accuracy, or another number, of networks from genotypes, with a standard deviation.
 
-    It is a Gaussian process with a length scale for each feature, and a linear trend in what is known of a
-    network without evaluating it.
+    It is a Gaussian process with a length scale for each feature, and a linear trend in the features that are
+    known without evaluating a network.
 
     Args:
         genome: the search space, which turns genotypes into features and knows which genes are in use; None
-            takes the columns of ``X`` as they are, scaled to unit range. With a
-            :class:`~aspk.space.SearchSpace`, the process starts from transfer priors of other spiking
+            uses the columns of ``X`` as they are, scaled to unit range. With a
+            :class:`~aspk.space.SearchSpace`, the process starts from transfer priors from other spiking
             transformers, see :mod:`aspk.surrogate.priors`.
-        features: what else is known of a network without evaluating it: functions of a
+        features: what else is known about a network without evaluating it: functions from a
             :class:`~aspk.space.genes.SubnetConfig` to a few numbers, or ``"operations"``, see
-            :class:`~aspk.costs.features.LogOperations`. None takes the operations where ``genome`` is a
-            :class:`~aspk.space.SearchSpace`, else nothing.
+            :class:`~aspk.costs.features.LogOperations`. None means the operations if ``genome`` is a
+            :class:`~aspk.space.SearchSpace`, else no features.
         model: an option of the last release, of which only ``"process"`` is left; it warns.
-        logarithm: whether the logarithm of the targets is learnt; ``auto`` decides by the evidence
-            where all targets are above 0.
+        logarithm: whether the logarithm of the targets is learnt; ``auto`` decides by the evidence if
+            all targets are above 0.
         random_state: an option of the last release's trees; it has no effect.
-        folds: parts of the training set that are left out in turn to find out by how much the standard
-            deviations are too small: what is fitted to few networks fits them too well. That costs as many
-            fits more; 0, or fewer than two networks in each part, leaves them as the model says. A
-            search does without.
+        folds: number of parts of the training set that are left out in turn to find out by how much the
+            standard deviations are too small, since a model fitted to few networks fits them too well. This
+            costs one more fit for each part; with 0, or fewer than two networks in each part, the standard
+            deviations are the model's own. A search does not use it.
 
     Attributes:
         logarithm_: whether the logarithm is learnt.
-        std_factor_: by what the model's standard deviations are multiplied, at least 1.
+        std_factor_: the factor that the model's standard deviations are multiplied by, at least 1.
         n_features_in_: number of genes.
     """
 
@@ -77,8 +77,8 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
             y: targets, shape (n,), finite.
 
         Raises:
-            ValueError: too few rows, a number that is not finite, or a model that was removed.
-            SamplerError: features of networks without a search space, or not finite numbers.
+            ValueError: there are too few rows, a number is not finite, or the model was removed.
+            SamplerError: features are given without a search space, or are not finite numbers.
         """
         rows, targets = self._validated(X, y)
         check_model(self.model)
@@ -91,7 +91,7 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         return self
 
     def update(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Learn from other data, with the hyperparameters that ``fit`` found; it costs a small part of it.
+        """Learn from other data with the hyperparameters that ``fit`` found, at a fraction of its cost.
 
         Args:
             X: genotypes, shape (n, G), n >= 2.
@@ -110,12 +110,12 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         Args:
             X: genotypes, shape (m, G).
             return_std: whether to return the standard deviation as well.
-            include_noise: whether that is of an evaluation, with what the features do not explain, or of
-                the value behind it.
+            include_noise: whether it is the standard deviation of an evaluation, including what the
+                features do not explain, or of the value behind it.
 
         Returns:
-            Mean of shape (m,), or mean and standard deviation. Where the logarithm is learnt, the mean is
-            that of the logarithm, brought back: the median of the target.
+            Mean of shape (m,), or mean and standard deviation. If the logarithm is learnt, the mean is that
+            of the logarithm, transformed back: the median of the target.
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float64, reset=False)
@@ -126,7 +126,7 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         return found.mean, found.std
 
     def posterior(self, X: npt.ArrayLike) -> GaussianPosterior:
-        """Mean and standard deviation of networks, which can be conditioned on some of them.
+        """The posterior of networks, which can be conditioned on some of them.
 
         Args:
             X: genotypes, shape (m, G).
@@ -145,7 +145,7 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         return fit(encode, rows, targets, logarithm=self.logarithm)
 
     def _found_std_factor(self, rows: FloatArray, targets: FloatArray) -> float:
-        """Root mean square of the errors in parts left out, in predicted standard deviations; at least 1."""
+        """Root mean square error on left-out parts, in predicted standard deviations; at least 1."""
         if self.folds == 0 or len(rows) < 2 * self.folds:
             return 1.0
         fold, squares = np.arange(len(rows)) % self.folds, np.zeros(len(rows))

@@ -11,7 +11,7 @@ from aspk.space import IntArray, SearchSpace
 from aspk.space.operators import Genome, Genotypes
 from aspk.util.pareto import FloatArray
 
-_FEWEST_PLACES = 3  # unordered genes with equally many choices; two are often different things
+_FEWEST_PLACES = 3  # unordered genes with the same number of choices; just two are often unrelated
 
 
 def features(genome: Genome, X: Genotypes) -> FloatArray:
@@ -19,10 +19,10 @@ def features(genome: Genome, X: Genotypes) -> FloatArray:
 
     Ordered genes and real coordinates become one number in -0.5..0.5, others one column for each choice.
     Numbers of a :class:`~aspk.space.SearchSpace` are sizes, thresholds and time constants, whose *ratios*
-    matter: they stand at the logarithm of their choices, its mean at 0. A gene that a network does not use
-    is 0 in all its columns. Genes that every block has are summed up by one more column each: their mean over
-    the blocks in use. So are unordered genes with equally many choices, at least three of them: they mostly
-    are places for the same operations, and what counts is how often each occurs.
+    matter: they are replaced by their logarithms, centred at 0. A gene that a network does not use is 0 in
+    all its columns. Genes that every block has get one more column each: their mean over the blocks in use.
+    So do groups of at least three unordered genes with the same number of choices: they mostly are places for
+    the same operations, and what matters is how often each occurs.
     """
     return Features(genome)(X)
 
@@ -33,8 +33,8 @@ class Features:
     Attributes:
         scales: number of each column's length scale, in order from 0, shape (d,). The choices of an unordered
             gene that is one of several places share one, since there are many columns and few trials; so do
-            the frequencies of choices, and the words of a gene of a search space. Any other gene by itself,
-            which may decide on a branch, has one for each.
+            the frequencies of choices, and the words of a gene of a search space. In any other gene, which
+            may decide on a branch, each choice has its own.
     """
 
     def __init__(self, genome: Genome) -> None:
@@ -66,7 +66,7 @@ class Features:
         return np.flatnonzero(np.isin(self._gene, list(genes))).tolist()
 
     def of(self, space: SearchSpace) -> list[Feature]:
-        """What each column is of, shape (d,), where the genome is a search space."""
+        """What each column represents, shape (d,), if the genome is a search space."""
         own = [Feature(space.genes[gene].name, space.genes[gene].block) for gene in self._gene]
         means = [Feature(own[group[0]].gene, mean=True) for group in self._means]
         return own + means
@@ -84,11 +84,11 @@ class Features:
 
 
 class Feature(NamedTuple):
-    """What a column of :func:`features` is of.
+    """What a column of :func:`features` represents.
 
     Attributes:
         gene: name of the gene.
-        block: the block that it belongs to, None where all blocks share it.
+        block: the block that it belongs to, None if all blocks share it.
         mean: whether it is the gene's mean over the blocks.
     """
 
@@ -103,19 +103,19 @@ def columns(space: SearchSpace) -> list[Feature]:
 
 
 def _places(genome: Genome, gene: int) -> FloatArray:
-    """Where each choice of a gene stands in each of its columns, shape (columns, choices); 0 if real."""
+    """The value of each choice of a gene in each of its columns, shape (columns, choices); 0 if real."""
     cardinality = int(genome.cardinalities[gene])
     if isinstance(genome, SearchSpace) and genome.ordered[gene]:
         places = np.log(np.array(genome.genes[gene].choices, dtype=float))
         return np.asarray((places - places.mean()) / (places[-1] - places[0]))[None, :]
     if genome.ordered[gene]:
         return np.asarray(np.arange(max(cardinality, 1)) / max(cardinality - 1, 1) - 0.5)[None, :]
-    # Two different choices are at distance 1, as the ends of an ordered gene.
+    # Two different choices are at distance 1, like the ends of an ordered gene.
     return np.asarray(np.eye(cardinality) / np.sqrt(2.0))
 
 
 def _groups(genome: Genome) -> list[list[int]]:
-    """Genes to sum up: one gene in all blocks, for each that blocks have; without them, places alike."""
+    """Groups of genes to average: the same gene in all blocks or, without blocks, similar places."""
     if not isinstance(genome, SearchSpace):
         unordered = np.flatnonzero(~genome.ordered & (genome.cardinalities > 1))
         choices = genome.cardinalities[unordered]

@@ -16,8 +16,8 @@ from aspk.surrogate.priors import Priors, weak_priors
 from aspk.surrogate.process import JITTER, Hyperparameters
 from aspk.util.pareto import FloatArray
 
-# Rows that hyperparameters are fitted to, and steps of L-BFGS, each round from the end of the one before: a
-# step costs the cube of the rows.
+# Rows that hyperparameters are fitted to, and steps of L-BFGS, each round starting where the one before
+# ended: the cost of a step grows with the cube of the rows.
 FEW = 50
 _ROUNDS = ((FEW, 30), (150, 6))
 
@@ -33,11 +33,11 @@ def most_probable(
     """The hyperparameters of highest posterior probability, found by L-BFGS from the priors' medians.
 
     Args:
-        inputs: features, shape (n, d); of many rows, evenly spaced ones are taken.
+        inputs: features, shape (n, d); if there are many rows, evenly spaced ones are used.
         targets: standardised values, shape (n,).
         trended: number of features, the last ones, that have a linear trend.
-        priors: None takes :func:`weak_priors`.
-        extra: variances of the observations beside the noise, shape (n,); None is none.
+        priors: None means :func:`weak_priors`.
+        extra: variances of the observations in addition to the noise, shape (n,); None means none.
         scales: number of each feature's length scale, from 0, shape (d,): features with the same number share
             one, with the prior of the first; None gives each its own.
     """
@@ -74,7 +74,7 @@ def negative_log_posterior(
 ) -> Callable[[FloatArray], tuple[float, FloatArray]]:
     """-ln p(y | h) - ln p(h), up to a constant, and its gradient, of the hyperparameters' logarithms h.
 
-    h has signal, noise, trend and then each length, shape (3 + d,). Its priors are independent Gaussians:
+    h holds signal, noise, trend and then each length, shape (3 + d,). Its priors are independent Gaussians:
     rows of mean and standard deviation (and bounds, which are L-BFGS's). With K w = y,
 
         -ln p(y | h) = yᵀ w / 2 + ln|K| / 2,    whose derivative by K is (K⁻¹ - w wᵀ) / 2
@@ -92,7 +92,7 @@ def negative_log_posterior(
         scales: number of each feature's length scale, shape (d,).
 
     Returns:
-        A function of h to the value and its gradient, shape (3 + number of length scales,); the value is
+        A function from h to the value and its gradient, shape (3 + number of length scales,); the value is
         1e10 where K is not positive definite.
     """
     n, d = inputs.shape
@@ -122,7 +122,7 @@ def negative_log_posterior(
         inverse = dpotri(lower, lower=True, overwrite_c=True)[0]
         z = (logarithms - middle) / deviation
         value = 0.5 * targets @ weights + half_log_determinant + 0.5 * z @ z
-        # The derivative by K. A pair stands in K twice, hence without the half; the diagonal once.
+        # The derivative by K. A pair occurs in K twice, hence no factor 1/2; the diagonal occurs once.
         slope = inverse.T.reshape(-1)[flat] - weights[i] * weights[j]
         own = 0.5 * (np.diag(inverse) - np.square(weights))
         by_length = squares @ (slope * (signal * 5 / 3 * (1 + r) * decay)) * inverse_squares

@@ -1,18 +1,18 @@
-"""How much each gene decides: permutation importances of a random forest, measured on trials left out.
+"""How much each gene matters: permutation importances of a random forest, measured on left-out trials.
 
-The forest (Breiman, Random Forests, Machine Learning 45, 2001) learns a number of a trial, its accuracy say,
-from the trial's parameters. Then one parameter's values are shuffled among the trials that were left out, and
-the importance of the parameter is what the prediction loses::
+The forest (Breiman, Random Forests, Machine Learning 45, 2001) learns a number of a trial, such as its
+accuracy, from the trial's parameters. Then one parameter's values are shuffled among the left-out trials, and
+the parameter's importance is what the prediction loses::
 
     importance = (mean squared error, shuffled - mean squared error) / (2 · variance of the number)
 
-Of a function that the forest knows well and of independent parameters this is Sobol's total index, the share
-of the variance that the parameter takes part in, alone or with others (Gregorutti, Michel and Saint-Pierre,
-Correlation and variable importance in random forests, Statistics and Computing 27, 2017).
+For independent parameters, and a function that the forest has learnt well, this is Sobol's total index: the
+share of the variance that the parameter contributes to, alone or with others (Gregorutti, Michel and
+Saint-Pierre, Correlation and variable importance in random forests, Statistics and Computing 27, 2017).
 
-Parameters that a trial does not have, those of a block that it lacks, are missing values to the forest and
-are shuffled among the trials that have them. A search looks where it is good, so these are importances among
-the networks that it looked at: what all of them share shows none.
+Parameters that a trial does not have, such as those of a missing block, are missing values to the forest, and
+are shuffled among the trials that have them. A search concentrates on good networks, so these are importances
+among the networks that it looked at: a parameter on which all of them agree has none.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Importances:
-    """What the parameters of a study decide of one number.
+    """How much each parameter of a study matters to one number.
 
     Attributes:
         shares: each parameter's importance, the largest first; shares of the variance, not negative.
         explained: share of the variance that the forest explains on trials that were left out; the
             importances are worth no more than that.
-        trials: how many it saw.
+        trials: how many the forest learnt from.
     """
 
     shares: Mapping[str, float]
@@ -50,15 +50,15 @@ class Importances:
 def importances(
     parameters: Sequence[Mapping[str, Any]], values: Sequence[float], *, seed: int = 0
 ) -> Importances | None:
-    """What each parameter decides of ``values``.
+    """How much each parameter matters to ``values``.
 
     Args:
-        parameters: of each trial; numbers, or names that only differ.
+        parameters: of each trial; numbers, or names without an order.
         values: one of each trial.
         seed: of the forest, the folds and the shuffling.
 
     Returns:
-        None for fewer than 20 trials, and where the values, or all parameters, are the same.
+        The importances; None for fewer than 20 trials, or if the values or all parameters are the same.
     """
     parameters, y = parameters[-_MOST:], np.array(values[-_MOST:], dtype=np.float64)
     names = list(dict.fromkeys(name for one in parameters for name in one))
@@ -77,7 +77,7 @@ def importances(
 
 
 def _column(values: Sequence[object]) -> FloatArray:
-    """Numbers as they are, names by their place in order; missing ones are none."""
+    """Numbers as they are, names by their alphabetical rank; missing values become NaN."""
     if all(value is None or isinstance(value, int | float) for value in values):
         return np.array([np.nan if value is None else float(value) for value in values])  # type: ignore[arg-type]
     order = {text: float(place) for place, text in enumerate(sorted({str(value) for value in values}))}
@@ -85,7 +85,7 @@ def _column(values: Sequence[object]) -> FloatArray:
 
 
 def _errors(X: FloatArray, y: FloatArray, seed: int) -> tuple[float, FloatArray]:
-    """Mean squared error on trials left out, as they are and with each column shuffled, shape (columns,)."""
+    """Mean squared error on left-out trials, unchanged and with each column shuffled, shape (columns,)."""
     from sklearn.ensemble import RandomForestRegressor  # noqa: PLC0415  # takes a second
     from sklearn.model_selection import KFold  # noqa: PLC0415  # as above
 

@@ -19,9 +19,9 @@ from aspk.util.pareto import FloatArray
 
 Logarithm = bool | Literal["auto"]
 # Prior odds that the logarithm of a positive target is easier to learn: most are costs. With six to nine
-# networks the evidence alone is now and then wrong about energies, and predicts negative ones.
+# networks, the evidence alone is sometimes wrong about energies, and negative ones are predicted.
 _LOGARITHM_ODDS = 10.0
-# Looking through all libraries of the interpreter takes milliseconds, which are better spent at import.
+# Searching all libraries loaded by the interpreter takes milliseconds: done once, at import.
 _CONTROLLER = ThreadpoolController()
 
 
@@ -32,8 +32,8 @@ class ProcessModel:
     Attributes:
         encode: genotypes to inputs.
         scale: targets to standardised values.
-        process: of these.
-        std_factor: by what standard deviations are multiplied.
+        process: the process of the standardised values.
+        std_factor: the factor that standard deviations are multiplied by.
     """
 
     encode: Encoder
@@ -65,7 +65,7 @@ class ProcessModel:
         """The model of these observations, with the features and hyperparameters of this one.
 
         Args:
-            X: genotypes, shape (n, G): all observations, also those known before.
+            X: genotypes, shape (n, G): all observations, including those known before.
             y: their targets, shape (n,).
             std: standard deviations of targets that are estimates themselves, shape (n,), 0 for others.
         """
@@ -114,7 +114,7 @@ def fit(
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """Linear algebra on one core: these matrices gain nothing from more, and waiting threads cost a lot."""
+    """Linear algebra on one core: these matrices gain nothing from more, and idle threads cost a lot."""
     limits: AbstractContextManager[object] = _CONTROLLER.limit(limits=1, user_api="blas")
     return limits
 
@@ -122,7 +122,7 @@ def one_thread() -> AbstractContextManager[object]:
 def _most_likely(
     encode: Encoder, inputs: FloatArray, targets: FloatArray, logarithm: Logarithm
 ) -> tuple[Scale, Priors]:
-    """The scale and the priors at whose medians a few of the targets are most probable."""
+    """The scale and the priors that make a few of the targets most probable, at the priors' medians."""
     both = logarithm == "auto" and bool((targets > 0).all()) and np.ptp(targets) > 0
     choices = [
         (choice, priors)

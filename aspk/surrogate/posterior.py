@@ -1,6 +1,6 @@
-"""The posterior of networks under a model: a process, a known function, or what is composed of them.
+"""The posterior of networks under a model: a process, a known function, or a composition of these.
 
-The words are those of Bayesian optimisation: a *model* has a *posterior* given the trials, and a posterior
+The terms are those of Bayesian optimisation: a *model* has a *posterior* given the trials, and a posterior
 can be *conditioned on* an evaluation that is still to come (a fantasy), as in the choice of a batch.
 """
 
@@ -17,17 +17,17 @@ from aspk.space.operators import Genotypes
 from aspk.surrogate.scale import Scale
 from aspk.util.pareto import FloatArray
 
-_LEAST_VARIANCE = 1e-12  # of standardised values: below it is rounding
+_LEAST_VARIANCE = 1e-12  # of standardised values: anything below is rounding
 
 
 @dataclass(frozen=True)
 class Posterior:
     """Mean and standard deviation of the values behind the evaluations of m networks.
 
-    The base class is the posterior of what is known: no evaluation changes it.
+    The base class is the posterior of known values: no evaluation changes it.
 
     Attributes:
-        mean: shape (m,), or (m, k) of k objectives. Where the logarithm is learnt, it is the median.
+        mean: shape (m,), or (m, k) for k objectives. If the logarithm is learnt, it is the median.
         std: of the same shape, without the noise of an evaluation; 0 where the values are known.
     """
 
@@ -37,17 +37,17 @@ class Posterior:
     def condition_on(self, row: int) -> Posterior:
         """The posterior once network ``row`` is evaluated and gives its mean.
 
-        Means stay, and standard deviations shrink by what that network has in common with the others.
+        Means stay, and standard deviations shrink according to the correlation with that network.
         """
         return self
 
     def at(self, scores: FloatArray) -> FloatArray:
-        """Values that lie so many standard deviations from the mean, shape (m, q), of scores (q,)."""
+        """Values that lie ``scores`` (q,) standard deviations from the mean, shape (m, q)."""
         return self.mean[:, None] + self.std[:, None] * scores
 
 
 class Model(Protocol):
-    """What gives numbers of genotypes: a Gaussian process, a known function, or a composition of such."""
+    """What predicts a number from genotypes: a Gaussian process, a known function, or a composition."""
 
     def predict(self, X: Genotypes) -> FloatArray:
         """Point predictions, shape (m,): cheap, for the thousands of candidates that evolution looks at."""
@@ -66,7 +66,8 @@ class GaussianPosterior(Posterior):
         latent: means of the standardised values f, shape (m,).
         variance: their variances, shape (m,).
         noise: variance of an evaluation around f.
-        std_factor: by what all standard deviations are multiplied, see :attr:`AccuracySurrogate.std_factor_`.
+        std_factor: the factor that all standard deviations are multiplied by, see
+            :attr:`AccuracySurrogate.std_factor_`.
         scale: from standardised values back to the targets.
         covariance: gives cov(f), shape (m, m); costly, and not needed to rank single networks.
     """
@@ -100,14 +101,14 @@ class GaussianPosterior(Posterior):
         return self.of(self.latent, np.diag(rest), self.noise, self.std_factor, self.scale, lambda: rest)
 
     def at(self, scores: FloatArray) -> FloatArray:
-        """See :class:`Posterior`: quantiles, also of a log-normal value."""
+        """See :class:`Posterior`: quantiles, including those of a log-normal value."""
         std = self.std_factor * np.sqrt(np.maximum(self.variance, _LEAST_VARIANCE))
         standard = self.latent[:, None] + std[:, None] * scores
         return self.scale.original(standard, np.zeros_like(standard))[0]
 
     @property
     def with_noise(self) -> Posterior:
-        """The posterior of an evaluation, whose standard deviation has what the features do not explain."""
+        """The posterior of an evaluation; its deviation includes what the features do not explain."""
         return Posterior(*self.scale.original(self.latent, self._std_with_noise))
 
     @property
@@ -126,7 +127,7 @@ class GaussianPosterior(Posterior):
 
 @dataclass(frozen=True)
 class CombinedPosterior(Posterior):
-    """The posterior of what follows from several posteriors of the same networks.
+    """A posterior computed from several posteriors of the same networks.
 
     Attributes:
         parts: these posteriors, which are independent of each other.

@@ -1,16 +1,16 @@
-"""Priors of a process's hyperparameters: weak ones, and transfer priors from other spiking transformers.
+"""Priors for a process's hyperparameters: weak ones, and transfer priors from other spiking transformers.
 
 Weak priors suit anything. Transfer priors are for networks of a :class:`~aspk.space.SearchSpace`: Gaussian
 processes were fitted to 300 networks of five tables that come with aspk, and of the formula
-(``python benchmarks/transfer_priors.py``, in ``docs/measured_search.md``). Their hyperparameters are alike:
+(``python benchmarks/transfer_priors.py``, in ``docs/measured_search.md``). Their hyperparameters are similar:
 
 - The logarithm of an energy is nearly a polynomial in the logarithms of the choices, without noise.
 - The accuracy of a supernet's networks changes fast with width and time steps, hardly with heads and MLP
   ratios, and the first block's neurons matter more than those of later blocks.
 - A smooth accuracy, such as the formula's, is another case, with longer lengths and more signal.
 
-A search starts with them, and its own networks overrule them. A process takes the case at whose median its
-targets are most probable.
+A search starts with these priors, and its own networks override them. A process uses the case whose median
+makes its targets most probable.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _SIGNAL = (0.0, 2.0, -4.0, 5.0)
 _NOISE = (np.log(0.02), 1.5, np.log(1e-5), 0.5)
 _TREND = (0.0, 2.0, -8.0, 5.0)
 _LENGTH = (np.log(3.0), 1.2, -2.5, 4.5)
-_LENGTH_IF_CONDITIONAL = (np.log(10.0), 1.2, -2.5, 4.5)  # what only some designs have explains less
-_LENGTH_IF_FINE = (np.log(1.0), 1.2, -2.5, 4.5)  # a few choices are nearly on a line, a continuum is not
+_LENGTH_IF_CONDITIONAL = (np.log(10.0), 1.2, -2.5, 4.5)  # a feature that only some designs have explains less
+_LENGTH_IF_FINE = (np.log(1.0), 1.2, -2.5, 4.5)  # effects are nearly linear over a few choices, not over many
 
 LogNormal = tuple[float, float]  # median, and standard deviation of the natural logarithm
 _SIGNAL_BOUNDS = (-4.0, 7.0)
@@ -46,7 +46,7 @@ _LENGTH_BOUNDS = (-2.5, 5.0)
 
 
 def weak_priors(features: int, *, conditional: Collection[int] = (), fine: Collection[int] = ()) -> Priors:
-    """Priors for features of which nothing is known, shape (3 + features, 4).
+    """Priors for features that nothing is known about, shape (3 + features, 4).
 
     Args:
         features: their number.
@@ -61,22 +61,22 @@ def weak_priors(features: int, *, conditional: Collection[int] = (), fine: Colle
 
 
 def medians(priors: Priors, trended: int = 0) -> Hyperparameters:
-    """The middle of priors."""
+    """The hyperparameters at the medians of the priors."""
     signal, noise, trend, *lengths = np.exp(priors[:, 0])
     return Hyperparameters(float(signal), float(noise), np.array(lengths), float(trend) if trended else 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferPrior:
-    """Log-normal priors by what the features are of.
+    """Log-normal priors, which depend on the gene that a feature represents.
 
     Attributes:
-        signal: variance of the process, the targets' being 1.
+        signal: variance of the process, where that of the targets is 1.
         noise: variance of what the features do not explain.
         lengths: length scales of genes by their name; a feature's range is about 1.
         others: length scales of all other genes.
         mean: length scales of a gene's mean over the blocks.
-        later: by how much the logarithm of a length is larger in each next block.
+        later: increase of the logarithm of a length from each block to the next.
     """
 
     signal: LogNormal
@@ -94,8 +94,8 @@ class TransferPrior:
         return median * float(np.exp(self.later * (feature.block or 0))), deviation
 
 
-# Medians are rounded, and deviations are wider than the tables' own: another supernet may be otherwise. The
-# noise of accuracies is larger than the tables', since many evaluations are of fewer images.
+# Medians are rounded, and deviations are wider than the tables' own, since another supernet may differ. The
+# noise of accuracies is larger than the tables', since many evaluations use fewer images.
 COST = TransferPrior(
     signal=(30.0, 1.2),
     noise=(1e-5, 2.0),
@@ -141,14 +141,15 @@ def transfer_priors(
     conditional: Collection[int] = (),
     fine: Collection[int] = (),
 ) -> list[Priors]:
-    """Priors that may suit a process, of which its targets choose one; weak ones without a search space.
+    """Candidate priors of a process, from which its targets choose; weak ones without a search space.
 
     Args:
-        genome: what the first features are of.
-        features: their number; what lies behind the genome's own gets weak priors.
-        logarithm: whether targets are logarithms, as of costs.
+        genome: the genome that the first features represent.
+        features: their number; those after the genome's own get weak priors.
+        logarithm: whether targets are logarithms, as for costs.
         conditional: features that only some designs have.
-        fine: features with many values. Of a :class:`~aspk.space.SearchSpace` more is known than these two.
+        fine: features with many values. This and ``conditional`` are not used for a
+            :class:`~aspk.space.SearchSpace`, about which more is known.
     """
     if not isinstance(genome, SearchSpace):
         return [weak_priors(features, conditional=conditional, fine=fine)]

@@ -1,8 +1,8 @@
 """A Gaussian process with one length scale for each feature.
 
-Inputs are features of a range of about 1, shape (n, d), and targets are standardised: mean 0, variance 1. The
-models of a search are conditioned again before nearly every suggestion, on up to some hundred points, so that
-this is plain linear algebra with one Cholesky factor.
+Inputs are features with a range of about 1, shape (n, d), and targets are standardised: mean 0, variance 1.
+The models of a search are conditioned again before nearly every suggestion, on up to several hundred points,
+hence plain linear algebra with one Cholesky factor.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from aspk.util.pareto import FloatArray
 
-JITTER = 1e-8  # added to the diagonal: equal inputs would make the covariance singular
+JITTER = 1e-8  # added to the diagonal, since equal inputs would make the covariance singular
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Of the covariance k(x, x') = s f(r) + t z zᵀ, and of the noise around the process.
+    """Hyperparameters of the covariance k(x, x') = s f(r) + t z zᵀ, and of the noise around the process.
 
     Matérn 5/2: f(r) = (1 + r + r² / 3) exp(-r) with r² = 5 sum_j (x_j - x'_j)² / l_j² (Rasmussen and Williams
     2006, eq. 4.17), and z are the features that have a linear trend.
@@ -51,7 +51,7 @@ class Process:
         targets: standardised values y, shape (n,).
         hyperparameters: see :func:`aspk.surrogate.hyperparameters.most_probable`.
         trended: number of features, the last ones, that have a linear trend.
-        extra: variances of the observations beside the noise, shape (n,); None is none.
+        extra: variances of the observations in addition to the noise, shape (n,); None means none.
 
     Raises:
         LinAlgError: equal inputs and too little noise.
@@ -94,7 +94,7 @@ class Process:
 
     @cached_property
     def leave_one_out(self) -> tuple[FloatArray, FloatArray]:
-        """What the others predict of each observation: mean and standard deviation, noise included.
+        """Mean and standard deviation, noise included, of each observation as the others predict it.
 
         mean_i = y_i - w_i / K⁻¹_ii and variance_i = 1 / K⁻¹_ii (Rasmussen and Williams 2006, eq. 5.12).
         """
@@ -103,7 +103,7 @@ class Process:
 
     @property
     def log_likelihood(self) -> float:
-        """Of the targets (Rasmussen and Williams 2006, eq. 2.30).
+        """The log-likelihood of the targets (Rasmussen and Williams 2006, eq. 2.30).
 
         ln p(y) = -yᵀ K⁻¹ y / 2 - ln|K| / 2 - n ln(2 pi) / 2, where ln|K| / 2 is the sum of ln L_ii.
         """

@@ -1,4 +1,4 @@
-"""What the last release had, and this one warns of."""
+"""Names and options of the last release that now raise or warn."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import warnings
 
 
 def check_model(model: str | None) -> None:
-    """Warn of the option ``model``.
+    """Warn about the option ``model``.
 
     Raises:
-        ValueError: it is a model that was removed.
+        ValueError: the model was removed.
     """
     if model not in (None, "process"):
         raise ValueError(f"model={model!r}: expected None; the Gaussian process is the only model left")
     if model is not None:
         warnings.warn(
-            "model= has no effect, and goes with the next release: the Gaussian process is the only model",
+            "model= has no effect and will be removed in the next release: all models are Gaussian processes",
             FutureWarning,
             stacklevel=3,
         )
 
 
 def renamed(old: str, new: str) -> None:
-    """Warn of a name of :class:`~aspk.surrogate.AccuracySurrogate`."""
+    """Warn about an old name of :class:`~aspk.surrogate.AccuracySurrogate`."""
     warnings.warn(
-        f"AccuracySurrogate.{old} is now {new}; the old name goes with the next release",
+        f"AccuracySurrogate.{old} is now {new}; the old name will be removed in the next release",
         FutureWarning,
         stacklevel=3,
     )

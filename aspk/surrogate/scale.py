@@ -1,4 +1,4 @@
-"""Targets on the scale that a process learns them on, and back."""
+"""Conversion of targets to the scale that a process learns them on, and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Scale:
     Attributes:
         logarithm: whether the logarithm is learnt.
         mean: of the targets, or of their logarithms.
-        deviation: their standard deviation, 1 where they are equal.
+        deviation: their standard deviation, 1 if all are equal.
     """
 
     logarithm: bool
@@ -40,7 +40,7 @@ class Scale:
     def variance(self, targets: FloatArray, std: FloatArray | None) -> FloatArray | None:
         """Variances of standardised targets whose standard deviations are given; None where all are 0.
 
-        Of a logarithm it is (std / y)², to first order.
+        For a logarithm it is (std / y)², to first order.
         """
         if std is None or not std.any():
             return None
@@ -60,6 +60,6 @@ class Scale:
         return median, median * np.sinh(np.minimum(std, 50.0))
 
     def log_density(self, targets: FloatArray) -> float:
-        """Ln of dz/dy, summed over the targets: what makes evidences of two scales comparable."""
+        """The sum of ln dz/dy over the targets, which makes the evidences of two scales comparable."""
         jacobian = -np.log(targets).sum() if self.logarithm else 0.0
         return float(jacobian - len(targets) * np.log(self.deviation))

@@ -1,4 +1,4 @@
-"""What a surrogate is worth on networks that it was not fitted on."""
+"""How well a surrogate predicts networks that it was not fitted to."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from aspk.util.pareto import FloatArray
 
 @dataclass(frozen=True)
 class Skill:
-    """Predictions of unseen networks, for one size of the training set; over several draws of it.
+    """Quality of predictions of unseen networks, for one training-set size over several draws.
 
     Attributes:
-        size: networks that were learnt from.
+        size: number of networks learnt from.
         tau: Kendall's tau between predictions and evaluations, median over the draws.
         low: first quartile of tau.
         high: third quartile.
         error: root mean squared error in units of the targets' standard deviation, mean over the draws.
-        within_1: share of evaluations within one predicted standard deviation, noise included; 0.68 is right.
-        within_2: share within two; 0.95 is right.
+        within_1: share of evaluations within one predicted standard deviation, noise included; ideally 0.68.
+        within_2: share within two; ideally 0.95.
     """
 
     size: int
@@ -80,7 +80,7 @@ def learning_curve(
     draws: int = 10,
     workers: int = 1,
 ) -> list[Skill]:
-    """Skill on networks left out, against the number of networks learnt from.
+    """Skill on left-out networks, as a function of the number of networks learnt from.
 
     Args:
         surrogate: what is validated; it is copied, not fitted.
@@ -100,7 +100,7 @@ def learning_curve(
     if wrong or draws < 1:
         raise SamplerError(
             f"training sets of {wrong} of {len(targets)} networks, {draws} draws: "
-            "expected sizes from 2 to 5 less than there are, and at least one draw"
+            "expected sizes from 2 to 5 below their number, and at least one draw"
         )
     parts = [np.split(rng.permutation(len(targets)), [size]) for size in sizes for _ in range(draws)]
     jobs = (joblib.delayed(_row)(surrogate, X, targets, known, rest) for known, rest in parts)
@@ -108,7 +108,7 @@ def learning_curve(
         rows = joblib.Parallel(n_jobs=workers)(jobs)
     except BrokenProcessPool:
         raise WorkerError(
-            f"a process that fitted was killed: give fewer workers than {workers} if memory was short"
+            f"a fitting process was killed: use fewer workers than {workers} if memory ran out"
         ) from None
     found = np.reshape(rows, (len(sizes), draws, 4))
     return [_skill(size, row) for size, row in zip(sizes, found, strict=True)]
@@ -117,12 +117,12 @@ def learning_curve(
 def _row(
     surrogate: AccuracySurrogate, X: Genotypes, y: FloatArray, known: IntArray, rest: IntArray
 ) -> tuple[float, float, float, float]:
-    """What a training set and the rest give: tau, error, and the shares within one and two deviations."""
+    """Results for one training set and the rest: tau, error, and shares within one and two deviations."""
     fitted = clone(surrogate).fit(X[known], y[known])
     mean, std = fitted.predict(X[rest], return_std=True, include_noise=True)
     z = np.abs(y[rest] - mean) / np.maximum(std, 1e-12)
     error = np.sqrt(np.square(y[rest] - mean).mean()) / max(float(y.std()), 1e-12)
-    tau = np.nan_to_num(kendalltau(y[rest], mean).statistic)  # equal predictions order nothing
+    tau = np.nan_to_num(kendalltau(y[rest], mean).statistic)  # tau is NaN for equal predictions
     return float(tau), float(error), float((z < 1).mean()), float((z < 2).mean())
 
 

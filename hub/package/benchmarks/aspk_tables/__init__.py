@@ -19,7 +19,7 @@ class Problem(optunahub.benchmarks.BaseProblem):
     """Find networks of high accuracy and low energy: a table that comes with aspk.
 
     Called with a trial, only the genes in use are suggested. ``search_space`` is the flat form, for
-    ``evaluate``: parameters of blocks past the depth may be there and do not matter.
+    ``evaluate``: it may include parameters of blocks beyond the depth, which are ignored.
     """
 
     def __init__(self, table: str = "fashion_shared", split: str = "search") -> None:
@@ -27,13 +27,13 @@ class Problem(optunahub.benchmarks.BaseProblem):
 
         Args:
             table: the name of a table that comes with aspk, or a file.
-            split: ``search`` for searching, ``test`` for the final word.
+            split: ``search`` for searching, ``test`` for the final result.
         """
         self.table = TabularEvaluator(table, split=split)
 
     @property
     def space(self) -> SearchSpace:
-        """The networks' space, which aspk's samplers take."""
+        """The space of the networks, as aspk's samplers accept it."""
         return self.table.space
 
     @property
@@ -51,7 +51,7 @@ class Problem(optunahub.benchmarks.BaseProblem):
         return self._values(self.space.encode(self.space.suggest(trial)))
 
     def evaluate(self, params: dict[str, Any]) -> Sequence[float]:
-        """Accuracy and energy of named values."""
+        """Accuracy and energy of the network with these parameter values."""
         return self._values(self.space.from_parameters(params))
 
     def _values(self, x: Any) -> Sequence[float]:  # noqa: ANN401
@@ -64,7 +64,7 @@ class Problem(optunahub.benchmarks.BaseProblem):
 
     @property
     def reference_point(self) -> list[float]:
-        """Behind the true front, minimised (accuracy has a minus sign); for scoring, not for a sampler."""
+        """A point behind the true front, minimised (accuracy is negated); for scoring, not for a sampler."""
         return [float(value) for value in self.table.reference_point()]
 
 
