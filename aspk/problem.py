@@ -40,11 +40,11 @@ _LOGGER = logging.getLogger(__name__)
 class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
     """Networks of a search space as a vectorised pymoo problem over index vectors.
 
-    Every network is evaluated once. One without metrics gets its generation's worst objective values, since
-    pymoo goes wrong on NaN, and a warning says why. With constraints there is a last one, "could be
-    evaluated", and such a network gets +1 in all of them; without, there is none unless asked for, so that
-    algorithms run that refuse constraints, such as MOEA/D. Problems and results can be pickled and copied if
-    the evaluator and objectives of your own can.
+    Every network is evaluated once. A network without metrics gets the worst objective values of its
+    generation, since pymoo cannot handle NaN, and a warning says why. If there are constraints, a last one is
+    added, "could be evaluated", and such a network gets +1 in all of them. Without constraints it is added
+    only on request, so that algorithms that refuse constraints, such as MOEA/D, still run. Problems and
+    results can be pickled and copied if your own evaluator and objectives can.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         Args:
             space: the networks.
             evaluator: gives their metrics, a whole generation per call.
-            objectives: objectives, or names of shipped ones; those to maximise get a minus sign in F.
+            objectives: objectives, or names of shipped ones; those to be maximised are negated in F.
             constraints: upper bounds.
-            failures_are_infeasible: whether a network without metrics breaks a constraint; None is where
-                there are constraints.
+            failures_are_infeasible: whether a network without metrics violates a constraint; None means yes
+                if there are constraints.
 
         Raises:
-            ObjectiveError: no objective, or a name that is none.
+            ObjectiveError: there is no objective, or a name is unknown.
         """
         if not objectives:
             raise ObjectiveError("a problem needs at least one objective")
@@ -95,8 +95,8 @@ class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         del args, kwargs  # pymoo passes its own bookkeeping
         if (np.round(X.astype(float)) != X).any():
             raise GenotypeError(
-                "the algorithm gave real numbers where index vectors are expected: take one that leaves "
-                "variables to its operators, with **operators(space), such as NSGA2, NSGA3 or MOEAD"
+                "the algorithm gave real numbers where index vectors are expected: use one that takes "
+                "its operators as arguments, with **operators(space), such as NSGA2, NSGA3 or MOEAD"
             )
         rows = [self._numbers(result) for result in self.metrics(X)]
         directions: list[Direction] = [objective.direction for objective in self.objectives]
@@ -111,7 +111,7 @@ class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
             out["G"] = G
 
     def _numbers(self, result: Result) -> tuple[list[float], list[float]] | None:
-        """Objective and constraint values, None if there are none, which the log then says once."""
+        """Objective and constraint values; None if there are none, and the log says why, once."""
         try:
             if isinstance(result, Metrics):
                 return [o(result) for o in self.objectives], [c(result) for c in self.constraints]
@@ -188,7 +188,7 @@ class Mutation(PymooMutation):  # type: ignore[misc]  # pymoo has no types
 
 
 class Repair(PymooRepair):  # type: ignore[misc]  # pymoo has no types
-    """Replaces networks that break known constraints by similar random ones that keep them."""
+    """Replaces networks that violate known constraints with similar random ones that satisfy them."""
 
     def __init__(self, space: SearchSpace, known_constraints: Mapping[str, NetworkFunction]) -> None:
         super().__init__()
@@ -234,8 +234,8 @@ def operators(
     Args:
         space: the networks.
         known_constraints: name of a constraint to its value as a function of a network, such as
-            :class:`~aspk.costs.known.CostConstraint`; up to 0 is feasible. Networks that break one are
-            repaired before they are evaluated.
+            :class:`~aspk.costs.known.CostConstraint`; values up to 0 are feasible. Networks that violate one
+            are repaired before they are evaluated.
     """
     repair = {"repair": Repair(space, known_constraints)} if known_constraints else {}
     return repair | {

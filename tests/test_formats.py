@@ -155,7 +155,7 @@ def test_what_is_not_known_is_named():
     from aspk.families.base import Operation
 
     strange = Program((Operation(reads=("x",), writes="x"),), time_steps=1)
-    with pytest.raises(CheckpointError, match="does not say Operation of this network; take"):
+    with pytest.raises(CheckpointError, match="cannot express Operation of this network; use"):
         code(strange)
 
 

@@ -88,7 +88,7 @@ def test_only_the_undisturbed_search_of_one_worker_can_be_repeated(tmp_path):
     spec = spec_in(tmp_path)
     problem = problem_of(spec)
     study = run_study(spec, problem, progress=False).study
-    with pytest.raises(StudyError, match=r"searched otherwise: seed: the study has 0, this run brings 3"):
+    with pytest.raises(StudyError, match=r"used another search: seed: the study has 0, this run brings 3"):
         reproduce(study, dataclasses.replace(spec, seed=3), problem, progress=False)
     other = dataclasses.replace(spec, constraints={"energy": 1.0})
     with pytest.raises(StudyError, match="has another problem"):

@@ -256,7 +256,7 @@ def test_a_proxy_that_is_not_there_is_a_clean_error(monkeypatch):
     with pytest.raises(StudyError, match=r"cannot open the storage 'grpc://127.0.0.1:1': ConnectionError"):
         open_storage("grpc://127.0.0.1:1")
     for url in ("grpc://", "grpc://host", "grpc://host:port"):
-        with pytest.raises(StudyError, match=r"no address of a storage(?s:.*)grpc://HOST:PORT"):
+        with pytest.raises(StudyError, match=r"not the address of a storage(?s:.*)grpc://HOST:PORT"):
             open_storage(url)
 
 
@@ -289,7 +289,7 @@ def test_a_database_that_comes_back_costs_no_evaluation(tmp_path, postgres, capl
         result = run_study(spec, problem, progress=False)
     assert (result.evaluations, evaluator.evaluated) == (20, 20)
     assert [trial.state for trial in result.study.trials] == [TrialState.COMPLETE] * 20
-    assert "the storage is away, trying again in 0.2 s" in caplog.text
+    assert "the storage is unreachable, trying again in 0.2 s" in caplog.text
 
 
 @pytest.mark.postgres
@@ -299,7 +299,7 @@ def test_a_database_that_stays_away_is_a_clear_error(tmp_path, postgres):
     object.__setattr__(problem, "evaluator", Interrupting(postgres, None))
     settings = dataclasses.replace(HASTY, patience_s=1.0)
     try:
-        with pytest.raises(StudyError, match=r"stayed away for 1 s: .*the same command goes on"):
+        with pytest.raises(StudyError, match=r"was unreachable for 1 s: .*the same command goes on"):
             run_study(spec, problem, progress=False, settings=settings)
     finally:
         postgres.start()
@@ -343,17 +343,17 @@ def test_other_errors_are_raised_at_once():
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        ("runs/study.db", "this is no address of a storage"),
-        ("", "this is no address of a storage"),
-        (".", "this is no address of a storage"),
-        ("sqlite:/study.db", "this is no address of a storage"),
-        ("sqlite://runs/study.db", "this is no address of a storage"),
-        ("postgresql:/me@h/study.log", "this is no address of a storage"),
-        ("host=h dbname=study.log", "this is no address of a storage"),
+        ("runs/study.db", "this is not the address of a storage"),
+        ("", "this is not the address of a storage"),
+        (".", "this is not the address of a storage"),
+        ("sqlite:/study.db", "this is not the address of a storage"),
+        ("sqlite://runs/study.db", "this is not the address of a storage"),
+        ("postgresql:/me@h/study.log", "this is not the address of a storage"),
+        ("host=h dbname=study.log", "this is not the address of a storage"),
         ("postgres://me@h/d", "no kind of database has that name"),
-        ("postgresql://me@h:port/d", "this is no address of a storage"),
-        ("grpc://h", "this is no address of a storage"),
-        ("grpc://me@h:1", "this is no address of a storage"),
+        ("postgresql://me@h:port/d", "this is not the address of a storage"),
+        ("grpc://h", "this is not the address of a storage"),
+        ("grpc://me@h:1", "this is not the address of a storage"),
         ("oracle+no_such_driver://me@h/d", "no kind of database has that name"),
         ("mysql+pymysql://me@h/d", "the Python package pymysql is not installed"),
     ],

@@ -28,12 +28,12 @@ Fit = Callable[[IntArray, FloatArray], FloatArray]
 
 @dataclass(frozen=True)
 class Inherited:
-    """A free feature, see :mod:`aspk.costs.features`: what a supernet says of a table's networks.
+    """A free feature, see :mod:`aspk.costs.features`: the supernet's metrics of a table's networks.
 
     Attributes:
-        table: where it is looked up.
-        statistics: whose statistics its weights were evaluated with.
-        energy: whether the logarithm of the energy goes with the accuracy.
+        table: where they are looked up.
+        statistics: the batch-normalisation statistics that they were measured with.
+        energy: whether the logarithm of the energy is given as well as the accuracy.
     """
 
     table: TrainedTable
@@ -41,7 +41,7 @@ class Inherited:
     energy: bool = False
 
     def __call__(self, config: SubnetConfig) -> list[float]:
-        """What the supernet says of one network on the images of ``search``.
+        """The supernet's metrics of one network on the images of ``search``.
 
         Raises:
             TableError: the network is not in the table.
@@ -57,10 +57,10 @@ class Inherited:
 
 
 def ceiling(accuracies: FloatArray, *, seed: int = 0) -> float:
-    """The tau that a perfect predictor is expected to reach against means over seeds, which noise moves.
+    """The tau that a perfect predictor is expected to reach against noisy means over seeds.
 
-    The means are drawn together until their variance is that of what they are means of, then moved by normal
-    noise with the standard error that networks of about the same accuracy have.
+    The means are shrunk towards their average until their variance is that of the true accuracies, then
+    disturbed by normal noise with the standard error of networks of about the same accuracy.
 
     Args:
         accuracies: of each network and seed, shape (n, k), k at least 2.
@@ -83,7 +83,7 @@ def ceiling(accuracies: FloatArray, *, seed: int = 0) -> float:
 
 
 def _smooth(variances: FloatArray, means: FloatArray) -> FloatArray:
-    """Variances averaged over networks whose means are alike: two seeds alone tell little."""
+    """Variances averaged over networks with similar means: those of two seeds alone are too uncertain."""
     order, window = np.argsort(means, kind="stable"), np.ones(min(_ALIKE, len(means)))
     counts = np.convolve(np.ones(len(means)), window, mode="same")
     smooth = np.empty(len(means))
@@ -93,7 +93,7 @@ def _smooth(variances: FloatArray, means: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What a predictor is worth that was fitted to a few trained networks, over several draws of these.
+    """How good a predictor is after fitting it to a few trained networks, over several draws of them.
 
     Attributes:
         size: networks that it was fitted to.
@@ -109,7 +109,7 @@ class Calibrated:
 
 
 def process(table: TrainedTable, features: Sequence[Feature]) -> Fit:
-    """A search's surrogate, of genes and features, see :class:`~aspk.surrogate.AccuracySurrogate`."""
+    """A search's surrogate, on genes and features, see :class:`~aspk.surrogate.AccuracySurrogate`."""
 
     def fit(rows: IntArray, targets: FloatArray) -> FloatArray:
         surrogate = AccuracySurrogate(table.space, features=tuple(features), folds=0)
@@ -120,9 +120,9 @@ def process(table: TrainedTable, features: Sequence[Feature]) -> Fit:
 
 
 def ridge(table: TrainedTable, features: Sequence[Feature]) -> Fit:
-    """Ridge regression on features alone, each of deviation 1 over all networks of the table, with penalty 1.
+    """Ridge regression with penalty 1 on features alone, each scaled to standard deviation 1 over the table.
 
-    Of a handful of trainings the genes learn little but noise.
+    With a handful of trainings, a model of the genes learns little but noise.
     """
     columns = FreeFeatures(table.space, tuple(features)).of(table.networks)
     scaled = (columns - columns.mean(axis=0)) / np.maximum(columns.std(axis=0), 1e-12)
@@ -143,14 +143,14 @@ def calibrated(
     draws: int = 30,
     seed: int = 0,
 ) -> list[Calibrated]:
-    """Fit a predictor to a few trained networks, and order all others.
+    """Fit a predictor to a few trained networks, and rank all others.
 
-    It learns what a search sees, accuracy on ``search`` after one training; what it predicts are means over
-    all seeds on ``test``. The draws take each seed of the table in turn.
+    It learns from what a search sees, the accuracy on ``search`` after one training; it is compared with
+    means over all seeds on ``test``. The draws use the table's seeds in turn.
 
     Args:
         table: the trained networks.
-        fit: the predictor: rows of the table and their targets to a prediction for every row.
+        fit: the predictor: takes rows of the table and their targets, and predicts every row.
         sizes: networks that it is fitted to, each at least 2.
         draws: random choices of these for each size.
         seed: of the choices.
@@ -177,7 +177,7 @@ def calibrated(
 
 
 def predictors(table: TrainedTable) -> dict[str, Fit]:
-    """Every calibrated predictor by what it learns from: with genes the surrogate, without them a ridge."""
+    """Every calibrated predictor by its inputs: the surrogate if there are genes, else ridge regression."""
     found: dict[str, Fit] = {}
     for kind in table.statistics:
         features: tuple[Feature, ...] = (Inherited(table, kind), "operations")
@@ -189,11 +189,11 @@ def predictors(table: TrainedTable) -> dict[str, Fit]:
 def rank_table(
     table: TrainedTable, *, sizes: Sequence[int] = SIZES, draws: int = 30, seed: int = 0
 ) -> dict[str, Any]:
-    """How far a supernet's ranking can be trusted, by the networks of a table.
+    """How far a supernet's ranking can be trusted, measured on the networks of a table.
 
     Args:
         table: the trained networks, with at least 2 seeds each.
-        sizes: see :func:`calibrated`; those that the table is too small for are left out.
+        sizes: see :func:`calibrated`; those too large for the table are left out.
         draws: see :func:`calibrated`.
         seed: of all resampling.
 

@@ -36,7 +36,7 @@ from aspk.util.records import read_json, write_json
 from aspk.util.shipped import shipped_files
 
 _WEIGHTS, _DESCRIPTION = EXPORT_FILES = ("network.safetensors", "network.json")
-_MOST_NAMED = 3  # folders with exported networks, where a folder without one was given
+_MOST_NAMED = 3  # exported networks in subfolders, in the message about a folder without one
 
 
 def export_network(
@@ -51,7 +51,7 @@ def export_network(
     """Write a stand-alone network with its batch-normalisation statistics.
 
     Args:
-        folder: where the two files go; made if need be.
+        folder: where the two files go; created if need be.
         network: the network.
         data: what it was trained on; says how ordinary images become its input, and names the classes.
         weights: where its weights come from: ``inherited``, ``retrained from inherited weights`` or
@@ -81,14 +81,14 @@ def export_network(
 
 
 def _input_and_classes(data: DataSet, network: Network) -> dict[str, Any]:
-    """What is known of a network's input and classes."""
+    """What is known about a network's input and classes."""
     preprocess = preprocess_of(data, network.config.time_steps)
     known: dict[str, Any] = {} if preprocess is None else {"preprocess": preprocess.to_json()}
     return known if data.class_names is None else known | {"classes": list(data.class_names)}
 
 
 def _no_export(folder: Path) -> str:
-    """What is said of a folder without an exported network, which may be a study's folder or name."""
+    """The message for a folder without an exported network, which may be a study's folder or name."""
     found = folder.glob(f"*/{_WEIGHTS}") if os.path.isdir(folder) else ()
     below = sorted(str(path.parent) for path in found)[:_MOST_NAMED]
     there = f", but in {', '.join(below)}" if below else ""
@@ -103,7 +103,7 @@ def _no_export(folder: Path) -> str:
 def load_exported(path: str | Path, device: torch.device | None = None) -> ExportedNetwork:
     """An exported network, ready to use: ``model(model.preprocess(images))`` gives logits.
 
-    What older exports lack, preprocessing or class names, is named in a warning.
+    If an older export lacks preprocessing or class names, a warning says so.
 
     Args:
         path: the folder, or one of the two files in it.
@@ -115,7 +115,7 @@ def load_exported(path: str | Path, device: torch.device | None = None) -> Expor
     folder = Path(path)
     folder = folder.parent if folder.name in EXPORT_FILES else folder
     weights, description = folder / _WEIGHTS, folder / _DESCRIPTION
-    if not os.path.isfile(weights):  # unlike Path.is_file, False for a name that no file can have
+    if not os.path.isfile(weights):  # unlike Path.is_file, False for an impossible name
         raise CheckpointError(_no_export(folder))
     tensors, header = load_tensors(weights)
     if header.get("kind") != "network":
@@ -152,7 +152,7 @@ def _read_description(path: Path, weights: Path) -> dict[str, Any]:
 def _described(
     path: Path, described: Mapping[str, Any], network: Network
 ) -> tuple[Preprocess | None, Sequence[str]]:
-    """Preprocessing and class names; what is missing is said."""
+    """Preprocessing and class names; a warning names what is missing."""
     names, missing = described.get("classes"), []
     if not isinstance(names, list):  # a number, as earlier versions wrote it
         missing.append("classes (their names)")
@@ -161,7 +161,7 @@ def _described(
         raise CheckpointError(f"{path}: classes = {names!r}: expected {network.classes} names")
     preprocess = None
     if "preprocess" not in described:
-        missing.append("preprocess (what has to be done with images)")
+        missing.append("preprocess (how images become its input)")
     else:
         try:
             preprocess = Preprocess.from_json(described["preprocess"], shape=network.shape)

@@ -1,7 +1,7 @@
 """One network trained alone, as a job: a value that says what is to be done, and a record of what came out.
 
-A job whose record exists is done. A killed one goes on in the middle of its training, and makes the same
-weights, on a CPU with as many threads to the bit.
+A job whose record exists is done. A killed one resumes in the middle of its training and gives the same
+weights: to the bit on a CPU with the same number of threads.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from aspk.util.records import Identity, Record, read_json
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a network reached alone.
+    """What a network reached when trained alone.
 
     Attributes:
         search: accuracy on the images of ``search`` that a search looks at, 0 to 1; NaN in rankings of
@@ -49,8 +49,8 @@ class Trained:
         search_energy_mj: energy of an image of ``search``; NaN in records of earlier versions.
         losses: mean training loss of each tenth of the run.
         history: accuracy on the first images of ``search`` at each checkpoint (``update``, ``search``).
-        seconds: time that it took, without that of killed runs; NaN where ``search`` is.
-        processor_seconds: processor time of its process in it; less than ``seconds`` on a busy machine.
+        seconds: time that it took, killed runs not counted; NaN where ``search`` is.
+        processor_seconds: processor time of its process meanwhile; less than ``seconds`` on a busy machine.
     """
 
     search: float
@@ -66,7 +66,7 @@ class Trained:
 
     @classmethod
     def from_record(cls, content: Mapping[str, Any]) -> Trained:
-        """What a job's record holds, of this version of aspk or an earlier one.
+        """The result in a job's record, which this version of aspk or an earlier one wrote.
 
         Raises:
             LookupError, TypeError, ValueError: it is damaged.
@@ -91,20 +91,20 @@ class Job:
     a record or a state that does not agree with them is refused.
 
     Attributes:
-        name: names its files, and stands in front of its progress bar.
+        name: names its files and labels its progress bar.
         folder: where record and training state are: ``NAME.json`` and ``NAME.pt``.
         space: the search space of the network.
         config: the network.
         data: the data set.
         recipe: how it is trained.
         seed: seed of fresh weights and of the batches.
-        evaluation: the images of ``search`` that are measured, those of calibration, and of a batch.
+        evaluation: how many images of ``search`` to measure, to calibrate with, and to run in a batch.
         energy: the energy account.
         weights: the supernet whose weights it starts from; None starts from fresh ones.
         device: where it is trained, see :func:`aspk.engines.device.resolve_device`.
-        about: what the record says besides, as plain JSON values.
-        export: what an export of the trained network says of where it comes from, as plain JSON values; None
-            is no export. With one, the job has a folder of its own, ``NAME``, for ``result.json``,
+        about: what else the record holds, as plain JSON values.
+        export: provenance to write with an export of the trained network, as plain JSON values; None means no
+            export. With an export, the job has a folder of its own, ``NAME``, for ``result.json``,
             ``training.pt`` and the exported network.
     """
 
@@ -136,14 +136,14 @@ class Job:
 
     @property
     def begun(self) -> Job:
-        """This job as an earlier version began it, whose recipes did not choose a precision by themselves."""
+        """This job as an earlier version began it, when recipes did not yet choose a precision themselves."""
         identity = (read_json(self.record_file) or {}).get("identity")
         found = identity.get("recipe") if isinstance(identity, Mapping) else None
         return replace(self, recipe=self.recipe.as_begun(found))
 
     @property
     def identity(self) -> Identity:
-        """What a record must agree on to be this job's."""
+        """What a record must match to be this job's."""
         values = {
             "network": self.config.to_json(),
             "recipe": self.recipe.to_json(),
@@ -167,9 +167,9 @@ class Job:
             return None
 
     def run(self, *, progress: bool = True) -> Trained | None:
-        """Train, or go on where an earlier run stopped, measure, export and record.
+        """Train, or resume where an earlier run stopped, then measure, export and record.
 
-        ``test`` is read once, at the end. Ctrl-C and SIGTERM end after the update in hand, which is saved.
+        ``test`` is read once, at the end. Ctrl-C and SIGTERM stop after the current update, which is saved.
 
         Args:
             progress: whether to show a progress bar.
@@ -179,7 +179,7 @@ class Job:
 
         Raises:
             CheckpointError: the state is another job's or damaged, or the supernet to start from is.
-            LockError: another process is at the same job.
+            LockError: another process is running the same job.
             TrainingError: the loss is not finite; the last checkpoint is kept.
         """
         data, start = _data(self.data, self.device), self._inherited()
@@ -252,13 +252,13 @@ def train_alone(
 ) -> list[Trained] | None:
     """Do the jobs that have no record yet, several side by side.
 
-    A killed run takes its workers with it; the same call goes on in the middle of what they were training.
+    A killed run takes its workers with it; the same call resumes in the middle of what they were training.
 
     Args:
         jobs: the jobs; each has files of its own.
-        workers: processes; with several, each imports the main module anew. With 1 all happens in this one.
-        threads: PyTorch's threads of a training; None is one where several train side by side, and
-            PyTorch's own number in this process. Their number changes the last digits of sums.
+        workers: processes; with several, each imports the main module anew. With 1, all runs in this one.
+        threads: PyTorch threads of each training; None means one where several train side by side, and
+            PyTorch's own number in this process. The number changes the last digits of sums.
         progress: whether to show progress bars.
 
     Returns:
@@ -266,9 +266,9 @@ def train_alone(
 
     Raises:
         CheckpointError: a record or a state is another job's, or a supernet to start from is damaged.
-        LockError: another process is at one of the jobs.
+        LockError: another process is running one of the jobs.
         TrainingError: a loss is not finite; the last checkpoint is kept.
-        WorkerError: a worker was killed; the same call goes on.
+        WorkerError: a worker was killed; the same call resumes.
     """
     results: list[Trained | None] = [None] * len(jobs)
     alone = workers == 1 or len(jobs) < 2
@@ -289,10 +289,10 @@ def train_alone(
 def trainings(
     jobs: Sequence[Job], *, workers: int = 1, threads: int | None = None, progress: bool = False
 ) -> Generator[tuple[int, Trained | None]]:
-    """The results of jobs as they come, each with the job's place: see :func:`train_alone`.
+    """The results of jobs as they come, each with the job's index: see :func:`train_alone`.
 
-    Those that have a record come first. A result that is None, or one that is missing at the end, says that
-    the user interrupted.
+    Those that have a record come first. A result of None, or one that is missing at the end, means that the
+    user interrupted.
     """
     missing = []
     for place, job in enumerate(jobs):
@@ -324,7 +324,7 @@ def _with_threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def _loaded_no_longer() -> Iterator[None]:
-    """Give back what jobs of this process had loaded."""
+    """Release what jobs of this process have loaded."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What an exported network says of files."""
+"""Predictions of an exported network for files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BATCH = 64  # files run at once
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one file.
+    """A network's prediction for one file.
 
     Attributes:
         path: the file.
@@ -41,13 +41,13 @@ def predict_files(model: Classifier, paths: Sequence[str | Path]) -> Iterator[Pr
 
     Args:
         model: the network.
-        paths: files, and folders whose pictures and sequences are looked for at all depths.
+        paths: files, and folders that are searched for pictures and sequences at all depths.
 
     Yields:
         A prediction for each file; where a file cannot be used, what is wrong with it.
 
     Raises:
-        CheckpointError: the export does not say what has to be done with images.
+        CheckpointError: the export does not say how to preprocess images.
         DataError: a folder has no such file.
     """
     recordings = _recordings(model)

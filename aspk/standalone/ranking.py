@@ -1,4 +1,4 @@
-"""The ranking study of a supernet: ``aspk rank``. Everything is recorded: killed, it goes on."""
+"""The ranking study of a supernet: ``aspk rank``. Everything is recorded, so a killed run resumes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RankingStudy:
         data: the data set.
         weights: the supernet's file.
         recipe: how networks are trained alone.
-        evaluation: how inherited accuracies are measured; the verdict is that of its statistics.
+        evaluation: how inherited accuracies are measured; the verdict is for its statistics.
         energy: the energy account.
         folder: where records and reports go.
         networks: number of networks, n.
@@ -76,12 +76,12 @@ class RankingStudy:
         if self.networks < 4 or not 0 <= self.twice <= self.networks or self.workers < 1:
             raise RankingError(
                 f"networks={self.networks}, twice={self.twice}, workers={self.workers}: expected at least 4 "
-                "networks, no more of them trained twice, and a worker"
+                "networks, at most all of them trained twice, and at least one worker"
             )
 
 
 def rank(study: RankingStudy, *, progress: bool = True) -> Mapping[str, Any] | None:
-    """Run a ranking study, or go on with it; None if the user interrupted.
+    """Run or resume a ranking study; None if the user interrupted.
 
     Networks are trained alone first, which needs no supernet; then the supernet evaluates them.
 
@@ -90,8 +90,8 @@ def rank(study: RankingStudy, *, progress: bool = True) -> Mapping[str, Any] | N
 
     Raises:
         RankingError: the space has fewer networks.
-        CheckpointError: records in the folder are another study's, or the supernet is missing or damaged, or
-            of another space.
+        CheckpointError: records in the folder are another study's, or the supernet is missing, damaged
+            or of another space.
         LockError: another process is ranking in the same folder.
     """
     with exclusive(study.folder / "rank"):
@@ -168,12 +168,12 @@ def ranking_jobs(study: RankingStudy) -> list[Job]:
         )
         for index, seed in plan
     ]
-    # What an earlier version began goes on in the precision of the networks that it trained.
+    # A study begun by an earlier version continues in the precision of the networks trained so far.
     recipe = next((job.begun.recipe for job in jobs if job.record_file.exists()), study.recipe)
     return [replace(job, recipe=recipe) for job in jobs]
 
 
-# ---------------------------------------------------------------------- what the supernet says
+# ---------------------------------------------------------------------- what the supernet measures
 
 
 def _inherited(study: RankingStudy, jobs: Sequence[Job], *, progress: bool) -> dict[str, Any] | None:
@@ -227,7 +227,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """One row for each network: what :func:`aspk.trials.verdict.summarise` reads, and its genes."""
     alone: dict[str, list[Trained]] = {}
-    for job, result in zip(jobs, trained, strict=True):  # the first seed stands before the second
+    for job, result in zip(jobs, trained, strict=True):  # the first seed comes before the second
         alone.setdefault(job.name.partition("-seed-")[0], []).append(result)
     rows = []
     for job in jobs:

@@ -1,8 +1,8 @@
-"""Level two of a search: trainings where they tell most. ``aspk refine``.
+"""Level two of a search: training the most informative networks. ``aspk refine``.
 
 Level one searched the supernet. Level two is the same search with an evaluator that trains each network.
-What level one knows of one is a feature of its surrogates, which learn from the trainings how far it can
-be trusted.
+What level one knows about a network is a feature of level two's surrogates, which learn from the trainings
+how far it can be trusted.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from aspk.util.files import safe_name, write_atomically
 from aspk.util.pool import results_of
 from aspk.util.records import fingerprint
 
-_LEAST_MJ = 1e-12  # of a network that nothing fires in
+_LEAST_MJ = 1e-12  # energy of a network in which nothing fires
 _FEWEST = 10  # networks that level one must have evaluated
 
 
 class TrainingEvaluator:
     """An :class:`~aspk.evaluation.Evaluator` that trains each network alone, once.
 
-    A network that was trained is not trained again, by any process: its record and its export stay in the
-    study's folder. A killed training goes on where its last checkpoint was.
+    No process trains the same network again: its record and its export stay in the study's folder. A killed
+    training resumes from its last checkpoint.
 
     Args:
-        spec: the study: data, recipe ``retrain``, evaluation, energy account; its seed is the trainings'.
+        spec: the study: data, recipe ``retrain``, evaluation, energy account, and the seed of trainings.
         inherited: start from the supernet's weights, not from fresh ones.
         device: where networks are trained.
         progress: whether to show a progress bar for each training.
@@ -108,10 +108,10 @@ class TrainingEvaluator:
 
 
 class LevelOne:
-    """A free feature, see :mod:`aspk.costs.features`: what the search of the supernet tells of any network.
+    """A free feature, see :mod:`aspk.costs.features`: what level one knows about any network.
 
-    Accuracy and the logarithm of the energy with the supernet's weights: those that were observed, and for
-    all other networks what a surrogate of the observed ones predicts.
+    Accuracy and the logarithm of the energy with the supernet's weights: observed values where there are any,
+    and for all other networks those that a surrogate fitted to the observed ones predicts.
 
     Args:
         spec: the study of level one.
@@ -131,7 +131,7 @@ class LevelOne:
         if len(found) < _FEWEST:
             raise StudyError(
                 f"study {spec.name!r} has {len(found)} complete trials with metrics: expected at least "
-                f"{_FEWEST}, which tell what the supernet says of a network; 'aspk search' makes them"
+                f"{_FEWEST}, from which to learn what the supernet predicts; 'aspk search' makes them"
             )
         self._observed = {self.space.key(x): self._says(metrics) for x, metrics in found}
         X, Y = np.array(list(self._observed)), np.array(list(self._observed.values()))
@@ -151,7 +151,7 @@ class LevelOne:
 def refining_problem(
     spec: StudySpec, *, inherited: bool = False, device: str = "auto", progress: bool = True
 ) -> StudyProblem:
-    """The problem of level two: the study's own with an evaluator that trains; the reference comes first.
+    """The study's problem with an evaluator that trains, for level two; the reference is trained first.
 
     Args:
         spec: the study of level one.
@@ -161,7 +161,7 @@ def refining_problem(
 
     Raises:
         CheckpointError: there is no supernet to start from, or it is damaged.
-        StudyError: level one has told too little, or no network can keep a constraint.
+        StudyError: level one has too few trials, or no network can satisfy a constraint.
         KeyboardInterrupt: the user interrupted the training of the reference, which is saved.
     """
     told = LevelOne(spec)
@@ -192,13 +192,13 @@ def refine(
     device: str = "auto",
     progress: bool = True,
 ) -> SearchResult | None:
-    """Train networks alone where it tells most, or go on with it, until so many are trained.
+    """Train the most informative networks alone, or resume, until ``trainings`` of them are trained.
 
     The study is that of :func:`aspk.spec.study.refined`. The reference network is its first trial. Further
     processes may call this at the same time.
 
     Args:
-        spec: the study of level one, whose trials and weights are there.
+        spec: the study of level one; its trials and weights must exist.
         trainings: networks to train, those of earlier runs and the reference included, at least 2.
         workers: networks trained side by side, in processes of their own if there are several.
         inherited: start from the supernet's weights, not from fresh ones.
@@ -206,12 +206,12 @@ def refine(
         progress: whether to show progress bars.
 
     Returns:
-        How it ended; None if the user interrupted, and what is trained is saved.
+        How it ended; None if the user interrupted, in which case all progress is saved.
 
     Raises:
-        StudyError: level one has told too little, or the storage holds another study of that name.
+        StudyError: level one has too few trials, or the storage holds another study of that name.
         CheckpointError: there is no supernet to start from, or a record is another run's.
-        WorkerError: a worker was killed; the same call goes on.
+        WorkerError: a worker was killed; the same call resumes.
     """
     target = refined(spec, trainings)
     try:
@@ -231,7 +231,7 @@ def refine(
 
 
 def _work(spec: StudySpec, trainings: int, inherited: bool, device: str, number: int) -> bool:
-    """One worker's life; whether it was left to end by itself. The first one shows the progress of all."""
+    """Run one worker; whether it ended uninterrupted. The first one shows the progress of all."""
     torch.set_num_threads(1)
     try:
         problem = refining_problem(spec, inherited=inherited, device=device, progress=False)
@@ -262,6 +262,6 @@ def export_refined(spec: StudySpec, folder: Path, *, number: int) -> Path:
                 write_atomically(folder / name, (trained / name).read_bytes())
             return folder
     raise StudyError(
-        f"trial {number} of {refined(spec).name!r}: {trained.parent} does not have its training; it is where "
+        f"trial {number} of {refined(spec).name!r}: {trained.parent} does not have its training; look where "
         "'aspk refine' ran"
     )

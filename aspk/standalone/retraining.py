@@ -21,7 +21,7 @@ class Candidate:
     """A network that is to be trained alone.
 
     Attributes:
-        name: what its results are called, ``trial-7`` say.
+        name: names its results, for example ``trial-7``.
         config: the network.
         predicted: what it reached with the supernet's weights.
         trial: the trial it was found in, if it was found.
@@ -49,8 +49,8 @@ class Retrained:
         strict_mj: the same with dense bills for the residual stream.
         predicted_mj: energy that the search measured.
         history: accuracy on the first images of ``search`` at each checkpoint (``update``, ``search``).
-        seconds: time that it took, without that of killed runs.
-        processor_seconds: processor time of this process in it; less than ``seconds`` on a busy machine.
+        seconds: time that it took, killed runs not counted.
+        processor_seconds: processor time of this process meanwhile; less than ``seconds`` on a busy machine.
         folder: the exported network.
     """
 
@@ -86,7 +86,7 @@ class Retrained:
 
 
 def retrain(spec: StudySpec, trials: Sequence[int], **options: Any) -> list[Retrained] | None:  # noqa: ANN401  # those of train_candidates
-    """Train the networks of some trials alone: :func:`train_candidates` with what the study knows of them.
+    """Train the networks of some trials alone: :func:`train_candidates` with what the study knows about them.
 
     Raises:
         StudyError: there is no such complete trial.
@@ -111,8 +111,8 @@ def train_candidates(
 ) -> list[Retrained] | None:
     """Train networks alone and export them.
 
-    What is finished is not trained again; a killed run goes on in the middle of a network, and gives the
-    same weights, on a CPU with as many threads to the bit.
+    Finished networks are not trained again; a killed run resumes in the middle of a network and gives the
+    same weights: to the bit on a CPU with the same number of threads.
 
     Args:
         spec: the study; its ``retrain`` is the recipe.

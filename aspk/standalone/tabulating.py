@@ -39,8 +39,8 @@ from aspk.util.locks import exclusive
 from aspk.util.records import Identity
 
 STATISTICS: tuple[StatisticsName, ...] = ("own", "shared_time")
-_TIMED = 8  # networks that tell how long a training takes, where none is done yet
-_UPDATES = 3  # of each of them, after one that is not counted
+_TIMED = 8  # networks to time, to estimate how long a training takes if none is done yet
+_UPDATES = 3  # timed updates of each, after one that is not timed
 _DRAWN_TOGETHER = 256
 _FEWEST_UPDATES = 10
 _FIRST = 24  # networks that get all their seeds before the others get one
@@ -87,7 +87,7 @@ class TrainedTablePlan:
 
     @cached_property
     def networks(self) -> IntArray:
-        """The networks in the order of their training, shape (n, G): any first part of them is a sample."""
+        """The networks in the order of training, shape (n, G): any first part of them is a random sample."""
         rng = np.random.default_rng(self.spec.seed)
         if self.count is None:
             return rng.permutation(list(self.space.networks()))
@@ -104,12 +104,12 @@ class TrainedTablePlan:
 
     @property
     def parts(self) -> Path:
-        """The folder of the trainings at work."""
+        """The folder of unfinished trainings."""
         return self.file.with_name(f"{self.file.name}.parts")
 
     @property
     def identity(self) -> Identity:
-        """What the results of trainings depend on; more networks or seeds go on with what is there."""
+        """What the results of trainings depend on; a plan for more networks or seeds reuses them."""
         spec = self.spec
         return Identity(
             values={
@@ -125,10 +125,10 @@ class TrainedTablePlan:
         )
 
     def jobs(self) -> dict[tuple[int, ...], Job]:
-        """Every training by its genotype and, last, its seed, in the order in which they are done.
+        """Every training by its genotype and, last, its seed, in the order of execution.
 
-        The first networks are trained with all seeds, which tells the noise; then all others with one seed
-        after the other, which tells most of what a table that is not whole yet can.
+        The first networks are trained with all seeds, which shows the noise; then all others, one seed after
+        the other, which makes an unfinished table as informative as it can be.
         """
         spec, whole = self.spec, itertools.product(range(_FIRST), range(self.seeds))
         rest = ((place, seed) for seed in range(self.seeds) for place in range(_FIRST, len(self.networks)))
@@ -153,7 +153,7 @@ class TrainedTablePlan:
         """The finished trainings.
 
         Raises:
-            TableError: the file is of other trainings, or damaged.
+            TableError: the file holds other trainings, or is damaged.
         """
         advice = f"write to another file (--output), or remove {self.journal_file}"
         return Journal(self.journal_file, self.identity, error=TableError, advice=advice)
@@ -162,11 +162,11 @@ class TrainedTablePlan:
 def build_trained_table(
     plan: TrainedTablePlan, *, workers: int = 1, progress: bool = True
 ) -> TrainedTable | None:
-    """Train every network of a plan alone, look at what the supernet says of each, and write the table.
+    """Train every network of a plan alone, evaluate each with the supernet's weights, and write the table.
 
-    Finished trainings are lines of the plan's ``journal_file``. Killed at any moment, the same call goes on
-    in the middle of the trainings that were at work; so does a call for more networks or seeds, and one on
-    another machine that has the file.
+    Finished trainings are lines of the plan's ``journal_file``. After a kill at any moment, the same call
+    resumes in the middle of the unfinished trainings. A call for more networks or seeds, or one on another
+    machine that has the file, continues from the finished ones.
 
     Args:
         plan: what the table holds.
@@ -179,11 +179,11 @@ def build_trained_table(
     Raises:
         CheckpointError: there is no supernet of this space, or it is damaged.
         LockError: another process builds the same table.
-        TableError: the results on disk are of other trainings.
+        TableError: the results on disk are those of other trainings.
         TrainingError: a loss is not finite; the last checkpoint is kept.
-        WorkerError: a worker was killed; the same call goes on.
+        WorkerError: a worker was killed; the same call resumes.
     """
-    supernet_of(plan.spec, "cpu")  # that it is there, before hours of training
+    supernet_of(plan.spec, "cpu")  # fails now, not after hours of training, if there is none
     with exclusive(plan.file):
         journal = plan.journal()
         if not _train(plan, journal, workers=workers, progress=progress):
@@ -195,7 +195,7 @@ def build_trained_table(
 
 
 def write_finished(plan: TrainedTablePlan, *, progress: bool = True) -> TrainedTable | None:
-    """Write a table of the networks of a plan that are trained with all seeds already; others may be at work.
+    """Write a table of those networks of a plan that are trained with all seeds; others may be in training.
 
     Args:
         plan: the plan; the table is a sample of its networks.
@@ -206,7 +206,7 @@ def write_finished(plan: TrainedTablePlan, *, progress: bool = True) -> TrainedT
 
     Raises:
         CheckpointError: there is no supernet of this space, or it is damaged.
-        TableError: no network is trained yet, or the results on disk are of other trainings.
+        TableError: no network is trained yet, or the results on disk are those of other trainings.
     """
     journal = plan.journal()
     results = _results(journal)
@@ -242,7 +242,7 @@ def _train(plan: TrainedTablePlan, journal: Journal, *, workers: int, progress: 
                 return False
             *x, seed = list(missing)[place]
             journal.add({"x": x, "seed": seed, "trained": asdict(result)})
-            missing[(*x, seed)].record_file.unlink(missing_ok=True)  # it stands in the journal now
+            missing[(*x, seed)].record_file.unlink(missing_ok=True)  # it is in the journal now
             bar.update()
             bar.set_postfix({"accuracy": f"{result.test:.4f}"})
             count += 1
@@ -259,7 +259,7 @@ def _results(journal: Journal) -> dict[tuple[int, ...], Trained]:
         raise TableError(f"{journal.file}: damaged: {error!r}") from None
 
 
-# ---------------------------------------------------------------------- what the supernet says
+# ---------------------------------------------------------------------- what the supernet measures
 
 
 def _inherited(
@@ -272,7 +272,7 @@ def _inherited(
     kinds = [(statistics, images) for statistics in STATISTICS for images in IMAGES]
     chunks = np.split(order, range(_EVALUATED_TOGETHER, len(order), _EVALUATED_TOGETHER))
     with (
-        graceful_interruption(finishing="the batch", lost="the supernet is asked again") as interruption,
+        graceful_interruption(finishing="the batch", lost="the supernet evaluates again") as interruption,
         tqdm(total=len(kinds) * len(order), desc="inherited", unit="net", disable=not progress) as bar,
     ):
         for statistics, images in kinds:
@@ -357,7 +357,7 @@ def _scalars(metrics: Sequence[Metrics]) -> Columns:
 
 
 def expected(plan: TrainedTablePlan, *, workers: int = 1) -> str:
-    """What a plan's table will take, in words: told by trainings that are done, else by a few updates."""
+    """How long a plan's table will take, in words: judged by finished trainings, else by a few updates."""
     results, jobs = _results(plan.journal()), plan.jobs()
     missing = [job for key, job in jobs.items() if key not in results]
     known = [run.processor_seconds for key, run in results.items() if key in jobs]
@@ -365,10 +365,10 @@ def expected(plan: TrainedTablePlan, *, workers: int = 1) -> str:
     told = f"the {len(known)} that are done" if known else f"{_UPDATES} updates of some"
     return (
         f"{len(plan.networks):,} networks of {plan.space.name!r}, {plan.seeds} seeds: {len(missing):,} of "
-        f"{len(jobs):,} trainings to do, {plan.spec.retrain.updates:,} updates each; by {told} a training "
-        f"takes {each:.1f} s of a processor, so all take about {each * len(missing) / 3600:.1f} processor "
-        f"hours, {workers} at a time. Each is a line of {plan.journal_file} when it ends; Ctrl-C ends "
-        "after the update in hand, and the same command goes on"
+        f"{len(jobs):,} trainings to do, {plan.spec.retrain.updates:,} updates each; by {told}, a training "
+        f"takes {each:.1f} s of processor time, so all take about {each * len(missing) / 3600:.1f} processor "
+        f"hours, {workers} at a time. Each becomes a line of {plan.journal_file} when it ends; Ctrl-C "
+        "stops after the current update, and the same command goes on"
     )
 
 

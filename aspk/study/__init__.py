@@ -1,4 +1,4 @@
-"""Running a study: create it or go on with it, ask in batches, evaluate, tell.
+"""Running a study: create or resume it, ask in batches, evaluate, tell.
 
 Names are loaded when they are first used: commands that only read a study load neither torch nor a supernet.
 """

@@ -51,7 +51,7 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class DryRun:
-    """What a dry run saw, and what it expects of the real one.
+    """What a dry run measured, and what to expect of the real one.
 
     Attributes:
         spec: the study.

@@ -41,7 +41,7 @@ class SearchResult:
         study: the Optuna study.
         finished: False if it was interrupted.
         evaluations: complete trials, those of earlier runs and of other workers included.
-        exhausted: whether it ended before its budget, since every network of the space was evaluated.
+        exhausted: whether it ended before its budget because every network of the space was evaluated.
     """
 
     study: optuna.Study
@@ -57,24 +57,24 @@ def run_study(
     progress: bool = True,
     settings: WorkerSettings | None = None,
 ) -> SearchResult:
-    """Search until the study has ``spec.evaluations`` complete trials, from wherever it stands.
+    """Search until the study has ``spec.evaluations`` complete trials, those that it already has included.
 
-    A space with fewer networks ends it as well, once each of them was evaluated or has failed.
+    In a space with fewer networks, the search ends once each of them was evaluated or has failed.
 
-    Any number of processes may do so at the same time, on any storage: see :mod:`aspk.study.workers`. Every
-    finished trial is in the storage before the next batch is asked for. Ctrl-C ends after the batch in
-    hand; networks that a killed process was evaluating are evaluated again. While the storage is away,
-    results wait for it.
+    Any number of processes may search at the same time, on any storage: see :mod:`aspk.study.workers`. Every
+    finished trial is in the storage before the next batch is asked for. Ctrl-C stops the search after the
+    current batch; networks that a killed process was evaluating are evaluated again. While the storage is
+    unreachable, results are kept until it is back.
 
     Args:
         spec: the study.
         problem: what it optimises.
         progress: whether to show a progress bar.
-        settings: how patient this worker is; None takes the defaults.
+        settings: this worker's intervals and timeouts; None means the defaults.
 
     Raises:
-        StudyError: the storage holds another study of that name, networks fail again and again, or the
-            storage stays away.
+        StudyError: the storage holds another study of that name, all networks of several batches fail, or
+            the storage stays unreachable.
     """
     settings = settings or WorkerSettings()
     study = create_or_resume(spec, problem)
@@ -87,7 +87,7 @@ def run_study(
     persistently = partial(patiently, patience_s=settings.patience_s)
     scores.read(study)
     done = min(scores.complete, spec.evaluations)
-    # Without smoothing, the time left follows from the whole run, in which batches are proposed as well.
+    # Without smoothing, the time left is estimated from the whole run, in which batches are proposed as well.
     bar = tqdm(total=spec.evaluations, initial=done, unit="net", smoothing=0, disable=not progress)
     stopping = graceful_interruption(finishing="the batch", lost="its networks are evaluated again")
     with stopping as interruption, bar, worker.at_work():
@@ -109,7 +109,7 @@ def run_study(
                 worker.release(trial)
             persistently(partial(scores.read, study))
             if not trials and scores.complete < spec.evaluations:
-                time.sleep(settings.poll_s)  # others evaluate what is left, and may yet die
+                time.sleep(settings.poll_s)  # others evaluate what is left, but may still die
             bar.set_postfix_str(scores.figures(), refresh=False)
             bar.update(min(scores.complete, spec.evaluations) - bar.n)
             bar.refresh()
@@ -119,7 +119,7 @@ def run_study(
 
 
 def _networks_left(study: optuna.Study, space: SearchSpace) -> int:
-    """How many networks of the space no trial stands for yet; large spaces are not counted to the end."""
+    """How many networks of the space have no trial yet; a lower bound while trials are few."""
     trials = study.get_trials(deepcopy=False)
     if len(trials) < space.size:
         return space.size - len(trials)
@@ -155,7 +155,7 @@ def _config(space: SearchSpace, trial: Trial) -> SubnetConfig:
 
 
 def tell(study: optuna.Study, trial: Trial, result: Result, problem: StudyProblem) -> None:
-    """Write one result; nothing if the trial is finished already, by this worker or by one that took over."""
+    """Write one result, unless the trial is finished already, by this worker or by one that took over."""
     try:
         if isinstance(result, EvaluationError):
             trial.set_user_attr(attributes.FAILURE, str(result))
@@ -174,7 +174,7 @@ def evaluate_trial(trial: Trial, problem: StudyProblem) -> list[float]:
         The objective values to tell.
 
     Raises:
-        GenotypeError: the trial's parameters are no network of the space.
+        GenotypeError: the trial's parameters are not a network of the space.
         EvaluationError: the network could not be evaluated.
     """
     (result,) = evaluate(problem, [trial])
@@ -217,7 +217,7 @@ class _Scores:
         return len(self._known)
 
     def read(self, study: optuna.Study) -> None:
-        """Take in the trials that were completed since the last time."""
+        """Add the trials that were completed since the last call."""
         fresh = [
             trial
             for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

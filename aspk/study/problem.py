@@ -39,12 +39,12 @@ class StudyProblem:
         faeb: F_AEB against the reference network.
         reference: the reference network's metrics.
         fingerprints: hashes of what a worker must have in common with the study.
-        statistics: whose batch-normalisation statistics the supernet's networks are evaluated with, see
+        statistics: the batch-normalisation statistics that the supernet's networks are evaluated with, see
             :class:`aspk.spec.settings.EvaluationSettings`; empty without a supernet.
         verdict: whether the supernet's ranking can be trusted; empty without a supernet.
         shape: channels, height and width of an image; None without a supernet.
         images: number of images that accuracies are measured on; None where the evaluator does not say.
-        features: what else is known of a network before it is evaluated, for samplers that learn from it.
+        features: what else is known about a network before it is evaluated, for samplers that learn from it.
     """
 
     space: SearchSpace
@@ -70,13 +70,13 @@ class StudyProblem:
 
     @property
     def known(self) -> dict[int, Callable[[SubnetConfig], float]]:
-        """Number of each objective that needs no evaluation to its value as a function of the network."""
+        """The known objectives: the index of each to its value as a function of the network."""
         names = [item.name for item in self.objectives]
         return {names.index(name): cost for name, cost in self._costs.items() if name in names}
 
     @property
     def known_constraints(self) -> dict[str, Callable[[SubnetConfig], float]]:
-        """Name of each constraint that needs no evaluation to its value as a function of the network."""
+        """The known constraints: the name of each to its value as a function of the network."""
         bounds = {item.name: item.at_most for item in self.constraints}
         return {
             name: CostConstraint(cost, bounds[name]) for name, cost in self._costs.items() if name in bounds
@@ -84,14 +84,14 @@ class StudyProblem:
 
     @property
     def _costs(self) -> dict[str, Cost]:
-        """Name of each objective of the package that follows from a network's shapes to its cost."""
+        """The costs that follow from a network's shapes alone, by the names of their objectives."""
         if self.shape is None:
             return {}
         return {name: Cost(name, self.space, self.shape, self.faeb.classes) for name in COSTS}
 
     @property
     def composites(self) -> dict[int, Composite]:
-        """Number of each objective that is a known function of metrics to that function."""
+        """The objectives that are known functions of metrics: the index of each to its function."""
         names = [item.name for item in self.objectives]
         return {names.index("f_aeb"): self.faeb.composite()} if "f_aeb" in names else {}
 
@@ -117,7 +117,7 @@ def load_problem(spec: StudySpec, device: str = "auto") -> StudyProblem:
 
     Raises:
         CheckpointError: there is no supernet, or it is damaged.
-        StudyError: the supernet was trained for another search space, or no network can keep a constraint.
+        StudyError: the supernet was trained for another search space, or no network can satisfy a constraint.
     """
     evaluator, fingerprints = evaluator_of(spec, device)
     statistics = evaluator.settings.statistics
@@ -134,7 +134,7 @@ def load_problem(spec: StudySpec, device: str = "auto") -> StudyProblem:
 
 
 def check_bounds(spec: StudySpec, space: SearchSpace, shape: tuple[int, int, int], classes: int) -> None:
-    """Refuse bounds on parameters and operations that no network of the space keeps.
+    """Refuse bounds on parameters and operations that no network of the space satisfies.
 
     Raises:
         StudyError: a bound is below the smallest network's cost.
@@ -144,7 +144,7 @@ def check_bounds(spec: StudySpec, space: SearchSpace, shape: tuple[int, int, int
         if bound is not None and least > bound:
             raise StudyError(
                 f"constraints.{name} = {bound:g}: the smallest network of {space.name!r} has {least:,.0f} "
-                f"{name}; expected a bound that it keeps"
+                f"{name}; expected a bound that it satisfies"
             )
 
 
@@ -184,7 +184,7 @@ def inherited_accuracies(spec: StudySpec, count: int, device: str = "auto") -> l
 def study_problem(
     spec: StudySpec, evaluator: Evaluator, *, classes: int, fingerprints: Mapping[str, str] | None = None
 ) -> StudyProblem:
-    """Everything that a search needs to know, the reference network evaluated.
+    """The study's problem with any evaluator; the reference network is evaluated here.
 
     Raises:
         EvaluationError: the reference network cannot be evaluated.
@@ -208,7 +208,7 @@ def study_problem(
 
 
 def f_aeb_of(trial: FrozenTrial, faeb: FAEB) -> float:
-    """F_AEB of a complete trial; minus infinity for one that carries no metrics, or none that can be read."""
+    """F_AEB of a complete trial; minus infinity if it carries no readable metrics."""
     accuracy, energy = (trial.user_attrs.get(name) for name in ("accuracy", "energy_mj"))
     if accuracy is None or energy is None:  # told by somebody else
         return float("-inf")

@@ -1,4 +1,4 @@
-"""A study in its storage: what it says of itself, and who may join it."""
+"""A study in its storage: the record of its problem, and which runs may join it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WAIT_S = 3  # for the record of a study that another worker is making at this m
 def create_or_resume(
     spec: StudySpec, problem: StudyProblem, storage: BaseStorage | None = None
 ) -> optuna.Study:
-    """The study in its storage, made if need be.
+    """The study in its storage, created if need be.
 
     Args:
         spec: the study.
@@ -65,7 +65,7 @@ def _record(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> None
 def _join(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> optuna.Study:
     end = time.monotonic() + _WAIT_S
     while attributes.CONTEXT not in study_record(study):
-        if time.monotonic() > end or study.get_trials(deepcopy=False):  # its maker died, or is no aspk
+        if time.monotonic() > end or study.get_trials(deepcopy=False):  # its creator died, or is not aspk
             _check_directions(study, problem)
             _record(study, spec, problem)
             return study
@@ -78,7 +78,7 @@ def check_problem(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -
     """Refuse a run whose problem is not the study's.
 
     Raises:
-        StudyError: spelling out the differences.
+        StudyError: there are differences, which it spells out.
     """
     found = list(_differences(study_record(study), spec, problem))
     if found:
@@ -98,7 +98,7 @@ def _check_directions(study: optuna.Study, problem: StudyProblem) -> None:
 
 
 def _differences(held: Mapping[str, Any], spec: StudySpec, problem: StudyProblem) -> Iterator[str]:
-    """What a run brings that the study was not started with, in words."""
+    """The differences between a run's problem and the study's, in words."""
     stored = {"space": held.get(attributes.SPACE), **attributes.mapping_in(held, attributes.CONTEXT)}
     brought = {"space": problem.space.to_json(), **_context(spec, problem)}
     hashes, own_hashes = dict(attributes.mapping_in(stored, "fingerprints")), brought["fingerprints"]
@@ -117,7 +117,7 @@ def _differences(held: Mapping[str, Any], spec: StudySpec, problem: StudyProblem
 def _agree_on_statistics(
     stored: dict[str, Any], hashes: dict[str, str], brought: dict[str, Any], own_hashes: dict[str, str]
 ) -> None:
-    """Let a record from before statistics were a setting name them, and ``auto`` take the study's."""
+    """Add statistics to a record older than that setting, and replace ``auto`` with the study's."""
     if "evaluation" not in stored:
         return
     known: dict[str, Any] = {

@@ -88,17 +88,17 @@ def _property(key: Key) -> dict[str, Any]:
 
 
 def _forms(kind: Kind) -> list[dict[str, Any]]:
-    """The forms of a value that msgspec tells; TOML has no null."""
+    """The forms of a value in msgspec's schema; TOML has no null."""
     try:
         whole = msgspec.json.schema(kind)
-    except TypeError:  # a function, an object: nothing that a file could say wrongly
+    except TypeError:  # a function or an object, which no file can contain
         return [{}]
     forms = (_plain(form) for form in whole.get("anyOf", [whole]) if form != {"type": "null"})
     return list(forms)
 
 
 def _plain(schema: Any) -> Any:  # noqa: ANN401  # whatever JSON holds
-    """A schema without what only repeats: bounds of all finite numbers, the pattern of an enumeration."""
+    """A schema without redundant parts: bounds of all finite numbers, the pattern of an enumeration."""
     if not isinstance(schema, dict):
         return [_plain(item) for item in schema] if isinstance(schema, list) else schema
     dropped = {"description", "pattern"} if "enum" in schema else {"description"}

@@ -1,4 +1,4 @@
-"""``aspk reproduce``: a finished study's search once more, until the first difference."""
+"""``aspk reproduce``: repeat a finished study's search until the first difference."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Reproduction:
     Attributes:
         trials: trials that were compared, all equal unless there is a difference.
         difference: the first difference in words, None if there is none.
-        versions: libraries whose version is another one than in the study, in words.
+        versions: libraries whose version differs from the study's, in words.
     """
 
     trials: int
@@ -48,7 +48,7 @@ def reproduce(
         progress: whether to show a progress bar.
 
     Raises:
-        StudyError: the study's problem is another one, or several workers or a crash shaped it.
+        StudyError: the study has another problem, or was shaped by several workers or a crash.
     """
     _check_record(study, spec, problem)
     batches = _batches(study)
@@ -73,11 +73,11 @@ def _check_record(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -
     search = ("seed", "sampler", "sampler_options")
     found = [text for key in search for text in different(key, stored.get(key), own[key])]
     if found:
-        raise StudyError(f"study {study.study_name!r} searched otherwise: {'; '.join(found)}")
+        raise StudyError(f"study {study.study_name!r} used another search: {'; '.join(found)}")
 
 
 def _batches(study: optuna.Study) -> list[list[FrozenTrial]]:
-    """The trials batch by batch, each of which was proposed from all trials before it and no others."""
+    """The trials batch by batch; each batch was proposed from all trials before it and no others."""
     trials = study.get_trials(deepcopy=False)
     why = "only the undisturbed search of a single worker can be repeated"
     batches: list[list[FrozenTrial]] = []
@@ -98,7 +98,7 @@ def _batches(study: optuna.Study) -> list[list[FrozenTrial]]:
 def _searched_again(
     batches: Sequence[Sequence[FrozenTrial]], spec: StudySpec, problem: StudyProblem
 ) -> Iterator[tuple[FrozenTrial, FrozenTrial]]:
-    """Each trial of the study with the one of a second search, which goes on as it is asked to."""
+    """Each trial of the study with that of a second search, which runs batch by batch on demand."""
     study = create_or_resume(spec, problem, InMemoryStorage())
     sampler = study.sampler
     assert isinstance(sampler, GenotypeSampler)

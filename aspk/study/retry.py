@@ -1,4 +1,4 @@
-"""Storages that are away for a while: a call is tried again, each time after a longer pause."""
+"""Storages that are unreachable for a while: a call is repeated, each time after a longer pause."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from aspk.errors import StudyError
 _Result = TypeVar("_Result")
 _LOGGER = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 20.0
-# What a database says of itself when it is starting, stopping, cut off, overloaded or in a deadlock
+# What a database reports when it is starting, stopping, cut off, overloaded or in a deadlock
 # (SQLSTATE classes of PostgreSQL and the SQL standard).
 _PASSING_STATES = ("08", "40", "53300", "57P", "55P03")
 
 
 def patiently(call: Callable[[], _Result], *, patience_s: float) -> _Result:
-    """The result of a call on a storage, which is repeated while the storage is away.
+    """The result of a call on a storage, which is repeated while the storage is unreachable.
 
     Args:
         call: may be repeated without harm.
         patience_s: seconds after which the error is final.
 
     Raises:
-        StudyError: the storage stayed away.
+        StudyError: the storage stayed unreachable.
     """
     end = time.monotonic() + patience_s
     for pause in _pauses():
@@ -40,10 +40,10 @@ def patiently(call: Callable[[], _Result], *, patience_s: float) -> _Result:
             left = end - time.monotonic()
             if left <= 0:
                 raise StudyError(
-                    f"the study's storage stayed away for {patience_s:g} s: {reason(error)}; "
+                    f"the study's storage was unreachable for {patience_s:g} s: {reason(error)}; "
                     "the same command goes on when it is back"
                 ) from error
-            _LOGGER.warning("the storage is away, trying again in %.1f s: %s", pause, reason(error))
+            _LOGGER.warning("the storage is unreachable, trying again in %.1f s: %s", pause, reason(error))
             time.sleep(min(pause, left))
     raise AssertionError("unreachable")
 
@@ -76,7 +76,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_passing(error: BaseException) -> bool:
-    if isinstance(error, ConnectionError | sqlalchemy.exc.PendingRollbackError):  # what follows a lost one
+    if isinstance(
+        error, ConnectionError | sqlalchemy.exc.PendingRollbackError
+    ):  # what follows a lost connection
         return True
     if isinstance(error, sqlalchemy.exc.DBAPIError):
         return error.connection_invalidated or _is_passing_in_database(error)

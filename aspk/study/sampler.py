@@ -15,12 +15,12 @@ from aspk.study.problem import StudyProblem, f_aeb_of
 from aspk.util.schema import Key, Kind, Table, unknown_key
 from aspk.util.wording import meanings
 
-# Arguments that are no options of a study: it gives them to its sampler by itself, or has no use for them.
+# Arguments that are not options of a study: the study sets them itself, or has no use for them.
 _OURS = ("space", "seed", "known", "known_constraints", "composites", "fitness", "attributes", "defaults")
 
 
 def sampler_options(name: SamplerName) -> Table:
-    """The keys of ``[sampler]`` that a sampler takes beside its name: all that a study does not give it."""
+    """The keys of ``[sampler]`` that a sampler takes besides its name: those that a study does not set."""
     kind = sampler_class(name)
     told = meanings(kind.__init__, "Args")
     return {

@@ -41,17 +41,17 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.5  # between two looks at a lock
 _GRACE_S = 10  # after which a lock on a journal is broken: its holder, who needs milliseconds, was killed
 # SQLite: a commit then needs no fsync, and survives a killed process all the same.
 _WRITE_AHEAD = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
-# PostgreSQL: Optuna asks for an earlier record of each parameter, any one of the study. Left to itself, the
-# planner looks for it from the beginning of a table that other studies fill, milliseconds for each parameter.
+# PostgreSQL: Optuna looks up some earlier record of each parameter in the study. By default, the planner
+# scans a table that other studies fill from its beginning, which takes milliseconds for each parameter.
 _BY_INDEX = ("SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan")
-# A path, relative or absolute; neither a URL nor KEY=VALUE pairs, whatever their end.
+# A path, relative or absolute; neither a URL nor KEY=VALUE pairs, whatever they end in.
 _JOURNAL = re.compile(r"(?:journal:)?(?!\w[\w+]+:/)(?!\w+\s*=).*\.log", re.DOTALL)
 _NO_STORAGE = (ImportError, ValueError, sqlalchemy.exc.ArgumentError)
 _FORMS = """A storage is one of
   sqlite:///runs/digits/study.db            one machine; //// begins an absolute path
   runs/digits/study.log                     a journal: one machine, or a folder that machines share
   postgresql+psycopg://USER@HOST/DATABASE   many machines; pip install 'aspk[postgres]'
-  grpc://HOST:PORT                          a proxy of Optuna's; pip install 'aspk[grpc]'"""
+  grpc://HOST:PORT                          an Optuna proxy; pip install 'aspk[grpc]'"""
 _MOST_NAMES = 10  # of other studies that a message lists
 _ATTEMPTS = 8  # to open a new database that other processes are filling with tables at this moment
 
@@ -63,8 +63,8 @@ def open_storage(url: str) -> BaseStorage:
         url: a database URL, ``grpc://HOST:PORT`` of a proxy, or a journal file (``*.log``).
 
     Raises:
-        StudyError: the storage cannot be opened, or this is no address of one. Neither the message nor the
-            errors behind it show a password.
+        StudyError: the storage cannot be opened, or this is not the address of one. Neither the message nor
+            the errors behind it show a password.
     """
     try:
         if _JOURNAL.fullmatch(url):
@@ -87,13 +87,13 @@ def _reason(error: Exception, url: str) -> str:
             return f"the Python package {missing} is not installed" if missing else str(error)
         case sqlalchemy.exc.NoSuchModuleError():
             return "no kind of database has that name"
-        case ValueError() | sqlalchemy.exc.ArgumentError():  # ValueError: a port that is no number
-            return "this is no address of a storage"
+        case ValueError() | sqlalchemy.exc.ArgumentError():  # ValueError: a port that is not a number
+            return "this is not the address of a storage"
     return without_password(f"{type(error).__name__}: {error}".partition("\n")[0], url)
 
 
 def _open_journal(path: Path) -> JournalStorage:
-    path = path.resolve()  # also the same file and lock after the process has changed its folder
+    path = path.resolve()  # stays the same file and lock if the process changes its folder
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _JournalLock(path)
     if _is_torn(path):
@@ -130,12 +130,12 @@ def _open_database(url: str) -> RDBStorage:
 
 
 def _file_of(url: str) -> Path | None:
-    """The file that a storage is in; None of a server, a database in memory, or SQLite's own form of URL."""
+    """The file that a storage is in; None for a server, a database in memory, or SQLite's own form of URL."""
     if _JOURNAL.fullmatch(url):
         return Path(url.removeprefix("journal:"))
     try:
         file = sqlalchemy.make_url(url).database if url.startswith("sqlite") else None
-    except sqlalchemy.exc.ArgumentError:  # whoever opens it says so
+    except sqlalchemy.exc.ArgumentError:  # opening it will report that
         return None
     return Path(file) if file and not file.startswith("file:") else None
 
@@ -164,13 +164,13 @@ def _configure(storage: RDBStorage, statements: Sequence[str]) -> None:
         connection.commit()
 
     sqlalchemy.event.listen(storage.engine, "connect", configure)
-    storage.engine.dispose()  # what is open already was not configured
+    storage.engine.dispose()  # connections that are open already were not configured
 
 
 def _flush_together(storage: RDBStorage) -> None:
-    """Send what a transaction inserts at its end, together, instead of one row before each of its queries.
+    """Send all inserts of a transaction together at its end, instead of one row before each query.
 
-    Optuna asks for the parameters of a new trial one by one and never for what it has just inserted.
+    Optuna queries the parameters of a new trial one by one and never what it has just inserted.
     """
     storage.remove_session()  # the one that made the tables
     storage.scoped_session.configure(autoflush=False)
@@ -179,12 +179,12 @@ def _flush_together(storage: RDBStorage) -> None:
 class _JournalLock(JournalFileSymlinkLock):
     """Optuna's lock on a journal, a symbolic link beside it, with two differences.
 
-    - Its age is that of the link. Optuna's own class asks for the file that the link leads to and waits for
-      ever where it leads nowhere: a relative path seen from the journal's folder, a folder that was moved.
-    - Whoever takes it first drops a last line that nobody finished. A full disk or a crash can leave such a
-      line; appended to, it would spoil the journal for good.
+    - Its age is that of the link. Optuna's own class looks at the file that the link leads to and waits
+      forever if there is none: a relative path seen from the journal's folder, a folder that was moved.
+    - Whoever takes it first removes an unfinished last line. A full disk or a crash can leave such a line;
+      appended to, it would spoil the journal for good.
 
-    Processes that use Optuna's own class exclude these and are excluded by them.
+    This lock and Optuna's own class exclude each other.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -192,7 +192,7 @@ class _JournalLock(JournalFileSymlinkLock):
         self._journal, self._link = journal, journal.with_name(f"{journal.name}.lock")
 
     def acquire(self) -> bool:
-        """Wait for the lock, take it, and mend the file."""
+        """Wait for the lock, take it, and repair the file."""
         held: _Held | None = None
         since, pause = time.monotonic(), _FIRST_PAUSE_S
         while not self._take():
@@ -200,7 +200,7 @@ class _JournalLock(JournalFileSymlinkLock):
             if found != held:  # released and taken by somebody else
                 held, since, pause = found, time.monotonic(), _FIRST_PAUSE_S
             elif found is not None and time.monotonic() - since > _GRACE_S:
-                _LOGGER.warning("%s was not released for %g s and is broken", self._link, _GRACE_S)
+                _LOGGER.warning("%s was not released for %g s and is removed", self._link, _GRACE_S)
                 self._remove()
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -214,25 +214,25 @@ class _JournalLock(JournalFileSymlinkLock):
 
     def _take(self) -> bool:
         try:
-            os.symlink(self._journal.name, self._link)  # leads to the journal from wherever it is looked at
+            os.symlink(self._journal.name, self._link)  # leads to the journal from any folder
         except FileExistsError:
             return False
         return True
 
     def _remove(self) -> None:
-        # By way of another name: of two processes that remove it, only one can.
+        # Renamed first: of two processes that want to remove it, only one can.
         aside = self._link.with_name(f"{self._link.name}{uuid.uuid4()}.rename")
         with suppress(FileNotFoundError):
             os.rename(self._link, aside)
             os.unlink(aside)
 
     def release(self) -> None:
-        """Give the lock back; it is gone where this process stalled so long that another one broke it."""
+        """Release the lock; it is gone if this process stalled so long that another one removed it."""
         self._remove()
 
 
 def _held(link: Path) -> _Held | None:
-    """What tells one lock from the next one of its name; None if there is none."""
+    """What distinguishes a lock from the next one of the same name; None if there is none."""
     try:
         found = os.lstat(link)
     except FileNotFoundError:
@@ -245,7 +245,7 @@ def _is_torn(path: Path) -> bool:
 
 
 def _whole_size(path: Path) -> int:
-    """Bytes up to a file's last line feed, that included."""
+    """Bytes up to and including a file's last line feed."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         while end > 0:
@@ -276,7 +276,7 @@ def open_study(spec: StudySpec) -> optuna.Study:
 
 
 def _instead(spec: StudySpec, names: Sequence[str]) -> str:
-    """What there is instead of a study: its siblings, each with the option that picks it, else other ones."""
+    """What there is instead of a study: its siblings, each with the option that selects it, else others."""
     base = spec.name.removesuffix(f"-{spec.sampler}")
     options = {base: "no --sampler"} | {f"{base}-{sampler}": f"--sampler {sampler}" for sampler in SAMPLERS}
     siblings = [f"{name!r} with {option}" for name, option in options.items() if name in names]
@@ -288,10 +288,10 @@ def _instead(spec: StudySpec, names: Sequence[str]) -> str:
 
 
 def running_trial(spec: StudySpec, number: int) -> Trial:
-    """One running trial of an existing study, to be evaluated and told.
+    """One running trial of an existing study, to evaluate and tell.
 
     Raises:
-        StudyError: there is none of that number, or it is not running.
+        StudyError: there is no trial with that number, or it is not running.
     """
     study, storage = open_study(spec), open_storage(spec.storage_url)
     states = {trial.number: trial.state for trial in study.get_trials(deepcopy=False)}
@@ -305,7 +305,7 @@ def running_trial(spec: StudySpec, number: int) -> Trial:
 def studies_of(spec: StudySpec) -> list[optuna.Study]:
     """All studies in the spec's storage that solve its problem, whatever their sampler and seed.
 
-    To ``statistics = "auto"`` a study belongs with any statistics, and reports say where they differ.
+    ``statistics = "auto"`` matches studies with any statistics; reports say where they differ.
     """
     storage, record = open_storage(spec.storage_url), spec.to_json()
     parts = ("objectives", "constraints", "energy")
@@ -329,30 +329,30 @@ def studies_of(spec: StudySpec) -> list[optuna.Study]:
 
 
 def _without_folder(data: object) -> object:
-    """Which data a study is about, wherever their files are."""
+    """The data that a study uses, wherever their files are."""
     table = {"name": data} if isinstance(data, str) else data
     return {key: table[key] for key in table if key != "folder"} if isinstance(table, dict) else table
 
 
 def statistics_of(study: optuna.Study) -> str | None:
-    """Whose statistics a study's networks are evaluated with; None for a study that aspk did not begin.
+    """The statistics that a study's networks are evaluated with; None for a study that aspk did not begin.
 
-    Studies from before they were a setting carry none: they were made with ``own``.
+    Studies older than this setting record none: they used ``own``.
     """
     context = mapping_in(study_record(study), CONTEXT)
     return taken_statistics(context) if context else None
 
 
 def taken_statistics(context: Mapping[str, Any]) -> str:
-    """Whose statistics a study's context names."""
+    """The statistics that a study's context names."""
     return str(mapping_in(context, "evaluation").get("statistics", "own"))
 
 
 def with_recorded_statistics(spec: StudySpec) -> StudySpec:
-    """The spec with the statistics that its study was begun with in the place of ``auto``.
+    """The spec with ``auto`` replaced by the statistics that its study was begun with.
 
     Networks of one study that were evaluated with different statistics could not be compared, so a study
-    keeps what it has; where there is no study yet, the spec is as it was. To ask makes no storage.
+    keeps what it has; if there is no study yet, the spec is unchanged. This creates no storage.
 
     Raises:
         StudyError: the storage cannot be opened.
@@ -371,11 +371,11 @@ def with_recorded_statistics(spec: StudySpec) -> StudySpec:
 
 
 def verdict_of(spec: StudySpec, statistics: str) -> str:
-    """What 'aspk rank' found of the study's supernet: a sentence from the rank.json beside the weights.
+    """What 'aspk rank' found about the study's supernet: a sentence from the rank.json beside the weights.
 
     Args:
         spec: the study.
-        statistics: whose statistics its networks are evaluated with.
+        statistics: the statistics that its networks are evaluated with.
     """
     weights = _weights_hash(spec)
     return (

@@ -15,7 +15,7 @@ from aspk.spec.settings import Recipe
 from aspk.training import SupernetRun
 
 SHARE_OF_SPEED = 0.9  # that each of several devices is assumed to keep
-_TIMED = 2  # updates of each size, behind one that warms up
+_TIMED = 2  # updates of each size, after one that warms up
 _LONGEST_S = 1.0  # about as long as the larger steps may take
 
 
@@ -51,13 +51,13 @@ def training_time(
 ) -> TrainingTime:
     """Time a few updates, small ones and larger ones, and scale them to the recipe's.
 
-    A step is taken to cost something that does not depend on the number of images, and as much for each
-    image; updates that train other networks cost in proportion to their operations.
+    A step is assumed to have a fixed cost and the same cost for each image; updates that train other networks
+    are assumed to cost in proportion to their operations.
 
     Args:
         space: the search space.
-        recipe: how training is going to be done.
-        data_of: generated images, as many as it is asked for, where training is going to be.
+        recipe: how training will be done.
+        data_of: makes a given number of generated images, on the device of the training.
         operations: of one image in a network in training.
         expected_operations: of one image in an update, as a mean over its networks.
         batch: images of the smaller steps.

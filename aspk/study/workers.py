@@ -1,13 +1,13 @@
 """Workers of a study: who evaluates which trial, who is gone, and whose networks have to run again.
 
-Optuna knows heartbeats only of databases and only under ``optimize``. The rule here needs nothing but trial
-attributes, so that it is the same on every storage:
+Optuna has heartbeats only on databases and only under ``optimize``. The rules here need nothing but trial
+attributes, so they are the same on every storage:
 
 - A worker signs its trials. While it lives, a number on one of them grows every few seconds.
-- A worker is gone if its process was on this machine and is no more, or if its trials and numbers did not
+- A worker is gone if its process was on this machine and has ended, or if its trials and numbers did not
   change for a grace period *while somebody watched*: clocks of different machines are never compared.
 - The trials of a worker that is gone fail, and their networks run again under new numbers.
-- Of two trials with one network the one with the lower number stands. That settles every race: trial
+- Of two trials with the same network, the one with the lower number counts. That settles every race: trial
   numbers are the only order on which all storages and all workers agree.
 """
 
@@ -34,18 +34,18 @@ from aspk.util.process import place, start_time
 
 _LOGGER = logging.getLogger(__name__)
 _STANDING = (TrialState.RUNNING, TrialState.WAITING, TrialState.COMPLETE)
-_MOST_REPEATS = 10  # of a network whose workers are gone every time
+_MOST_REPEATS = 10  # of a network whose workers are lost every time
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """How patient a worker is, with others and with the storage; all in seconds, above 0.
+    """A worker's intervals and timeouts, all in seconds and above 0.
 
     Attributes:
         beat_s: time between two signs of life.
         grace_s: time without a sign after which another worker counts as gone; several beats.
-        poll_s: time between two looks at what the others do, when nothing is left to ask for.
-        patience_s: time that the storage may be away.
+        poll_s: time between two checks of the other workers, when nothing is left to evaluate.
+        patience_s: time that the storage may be unreachable.
     """
 
     beat_s: float = 15.0
@@ -71,7 +71,7 @@ class Worker:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Give signs of life while the block runs; what is still in hand at its end is left to the others."""
+        """Give signs of life while the block runs; trials still held at its end are left to the others."""
         stop = threading.Event()
         thread = threading.Thread(target=self._beat, args=(stop,), name="aspk beat", daemon=True)
         thread.start()
@@ -83,7 +83,7 @@ class Worker:
             try:
                 for trial in self._hand:
                     _fail(self._study, trial.number)
-            except Exception as error:  # the storage is away: others see that nothing beats any more
+            except Exception as error:  # the storage is unreachable: others will miss the beats
                 _LOGGER.debug("trials are left running: %s", error)
             self._hand = []
 
@@ -95,20 +95,20 @@ class Worker:
                 count += 1
                 try:
                     hand[-1].set_user_attr(attributes.BEAT, count)  # the last one to be told
-                except Exception as error:  # told a moment ago, or the storage is away: the next beat tells
+                except Exception as error:  # just told, or storage unreachable: the next beat shows
                     _LOGGER.debug("no sign of life: %s", error)
 
     # ------------------------------------------------------------------ the others
 
     def fail_abandoned(self) -> int:
-        """Fail the running trials of workers that are gone, and this worker's that it does not hold.
+        """Fail the running trials of workers that are gone, and those of this worker that it does not hold.
 
         Returns:
-            How many living workers' trials are running, this one's left out.
+            How many trials of other, living workers are running.
         """
         running: dict[str, list[FrozenTrial]] = {}
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if attributes.WORKER in trial.user_attrs:  # else a stranger's, from 'optuna ask' say
+            if attributes.WORKER in trial.user_attrs:  # else foreign, from 'optuna ask' say
                 running.setdefault(str(trial.user_attrs[attributes.WORKER]), []).append(trial)
         held = {trial.number for trial in self._hand}
         lost = [trial for trial in running.pop(self.name, []) if trial.number not in held]
@@ -159,13 +159,13 @@ class Worker:
         return list(self._hand)
 
     def _give_way(self, trials: Sequence[Trial], first: int, budget: int) -> list[Trial]:
-        """Drop the trials whose network a lower number has, and those that exceed the study's budget."""
+        """Drop the trials whose network has a trial with a lower number, and those beyond the budget."""
         others = self._study.get_trials(deepcopy=False)
         ahead = np.cumsum([_counts(trial) for trial in others])
         kept = []
         for trial in trials:
             twin = _twin(others, trial, first)
-            # What repeats an abandoned trial was within the budget when it was first asked for.
+            # A repeat of an abandoned trial was within the budget when its network was first asked for.
             surplus = ahead[trial.number] > budget and attributes.AGAIN not in trial.user_attrs
             if twin is not None:
                 self._alone = False
@@ -186,7 +186,7 @@ class Worker:
 
 
 class Watch:
-    """Tells which workers are gone from what they leave in the study."""
+    """Finds out which workers are gone, from what they leave in the study."""
 
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
@@ -214,13 +214,13 @@ def _sign(trials: Sequence[FrozenTrial]) -> object:
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    """Whether a trial is one of the study's evaluations, or will be: a stranger's running one may not."""
+    """Whether a trial is one of the study's evaluations, or will be: a running foreign trial may not."""
     signed = attributes.WORKER in trial.user_attrs
     return trial.state in _STANDING and (trial.state != TrialState.RUNNING or signed)
 
 
 def _was_abandoned(trial: FrozenTrial) -> bool:
-    """Whether a trial failed for no other reason than that its worker was gone."""
+    """Whether a trial failed only because its worker was gone."""
     held = trial.user_attrs
     return (
         trial.state == TrialState.FAIL
@@ -231,7 +231,7 @@ def _was_abandoned(trial: FrozenTrial) -> bool:
 
 
 def _twin(others: Sequence[FrozenTrial], trial: Trial, first: int) -> int | None:
-    """The lowest-numbered trial that stands before ``trial`` with the same network.
+    """The lowest-numbered trial that precedes ``trial`` and has the same network.
 
     Trials before ``first`` were known to the sampler, which does not repeat them; but an abandoned trial's
     network may have been taken up by another worker in the meantime.
@@ -250,7 +250,7 @@ def _parameters(trial: FrozenTrial) -> Mapping[str, Any]:
 
 
 def _repeats(failed: Mapping[int, FrozenTrial], trial: FrozenTrial) -> int:
-    """How many abandoned trials of the same network stand before this one."""
+    """How many abandoned trials of the same network precede this one."""
     count = 0
     while (number := _repeated(trial)) is not None and number in failed:
         trial, count = failed[number], count + 1
@@ -271,7 +271,7 @@ def _fail(study: optuna.Study, number: int) -> None:
 
 
 def _died_here(name: str) -> bool:
-    """Whether a worker's process was on this machine and is no more."""
+    """Whether a worker's process was on this machine and has ended."""
     parts = name.split(" ")
     if len(parts) != 4 or parts[1] != place():
         return False

@@ -39,15 +39,15 @@ def build_table(
 ) -> bool:
     """Evaluate every network of a space, and write the table.
 
-    Each batch is a file in the folder ``path`` + ``.parts`` until all are there. Killed at any moment, the
-    same call goes on with the first batch that is missing. Networks that share a beginning stand together,
-    for evaluators that share their work.
+    Each batch is a file in the folder ``path`` + ``.parts`` until all are there. After a kill at any
+    moment, the same call resumes with the first missing batch. Networks that share their first layers are
+    evaluated together, for evaluators that share that work.
 
     Args:
         space: the space; its ``size`` must be affordable.
         evaluators: name of each split to the evaluator of its images.
         path: the table's file.
-        about: where the numbers come from, as JSON values; a run with other ones does not go on.
+        about: where the numbers come from, as JSON values; a run with other values is refused.
         batch: networks in a call of ``evaluate``, at least 1.
         progress: whether to show a progress bar.
 
@@ -56,7 +56,7 @@ def build_table(
 
     Raises:
         LockError: another process builds the same table.
-        TableError: the parts on disk are of another table, or a network cannot be evaluated.
+        TableError: the parts on disk belong to another table, or a network cannot be evaluated.
     """
     if batch < 1:
         raise TableError(f"batch={batch}: expected at least 1")
@@ -98,7 +98,7 @@ def _build(
 
 
 def check_size(space: SearchSpace) -> None:
-    """Refuse a space that no table holds, before its networks are listed.
+    """Refuse a space too large for a table, before its networks are listed.
 
     Raises:
         TableError: it has too many networks.
@@ -114,7 +114,7 @@ def prefix_order(space: SearchSpace, networks: IntArray) -> IntArray:
     """An order in which neighbours share as many of their first layers as possible.
 
     The network's genes first, but depth and T last; between them block by block, with a shallow network
-    before those that go on from it.
+    before those that extend it.
 
     Args:
         space: the space.
@@ -131,7 +131,7 @@ def prefix_order(space: SearchSpace, networks: IntArray) -> IntArray:
 
 
 def _agree(parts: Path, plan: Mapping[str, Any]) -> None:
-    """Note what the parts are of; refuse those of something else."""
+    """Record what the parts belong to; refuse those of something else."""
     file = parts / "plan.json"
     if not file.is_file():
         write_json(file, plan)

@@ -32,7 +32,7 @@ from aspk.util.pareto import FloatArray, hypervolume, nondominated
 
 Columns = Mapping[str, npt.NDArray[Any]]  # metric name to its values, shape (n,)
 FORMAT = 1
-MARGIN = 0.1  # of the front's range, by which the reference point lies behind the front's worst values
+MARGIN = 0.1  # of the front's range, by which the reference point lies beyond the front's worst values
 _FOLDER = Path(__file__).parent / "data"
 _OWN = ("accuracy", "energy_mj", "parameters", "operations", "spikes", "firing_rate")
 _WHOLE = ("parameters", "operations")
@@ -175,7 +175,7 @@ class TabularEvaluator:
 
     Args:
         source: a table, its file, or the name of a shipped one.
-        split: whose accuracy and energy; ``search`` is for searching, ``test`` for the final word.
+        split: which accuracy and energy; ``search`` is for searching, ``test`` for final results.
 
     Raises:
         TableError: there is no such table or split.
@@ -246,9 +246,9 @@ class TabularEvaluator:
         return np.flatnonzero(nondominated(self.values(objectives)))
 
     def reference_point(self, objectives: Sequence[Objective | str] = ("accuracy", "energy")) -> FloatArray:
-        """The worst values on the true front and a tenth of its range more, minimised, shape (k,).
+        """The worst values on the true front plus a tenth of its range, minimised, shape (k,).
 
-        It is for scoring a search afterwards: a sampler that is told of it knows part of the answer.
+        It is for scoring a search afterwards: a sampler that gets it knows part of the answer.
         """
         F = self.values(objectives)[self.front(objectives)]
         result: FloatArray = F.max(axis=0) + MARGIN * np.ptp(F, axis=0)

@@ -1,8 +1,8 @@
-"""Tables of trained networks: what each of them reaches alone, beside what a supernet says of it.
+"""Tables of trained networks: metrics after training each alone, and those with a supernet's weights.
 
 Such a table is a :class:`~aspk.tables.Table` with these splits:
 
-- ``search_seed_0``, ``test_seed_0``, ``search_seed_1`` and so on: trained alone, a seed each;
+- ``search_seed_0``, ``test_seed_0``, ``search_seed_1`` and so on: trained alone, one seed each;
 - ``search`` and ``test``: their means over the seeds;
 - ``search_own``, ``test_own``, ``search_shared_time``, ``test_shared_time``: with the supernet's weights,
   after a calibration at the network's T or at the longest one.
@@ -28,7 +28,7 @@ _MEAN = ("accuracy", "energy_mj", "strict_mj", "firing_rate")
 
 
 class TrainedTable:
-    """Networks that were trained alone with several seeds, beside what a supernet says of them.
+    """Networks trained alone with several seeds, and their metrics with a supernet's weights.
 
     Args:
         source: a table, its file, or the name of a shipped one.
@@ -80,7 +80,7 @@ class TrainedTable:
         return float(np.sqrt(self.accuracies().var(axis=1, ddof=1).mean()))
 
     def inherited(self, statistics: str, images: ImagesOf = "search") -> Columns:
-        """What the supernet says of each network, by metric; shape (n,) each.
+        """Each metric of all networks with the supernet's weights, by name; shape (n,) each.
 
         Args:
             statistics: ``own`` or ``shared_time``, see :class:`aspk.spec.settings.EvaluationSettings`.
@@ -96,7 +96,7 @@ class TrainedTable:
         return self.table.splits[f"{images}_{statistics}"]
 
     def training(self, seed: int, images: ImagesOf = "search") -> TabularEvaluator:
-        """An evaluator that looks one training of each network up, as a search sees it.
+        """An evaluator that looks up one training of each network, as a search sees it.
 
         Raises:
             TableError: the networks were not trained with this seed.
@@ -120,7 +120,7 @@ def table_of_trained(
     about: Mapping[str, Any],
     sample: IntArray | None,
 ) -> TrainedTable:
-    """Put a table of trained networks together.
+    """Build a table of trained networks from its columns.
 
     Args:
         space: the networks' space.

@@ -1,4 +1,4 @@
-"""Things to test with: evaluators without a supernet, and the checks that any evaluator should pass."""
+"""Tools for tests: evaluators without a supernet, and the checks that any evaluator should pass."""
 
 from aspk.space import SearchSpace, load_space
 from aspk.testing.conformance import check_evaluator

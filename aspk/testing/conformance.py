@@ -17,7 +17,7 @@ from aspk.space.genes import SubnetConfig
 def check_evaluator(
     evaluator: Evaluator, space: SearchSpace, *, count: int = 4, seed: int = 0, tolerance: float = 1e-6
 ) -> None:
-    """Check that an evaluator keeps the protocol: call it in the tests of your own evaluator.
+    """Check that an evaluator follows the protocol; call this in the tests of your own evaluator.
 
     It evaluates ``count`` random networks together, again in reverse order, and one by one.
 

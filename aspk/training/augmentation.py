@@ -23,7 +23,7 @@ def augment(
         labels: [B].
         recipe: says what to do.
         data: knows the standardisation; RandAugment works on pixels between 0 and 1.
-        seed: of all draws; the same seed changes the same images alike.
+        seed: of all draws; the same seed changes the same images in the same way.
 
     Returns:
         Images of the same shape, and shares [B, classes] that sum to 1 for each image.

@@ -33,7 +33,7 @@ from aspk.util.files import hash_of, require_ordinary, write_atomically, written
 _FORMAT = "aspk 1"
 _MOST_HEADER = 8 << 20  # bytes; a network of a hundred blocks has half a MiB
 _MOST_SIDE = 4096  # height and width of an image
-_STATE_TYPES = re.compile(  # what torch writes for a training state; bytearray, say, could ask for any size
+_STATE_TYPES = re.compile(  # what torch writes for a training state; bytearray, say, could allocate any size
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage"
 )
 
@@ -123,18 +123,18 @@ def load_supernet(path: Path, device: torch.device | None = None) -> LoadedSuper
 def _recipe(data: object) -> Recipe | None:
     """The recipe in a supernet's provenance, None where it does not say how T was trained.
 
-    Recipes from before ``paths`` was a key lack it: they trained single paths, the default.
+    Recipes older than the key ``paths`` lack it: they trained single paths, the default.
 
     Raises:
         TrainingError: a value is wrong.
     """
     if not isinstance(data, Mapping) or "prefix_loss" not in data:
         return None
-    known = {item.name for item in fields(Recipe)}  # those of another version of aspk change nothing here
+    known = {item.name for item in fields(Recipe)}  # keys of other versions of aspk do not matter here
     return Recipe(**{name: value for name, value in data.items() if name in known})
 
 
-# What a header that somebody else wrote may lead to.
+# What a header from somebody else may raise.
 UNUSABLE = (AspkError, LookupError, TypeError, ValueError, AttributeError, RuntimeError)
 
 
@@ -170,8 +170,8 @@ def check_weights(
 ) -> None:
     """Compare tensors with those of a network that a file describes, before the network takes any memory.
 
-    A few bytes can describe a network that no machine has the memory for; one that has these tensors is no
-    larger than they are.
+    A few bytes can describe a network that no machine has the memory for; one that matches these tensors is
+    no larger than they are.
 
     Args:
         tensors: the file's tensors by name.
@@ -191,7 +191,7 @@ def check_weights(
         return {name: _form(tensor) for name, tensor in network.state_dict().items()}
 
     outside, in_block = 0, dict[BlockConfig, int]()
-    for block in set(config.blocks):  # the modules of a thousand blocks are large, too
+    for block in set(config.blocks):  # the modules of a thousand blocks take much memory, too
         one = forms(replace(config, blocks=(block,)))
         in_block[block] = sum(name.startswith("blocks.") for name in one)
         outside = len(one) - in_block[block]
@@ -204,7 +204,7 @@ def check_weights(
 
 
 def _form(tensor: Tensor) -> str:
-    """Shape and type; float64 is as welcome as float32."""
+    """Shape and type; float64 counts as float32."""
     kind = torch.float32 if tensor.dtype == torch.float64 else tensor.dtype
     return f"shape {tuple(tensor.shape)} of {str(kind).removeprefix('torch.')}"
 
@@ -222,7 +222,7 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a training state; the state that was there stays beside it as ``.previous``."""
+    """Write a training state; the one before is kept beside it as ``.previous``."""
     buffer = io.BytesIO()
     torch.save({"format": _FORMAT, **state}, buffer)
     with written_beside(path, buffer.getvalue()) as fresh:
@@ -248,7 +248,7 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except Exception as error:  # zipfile and torch.load raise whatever the damage leads them to
+    except Exception as error:  # a damaged file makes zipfile and torch.load raise anything
         what = str(error) if isinstance(error, CheckpointError) else type(error).__name__
         raise CheckpointError(f"{path}: not a training state, or damaged ({what})") from None
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
@@ -260,7 +260,7 @@ def _check_archive(path: Path) -> None:
     """Refuse a state that could become larger in memory than it is on the disk.
 
     Raises:
-        CheckpointError: members are compressed or overlap, or types are named that no state needs.
+        CheckpointError: members are compressed or overlap, or it names types that no state needs.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()

@@ -1,4 +1,4 @@
-"""Training that can be interrupted or killed at any moment and goes on with the same bits."""
+"""Training that can be interrupted or killed at any moment, and resumes with the same bits."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def train(
     until: datetime | None = None,
     tensorboard: bool = False,
 ) -> bool:
-    """Train from wherever the state at ``state_file`` stands; False if it stopped before the end.
+    """Train from the state in ``state_file``, if there is one; False if it stopped before the end.
 
-    Ctrl-C ends after the update in hand and saves, and so does ``until``.
+    Ctrl-C stops it after the current update and saves, and so does ``until``.
 
     Args:
         run: what is trained.
         state_file: where its state is kept.
-        description: stands in front of the progress bar.
+        description: labels the progress bar.
         progress: whether to show one.
-        until: when to stop, with a time zone; None goes on to the end.
+        until: when to stop, with a time zone; None trains to the end.
         tensorboard: write scalars for TensorBoard into the folder ``tensorboard`` beside the state.
 
     Of several processes the first one reads and writes files and shows progress.
 
     Raises:
-        CheckpointError: the state is another run's, or damaged beyond use.
+        CheckpointError: the state is another run's, or too damaged to use.
         LockError: another process trains with the same state.
         TrainingError: the loss is not finite, and the last checkpoint is kept; or TensorBoard is missing.
     """
@@ -54,7 +54,7 @@ def train(
         if run.recipe.amp == "auto" and progress:
             tqdm.write(run.choice())
         if until is not None and progress:
-            tqdm.write(f"stops at {moment(until, datetime.now(until.tzinfo))}, if it has not ended by then")
+            tqdm.write(f"stops at {moment(until, datetime.now(until.tzinfo))}, unless it ends earlier")
         scalars = TensorBoard(state_file.parent / "tensorboard", run.update) if tensorboard else None
         with closing(scalars) if scalars else nullcontext():
             finished = _train(run, state_file, scalars, until, description=description, progress=progress)

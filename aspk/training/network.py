@@ -37,10 +37,10 @@ def train_network(
     description: str = "train",
     progress: bool = True,
 ) -> NetworkRun | None:
-    """Train one network, or go on where an earlier run stopped; None if the user interrupted.
+    """Train one network, or resume where an earlier run stopped; None if the user interrupted.
 
-    At the end its batch-normalisation statistics are those of the first images of ``train``, as the
-    evaluator does it with the networks of a supernet.
+    At the end its batch-normalisation statistics are computed from the first images of ``train``, as the
+    evaluator does for the networks of a supernet.
 
     Args:
         config: the network.
@@ -51,11 +51,11 @@ def train_network(
         seed: seed of fresh weights and of the batches.
         start: inherited weights; None draws fresh ones.
         calibration_images: images of ``train`` for the final statistics.
-        description: stands in front of the progress bar.
+        description: labels the progress bar.
         progress: whether to show one.
 
     Raises:
-        CheckpointError: the state is another run's, or damaged beyond use.
+        CheckpointError: the state is another run's, or too damaged to use.
         TrainingError: the loss is not finite or has exploded; the last checkpoint is kept.
     """
     run = NetworkRun(config, settings, data, recipe, seed, start)

@@ -1,4 +1,4 @@
-"""What turns gradients into weights: AdamW, and the moving average of what it makes."""
+"""From gradients to weights: AdamW, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _Tensors = tuple[Tensor, ...] | list[Tensor]
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW, with a group of parameters that do not decay if the recipe says so.
 
-    Weights have two axes or more; biases, and the scales and shifts of normalisations have one. Numbers are
-    the time constants that are learnt, which never decay: w = 0 is a tau of 2, and no smaller network.
+    Weights have two axes or more; biases, and the scales and shifts of normalisations have one. Scalars are
+    learnt time constants, which never decay: w = 0 means a tau of 2, not a smaller network.
     """
     fewest = 2 if recipe.decayed == "weights" else 1
     weights = [parameter for parameter in model.parameters() if parameter.dim() >= fewest]
@@ -31,14 +31,14 @@ def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def load_moments(optimizer: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
-    """Give an optimizer its moments back; what else it has follows from the recipe.
+    """Restore an optimizer's moments; the rest of its state follows from the recipe.
 
-    They are compared first: the fused AdamW writes behind the end of moments that are too small, or that
-    have all their numbers in one place.
+    They are checked first: the fused AdamW writes beyond the end of moments that are too small, or whose
+    numbers all share one place in memory.
 
     Raises:
         ValueError: their shapes are not those of the parameters.
-        LookupError: there are more than parameters.
+        LookupError: there are more moments than parameters.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, values in moments.items():
@@ -53,9 +53,9 @@ class MovingAverage:
     """An exponential moving average of a model's weights, by PyTorch's ``AveragedModel``.
 
     Args:
-        model: is copied; its buffers are followed as they are.
+        model: is copied; its buffers are copied at each update, not averaged.
         decay: share of the old average in the new one. In the first updates it is less, (1 + n) / (10 + n)
-            behind n of them, as in TensorFlow's ``ExponentialMovingAverage``: the first weights are random.
+            after n of them, as in TensorFlow's ``ExponentialMovingAverage``: the first weights are random.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -66,7 +66,7 @@ class MovingAverage:
         self.averaged = AveragedModel(model, multi_avg_fn=average)
 
     def update(self, model: nn.Module) -> None:
-        """Add the weights behind an update."""
+        """Add the weights after an update."""
         self.averaged.update_parameters(model)
 
     def of(self, model: Network) -> Network:

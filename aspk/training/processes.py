@@ -31,7 +31,7 @@ class Processes:
     Attributes:
         rank: this process's number, from 0. The first one writes files and shows progress.
         count: how many there are.
-        device: where they talk to each other, the CPU with gloo.
+        device: where the tensors that they exchange are, the CPU with gloo.
     """
 
     rank: int = 0
@@ -47,7 +47,7 @@ class Processes:
         """The model as a pass of training calls it: gradients become the means over the processes."""
         if self.count == 1:
             return model
-        # Small networks leave parameters without a gradient; statistics are the same on all as it is.
+        # Small networks leave parameters without a gradient; statistics are the same everywhere anyway.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.6 has no other name for it
             return DistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
@@ -60,17 +60,17 @@ class Processes:
         """
         if len(batch) % self.count:
             raise TrainingError(
-                f"batch_size = {len(batch)} does not divide among {self.count} processes; every one takes "
-                "as many images of a batch as the others"
+                f"batch_size = {len(batch)} does not divide among {self.count} processes; each takes "
+                "an equal share of a batch"
             )
         return batch.chunk(self.count)[self.rank]
 
     def normalising(self) -> AbstractContextManager[None]:
-        """Around a pass of training: its normalisations are by the statistics of the whole batch."""
+        """A context for a training pass, in which normalisations use the statistics of the whole batch."""
         return nullcontext() if self.count == 1 else shared_batch()
 
     def mean(self, value: float) -> float:
-        """The mean of everybody's value."""
+        """The mean of the value over all processes."""
         if self.count == 1:
             return value
         total = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -78,15 +78,15 @@ class Processes:
         return float(total) / self.count
 
     def any(self, wish: bool) -> bool:
-        """Whether one of them wishes so: all of them get the same answer."""
+        """Whether any process wishes so; all of them get the same answer."""
         return self.mean(float(wish)) > 0
 
     def wait(self) -> None:
-        """Until all of them are here."""
+        """Wait until all processes are here."""
         self.mean(0.0)
 
     def from_first(self, value: T) -> T:
-        """The first one's value."""
+        """The first process's value."""
         if self.count == 1:
             return value
         values = [value]
@@ -105,13 +105,13 @@ def processes(device: torch.device) -> Iterator[Processes]:
         device: where to train; with CUDA each process of a machine takes a card of its own.
 
     Raises:
-        TrainingError: another process has ended meanwhile.
+        TrainingError: another process has ended in the meantime.
     """
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         yield ALONE
         return
     if threading.current_thread() is threading.main_thread():
-        # When one has ended, torchrun ends the others at once; they shall have told why by then.
+        # When one has ended, torchrun ends the others at once; they need time to report why.
         signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(_GRACE_S))
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -10,10 +10,10 @@ from aspk.errors import TrainingError
 
 
 def expected_end(done: int, left: int, seconds: float, now: datetime) -> str:
-    """When a run will have ended that did ``done`` updates in ``seconds`` and has ``left`` of them.
+    """When a run that did ``done`` updates in ``seconds`` will have done the ``left`` remaining ones.
 
     Args:
-        done: updates since it began or went on.
+        done: updates since it began or resumed.
         left: updates to do.
         seconds: that ``done`` took.
         now: the time.
@@ -40,7 +40,7 @@ class TensorBoard:
 
     Args:
         folder: holds the files; those of earlier parts of the run stay.
-        update: of the checkpoint that the run goes on from: what a killed run wrote behind it is not shown.
+        update: of the checkpoint that the run resumes from: what a killed run wrote after it is not shown.
 
     Raises:
         TrainingError: TensorBoard is not installed.
@@ -54,7 +54,7 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=update + 1)
 
     def add(self, update: int, values: Mapping[str, float]) -> None:
-        """Scalars behind an update, by name."""
+        """Add scalars after an update, by name."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, update)
 

@@ -29,7 +29,7 @@ from aspk.util.records import Identity
 
 MONITOR_IMAGES = 128
 _EXPLODED = 10.0  # times the loss of a uniform guess
-_ALWAYS = 0.99  # firing rate of a site that tells nothing
+_ALWAYS = 0.99  # firing rate above which a site carries no information
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -76,7 +76,7 @@ class Run(abc.ABC, Generic[Network]):
         self._losses: list[float] = []  # means over tenths of the run
         self._history: list[dict[str, float]] = []  # accuracies at each checkpoint
         self.gradient_norm = math.nan  # of the last update, before clipping
-        self._done, self._started = 0, time.perf_counter()  # updates of this process, and since when
+        self._done, self._started = 0, time.perf_counter()  # updates of this process, and its start
 
     @property
     def evaluated(self) -> Network:
@@ -85,7 +85,7 @@ class Run(abc.ABC, Generic[Network]):
 
     @abc.abstractmethod
     def backward(self, batch: Batch, rng: np.random.Generator, share: float) -> float:
-        """Add the gradient of ``share`` times the loss on a batch; the loss."""
+        """Add the gradient of ``share`` times the loss on a batch; return the loss."""
 
     @abc.abstractmethod
     def measure(self) -> tuple[dict[str, float], dict[str, float]]:
@@ -138,7 +138,7 @@ class Run(abc.ABC, Generic[Network]):
         self._losses[tenth] += (loss - self._losses[tenth]) / (done + 1)
 
     def losses(self) -> list[float]:
-        """Mean training loss of each tenth of the run so far: whether it has come to rest."""
+        """Mean training loss of each tenth of the run so far, which shows whether it has converged."""
         return [round(loss, 6) for loss in self._losses]
 
     def history(self) -> list[dict[str, float]]:
@@ -180,7 +180,7 @@ class Run(abc.ABC, Generic[Network]):
     # ------------------------------------------------------------------ what the user sees
 
     def monitor(self) -> dict[str, float]:
-        """Measure, and name the neuron sites that never or always fire when they become others.
+        """Measure, and print the neuron sites that never or always fire whenever they change.
 
         Returns:
             Accuracies and firing rates, by the names of their scalars.
@@ -227,7 +227,7 @@ class Run(abc.ABC, Generic[Network]):
     # ------------------------------------------------------------------ state
 
     def identity(self) -> dict[str, Any]:
-        """What a state must agree on to be this run's."""
+        """What a state must match to be this run's."""
         return {
             **self.subject(),
             "data": self.data.fingerprint(),
@@ -236,7 +236,7 @@ class Run(abc.ABC, Generic[Network]):
         }
 
     def state(self) -> dict[str, Any]:
-        """Everything that is needed to go on."""
+        """Everything that is needed to resume."""
         return {
             "identity": self.identity(),
             "update": self.update,
@@ -304,7 +304,7 @@ class Run(abc.ABC, Generic[Network]):
                 raise ValueError(f"update {state['update']!r} of {self.recipe.updates}")
             if type(state.get("half", False)) is not bool:
                 raise ValueError(f"half {state['half']!r}")
-            self.half = state.get("half", self.half)  # as the run began, wherever it goes on
+            self.half = state.get("half", self.half)  # as the run began, wherever it resumes
             self.update = state["update"]
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
             raise CheckpointError(f"{path}: damaged: {error}") from None

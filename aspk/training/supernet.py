@@ -31,7 +31,7 @@ class TrainingResult:
     """How a training run ended.
 
     Attributes:
-        finished: False if it was interrupted, or stopped at the time that was given.
+        finished: False if it was interrupted, or stopped at ``until``.
         updates: updates done so far, those of earlier runs included.
         weights: the supernet's file; None if it did not finish.
     """
@@ -54,7 +54,7 @@ def train_supernet(
     tensorboard: bool = False,
     processes: Processes = ALONE,
 ) -> TrainingResult:
-    """Train a supernet, or go on where an earlier run in ``folder`` stopped.
+    """Train a supernet, or resume where an earlier run in ``folder`` stopped.
 
     Every update's path and images depend on (seed, update) only, so a resumed run gives the same weights,
     on a CPU to the bit. Ctrl-C saves and returns.
@@ -67,7 +67,7 @@ def train_supernet(
         seed: seed of weights, paths and batches.
         device: where to train; None is the CPU.
         progress: whether to show a progress bar.
-        until: when to save and return, with a time zone; None goes on to the end.
+        until: when to save and return, with a time zone; None trains to the end.
         tensorboard: write scalars for TensorBoard into ``folder/tensorboard``.
         processes: those that train together, see :func:`aspk.training.processes.processes`. All train
             the same networks on different images, and the weights are those of one process up to rounding.

@@ -1,4 +1,4 @@
-"""The border to Optuna's storage: attributes of trials and studies, trials written in few transactions."""
+"""The interface to Optuna's storage: attributes of trials and studies, trials written in few transactions."""
 
 from aspk.trials.writing import (
     complete,

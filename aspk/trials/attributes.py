@@ -2,8 +2,8 @@
 
 A trial carries its scalar metrics as user attributes that a person can read (``energy_mj``, ...), the layer
 counts and the whole genotype, inactive genes included, as system attributes, which optuna-dashboard does not
-print; so is what a study says of its problem. Studies from before have all but the genotype as user
-attributes, which are read as well.
+print. The record of a study's problem is in system attributes, too. Older studies have all but the genotype
+as user attributes, which are read as well.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ AGAIN = "aspk:again"  # trial user attribute: number of the abandoned trial that
 SPEC = "aspk:spec"  # study system attribute: the study file's content
 SPACE = "aspk:space"  # study system attribute: the search space's content
 CONTEXT = "aspk:context"  # study system attribute: reference energy, classes, images, versions, fingerprints
-VERDICT = "aspk:verdict"  # study user attribute: what 'aspk rank' found of the supernet
+VERDICT = "aspk:verdict"  # study user attribute: what 'aspk rank' found about the supernet
 
-_LONGEST = 2045  # characters of one attribute's JSON text that every storage takes
+_LONGEST = 2045  # characters of one attribute's JSON text that every storage accepts
 _PIECE = (_LONGEST - 2) // 2  # the JSON text of a piece has quotes around it, and escapes those within
 
 _SCALARS = tuple(item.name for item in dataclasses.fields(Metrics) if item.name not in ("layers", "extras"))
@@ -87,7 +87,7 @@ def genotype_from_attributes(attributes: Mapping[str, Any]) -> list[int] | None:
 
 
 def proposal_to_attributes(parameters: Mapping[str, float]) -> dict[str, Any]:
-    """System attributes that hold parameters which a trial is about to be suggested, in Optuna's numbers."""
+    """System attributes that hold the parameters a trial is about to suggest, in Optuna's numbers."""
     return _pieces(PROPOSAL, {name: float(value) for name, value in parameters.items()})
 
 
@@ -119,7 +119,7 @@ def _joined(name: str, attributes: Mapping[str, Any]) -> Any:  # noqa: ANN401  #
 
 
 def mapping_in(attributes: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The mapping that stands under a key; an empty one for anything else that somebody wrote there."""
+    """The mapping under a key; an empty one if anything else is there."""
     value = attributes.get(key)
     return value if isinstance(value, Mapping) else {}
 

@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float64]
 Verdict = Literal["trusted", "weak", "not trusted"]
 Interval = tuple[float, float]
 
-ENOUGH = 24  # networks; with fewer nothing is trusted
+ENOUGH = 24  # networks; with fewer, no ranking is trusted
 _TRUSTED = 0.5
 _RESAMPLES = 2000
 _LEVEL = 0.95
@@ -189,7 +189,7 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
 
 
 def _better_for_free(tau: float, name: str, free: Mapping[str, Any]) -> str:
-    """What a user should hear whose supernet is outdone by a number that costs nothing."""
+    """A warning for users whose supernet is outdone by a number that costs nothing."""
     if free["kendall_tau"] <= tau:
         return ""
     orders = _FREE_IN_WORDS.get(name, f"{name} alone")
@@ -210,7 +210,7 @@ def read_verdict(report_file: Path, weights_fingerprint: str, statistics: str) -
     Args:
         report_file: the ``rank.json``.
         weights_fingerprint: SHA-256 of the weights.
-        statistics: whose statistics the networks are evaluated with, see
+        statistics: the statistics that the networks are evaluated with, see
             :class:`aspk.spec.settings.EvaluationSettings`; each ranks them in its own way.
 
     Returns:
@@ -228,7 +228,7 @@ def read_verdict(report_file: Path, weights_fingerprint: str, statistics: str) -
 
 
 def variant_name(statistics: str) -> str:
-    """What ``rank.json`` calls inherited accuracies that were measured with other statistics than its own."""
+    """What ``rank.json`` calls inherited accuracies measured with statistics other than its main ones."""
     return f"{statistics} statistics"
 
 

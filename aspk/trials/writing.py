@@ -1,8 +1,8 @@
 """Trials of a study written in few transactions.
 
-``study.add_trial`` does not say which trial it made, and ``study.tell`` reads the trial twice. What stands
-here calls the same methods of Optuna's :class:`~optuna.storages.BaseStorage`, and no others. It is the only
-file that touches what Optuna calls private: a study's storage, and the numbers that it goes by there.
+``study.add_trial`` does not say which trial it made, and ``study.tell`` reads the trial twice. The functions
+here call the same methods of Optuna's :class:`~optuna.storages.BaseStorage`, and no others. This is the only
+file that uses Optuna's private attributes: a study's storage, and the internal ids of studies and trials.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def create_running(
     user_attributes: Mapping[str, Any],
     system_attributes: Mapping[str, Any],
 ) -> Trial:
-    """A new running trial with all its parameters and attributes, by one transaction."""
+    """A new running trial with all its parameters and attributes, in one transaction."""
     template = create_trial(
         state=TrialState.RUNNING,
         params=dict(parameters),
@@ -37,10 +37,10 @@ def create_running(
 
 
 def complete(trial: Trial, values: Sequence[float]) -> None:
-    """Complete a running trial, by one transaction.
+    """Complete a running trial, in one transaction.
 
     ``study.tell`` reads all of the trial before and after that, 12 statements on a database, and asks the
-    sampler whether it has something to do after a trial, which aspk's have not.
+    sampler whether it has something to do after a trial, which aspk's samplers do not.
 
     Args:
         trial: the trial.
@@ -53,7 +53,7 @@ def complete(trial: Trial, values: Sequence[float]) -> None:
 
 
 def study_record(study: Study) -> Mapping[str, Any]:
-    """What stands in a study: its system attributes, and over them the user attributes, where it was once."""
+    """A study's record: its system attributes, overridden by user attributes, which older versions used."""
     return {**study._storage.get_study_system_attrs(study._study_id), **study.user_attrs}
 
 
@@ -64,11 +64,11 @@ def note_study_record(study: Study, record: Mapping[str, Any]) -> None:
 
 
 def note_counts(trial: Trial, counts: Mapping[str, Any]) -> None:
-    """Write layer counts to a running trial as a system attribute: the dashboard prints the others."""
+    """Write layer counts to a running trial as a system attribute: the dashboard prints user attributes."""
     trial.storage.set_trial_system_attr(trial._trial_id, LAYERS, counts)
 
 
 def note_system_attributes(study: Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> None:
-    """Write system attributes to a running trial, each by a transaction of its own."""
+    """Write system attributes to a running trial, each in a transaction of its own."""
     for name, value in attributes.items():
         study._storage.set_trial_system_attr(trial._trial_id, name, value)

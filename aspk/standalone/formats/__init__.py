@@ -1,4 +1,4 @@
-"""Other forms of an exported network, for programs that do not know aspk."""
+"""Other formats for an exported network, for programs that do not know aspk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMATS = {  # name to the module that writes it, and what it writes
 
 
 def write_format(name: str, model: ExportedNetwork, folder: Path) -> Path:
-    """Write a network in another form beside its export.
+    """Write a network in another format beside its export.
 
     Args:
         name: one of :data:`FORMATS`.
@@ -29,7 +29,7 @@ def write_format(name: str, model: ExportedNetwork, folder: Path) -> Path:
         What was written: a file, or a folder.
 
     Raises:
-        CheckpointError: the network has something that this form cannot say, or a package is missing.
+        CheckpointError: the format cannot express a part of the network, or a package is missing.
         OSError: the folder cannot be written.
     """
     written: Path = importlib.import_module(f"{__name__}.{FORMATS[name][0]}").write(model, folder)

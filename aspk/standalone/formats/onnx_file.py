@@ -23,10 +23,10 @@ _KEY = "aspk"  # of the metadata
 
 
 def write(model: ExportedNetwork, folder: Path) -> Path:
-    """Write ``network.onnx``: input ``images`` (preprocessed, as many as wanted), output ``logits``."""
+    """Write ``network.onnx``: input ``images`` (preprocessed, any number), output ``logits``."""
     try:
         import onnx  # noqa: PLC0415  # an extra
-        import onnxscript  # noqa: F401, PLC0415  # PyTorch's exporter needs it, and says so late
+        import onnxscript  # noqa: F401, PLC0415  # PyTorch's exporter needs it, but only says so late
     except ImportError as error:
         raise CheckpointError(f"ONNX files need {error.name}: pip install 'aspk[onnx]'") from None
     images, batch = example(model)
@@ -58,7 +58,7 @@ class OnnxNetwork(nn.Module):
         path: the file.
 
     Attributes:
-        metadata: what the file says of itself.
+        metadata: the file's own metadata.
 
     Raises:
         CheckpointError: onnxruntime is not installed, or cannot read the file.
@@ -72,7 +72,7 @@ class OnnxNetwork(nn.Module):
             raise CheckpointError(f"{path}: needs onnxruntime: pip install 'aspk[onnx]'") from None
         try:
             self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own classes have no base of theirs
+        except Exception as error:  # onnxruntime's own errors have no common base
             raise CheckpointError(f"{path}: not an ONNX file that onnxruntime runs: {error}") from None
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self._input = self._session.get_inputs()[0].name
@@ -105,5 +105,5 @@ def load_onnx(path: Path) -> Classifier:
     except (KeyError, ValueError, TypeError, RecursionError, DataError) as error:
         raise CheckpointError(
             f"{path}: its metadata {_KEY!r} is missing or damaged ({type(error).__name__}: {error}); "
-            f"expected a file of 'aspk export --format onnx'"
+            f"expected a file that 'aspk export --format onnx' wrote"
         ) from None

@@ -1,6 +1,6 @@
 """A network as a readable module of spikingjelly's own layers and neurons, which needs no aspk.
 
-The code is a fold over the network's program, so that it follows any family whose operations are known here.
+The code is a fold over the network's program, so it works for any family whose operations are known here.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _origin(provenance: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def code(program: Program, *, origin: str = "") -> str:
-    """The module's text.
+    """The module's source code.
 
     Raises:
         CheckpointError: the program has an operation that is not known here.
@@ -163,7 +163,7 @@ def code(program: Program, *, origin: str = "") -> str:
         writer = _WRITERS.get(type(operation))
         if writer is None:
             raise CheckpointError(
-                f"format 'spikingjelly' does not say {type(operation).__name__} of this network; take "
+                f"format 'spikingjelly' cannot express {type(operation).__name__} of this network; use "
                 f"'onnx' or 'torch'"
             )
         made, done = writer(operation)
@@ -281,5 +281,5 @@ def _neurons(lif: LIF) -> str:
 
 
 def _attribute(name: str) -> str:
-    """A layer's name as that of an attribute."""
+    """A layer's name as an attribute's name."""
     return name.replace(".", "_")

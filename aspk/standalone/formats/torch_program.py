@@ -12,11 +12,11 @@ from aspk.evaluation.exported import ExportedNetwork
 from aspk.util.files import write_atomically
 
 FILE = "network.pt2"
-EXAMPLES = 2  # images that a network is traced with; one would be taken for a constant
+EXAMPLES = 2  # images that a network is traced with; a single one would be taken for a constant
 
 
 def write(model: ExportedNetwork, folder: Path) -> Path:
-    """Write ``network.pt2``; images per call are free, and it carries what :func:`description` says.
+    """Write ``network.pt2``, which takes any number of images per call and holds ``model.description()``.
 
     ``torch.export.load(file).module()(images)`` gives logits of preprocessed images.
     """
@@ -30,7 +30,7 @@ def write(model: ExportedNetwork, folder: Path) -> Path:
 
 
 def example(model: ExportedNetwork) -> tuple[Tensor, int]:
-    """An input of zeros, and the number of its axis of images."""
+    """An input of zeros, and the index of its axis of images."""
     shape: tuple[int, ...] = (EXAMPLES, *model.network.shape)
     if model.takes_sequences:
         return model.placed(torch.zeros(model.network.config.time_steps, *shape)), 1
