@@ -1,4 +1,4 @@
-"""From what was recorded to counts of layers, as means over the images of one batch or of several."""
+"""Turns recordings into layer counts, as means over the images of one or more batches."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Totals:
     """Counts of one layer, summed over images.
 
     Attributes:
-        operation: its product; None for neurons behind no product.
+        operation: its product; None for neurons that follow no product.
         sums: input sums at each step.
-        runs: how often it ran for one image; fewer than ``sums`` has steps where it ran once for all of them.
-        sites: the neurons behind it.
+        runs: how often it ran for one image; less than the steps in ``sums`` where it ran once for all steps.
+        sites: the neurons that follow it.
     """
 
     operation: Operation | None
@@ -40,7 +40,7 @@ def totals_of(found: Recording, layout: Layout) -> dict[str, Totals]:
         sums = _sums(operation, layout, time_leads=time_leads)
         runs = len(sums)
         if operation.image and not operation.binary and layout.static and runs == 1:
-            sums = sums * layout.time_steps  # computed once for all steps; accounts differ on that
+            sums = sums * layout.time_steps  # computed once for all steps, which accounts bill differently
         totals[name] = Totals(operation, sums, runs)
     for name, site in found.neurons.items():
         before = totals.get(site.after or "")
@@ -77,7 +77,7 @@ def added(batches: Sequence[dict[str, Totals]]) -> dict[str, Totals]:
                 continue
             if len(known.sums) == len(totals.sums):
                 known.sums = [one + other for one, other in zip(known.sums, totals.sums, strict=True)]
-            else:  # it ran another number of times
+            else:  # it ran a different number of times
                 known.sums, known.runs = [sum(known.sums) + sum(totals.sums)], 1
             if known.operation is not None and totals.operation is not None:
                 known.operation.add(totals.operation)
@@ -102,7 +102,7 @@ def layer_counts(module: nn.Module, totals: Mapping[str, Totals], images: int) -
             layers.append(_site(name, one, images))
             continue
         used = one.operation.parameters & sizes.keys()
-        parameters = sum(sizes.pop(parameter) for parameter in used)  # those of a layer used twice once
+        parameters = sum(sizes.pop(parameter) for parameter in used)  # a layer used twice is counted once
         last = bool(weighted) and name == weighted[-1]
         layers.append(_layer(name, one, one.operation, images, parameters, last=last, normalised=normalised))
     return tuple(layers)
@@ -143,7 +143,7 @@ def _layer(
 
 
 def _site(name: str, totals: Totals, images: int) -> LayerCount:
-    """Neurons behind no product."""
+    """Neurons that follow no product."""
     (site,), steps = totals.sites, len(totals.sums)
     size = max(1, _share(site.numel, images * steps))
     return LayerCount(
@@ -164,7 +164,7 @@ def _site(name: str, totals: Totals, images: int) -> LayerCount:
 
 
 def _share(total: int, parts: int) -> int:
-    """A part of a count; counts that do not depend on the image alone are rounded."""
+    """One part of a count, rounded: counts may depend on more than the image."""
     return round(total / parts)
 
 

@@ -23,13 +23,13 @@ def run(module: nn.Module, batch: Any) -> object:  # noqa: ANN401  # whatever th
 
 
 def batches(x: Any, *, labelled: bool, progress: bool) -> Iterator[Any]:  # noqa: ANN401  # as above
-    """The batches in what a user gives.
+    """The batches in a user's input.
 
     Args:
-        x: a tensor, a tuple or a mapping is one batch; any other iterable gives one after the other.
-        labelled: whether batches of an iterable that are tuples or lists are inputs and labels, of which only
-            the first is taken.
-        progress: whether a bar is shown for an iterable.
+        x: a tensor, a tuple or a mapping is one batch; any other iterable yields batches one after another.
+        labelled: whether an iterable's batches that are tuples or lists hold inputs and labels: only the
+            first item is used then.
+        progress: whether to show a progress bar for an iterable.
     """
     if isinstance(x, Tensor | tuple | Mapping):
         yield x
@@ -58,14 +58,14 @@ def to_device(batch: Any, device: torch.device | None) -> Any:  # noqa: ANN401  
 
 
 def main_input(batch: object) -> Tensor:
-    """The first tensor of a batch, whose axes are those of all.
+    """The first tensor of a batch, whose axes stand for the whole batch.
 
     Raises:
-        ProfilingError: there is none, or it holds no images.
+        ProfilingError: the batch holds no tensor, or the tensor holds no images.
     """
     found = tensors(batch)
     if not found:
-        raise ProfilingError(f"a batch holds no tensor, but a {type(batch).__name__}")
+        raise ProfilingError(f"a batch holds no tensor; it is a {type(batch).__name__}")
     x = found[0]
     if x.dim() < 1 or not x.numel():
         raise ProfilingError(f"x has shape {tuple(x.shape)}: expected a batch of images")
@@ -73,10 +73,10 @@ def main_input(batch: object) -> Tensor:
 
 
 def check_watchable(module: object) -> nn.Module:
-    """A module whose operations can be seen one by one.
+    """Return the module if its operations can be watched one by one.
 
     Raises:
-        ProfilingError: with the reason, and what to give instead.
+        ProfilingError: it cannot be watched; the message says why and what to pass instead.
     """
     if not isinstance(module, nn.Module):
         raise ProfilingError(f"a {type(module).__name__} cannot be watched: expected a torch.nn.Module")

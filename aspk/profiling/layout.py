@@ -1,4 +1,4 @@
-"""Which axis of the input is time and which holds the images: options, shapes, and what the neurons ran."""
+"""Infers which input axis is time and which holds the images, from options, shapes and the neurons' runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aspk.errors import ProfilingError
 from aspk.profiling.neurons import Neurons
 
-_Ran = Counter[tuple[int, int]]  # how many neuron modules ran so many steps on a batch of so many
+_Ran = Counter[tuple[int, int]]  # (steps, batch) to the number of neuron modules that ran so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Layout:
             ``[T*B, ...]``.
         time_steps: simulated steps T.
         images: images in the batch.
-        reason: what says so.
+        reason: why it is read this way.
     """
 
     name: str
@@ -48,16 +48,16 @@ def layout_of(
 ) -> Layout:
     """How an input of this shape is read.
 
-    Neurons know how many steps they ran and on how many images. A reading of the input is supported by those
-    that ran on its number of images (or a multiple, windows say) for its number of steps (or a multiple); the
-    one that most neurons support is taken.
+    Neurons record how many steps they ran and on how many images. A neuron supports a reading of the input if
+    it ran on that number of images (or a multiple, such as windows) for that number of steps (or a multiple);
+    the reading with the most support is taken.
 
     Args:
         shape: of the input, one batch.
         sites: the neurons that ran on it.
-        time_first: the user's word on the axes; None if there is none.
-        time_steps: the user's word on T; None if there is none.
-        convolved: whether the first product is a convolution that took the first axis for its batch.
+        time_first: the user's setting for the axes; None if not given.
+        time_steps: the user's setting for T; None if not given.
+        convolved: whether the first product is a convolution with the first axis as its batch.
 
     Raises:
         ProfilingError: input, neurons and options contradict each other.
@@ -77,19 +77,19 @@ def layout_of(
             return readings[scores.index(max(scores))]
     said = time_first is not None and time_steps is not None
     if said and readings and any(steps % readings[0].time_steps == 0 for steps, _ in ran):
-        return readings[0]  # the user has said it all, and the steps agree
+        return readings[0]  # the user has given both, and the steps agree
     raise ProfilingError(_contradiction(shape, ran, time_first, time_steps))
 
 
 def _ambiguous(site: Neurons, shape: tuple[int, ...]) -> bool:
-    """Whether neurons gave the input's first two axes in one call, and are of a class that says no more."""
+    """Whether one call of the user's own neurons returned the input's first two axes."""
     return len(site.calls) == 1 and site.shape[:2] == shape[:2]
 
 
 def _support(reading: Layout, ran: _Ran, *, loosely: bool) -> tuple[int, int]:
-    """Neurons that ran exactly so, and those that ran a multiple.
+    """The number of neurons that match a reading exactly, and of those that ran a multiple of it.
 
-    Loosely, a batch of one may have lost its axis to some reshaping and says nothing.
+    If ``loosely``, a batch of one fits any: its batch axis may have been lost in a reshape.
     """
     exact = ran[reading.time_steps, reading.images]
     multiple = sum(
@@ -103,7 +103,7 @@ def _support(reading: Layout, ran: _Ran, *, loosely: bool) -> tuple[int, int]:
 def _readings(
     shape: tuple[int, ...], ran: _Ran, time_first: bool | None, time_steps: int | None, convolved: bool
 ) -> list[Layout]:
-    """What the input may be, the likeliest first where several are supported equally."""
+    """The possible readings of the input; of equally supported ones, the likeliest comes first."""
     sequences, static = [], []
     reason = "as its neurons ran" if ran else "assumed: no neurons were found"
     axes = len(shape)
@@ -126,7 +126,7 @@ def _readings(
 
 
 def _usual_steps(ran: _Ran, images: int) -> int:
-    """Steps that most neurons ran on so many images, or on a batch that has lost its axis."""
+    """The steps that most neurons ran on this many images, or on a batch whose axis was lost."""
     fitting = Counter({steps: count for (steps, batch), count in ran.items() if batch % images == 0})
     fitting = fitting or Counter({steps: count for (steps, batch), count in ran.items() if batch == 1})
     return fitting.most_common(1)[0][0] if fitting else 1

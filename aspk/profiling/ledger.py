@@ -1,4 +1,4 @@
-"""Products on the books: which belong together, what they are called, what each call adds."""
+"""Keeps a ledger of products: which calls belong together, their names, and what each call adds."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _EVENTS = (Kind.SPIKES, Kind.INTEGERS)
 
 
 class Ledger:
-    """Enters every product under the operation that it is a call of.
+    """Enters every product under the operation to which the call belongs.
 
-    Products with the same weights are one operation, and so are products of activations that stand at the
-    same place of the code: a loop over time steps calls them again. What reads the image, spikes or analog
-    values with the same weights is told apart.
+    Products with the same weights are one operation, and so are products of activations at the same place in
+    the code: a loop over time steps calls them again. Calls that read the image, spikes or analog values with
+    the same weights are kept apart.
 
     Args:
         module: the module.
         origins: where values come from.
-        calls: the modules that are running, outer first; the recorder keeps it.
+        calls: the modules that are running, outermost first; maintained by the recorder.
     """
 
     def __init__(self, module: nn.Module, origins: Provenance, calls: list[Call]) -> None:
@@ -37,16 +37,16 @@ class Ledger:
         self.found = Recording()
         self.paths = MathPaths()
         self.unattached: list[str] = []  # operations that no neuron has followed yet
-        self._names: dict[tuple[object, ...], str] = {}  # what tells an operation apart, to its name
+        self._names: dict[tuple[object, ...], str] = {}  # an operation's identity, to its name
         self._last: Operation | None = None  # the last product with weights
-        self._place: tuple[int, int] = (0, 0)  # a call of a function of torch, products in it so far
+        self._place: tuple[int, int] = (0, 0)  # number of a torch function's call, products in it so far
 
     def label(self) -> str:
         """The module that is running."""
         return (self.calls[-1].name if self.calls else "") or type(self.module).__name__
 
     def follow(self, numel: int) -> str | None:
-        """The operation in front of neurons that gave so many values: the first of that size, or the last."""
+        """The operation before neurons with this many outputs: the first of that size, or else the last."""
         if not self.unattached:
             return None
         fitting = (key for key in self.unattached if self.found.operations[key].output_numel == numel)
@@ -55,12 +55,12 @@ class Ledger:
         return key
 
     def normalise(self, values: int) -> None:
-        """Enter a normalisation of so many values with the last product with weights."""
+        """Add this many normalised values to the last product with weights."""
         if self._last is not None:
             self._last.normalised += values
 
     def product(self, product: Product, outputs: int) -> None:
-        """Enter one product, which gave so many values."""
+        """Enter one product with this many output values."""
         a, b = (self._origin(source) for source in product.sources)
         if self.calls:
             self.calls[-1].products += 1
@@ -127,11 +127,11 @@ class Ledger:
         key = self._add(("attention", self._position()), call, frozenset(), reads="both")
         module = key.rpartition(".")[0]
         earlier = [k for k in self.unattached if k != key and k.startswith(f"{module}.product")]
-        for name in earlier:  # a product of products: no neuron stands between them
+        for name in earlier:  # a product of products: no neuron in between
             self.unattached.remove(name)
 
     def weighted_sum(self, found: WeightedSum) -> None:
-        """Enter a weighted sum: a product of two activations if what its weights follow from is one."""
+        """Enter a weighted sum: a product of two activations if its weights are computed from one."""
         origins = [self._origin(source) for source in found.sources]
         if self.calls:
             self.calls[-1].products += 1
@@ -145,7 +145,7 @@ class Ledger:
         call.parameters = set(origins[1 - side].names)
         call.image = x.kind == Kind.IMAGE
         call.copies = [copies(source, x) if source is not None and call.image else 1.0]
-        if side == 1:  # a fixed table, read where the input says: its values are no spikes
+        if side == 1:  # a fixed table that the input indexes: its values are not spikes
             call.binary = call.integer = False
         reads = "image" if call.image else "events" if x.kind in _EVENTS else "analog"
         identity = (found.stem, self._position())
@@ -160,7 +160,7 @@ class Ledger:
         reads: str,
         stem: str = "",
     ) -> str:
-        """Enter a call; a state of zeros, which ``reads`` nothing yet, is the first of what follows it."""
+        """Enter a call; one on an initial state of zeros (empty ``reads``) joins the operation after it."""
         operations, key = self.found.operations, (*identity, reads)
         name = self._names.get(key) or self._names.get((*identity, ""))
         if name is not None and reads and key not in self._names:
@@ -179,7 +179,7 @@ class Ledger:
         return name
 
     def _name(self, call: Operation, weights: frozenset[str], own: str) -> str:
-        """The module's name if it is a layer, that of the only parameter, or a running number."""
+        """The module's name if it is a layer, its only parameter's name, or a numbered name."""
         module = self.calls[-1].module if self.calls else self.module
         running = self.calls[-1].name if self.calls else ""
         if own:
@@ -201,7 +201,7 @@ class Ledger:
         return f"{stem}.{number}"
 
     def _position(self) -> tuple[object, ...]:
-        """Where in the module's code an operation stands, so that a loop's calls are one operation."""
+        """Where an operation is in the module's code, so that a loop's calls are one operation."""
         inside = self.calls[-1].name if self.calls else ""
         number, before = self._place
         before = before + 1 if number == self.paths.calls else 0
@@ -212,7 +212,7 @@ class Ledger:
         return (inside, frame.f_code.co_filename, frame.f_lineno, frame.f_lasti, before)
 
     def close(self) -> None:
-        """An initial state that no other followed: its values, all 0, are no spikes."""
+        """Mark initial states that no other call followed: their values, all 0, are not spikes."""
         for key, name in self._names.items():
             if not key[-1]:
                 operation = self.found.operations[name]

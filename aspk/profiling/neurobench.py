@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-# What NeuroBench counts synaptic operations of, and whose outputs, beside those of neurons, are activations.
+# The layers whose synaptic operations NeuroBench counts, and the modules whose outputs count as activations
+# in addition to those of neurons.
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ACTIVATIONS = (nn.ReLU, nn.Sigmoid)
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
@@ -18,12 +19,12 @@ class NeuroBench:
 
     Attributes:
         footprint: bytes of parameters and buffers.
-        connection_sparsity: zeros among the weights of linear, convolutional and recurrent layers (of the
-            latter biases too), 0 to 1, rounded to four digits as NeuroBench does.
+        connection_sparsity: zeros among the weights of linear, convolutional and recurrent layers (for
+            recurrent ones, biases too), 0 to 1, rounded to four digits as NeuroBench does.
         activation_sparsity: zeros among the outputs of neurons, ReLU and sigmoid modules, 0 to 1.
         effective_macs: multiply-accumulates of one sample in linear and convolutional modules in which
-            neither input nor weight is 0, of calls that read other values than -1, 0 and 1; without biases.
-        effective_acs: the same of the other calls.
+            neither input nor weight is 0, in calls that read values other than -1, 0 and 1; without biases.
+        effective_acs: the same for the other calls.
     """
 
     footprint: int

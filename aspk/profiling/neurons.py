@@ -1,4 +1,4 @@
-"""Neurons of spikingjelly, snnTorch, norse, sinabs and of one's own: which they are, and what they fire."""
+"""Recognises neurons of spikingjelly, snnTorch, norse, sinabs and the user's own, and counts their spikes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Neurons:
     Attributes:
         class_name: of the module.
         calls: steps and batch of each call, as the neurons saw them.
-        steps: spikes at each step; a whole number n is abs(n) spikes, other values are none.
-        numel: values fired or not, over all steps and images.
+        steps: spikes at each step; a whole number n counts as abs(n) spikes, any other value as none.
+        numel: output values, zeros included, over all steps and images.
         after: name of the operation in front of it, None if there is none.
         batch_first: whether time is the second axis of what it reads.
-        shape: of the first call's output, of neurons of the user's own that nothing says the axes of.
+        shape: of a call's output, for the user's own neurons whose axes are not known.
     """
 
     class_name: str
@@ -102,13 +102,13 @@ def by_step(module: nn.Module, output: Tensor, *, time_steps: int | None = None)
 
 
 def is_own(module: nn.Module) -> bool:
-    """Whether a neuron module is of no known library and does not say whether it runs all steps at once."""
+    """Whether a neuron module is from no known library and does not declare if it runs all steps at once."""
     named = hasattr(module, "step_mode") or type(module).__name__.startswith("MultiStep")
     return _library(module) is None and not named
 
 
 def batch_first(module: nn.Module) -> bool:
-    """Whether a neuron module, and so its network, has time behind the batch."""
+    """Whether a neuron module, and so its network, has its time axis after the batch axis."""
     return _library(module) == "sinabs"
 
 
@@ -128,10 +128,10 @@ def fired(steps: Tensor) -> list[float]:
 
 
 def reset(module: nn.Module, neurons: tuple[type[nn.Module], ...] = ()) -> None:
-    """Give every part of a module that keeps a state between calls its first one.
+    """Reset every part of a module that keeps state between calls to its initial state.
 
-    Known are ``reset`` of spikingjelly's ``MemoryModule`` (neurons, recurrent containers, synapse filters)
-    and of ``neurons``, snnTorch's ``reset_mem`` and ``reset_hidden`` and sinabs's ``reset_states``.
+    It calls ``reset`` of spikingjelly's ``MemoryModule`` (neurons, recurrent containers, synapse filters) and
+    of ``neurons``, snnTorch's ``reset_mem`` and ``reset_hidden`` and sinabs's ``reset_states``.
     """
     for part in module.modules():
         bases = {base.__name__ for base in type(part).__mro__}

@@ -1,4 +1,4 @@
-"""What a profile says at its end: what ran once, what is in no account, and what it took for granted."""
+"""The notes at the end of a profile: what ran once, what no account bills, and what was assumed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def notes(profile: Profile, models: Sequence[EnergyModel]) -> list[str]:
 def _neurons(profile: Profile) -> Iterator[str]:
     silent = [site.name for site in profile.sites if not site.spikes]
     if profile.sites and len(silent) == len(profile.sites):
-        yield "No neuron fired. Train the module or calibrate its batch normalisation first."
+        yield "No neuron fired. Train the module, or calibrate its batch normalisation, first."
     elif silent:
         yield f"Silent neurons: {_listed(silent)}."
     if profile.unrecognised:
@@ -59,7 +59,7 @@ def _ran_once(profile: Profile, models: Sequence[EnergyModel]) -> Iterator[str]:
             yield (
                 f"{layer.name} ran {_times(layer.runs)} and is billed {layer.repeats} times under "
                 f"{model.name}: {mj * per_mj:.4g} {unit} in place of {once * per_mj:.4g}; "
-                'first_layer_repeats = "1" or "as_run" bills what ran.'
+                'first_layer_repeats = "1" or "as_run" bills only what ran.'
             )
 
 
@@ -81,7 +81,7 @@ def _elementwise(profile: Profile) -> Iterator[str]:
         values[row.kind] += row.operations * row.repeats
     if values:
         found = ", ".join(f"{count:,} {_WORDS[kind]}" for kind, count in values.items() if count)
-        yield f'Between activations, element by element, billed with elementwise = "billed" only: {found}.'
+        yield f'Elementwise between activations, billed only with elementwise = "billed": {found}.'
 
 
 def _listed(names: Sequence[str]) -> str:

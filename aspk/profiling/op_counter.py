@@ -1,4 +1,4 @@
-"""What spikingjelly's own energy accounts (``activation_based.op_counter``) say of the same pass."""
+"""What spikingjelly's own energy accounts (``activation_based.op_counter``) report for the same pass."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def op_counter_totals(
     images: int,
     neurons: tuple[type[nn.Module], ...] = (),
 ) -> tuple[AccountTotal, ...]:
-    """One image's energy under each of spikingjelly's accounts; a reason where one refuses the module.
+    """One image's energy under each of spikingjelly's accounts; a reason where an account rejects the module.
 
-    They count a pass of the whole batch, memory included, on the device of the module.
+    They count one pass over the whole batch, including memory access, on the module's device.
     """
     from spikingjelly.activation_based import op_counter  # noqa: PLC0415  # takes a second
 
@@ -61,7 +61,7 @@ def _total(
         reset(module, neurons)
         try:
             report = estimate(module, batch)
-        except Exception as error:  # whatever an account cannot take ends in an error of its own
+        except Exception as error:  # each account raises its own errors
             reason = (str(error).splitlines() or [""])[0]
             return AccountTotal(name=name, mj=None, note=f"{type(error).__name__}: {reason}")
     warned = "; ".join(str(text) for text in getattr(report, "warnings", [])[:1])
@@ -70,7 +70,7 @@ def _total(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without spikingjelly's own log lines, which say what the report says."""
+    """Silence spikingjelly's log lines, which repeat the report."""
     logger = logging.getLogger("spikingjelly")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

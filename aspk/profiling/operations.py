@@ -17,20 +17,21 @@ class Operation:
 
     Attributes:
         kind: ``conv``, ``linear`` or ``attention``, a product of two activations.
-        parameters: names of those that its weights come from.
+        parameters: names of the parameters from which its weights come.
         image: whether it reads the input itself.
         module: whether its calls are those of a linear or convolutional module.
         recurrent: whether it first read a state of zeros.
-        stored: whether its weights stand in memory; those of an interpolation follow from positions.
-        rows: input sums of each call, by index of the leading axis; of whole numbers, absolute values.
+        stored: whether its weights are stored in memory; an interpolation's are computed from positions.
+        rows: input sums of each call, by index of the leading axis; whole numbers enter as absolute values.
         copies: how many times the input of each call holds the image.
         macs: dense multiply-accumulates.
         input_numel: values read.
         output_numel: values written.
-        exact: accumulates that really occur.
-        effective_macs: multiply-accumulates in which no factor is 0, of calls that read more than -1, 0, 1.
-        effective_acs: the same of the other calls.
-        normalised: values that batch normalisations behind it read.
+        exact: accumulates that are actually performed.
+        effective_macs: multiply-accumulates in which no factor is 0, in calls that read values other than
+            -1, 0 and 1.
+        effective_acs: the same for the other calls.
+        normalised: values read by batch normalisations that follow it.
         binary: whether all input values were 0 or 1.
         integer: whether all input values were whole numbers.
     """
@@ -106,7 +107,7 @@ def between_activations(a: Tensor, b: Tensor) -> tuple[Operation, int]:
     """Two activations [..., r, k] and [..., k, c]: billed for the spikes of the 0/1 side, the left if both.
 
     Returns:
-        The call, and which side it is billed for: 0 or 1.
+        The call, and the side for which it is billed: 0 or 1.
     """
     both = is_binary(a), is_binary(b)
     left = both[0] or (not both[1] and (is_integer(a) or not is_integer(b)))
@@ -126,7 +127,7 @@ def between_activations(a: Tensor, b: Tensor) -> tuple[Operation, int]:
 def convolution(x: Tensor, weight: Tensor, options: tuple[Any, ...], outputs: int) -> Operation:
     """A convolution; ``options`` are stride, padding, dilation, transposed, output padding and groups.
 
-    Exact accumulates and effective products leave out what hangs over the border.
+    Exact accumulates and effective products leave out padding beyond the border.
     """
     *_, transposed, _, groups = options
     channels = (weight.shape[1] if transposed else weight.shape[0] // groups, groups)

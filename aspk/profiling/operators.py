@@ -1,6 +1,6 @@
-"""What torch's operations do: which multiply and add, which work element by element, which only move values.
+"""Tables of torch's operations: which multiply and add, which are elementwise, which only move values.
 
-An operation that is in none of these tables is named in the profile as not counted.
+The profile lists an operation that is in none of these tables as not counted.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-# Those whose second factor lies with its columns first.
+# Those whose second factor is stored transposed, columns first.
 COLUMNS_FIRST = {"aten::linear", "aten::_weight_int8pack_mm"}
-# Matrix products: the places of the two factors among the arguments, and that of a bias.
+# Matrix products: the positions of the two factors and of a bias among the arguments.
 MATRIX_PRODUCTS: dict[str, tuple[int, int, int | None]] = {
     "aten::mm": (0, 1, None),
     "aten::bmm": (0, 1, None),
@@ -38,7 +38,7 @@ MATRIX_PRODUCTS: dict[str, tuple[int, int, int | None]] = {
     "aten::_sparse_sparse_matmul": (0, 1, None),
 }
 CONVOLUTIONS = {"aten::convolution", "aten::_convolution", "aten::convolution_overrideable"}
-# Matrix products in groups: the place of the groups' ends among the arguments.
+# Matrix products in groups: the position of the groups' ends among the arguments.
 GROUPED = {"aten::_grouped_mm": 2, "aten::_scaled_grouped_mm": 4, "aten::_scaled_grouped_mm_v2": 8}
 OUTER_PRODUCTS = {"aten::addr": (1, 2, 0)}
 
@@ -76,8 +76,8 @@ _ADDED = """
     mkldnn_adaptive_avg_pool2d segment_reduce scatter_add scatter_reduce index_reduce _embedding_bag bincount
     _foreach_add _foreach_sub histc
 """
-# Averages and sums of many values are additions but hand on no whole numbers; softmax and normalisations are
-# functions of many values. All of these are named apart from the operations that are not known.
+# Averages of many values are additions whose results are not whole numbers; softmax and normalisations are
+# functions of many values. Both are listed here so that they do not count as unknown operations.
 _AVERAGES = {"mean", "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"}
 _FUNCTIONS = """
     _softmax _log_softmax softmax log_softmax logsumexp _logcumsumexp logcumsumexp std std_mean var
@@ -102,7 +102,7 @@ _FACTORIES = """
 """
 _EMPTY = {"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"}
 _FILLED = {"fill_", "zero_", "normal_", "uniform_", "random_", "exponential_", "log_normal_", "cauchy_"}
-# Normalisations by means and variances of channels, which can be folded into the layer before them.
+# Normalisations by channel means and variances, which can be folded into the preceding layer.
 NORMALISATIONS = {
     "aten::native_batch_norm", "aten::_native_batch_norm_legit", "aten::_native_batch_norm_legit_no_training",
     "aten::cudnn_batch_norm", "aten::miopen_batch_norm", "aten::_batch_norm_no_update",
@@ -139,11 +139,11 @@ class Operator:
 
     Attributes:
         name: with its namespace, without its overload.
-        how: the way in which origins pass through it, see :func:`aspk.profiling.provenance.joined`;
+        how: how origins pass through it, see :func:`aspk.profiling.provenance.joined`;
             ``factory``, ``empty`` or ``filled`` where nothing passes.
         group: ``addition``, ``multiplication``, ``squares`` (of one operand) or ``pooling``; else empty.
         known: whether it is in a table.
-        written: places of the arguments that it writes into.
+        written: positions (or names) of the arguments that it writes into.
     """
 
     name: str

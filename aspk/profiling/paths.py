@@ -1,4 +1,4 @@
-"""Torch's fused kernels taken apart while a module is watched: attention, recurrent layers."""
+"""Splits torch's fused kernels (attention, recurrent layers) into single operations while profiling."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ATTENTION = {torch._C._nn.scaled_dot_product_attention, F.scaled_dot_product_at
 
 
 class MathPaths(TorchFunctionMode):
-    """Calls attention and recurrent layers on the path that consists of matrix products.
+    """Runs attention and recurrent layers on the path made of matrix products.
 
-    Each call of a function of torch gets a number, by which the products inside it are told apart.
+    Each call of a torch function gets a number, which tells apart the products inside it.
     """
 
     def __init__(self) -> None:
@@ -54,10 +54,10 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """``scaled_dot_product_attention`` as its documentation writes it.
+    """``scaled_dot_product_attention`` as defined in its documentation.
 
-    The scale stands behind q kᵀ and can be folded into what follows. Torch's own path of single operations
-    scales q and k, which makes analog values of spikes.
+    The scale is applied after q kᵀ and can be folded into what follows. Torch's own unfused path scales q and
+    k, which turns spikes into analog values.
     """
     if enable_gqa:
         repeats = query.shape[-3] // key.shape[-3]
@@ -75,7 +75,7 @@ def attention(
 
 @contextmanager
 def _without_fused_layers() -> Iterator[None]:
-    """No oneDNN and no cuDNN, whose recurrent layers are one operation."""
+    """Disable oneDNN and cuDNN, which run a recurrent layer as one operation."""
     onednn = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
@@ -87,7 +87,7 @@ def _without_fused_layers() -> Iterator[None]:
 
 @contextmanager
 def math_paths() -> Iterator[MathPaths]:
-    """Until the end of the block, nothing runs in one kernel what consists of several products."""
+    """Within the block, no kernel runs several products as one operation."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -33,7 +33,7 @@ class Product:
 
 
 def products(name: str, args: tuple[Any, ...]) -> list[Product]:
-    """The products that an operation consists of; empty if it is none that is known.
+    """The products that an operation consists of; empty if the operation is not known.
 
     A bilinear layer, the sum over i and j of x_i W_ij z_j for each output, is (x W) z: a product with weights
     and one of two activations.
@@ -92,8 +92,8 @@ def _affine_grid(theta: Tensor, size: list[int], *_: object) -> list[Product]:
 def _grouped(left: Tensor, right: Tensor, ends: Tensor | None) -> list[Product]:
     """One product for each group.
 
-    Either side is [g, ...], or its groups stand behind one another and end where ``ends`` says: rows of the
-    left one, columns of the right one, or, if both do, what is summed over.
+    Each side is either [g, ...], or its groups are concatenated and end where ``ends`` says: along the rows
+    of the left side, the columns of the right side, or, if both are concatenated, the axis summed over.
     """
     a, b = plain(left), plain(right)
     if ends is None:
@@ -113,7 +113,7 @@ def _grouped(left: Tensor, right: Tensor, ends: Tensor | None) -> list[Product]:
 
 
 def _weighted_bag(weight: Tensor, indices: Tensor, offsets: Tensor, *options: Any) -> list[Product]:  # noqa: ANN401  # torch's own order
-    """An embedding bag whose rows are multiplied by weights of their own; without them it only adds."""
+    """An embedding bag that multiplies its rows by per-sample weights; without those it only adds."""
     own = options[3] if len(options) > 3 else None
     if own is None:
         return []
@@ -135,7 +135,7 @@ def plain(tensor: Tensor) -> Tensor:
         return tensor.dequantize()
     if (
         tensor.is_floating_point() and tensor.element_size() == 1
-    ):  # 8-bit floats, with which torch computes little
+    ):  # 8-bit floats: torch supports few operations
         return tensor.float()
     return tensor.to_dense() if tensor.layout is not torch.strided or tensor.is_mkldnn else tensor
 

@@ -1,4 +1,4 @@
-"""The energy account of somebody's own module: forward passes, watched."""
+"""The energy account of a user's own module, from watching its forward passes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class NeuronSite:
     Attributes:
         name: the module's name.
         neurons: how many.
-        steps: steps that they ran.
-        spikes: what they fired for one image, over all steps.
+        steps: how many steps they ran.
+        spikes: spikes fired for one image, over all steps.
         step_spikes: the same at each step.
     """
 
@@ -57,12 +57,12 @@ class NeuronSite:
 
 @dataclass(frozen=True, kw_only=True)
 class Uncounted:
-    """An operation that multiplies, or might, and that no account bills.
+    """An operation that multiplies, or may do so, and that no account bills.
 
     Attributes:
-        operator: torch's name of it.
+        operator: its name in torch.
         calls: how often it was called.
-        shapes: those of its operands, the most frequent ones.
+        shapes: the most frequent shapes of its operands.
     """
 
     operator: str
@@ -75,23 +75,23 @@ Source = tuple[nn.Module, Any, int, tuple[type[nn.Module], ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What a module did; ``print`` shows the account, and at its end what the account leaves out.
+    """What a module did; ``print`` shows the account, followed by what it leaves out.
 
     Attributes:
-        layers: counts of each product and of neurons behind none, in the order of execution; every account
-            can be computed from them.
+        layers: counts of each product, and of neurons that follow none, in the order of execution; every
+            account can be computed from them.
         sites: the neuron modules.
         parameters: trainable parameters.
         time_steps: simulated steps T.
-        images: images seen.
+        images: number of images seen.
         layout: how the input's axes were read.
         elementwise: operations between two activations, element by element, for each module and kind.
         not_counted: operations that are in no account.
-        unrecognised: modules that look like neurons but are none that is known, with their classes.
-        offline: products of weights with weights, by module: computed once and billed nowhere.
+        unrecognised: modules that look like neurons but are of no known class, with their classes.
+        offline: products of weights with weights, by module: computed once and not billed.
         inside_neurons: products over time that are the update of a neuron, by module.
-        neurobench: NeuroBench's metrics; None for aspk's own networks, which tell their layers themselves
-            (profile ``torch.nn.Sequential(network)`` with ``time_steps=`` for them).
+        neurobench: NeuroBench's metrics; None for aspk's own networks, which report their own layers (to get
+            them, profile ``torch.nn.Sequential(network)`` with ``time_steps=``).
         source: the module, its first batch, the images in it, and classes of neurons.
     """
 
@@ -120,7 +120,7 @@ class Profile:
     def compare(self, models: Sequence[EnergyModel] = ()) -> Comparison:
         """The network under all presets, further ``models``, and spikingjelly's accounts.
 
-        The latter run the module once more, on the first batch.
+        spikingjelly's accounts run the module once more, on the first batch.
         """
         if self.source is None:
             others = unknown_totals("the profile knows no module")
@@ -137,7 +137,7 @@ class Profile:
         )
 
     def text(self, models: Sequence[EnergyModel] = (PAPER, STRICT)) -> str:
-        """The account as a table, models side by side, and what is to be known about it."""
+        """The account as a table, models side by side, with notes."""
         billed = any(model.elementwise == "billed" for model in models)
         rows = (*self.layers, *self.elementwise) if billed else self.layers
         return "\n".join([energy_text(rows, models), *notes(self, models)])
@@ -159,24 +159,25 @@ def profile_energy(
     """Count what a network of your own does with ``x``, for any :class:`~aspk.EnergyModel`.
 
     Convolutions, linear layers, recurrent layers, attention and all other products are found wherever they
-    happen, as modules or as functions. What a product reads is told by where it comes from: parameters,
-    buffers and whatever was computed from these alone are weights; the input is the ``image`` until a product
-    or a neuron has read it. Values of anything else decide: 0 and 1 are ``spikes``, whole numbers the
+    happen, as modules or as functions. What a product reads is classified by where it comes from: parameters,
+    buffers and anything computed from these alone are weights; the input is the ``image`` until a product or
+    a neuron has read it. Anything else is classified by its values: 0 and 1 are ``spikes``, whole numbers the
     ``residual`` stream (a value n counts as abs(n) spikes), all others ``analog``, billed as MACs.
 
-    The module runs in evaluation mode without gradients, with membranes reset before each batch; then its
-    parameters, buffers, modes, hooks and membranes are what they were.
+    The module runs in evaluation mode without gradients, with membranes reset before each batch; afterwards
+    its parameters, buffers, modes, hooks and membranes are restored.
 
     Args:
         module: a trained or calibrated module.
         x: its input: images [B, C, H, W] or sequences [T, B, ...] or [B, T, ...]; a tuple or mapping of the
             arguments of one call; or an iterable of batches, such as a DataLoader, over which the counts are
-            means. Of batches that are tuples or lists, inputs and labels, the first is taken.
-        time_first: whether the first axis of ``x`` is time; None asks the neurons: :attr:`Profile.layout`.
+            averaged. Batches that are tuples or lists hold inputs and labels; the first item is used.
+        time_first: whether the first axis of ``x`` is time; None infers it from the neurons, see
+            :attr:`Profile.layout`.
         time_steps: simulated steps T; None takes it from ``x`` or from how often the neurons ran.
-        neurons: classes of neuron modules beside those of spikingjelly, snnTorch, norse and sinabs.
-        call: runs the module on one batch of an iterable, if that is more than ``module(batch)``.
-        progress: whether a bar is shown for an iterable.
+        neurons: classes of neuron modules in addition to those of spikingjelly, snnTorch, norse and sinabs.
+        call: runs the module on one batch of an iterable, if that takes more than ``module(batch)``.
+        progress: whether to show a progress bar for an iterable.
 
     Returns:
         The counts as means over the images of ``x``.
@@ -206,7 +207,8 @@ def profile_energy(
         )
         if parts and layout.time_steps != parts[0][1].time_steps:
             raise ProfilingError(
-                f"batches of {parts[0][1].time_steps} and of {layout.time_steps} steps: profile them apart"
+                f"batches of {parts[0][1].time_steps} and of {layout.time_steps} steps: "
+                "profile them separately"
             )
         parts.append((found, layout))
         first = first or (module, there, layout.images, neurons)
@@ -315,7 +317,7 @@ def _sites(parts: Sequence[tuple[Recording, Layout]], images: int) -> tuple[Neur
 
 
 def _own(network: Network, given: Iterable[Any], device: torch.device | None) -> Profile:
-    """Networks of aspk tell their layers themselves."""
+    """Profile one of aspk's networks, which reports its own layers."""
     program = program_of(network.config, network.settings, shape=network.shape, classes=network.classes)
     counter, images, static = NetworkCounter(program.layers), 0, True
     first: Source | None = None

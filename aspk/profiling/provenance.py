@@ -1,8 +1,8 @@
-"""Where values come from: every tensor of a run is a weight, the image, spikes, integers, or analog.
+"""Tracks where values come from: each tensor of a run is a weight, the image, spikes, integers, or analog.
 
-What a product reads cannot be told from the module that it stands in: weights are quantised, concatenated or
-kept in buffers, one layer may read the image and later spikes. So each operation that torch dispatches hands
-the origin of its operands on to its results, which is kept for each storage: views share it.
+The enclosing module does not show what a product reads: weights may be quantised, concatenated or kept in
+buffers, and one layer may read first the image and later spikes. So each operation that torch dispatches
+passes the origin of its operands on to its results. Origins are kept per storage, so that views share them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 
 class Kind(IntEnum):
-    """What a value is made of; from ``IMAGE`` on it depends on the input."""
+    """What a value is made of; ``IMAGE`` and all later kinds depend on the input."""
 
     CONSTANT = 0  # made during the run from nothing: zeros, ranges, random numbers
-    WEIGHT = 1  # there before the run, or computed from such values alone
+    WEIGHT = 1  # existed before the run, or computed only from such values
     IMAGE = 2  # the input, before any product and any neuron
     SPIKES = 3  # what neurons fire, or a comparison yields
     INTEGERS = 4  # sums of spikes
     ANALOG = 5  # anything else
-    UNKNOWN = 6  # memory that something outside of torch's dispatcher may have filled
+    UNKNOWN = 6  # memory that code outside torch's dispatcher may have filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Origin:
 
     Attributes:
         kind: what it is made of.
-        names: the parameters and buffers that a weight was computed from; others by their identity.
+        names: the parameters and buffers from which a weight was computed; other tensors by identity.
         copies: how many times it holds the image: T where the image is repeated for each step.
     """
 
@@ -53,7 +53,7 @@ _STRIDED = torch.strided
 
 
 class Provenance:
-    """The origin of every storage that is alive.
+    """The origin of every live storage.
 
     Args:
         module: its parameters and buffers are weights.
@@ -68,7 +68,7 @@ class Provenance:
             self._shared.setdefault(storage_key(held) or 0, []).append((*_extent(held), name))
 
     def of(self, tensor: Tensor) -> Origin:
-        """The origin of a tensor; one that was never seen was there before the run: a weight."""
+        """The origin of a tensor; one not seen before must predate the run, so it is a weight."""
         storage = _storage(tensor)
         if storage is None:
             return Origin(Kind.ANALOG)
@@ -83,7 +83,7 @@ class Provenance:
         return origin
 
     def set(self, tensor: Tensor, origin: Origin) -> None:
-        """Say where a tensor's storage comes from."""
+        """Record where a tensor's storage comes from."""
         storage = _storage(tensor)
         if storage is None:
             return
@@ -94,13 +94,13 @@ class Provenance:
             self._next_sweep = max(4096, 2 * len(self._origins))
 
     def knows(self, tensor: Tensor) -> bool:
-        """Whether a tensor's storage was seen."""
+        """Whether a tensor's storage has been seen."""
         storage = _storage(tensor)
         return storage is not None and storage.cdata in self._origins
 
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
-    """Where in its storage a strided tensor begins, and behind what it ends."""
+    """Where in its storage a strided tensor begins and ends; the end is exclusive."""
     if tensor.layout is not _STRIDED or not tensor.numel():
         return 0, 0
     start = int(tensor.storage_offset())
@@ -109,13 +109,13 @@ def _extent(tensor: Tensor) -> tuple[int, int]:
 
 
 def storage_key(tensor: Tensor) -> int | None:
-    """Tells storages apart while they are alive."""
+    """A key that is unique among live storages."""
     storage = _storage(tensor)
     return None if storage is None else int(storage.cdata)
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef | None:
-    """The memory of a tensor; of a sparse one that of its values, None where torch shows none."""
+    """The storage of a tensor, or of a sparse tensor's values; None where torch exposes none."""
     try:
         if tensor.layout is not _STRIDED:
             tensor = tensor._values() if tensor.is_sparse else tensor.values()
@@ -125,14 +125,14 @@ def _storage(tensor: Tensor) -> StorageWeakRef | None:
 
 
 def copies(tensor: Tensor, origin: Origin) -> float:
-    """How many times a view holds the image: an expanded one holds it as often as it is wide."""
+    """How many times a view holds the image: an expanded axis repeats it once per index."""
     distinct = 1
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         distinct *= size if stride else 1
     return origin.copies * tensor.numel() / max(distinct, 1)
 
 
-# ---------------------------------------------------------------------- how operations hand it on
+# ---------------------------------------------------------------------- how operations pass it on
 
 
 def joined(origins: Iterable[Origin], *, how: str) -> Origin:

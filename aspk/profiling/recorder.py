@@ -1,4 +1,4 @@
-"""Watching a module run: every operation that torch dispatches, and what neurons fire."""
+"""Records a module's run: every operation that torch dispatches, and the spikes of its neurons."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         module: the module.
         inputs: what it is called with.
         neurons: further classes of neuron modules.
-        time_steps: simulated steps T, if the user gave them.
+        time_steps: simulated steps T, if given by the user.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self._origins = Provenance(module)
         for tensor in tensors(inputs):
             self._origins.set(tensor, Origin(Kind.IMAGE))
-        self._calls: list[Call] = []  # the modules that are running, outer first
+        self._calls: list[Call] = []  # the modules that are running, outermost first
         self._ledger = Ledger(module, self._origins, self._calls)
         self._watched = True
 
@@ -112,7 +112,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
     @contextmanager
     def _looking(self) -> Iterator[None]:
-        """Operations in the block are this recorder's own and not watched."""
+        """Operations in the block are the recorder's own and are not recorded."""
         watched, self._watched = self._watched, False
         try:
             with torch._C.DisableTorchFunction():
@@ -146,7 +146,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401  # whatever the operation returns
-        """Let an operation happen and look at it."""
+        """Run an operation and record it."""
         options = kwargs or {}
         if not self._watched:
             return func(*args, **options)
@@ -194,7 +194,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         origins: list[Origin],
         results: list[Tensor],
     ) -> None:
-        """Note where the results come from."""
+        """Record where the results come from."""
         inputs = tensors((args, options))
         written = [args[place] if isinstance(place, int) else options.get(place) for place in known.written]
         targets = tensors(written)
@@ -260,12 +260,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
 
 
 def _squares(args: tuple[Any, ...]) -> bool:
-    """Whether a norm, or a square, multiplies: sums, counts and the largest value do not."""
+    """Whether a norm or square multiplies: sums, counts and maxima do not."""
     return len(args) < 2 or args[1] not in (0, 1, float("inf"), -float("inf"))
 
 
 def _state(module: nn.Module) -> dict[str, int]:
-    """Identity and version of the tensors that a module itself holds, its parameters left out."""
+    """Identity and version of the tensors that a module itself holds, except its parameters."""
     held = {**module._buffers, **module.__dict__, **getattr(module, "_memories", {})}
     return {
         key: hash((id(value), None if value.is_inference() else value._version))
@@ -275,7 +275,7 @@ def _state(module: nn.Module) -> dict[str, int]:
 
 
 def _looks_like_neurons(call: Call, output: object, spikes: Tensor) -> bool:
-    """Whether a module's output is 0/1 behind a state: one that it keeps, hands on, or steps through."""
+    """Whether a module's output is 0/1 and comes from a state that it keeps, passes on or steps through."""
     if call.products or not spikes.is_floating_point() or not spikes.any() or not is_binary(spikes):
         return False
     if not call.comparisons:

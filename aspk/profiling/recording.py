@@ -1,4 +1,4 @@
-"""What one pass of a module leaves behind: values that others read."""
+"""The record of one pass of a module, as plain values for other modules to read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Elementwise:
 
     Attributes:
         values: results of additions and products, values that a pooling reads.
-        effective: those of products by 0/1 values that are not 0.
+        effective: in products with 0/1 values, those whose 0/1 factor is not 0.
     """
 
     values: int = 0
@@ -46,11 +46,11 @@ class Recording:
         operations: products, by name, in the order of their first call.
         neurons: neuron modules by name, in the order of their first call.
         elementwise: by module and kind: ``addition``, ``multiplication``, ``mask`` or ``pooling``.
-        uncounted: operations that are in no table, and their shapes.
+        uncounted: operations in no table, and their operands' shapes.
         offline: products of weights with weights, which do not depend on the input.
         inside: products that are the update of a neuron over time.
         unrecognised: modules that look like neurons, and their classes.
-        activations: values that neurons and activation functions gave, and how many of them are 0.
+        activations: outputs of neurons and activation functions, and how many of them are 0.
     """
 
     operations: dict[str, Operation] = field(default_factory=dict)

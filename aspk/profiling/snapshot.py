@@ -1,4 +1,4 @@
-"""A module as it was: what one forward pass changes in it is put back."""
+"""Restores a module to the state before a forward pass."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ _PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 class Snapshot:
     """The attributes, containers and tensors of a module and of its parts.
 
-    Restoring puts the same objects back with the values that they had, so that references to them (an
-    optimizer's parameters, the handles of hooks) stay good. Parameters, buffers, modes, hooks and membranes
-    are all attributes or values in containers; states that a module keeps in objects of other classes are
-    not found.
+    Restoring puts the same objects back with their former values, so that references to them (an optimizer's
+    parameters, the handles of hooks) stay valid. Parameters, buffers, modes, hooks and membranes are all
+    attributes or values in containers; state that a module keeps in objects of other classes is not covered.
 
     Args:
         module: the module.
@@ -39,7 +38,7 @@ class Snapshot:
         if isinstance(value, Tensor):
             if not value.is_meta and type(value) in _PLAIN:
                 self._tensors.append((value, value.detach().clone()))
-        elif isinstance(value, nn.Module):  # one that stands in a list, say, and is no part to torch
+        elif isinstance(value, nn.Module):  # in a list, for example, where torch does not see it
             self._keep(value.__dict__)
         elif isinstance(value, dict):
             self._containers.append((value, dict(value)))
@@ -54,7 +53,7 @@ class Snapshot:
                 self._keep(item)
 
     def restore(self) -> None:
-        """Put everything back that has changed."""
+        """Restore everything that has changed."""
         for container, items in self._containers:
             container.clear()
             container.extend(items) if isinstance(container, list | deque) else container.update(items)
@@ -65,7 +64,7 @@ class Snapshot:
 
 @contextmanager
 def untouched(module: nn.Module) -> Iterator[None]:
-    """Whatever happens in the block, the module is afterwards what it was, and torch's generators too."""
+    """After the block, the module and torch's random generators are as they were before it."""
     snapshot = Snapshot(module)
     devices = sorted({parameter.device.index for parameter in module.parameters() if parameter.is_cuda})
     with torch.random.fork_rng(devices=devices):

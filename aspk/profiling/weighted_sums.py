@@ -1,6 +1,6 @@
 """Weighted sums that are neither matrix products nor convolutions: interpolation, sampling, distances.
 
-Their weights are nowhere stored: they follow from positions, or are the difference of two operands.
+Their weights are not stored: they are computed from positions, or are differences of two operands.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor
 
 from aspk.profiling.operations import Operation, count
 
-# Weights that one output reads along each axis.
+# How many weights one output reads along each axis.
 _INTERPOLATIONS = {
     "aten::upsample_linear1d": 2,
     "aten::upsample_bilinear2d": 2,
     "aten::upsample_trilinear3d": 2,
     "aten::upsample_bicubic2d": 4,
 }
-# Those that widen with the scale, so that an output reads all that it covers.
+# Antialiased ones: the filter widens with the scale, so that an output reads all pixels that it covers.
 _WIDENED = {"aten::_upsample_bilinear2d_aa", "aten::_upsample_bicubic2d_aa", "aten::_upsample_lanczos2d_aa"}
 _SAMPLERS = {"aten::grid_sampler_2d", "aten::grid_sampler_3d", "aten::cudnn_grid_sampler"}
 _SAMPLERS |= {"aten::_grid_sampler_2d_cpu_fallback"}
@@ -35,9 +35,9 @@ class WeightedSum:
     """One call.
 
     Attributes:
-        stem: what its row is called within its module.
+        stem: its row's name within the module.
         operation: what the call adds.
-        sources: the tensor that it sums, and another that its weights follow from.
+        sources: the tensor that it sums, and the one from which its weights are computed.
     """
 
     stem: str
@@ -46,14 +46,14 @@ class WeightedSum:
 
 
 def weighted_sum(function: Callable[..., Any], name: str, args: tuple[Any, ...]) -> WeightedSum | None:
-    """What a call of torch's operation ``name`` sums; None if it is none of these, or multiplies nothing."""
+    """The weighted sum that a call of torch's ``name`` computes; None if it is none or never multiplies."""
     if name in _INTERPOLATIONS or name in _WIDENED:
         used = _weights(function, args)
         operation = _interpolation(args[0], used, taps=_INTERPOLATIONS.get(name))
         return WeightedSum("interpolation", operation, (args[0], None))
     if name in _SAMPLERS:
         x, grid, *options = args
-        mode, padding, align = options or (_BILINEAR, 0, True)  # cuDNN knows one way
+        mode, padding, align = options or (_BILINEAR, 0, True)  # cuDNN has one mode only
         if mode == _NEAREST:
             return None
         taps = range(-1, 3) if mode == _BICUBIC else range(2)
@@ -73,10 +73,10 @@ def weighted_sum(function: Callable[..., Any], name: str, args: tuple[Any, ...])
 
 
 def _weights(function: Callable[..., Any], args: tuple[Any, ...]) -> list[Tensor]:
-    """Which weights are not 0 along each axis, [inputs, outputs]; an output's are products of one of each.
+    """Which weights are not 0 along each axis, [inputs, outputs]; each of an output's is a product over axes.
 
-    The other axes are two pixels wide and kept: torch 2.14 antialiases columns of a single pixel by other
-    weights.
+    The other axes are two pixels wide and not resized: torch 2.14 antialiases columns of a single pixel with
+    different weights.
     """
     x, sizes, align, *scales = args
     found = []
@@ -102,7 +102,7 @@ def _interpolation(x: Tensor, used: list[Tensor], *, taps: int | None) -> Operat
         weights *= int(axis.sum(0).max()) if taps is None else taps
 
     def reached(values: Tensor) -> float:
-        """The sum of inputs, each as often as a weight other than 0 reads it."""
+        """The sum of inputs, each counted once for every non-zero weight that reads it."""
         values = values.to(torch.float64)
         for axis in reversed(used):
             values = values @ axis.sum(1)
@@ -144,7 +144,7 @@ def _sample(x: Tensor, grid: Tensor, taps: range, padding: int, align: bool) -> 
         found = 0.0
         for neighbour in itertools.product(taps, repeat=dimensions):
             shift = torch.tensor(neighbour, dtype=torch.float64, device=x.device)
-            used = ((pixels != corner) | (shift == 0)).all(-1)  # on a pixel, its neighbours weigh nothing
+            used = ((pixels != corner) | (shift == 0)).all(-1)  # on a pixel, the others weigh 0
             there = corner + shift
             position = there / (size - 1).clamp(min=1) * 2 - 1 if align else (2 * there + 1) / size - 1
             read = torch.grid_sampler(channels, position, _NEAREST, padding, align)
@@ -166,7 +166,7 @@ def _sample(x: Tensor, grid: Tensor, taps: range, padding: int, align: bool) -> 
 
 
 def _multiplies(p: float) -> bool:
-    """Whether differences to the power of p are multiplied; counts, sums and the largest are not."""
+    """Whether a p-norm of differences multiplies; p = 0, 1 and infinity only count, add or compare."""
     return p not in (0.0, 1.0, float("inf"))
 
 
@@ -185,6 +185,6 @@ def _own_distances(x: Tensor) -> Operation:
 
 
 def _of_differences(x: Tensor, pairs: int, size: int, differing: float) -> Operation:
-    """A difference is no spike, whatever it is the difference of: always multiply-accumulates."""
+    """A difference is never a spike, whatever its operands: always multiply-accumulates."""
     call = count("attention", x, macs=pairs * size, outputs=pairs, exact=float(pairs * size), effective=0.0)
     return replace(call, binary=False, integer=False, effective_macs=differing, effective_acs=0.0)

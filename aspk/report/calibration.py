@@ -1,4 +1,4 @@
-"""What a table of trained networks says of a supernet's ranking, as a text and a figure."""
+"""What a table of trained networks says about a supernet's ranking, as a text and a figure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_calibration(report: Mapping[str, Any], folder: Path) -> None:
 
     Args:
         report: from :func:`aspk.standalone.calibration.rank_table`.
-        folder: where to.
+        folder: where to write them.
     """
     write_atomically(folder / "calibration.md", calibration_markdown(report))
     write_atomically(folder / "calibration.png", png(calibration_figure(report)))

@@ -1,6 +1,6 @@
 """A study in optuna-dashboard: a note that explains it, figures of its feasible front, files of its networks.
 
-The dashboard's own plots know neither our constraints nor a front under them, so the figures are ours.
+The dashboard's own plots ignore our constraints and so the feasible front, so we add our own figures.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from aspk.trials.attributes import mapping_in
 _LOGGER = logging.getLogger(__name__)
 _Point = TypeVar("_Point")
 _BINARY = "application/octet-stream"
-_MOST_POINTS = 1000  # of each kind in a figure, which is stored in pieces of two kilobytes
+_MOST_POINTS = 1000  # of each kind in a figure, which is stored in chunks of two kilobytes
 _FRONT, _CURVE = "aspk-front", "aspk-hypervolume"  # identifiers of the figures on the page
 
 
@@ -50,22 +50,22 @@ def show(
     selection: str = "cheapest",
     margin: float = MARGIN,
 ) -> int:
-    """Dress a study and serve it until Ctrl-C.
+    """Add note, figures and files to a study and serve it until Ctrl-C.
 
     Args:
         spec: the study.
         host: address to listen on.
         port: port to listen on; 0 takes a free one. The address is printed.
         models: whether to export the networks of the front.
-        device: where they are then calibrated.
+        device: where they are calibrated for the export.
         selection: rule of :func:`~aspk.report.selection.select` whose network is marked as the chosen one.
-        margin: accuracy that ``cheapest`` may lose, 0.01 is one point.
+        margin: accuracy that ``cheapest`` may give up; 0.01 is one point.
 
     Returns:
         The exit code.
 
     Raises:
-        ServerError: it cannot listen there.
+        ServerError: the server cannot listen on this address and port.
         StudyError: optuna-dashboard is not installed, or there is no such study.
     """
     try:
@@ -79,7 +79,7 @@ def show(
         dress(study, storage, spec, models=models, device=device, selection=selection, margin=margin)
         study_id = storage.get_study_id_from_name(spec.name)
         address = f"{address_of(server, host)}/dashboard/studies/{study_id}"
-        print(f"{address} shows {spec.name}; Ctrl-C ends it", flush=True)
+        print(f"{address} shows {spec.name}; press Ctrl-C to stop", flush=True)
         server.serve_forever()
     return 0
 
@@ -101,16 +101,16 @@ def dress(
     selection: str = "cheapest",
     margin: float = MARGIN,
 ) -> None:
-    """Write note, figures and files of the front's networks; files that are there already stay.
+    """Write note, figures and files of the front's networks; existing files are kept.
 
     Args:
         study: the study.
         storage: its storage.
         spec: its study file.
-        models: whether to export the networks; where their supernet or data are not, they are left out.
-        device: where they are then calibrated.
+        models: whether to export the networks; without their supernet or data, they are left out.
+        device: where they are calibrated for the export.
         selection: rule of :func:`~aspk.report.selection.select` whose network is marked as the chosen one.
-        margin: accuracy that ``cheapest`` may lose, 0.01 is one point.
+        margin: accuracy that ``cheapest`` may give up; 0.01 is one point.
 
     Raises:
         StudyError: there is no such rule.
@@ -139,9 +139,9 @@ def dress(
 class _Shelf:
     """Files of trials, where optuna-dashboard looks for them.
 
-    A finished trial takes no attributes, so Optuna's own ``upload_artifact`` comes too late for a front that
-    is known at the end. The dashboard reads a note of the file in the study as well, as it wrote it itself
-    before Optuna had artifacts.
+    A finished trial accepts no attributes, so Optuna's own ``upload_artifact`` comes too late for a front
+    that is known only at the end. The dashboard also reads a record of the file from the study's attributes,
+    the form in which it stored files itself before Optuna had artifacts.
     """
 
     storage: BaseStorage
@@ -149,7 +149,7 @@ class _Shelf:
     store: FileSystemArtifactStore
 
     def put(self, number: int, name: str, content: Callable[[], bytes]) -> None:
-        """Attach a file to a trial, unless it has one of that name."""
+        """Attach a file to a trial, unless it already has one of that name."""
         if name in self.names(number):
             return
         artifact = ArtifactMeta(str(uuid.uuid4()), name, mimetypes.guess_type(name)[0] or _BINARY, None)
@@ -168,7 +168,7 @@ class _Shelf:
 
 
 def _file_name(note: object) -> list[str]:
-    """The name in a note of a file; none where it was removed by hand, or the note is somebody else's."""
+    """The name in a file's record; none where it was removed by hand, or the record is not ours."""
     try:
         item = json.loads(str(note))
     except (ValueError, RecursionError):
@@ -184,7 +184,7 @@ def _description(summary: StudySummary, row: Row) -> bytes:
         space = space_from_dict(summary.space)
         record["config"] = space.decode(space.from_parameters(row.parameters)).to_json()
     except AspkError:
-        pass  # a stranger's study, or trial
+        pass  # a foreign study or trial
     if row.metrics is not None:
         record["metrics"] = row.metrics.scalars()
     return (json.dumps(record, indent=2) + "\n").encode()
@@ -214,7 +214,7 @@ def _put_models(shelf: _Shelf, summary: StudySummary, spec: StudySpec, device: s
 
 
 def note(summary: StudySummary, selection: Selection | None = None) -> str:
-    """What the study asks and where it stands, as Markdown; without a selection, the default's is told."""
+    """The study's question and its progress, as Markdown; without a selection, the default one is shown."""
     told = selection_text(selection or select(summary))
     context = summary.context
     account = _plain(mapping_in(context, "energy").get("name", "?"))
@@ -241,7 +241,7 @@ def note(summary: StudySummary, selection: Selection | None = None) -> str:
         *_picks(selection or select(summary)),
         "The pages of the front's trials hold their files: energy, configuration, model. The constraints of "
         "a trial are among its user attributes as relative excess: 0 or below is feasible. This page's own "
-        "Pareto plot does not know them; the figures *feasible front* and *hypervolume* do.",
+        "Pareto plot ignores them; the figures *feasible front* and *hypervolume* do not.",
         "",
         f"Energies are estimates from operation counts under the account `{account}`, not measurements.",
         "",
@@ -266,13 +266,13 @@ def _states(summary: StudySummary) -> str:
 
 
 def _plain(text: object) -> str:
-    """A name without what Markdown would act on."""
+    """A name without characters that Markdown would interpret."""
     return re.sub(r"[^\w .,+/-]", "_", str(text))
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A Plotly figure as plain values; that is all the dashboard takes of one.
+    """A Plotly figure as plain values, which is all that the dashboard needs.
 
     Attributes:
         data: its traces.
@@ -288,7 +288,7 @@ class Plot:
 
 
 def front_plot(summary: StudySummary, selection: Selection | None = None) -> Plot:
-    """All trials by their first two objectives, or by the only one and number; the front stands out.
+    """All trials by their first two objectives, or the only one over trial number; the front is marked.
 
     Args:
         summary: the study.
@@ -339,6 +339,6 @@ def _layout(title: str, x: str, y: str) -> dict[str, Any]:
 
 
 def _spread(points: Sequence[_Point]) -> Sequence[_Point]:
-    """At most :data:`_MOST_POINTS` of the points, evenly spread, the last one among them."""
+    """At most :data:`_MOST_POINTS` of the points, evenly spread, including the last one."""
     step = -(-len(points) // _MOST_POINTS) or 1
     return points[::-1][::step][::-1]

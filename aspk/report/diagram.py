@@ -9,10 +9,10 @@ from importlib.resources import files
 from aspk.report.structure import Part, Step
 from aspk.util.text import printable
 
-WIDTH = 412  # of the drawing, in its own units; it is as wide as a telephone
+WIDTH = 412  # of the drawing, in its own units: fits a phone's screen
 _LINE, _HEAD, _SUM = 24, 26, 16  # heights of an operation, of a part's title, of an addition
-_BOX, _RATE, _SHARE = (26, 190), (226, 40), (314, 40)  # begin and width of the columns
-_LETTER = 5.8  # width of one in a box, about
+_BOX, _RATE, _SHARE = (26, 190), (226, 40), (314, 40)  # left edge and width of the columns
+_LETTER = 5.8  # approximate width of one in a box
 _STREAM = 12  # where the stream runs
 
 
@@ -23,7 +23,7 @@ def diagram_svg(parts: Sequence[Part], title: str, *, steps: int, alone: bool = 
         parts: what :func:`~aspk.report.structure.network_parts` found.
         title: read by screen readers.
         steps: simulated steps T.
-        alone: whether it is to be a file of its own, with its colours; on a page they are the page's.
+        alone: whether it is a file of its own, with its own colours, rather than part of a page.
     """
     widest = max((step.width for part in parts for step in part.steps), default=1) or 1
     most = max((step.share or 0.0 for part in parts for step in part.steps), default=0.0) or 1.0
@@ -117,7 +117,7 @@ def _bar(column: tuple[int, int], y: float, part: float, kind: str) -> str:
 
 
 def _fitted(x: float, y: float, text: str, width: float) -> str:
-    """Text that is drawn narrower where it would not fit."""
+    """Text that is condensed where it would not fit."""
     said = escape(printable(text))
     narrow = f' textLength="{width:g}" lengthAdjust="spacingAndGlyphs"' if len(text) * _LETTER > width else ""
     return f'<text class="name" x="{x:g}" y="{y:g}"{narrow}>{said}</text>'

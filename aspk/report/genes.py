@@ -16,21 +16,21 @@ class Gene:
     """One parameter of the search.
 
     Attributes:
-        name: Optuna's name of it.
-        choices: its values in order; a space's own, or those that the trials have.
+        name: its name in Optuna.
+        choices: its values in order: the space's, or those found in the trials.
     """
 
     name: str
     choices: tuple[object, ...]
 
     def rank(self, row: Row) -> int | None:
-        """Place of a trial's value among the choices, None where the trial has none."""
+        """Index of a trial's value among the choices, None where the trial has no such value."""
         value = row.parameters.get(self.name)
         return self.choices.index(value) if value in self.choices else None
 
 
 def genes_of(summary: StudySummary) -> tuple[Gene, ...]:
-    """The parameters of which the trials had more than one value, in the order of the space."""
+    """The parameters with more than one value among the trials, in the order of the space."""
     known: dict[str, tuple[object, ...]] = {}
     with suppress(AspkError):  # a foreign study
         known = {gene.parameter: gene.choices for gene in space_from_dict(summary.space).genes}
@@ -52,5 +52,5 @@ def _order(value: object) -> tuple[bool, float, str]:
 
 
 def along_front(summary: StudySummary) -> Sequence[Row]:
-    """The front from the cheapest to the dearest network, or by the last objective."""
+    """The front from the cheapest to the most expensive network, or by the last objective."""
     return sorted(summary.front, key=lambda row: row.metrics.energy_mj if row.metrics else row.values[-1])

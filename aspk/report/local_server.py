@@ -1,8 +1,8 @@
 """A web server for this machine's user: other people's pages in the same browser cannot use it.
 
-A page may let its own name resolve to 127.0.0.1 (DNS rebinding) and then read what this machine serves; the
-Host header still carries that name, so that only known names are answered. A page may also send a form to
-127.0.0.1; the Origin header tells where that comes from.
+A page may make its own name resolve to 127.0.0.1 (DNS rebinding) and then read what this machine serves; the
+Host header still carries that name, so only known names are answered. A page may also send a form to
+127.0.0.1; the Origin header shows where it comes from.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def local_server(application: WSGIApplication, *, host: str, port: int) -> WSGIS
     """A server that listens, and answers in threads; a context manager.
 
     It answers requests to ``localhost``, to loopback addresses and to ``host``; where ``host`` stands for all
-    addresses of the machine (``0.0.0.0``, ``::``), to any address and to the machine's name. What writes must
-    come from its own pages, or from no browser.
+    addresses of the machine (``0.0.0.0``, ``::``), to any address and to the machine's name. Requests that
+    write must come from its own pages, or from a program that is not a browser.
 
     Args:
         application: what it serves.
@@ -39,7 +39,7 @@ def local_server(application: WSGIApplication, *, host: str, port: int) -> WSGIS
         port: the port to listen on; 0 takes a free one, see ``server_port``.
 
     Raises:
-        ServerError: it cannot listen there.
+        ServerError: it cannot listen on this address and port.
     """
     if not 0 <= port < _MOST_PORTS:
         raise ServerError(f"port {port}: expected 0 (a free one) to {_MOST_PORTS - 1}")
@@ -75,7 +75,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 class Guard:
-    """A WSGI application behind a check of who asks, see :func:`local_server`."""
+    """A WSGI application behind a check of each request's source, see :func:`local_server`."""
 
     def __init__(self, application: WSGIApplication, *, host: str) -> None:
         self._application, self._names = application, {"localhost", host.lower()}
@@ -84,7 +84,7 @@ class Guard:
             self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, or refuse it."""
+        """Answer a request, or reject it."""
         named = environ.get("HTTP_HOST", "")
         if not self._is_known(named):
             return _refuse(start_response, "421 Misdirected Request", f"no host {named!r} here")
@@ -102,7 +102,7 @@ class Guard:
         name = parts["six"] or parts["name"]
         if name in self._names or name.endswith(".localhost"):
             return True
-        address = _address(name)  # no page can make one its name
+        address = _address(name)  # no page can use one as its name
         return address is not None and (self._everywhere or address.is_loopback)
 
 
@@ -119,7 +119,7 @@ def _is_everywhere(host: str) -> bool:
 
 
 def _is_own(environ: WSGIEnvironment, named: str) -> bool:
-    """Whether a request comes from a page of this server, or from a program that is no browser."""
+    """Whether a request comes from a page of this server, or from a program that is not a browser."""
     origin = environ.get("HTTP_ORIGIN")
     if origin is None:
         return environ.get("HTTP_SEC_FETCH_SITE", "same-origin") in ("same-origin", "none")
@@ -133,7 +133,7 @@ def _refuse(start_response: StartResponse, status: str, reason: str) -> list[byt
 
 
 def _unframed(start_response: StartResponse) -> Callable[..., Callable[[bytes], object]]:
-    """Add to each answer that pages of others may not show it in a frame, where clicks can be stolen."""
+    """Forbid other sites, in each response, to show it in a frame, where clicks can be hijacked."""
 
     def start(status: str, headers: list[tuple[str, str]], *error: object) -> Callable[[bytes], object]:
         return start_response(status, [*headers, ("X-Frame-Options", "SAMEORIGIN")], *error)  # type: ignore[arg-type]

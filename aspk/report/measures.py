@@ -1,4 +1,4 @@
-"""What can be told of a network in one number, in the unit in which a page shows it."""
+"""The numbers known about a network, each in the unit that a page shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EnergyUnit(NamedTuple):
 
     Attributes:
         name: ``mJ``, ``µJ`` or ``nJ``.
-        per_mj: how many of it are one mJ.
+        per_mj: how many of these units make one mJ.
     """
 
     name: str
@@ -30,9 +30,9 @@ class Measure:
     Attributes:
         name: of the objective, or of the metric.
         title: the name with its unit.
-        better: ``maximize`` or ``minimize``; empty where neither is.
-        of: the number, None where a network has none.
-        per: how many of the shown unit one unit of the study is.
+        better: ``maximize`` or ``minimize``; empty where neither is better.
+        of: returns the number, None where a network has none.
+        per: how many of the shown unit make one unit of the study.
         is_accuracy: whether it is the accuracy, which has a standard error.
         is_energy: whether it is an energy.
     """
@@ -47,7 +47,7 @@ class Measure:
 
 
 def energy_unit_of(summary: StudySummary) -> EnergyUnit:
-    """The unit in which the largest energy of the front, or the reference's, has 1 to 1,000 of."""
+    """The unit in which the largest energy, of the front or the reference, is between 1 and 1,000."""
     rows = summary.front or summary.trials
     found = [row.metrics.energy_mj for row in rows if row.metrics]
     if summary.reference:
@@ -59,7 +59,7 @@ def energy_unit_of(summary: StudySummary) -> EnergyUnit:
 
 
 def measures(summary: StudySummary, unit: EnergyUnit) -> tuple[Measure, ...]:
-    """The study's objectives in their order, and what else is known of its networks."""
+    """The study's objectives in order, then what else is known about its networks."""
     found = [
         _measure(name, unit, direction, partial(_objective, index))
         for index, (name, direction) in enumerate(zip(summary.objectives, summary.directions, strict=True))
@@ -81,7 +81,7 @@ def measures(summary: StudySummary, unit: EnergyUnit) -> tuple[Measure, ...]:
 
 
 def _test_accuracy(row: Row) -> float | None:
-    """Accuracy on ``test``, which 'aspk refine' measures once the training is over."""
+    """Accuracy on ``test``, which 'aspk refine' measures once training has ended."""
     return row.metrics.extras.get("test_accuracy") if row.metrics else None
 
 

@@ -16,7 +16,7 @@ from aspk.util.files import write_atomically
 
 
 def write_ranking(report: Mapping[str, Any], folder: Path) -> None:
-    """Write ``rank.md`` and ``rank.png`` of the content of ``rank.json``."""
+    """Write ``rank.md`` and ``rank.png`` from the content of ``rank.json``."""
     write_atomically(folder / "rank.md", ranking_markdown(report))
     write_atomically(folder / "rank.png", png(ranking_figure(report)))
 
@@ -103,7 +103,7 @@ def ranking_figure(report: Mapping[str, Any]) -> Figure:
         ax.scatter(x, alone, s=26, color=FRONT, linewidths=0)
         ax.set_xlabel(label)
         for row, place in zip(rows, x, strict=True):
-            if len(row["alone"]) > 1:  # trained twice: the bar is what another seed changes
+            if len(row["alone"]) > 1:  # trained twice: the bar shows the effect of another seed
                 ax.plot([place, place], row["alone"][:2], color=FRONT, lw=1, alpha=0.5)
     left.set_ylabel("stand-alone accuracy")
     right.set_xscale("log")

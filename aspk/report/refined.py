@@ -1,4 +1,4 @@
-"""What 'aspk refine' found: trained networks, beside the hand-made one that was trained the same way."""
+"""The result of 'aspk refine': trained networks, next to the hand-designed one trained the same way."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def refined_text(summary: StudySummary, *, export_of: Callable[[SubnetConfig], P
     ]
     return (
         f"{align(header, rows)}\n"
-        f"{len(summary.trials)} networks trained, {len(front)} on the front of search. ± is a standard error "
-        "by the number of images; another training moves an accuracy, too. The search did not look at test. "
-        "Energies are estimates from operation counts"
+        f"{len(summary.trials)} networks trained, {len(front)} on the front of search. ± is the standard "
+        "error due to the number of images; accuracies also vary between trainings. test was not "
+        "used in the search. Energies are estimates from operation counts"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which network of a front is taken: four named picks, and which of them was asked for.
+"""Which network of a front is taken: four named picks, one of which is requested.
 
 Of the networks i on the feasible front, with accuracy a_i in 0..1 and energy E_i in mJ as the search measured
 them on n images, and a* the largest a_i::
@@ -12,13 +12,13 @@ them on n images, and a* the largest a_i::
 
 SE is the standard error of the difference of two independent proportions. The networks see the same images,
 so their errors coincide more often than independent ones would, and the true standard error is smaller; by
-how much follows from the images that only one of the two gets right, and a study does not keep these. SE is
-an upper bound as long as the errors of two networks are not negatively correlated. Nothing corrects for a*
-being the largest of many, and so rather too high. That one standard error from the best is near enough is the
-rule of Breiman, Friedman, Olshen and Stone, *Classification and Regression Trees* (1984), section 3.4.3.
+how much depends on the images that only one of the two gets right, which a study does not store. SE is an
+upper bound as long as the errors of two networks are not negatively correlated. Nothing corrects for a* being
+the largest of many and so likely too high. Accepting one standard error from the best is the rule of
+Breiman, Friedman, Olshen and Stone, *Classification and Regression Trees* (1984), section 3.4.3.
 
-Of equal networks the cheaper one is taken, then the more accurate, then the lower trial number; of equal
-knees the one with the better first objective.
+Ties go to the cheaper network, then the more accurate one, then the lower trial number; between equal knees,
+to the one with the better first objective.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from aspk.report.summary import Row, StudySummary
 
 SELECTIONS = ("cheapest", "knee", "most-accurate", "best-f-aeb")
 MARGIN = 0.01  # one point of accuracy
-_ROUNDING = 1e-12  # 0.95 - 0.94 is one point, whatever its last bits
+_ROUNDING = 1e-12  # 0.95 - 0.94 is one point, despite floating-point error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """A network of the front by one of the four rules.
+    """A network of the front picked by one of the four rules.
 
     Attributes:
         name: the rule, one of :data:`SELECTIONS`.
         row: the network's trial.
         accuracy: as the search measured it, 0 to 1; None for a foreign trial.
-        standard_error: of the accuracy; None where it, or the number of images, is not known.
+        standard_error: of the accuracy; None where the accuracy or the number of images is not known.
         energy_mj: energy in mJ under the study's account; None for a foreign trial.
     """
 
@@ -56,12 +56,12 @@ class Pick:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The networks that the four rules pick, and the one that was asked for.
+    """The networks that the four rules pick, and the requested one.
 
     Attributes:
-        asked: the rule that was asked for.
-        margin: accuracy that ``cheapest`` may lose against ``most-accurate``, 0.01 is one point.
-        images: number of images that accuracies were measured on, None where it is not known.
+        asked: the requested rule.
+        margin: accuracy that ``cheapest`` may give up against ``most-accurate``; 0.01 is one point.
+        images: number of images on which accuracies were measured, None where not known.
         picks: the picks by rule, in the order of :data:`SELECTIONS`; without the rules that the study has no
             numbers for, and empty without a front.
     """
@@ -73,7 +73,7 @@ class Selection:
 
     @property
     def chosen(self) -> Pick | None:
-        """The pick that was asked for; the knee where there is none; None without a front."""
+        """The requested pick, or the knee if there is no such pick; None without a front."""
         return self.picks.get(self.asked, self.picks.get("knee"))
 
 
@@ -83,7 +83,7 @@ def select(summary: StudySummary, name: str = "cheapest", *, margin: float = MAR
     Args:
         summary: the study.
         name: one of :data:`SELECTIONS`.
-        margin: accuracy that ``cheapest`` may lose against the most accurate network; 0.01 is one point.
+        margin: accuracy that ``cheapest`` may give up against the most accurate network; 0.01 is one point.
 
     Raises:
         StudyError: no such rule, or the margin is not a number from 0 to 1.
@@ -108,13 +108,13 @@ def most_accurate(rows: Iterable[Row]) -> Row | None:
 
 
 def cheapest(rows: Iterable[Row], *, margin: float = MARGIN, images: int | None = None) -> Row | None:
-    """The network of least energy among those that are as accurate as the best, None if no accuracy is known.
+    """The lowest-energy network among those as accurate as the best, None if no accuracy is known.
 
     Args:
         rows: the networks.
-        margin: accuracy that it may lose; 0.01 is one point.
-        images: number of images that accuracies were measured on: the standard error of the difference counts
-            where it is larger than the margin. None lets the margin alone count.
+        margin: accuracy that it may give up; 0.01 is one point.
+        images: number of images on which accuracies were measured: the standard error of the difference
+            applies where it is larger than the margin. With None, the margin alone applies.
     """
     measured = list(_measured(rows))
     best = max(map(_accuracy, measured), default=0.0)
@@ -152,7 +152,7 @@ def _accuracy(row: Row) -> float:
 
 
 def _order(row: Row) -> tuple[float, float, int]:
-    """What equal networks are told apart by."""
+    """How ties between networks are broken."""
     assert row.metrics is not None, "only measured rows"
     return row.metrics.energy_mj, -row.metrics.accuracy, row.number
 
@@ -177,7 +177,7 @@ def selection_text(selection: Selection, unit: str = "mJ", per_mj: float = 1.0) 
     Args:
         selection: the picks.
         unit: of energies.
-        per_mj: how many of it are one mJ.
+        per_mj: how many of these units make one mJ.
     """
     chosen = selection.chosen
     if chosen is None:
@@ -203,7 +203,7 @@ def _figures(pick: Pick, unit: str, per_mj: float) -> str:
 
 def _within(selection: Selection) -> str:
     points = f"{100 * selection.margin:g} point{'' if selection.margin == MARGIN else 's'}"
-    if selection.images is None:  # an old study, or somebody's own evaluator
+    if selection.images is None:  # an old study, or a custom evaluator
         return f"{points} (on how many images accuracies were measured is not recorded, so no standard error)"
     return f"{points}, or the standard error of the difference if that is larger,"
 

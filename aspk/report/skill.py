@@ -1,4 +1,4 @@
-"""What a surrogate is worth on a study's own trials: rank correlation and calibration as trials add up."""
+"""A surrogate's skill on a study's own trials: rank correlation and calibration as trials accumulate."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from aspk.util.files import write_atomically
 
 _SIZES = (10, 20, 40, 80, 160, 320, 640)
 _LEAST_LEFT_OUT = 0.2  # of the trials, and never fewer than the next line
-_FEWEST_LEFT_OUT = 5  # which learning_curve needs
-_RIGHT = {"within_1": 0.683, "within_2": 0.954}  # shares of a normal distribution
+_FEWEST_LEFT_OUT = 5  # the minimum of learning_curve
+_RIGHT = {"within_1": 0.683, "within_2": 0.954}  # shares for a normal distribution
 
 
 def study_skill(study: Study, *, draws: int = 10, seed: int = 0, workers: int = 1) -> dict[str, list[Skill]]:
-    """Name of each objective to the surrogate's skill on it, by number of trials learnt from.
+    """The surrogate's skill on each objective, by number of training trials.
 
     Args:
-        study: a study that aspk made, with at least 15 complete trials.
+        study: a study made by aspk, with at least 15 complete trials.
         draws: random training sets of each size.
-        seed: of these draws.
-        workers: processes that fit side by side; their number changes no result.
+        seed: seed of the draws.
+        workers: processes that fit in parallel; their number does not change the result.
 
     Raises:
-        StudyError: the study has too few trials, or does not say what its space is.
+        StudyError: the study has too few trials, or does not hold its search space.
     """
     summary = summarise(study)
     try:
@@ -41,7 +41,7 @@ def study_skill(study: Study, *, draws: int = 10, seed: int = 0, workers: int = 
         X = np.array([space.from_parameters(row.parameters) for row in summary.trials])
     except AspkError as error:
         raise StudyError(
-            f"study {summary.name!r} holds no search space that its trials fit: {error}"
+            f"study {summary.name!r} holds no search space that fits its trials: {error}"
         ) from None
     most = len(X) - max(_FEWEST_LEFT_OUT, _LEAST_LEFT_OUT * len(X))
     sizes = [size for size in _SIZES if size <= most]
@@ -75,12 +75,12 @@ def skill_text(skills: Mapping[str, Sequence[Skill]]) -> str:
         for name, curve in skills.items()
         for s in curve
     ]
-    note = "on trials that were not learnt from; right would be 68% and 95% within one and two std"
+    note = "on trials not learnt from; a calibrated surrogate has 68% and 95% of them within one and two std"
     return f"{align(header, rows)}\n{note}"
 
 
 def skill_figure(skills: Mapping[str, Sequence[Skill]]) -> Figure:
-    """Rank correlation and calibration over the number of trials learnt from."""
+    """Rank correlation and calibration over the number of training trials."""
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for ax, title in (

@@ -1,4 +1,4 @@
-"""What a network of a study consists of, part by part, from its family's program and its trial's counts."""
+"""The structure of a study's network, part by part, from its family's program and its trial's counts."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Step:
     """One operation as a diagram shows it.
 
     Attributes:
-        part: the part of the network that it belongs to, ``stem`` or ``blocks.0`` say.
+        part: the part of the network to which it belongs, such as ``stem`` or ``blocks.0``.
         kind: ``conv``, ``linear``, ``attention``, ``head``, ``pooling``, ``addition``, ``mean`` or ``other``.
         label: its names within the part.
         detail: widths and sizes.
-        width: channels that it gives; 0 where that says nothing.
-        branch: whether it stands beside the stream, on the way to an addition.
-        rate: mean firing rate of the neurons behind it, None without neurons.
-        share: its share of the network's energy, None where it is in no account.
-        flag: ``dead``, ``saturated`` or nothing, of the neurons behind it.
-        neurons: their constants, in words.
+        width: output channels; 0 where these are not shown.
+        branch: whether it is on a branch off the stream that ends in an addition.
+        rate: mean firing rate of the neurons that follow it, None without neurons.
+        share: its share of the network's energy, None where it is not billed.
+        flag: of the neurons that follow it: ``dead``, ``saturated`` or empty.
+        neurons: their constants, as text.
     """
 
     part: str
@@ -52,7 +52,7 @@ class Part:
     """Steps that belong together.
 
     Attributes:
-        name: ``stem`` or ``blocks.0`` say.
+        name: for example ``stem`` or ``blocks.0``.
         steps: in the order of execution.
     """
 
@@ -66,12 +66,12 @@ class Part:
 
 
 def network_parts(summary: StudySummary, row: Row, model: EnergyModel) -> tuple[Part, ...]:
-    """The parts of a trial's network, first to last; empty where the study does not say what it is.
+    """The parts of a trial's network, first to last; empty where the study does not describe it.
 
     Args:
         summary: the study.
         row: the trial; its counts give firing rates and energies.
-        model: the account that the shares are of.
+        model: the account on which the shares are based.
     """
     program = _program(summary, row)
     if program is None or row.metrics is None:
@@ -80,7 +80,7 @@ def network_parts(summary: StudySummary, row: Row, model: EnergyModel) -> tuple[
 
 
 def parts_of(program: Program, layers: Sequence[LayerCount], model: EnergyModel) -> tuple[Part, ...]:
-    """The parts of a program, with what was counted when it ran."""
+    """The parts of a program, with the counts of its run."""
     counts = {layer.name: layer for layer in layers}
     total = math.fsum(layer_energy(layer, model).mj for layer in layers)
     branches, steps, part = _branches(program.operations), [], ""
@@ -93,7 +93,7 @@ def parts_of(program: Program, layers: Sequence[LayerCount], model: EnergyModel)
 
 
 def _program(summary: StudySummary, row: Row) -> Program | None:
-    """What a trial's network computes; None where the trial's counts are not its."""
+    """The program of a trial's network; None where the trial's counts do not fit it."""
     layers = row.metrics.layers if row.metrics else ()
     classes = summary.context.get("classes")
     if not layers or not is_count(classes, 1):
@@ -126,7 +126,7 @@ def _sizes(layers: Sequence[LayerShape]) -> list[tuple[object, ...]]:
 def _input_shapes(
     context: Mapping[str, object], layers: Sequence[LayerCount]
 ) -> Iterator[tuple[int, int, int]]:
-    """Channels, height and width of the input as the study says, or that its first layer could have read."""
+    """Channels, height and width of the input: from the study, then any that fit the first layer."""
     held = context.get("shape")
     if isinstance(held, list) and len(held) == 3 and all(is_count(size, 1) for size in held):
         yield held[0], held[1], held[2]
@@ -141,7 +141,7 @@ def _input_shapes(
 
 
 def _branches(operations: Sequence[Operation]) -> set[int]:
-    """The operations whose values an addition adds to what it keeps."""
+    """The operations on branches: those whose values an addition adds to the stream."""
     made: dict[str, int] = {}
     read: list[list[int]] = []
     for index, operation in enumerate(operations):
@@ -160,7 +160,7 @@ def _branches(operations: Sequence[Operation]) -> set[int]:
 
 
 def _part(operation: Operation, steps: int) -> str:
-    """``blocks.0`` of ``blocks.0.q``; empty where an operation does not say."""
+    """The part's name, ``blocks.0`` for ``blocks.0.q``; empty where an operation has none."""
     place = getattr(operation, "place", "")
     names = [layer.name for layer in operation.layers(steps)]
     name = names[0] if names else place if isinstance(operation, Pooling) else ""
@@ -208,7 +208,7 @@ def _label(operation: Operation, part: str) -> str:
 
 
 def _described(operation: Operation) -> tuple[str, str, int]:
-    """Kind, widths and sizes, and the channels that it gives."""
+    """Kind, description of widths and sizes, and output channels."""
     kinds = [layer.kind for layer in operation.layers(1)]
     kind: str = kinds[0] if kinds else "other"
     match operation:
@@ -227,7 +227,7 @@ def _described(operation: Operation) -> tuple[str, str, int]:
             found = "addition", "", 0
         case Mean():
             found = "mean", f"mean over {operation.tokens} tokens", 0
-        case _:  # of a family that has operations of its own
+        case _:  # from a family with its own operations
             name = type(operation).__name__
             said = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name)
             width = getattr(operation, "outputs", 0) or getattr(operation, "width", 0)
@@ -236,7 +236,7 @@ def _described(operation: Operation) -> tuple[str, str, int]:
 
 
 def _constants(operation: Operation) -> str:
-    """Threshold and time constant of the neurons behind an operation."""
+    """Threshold and time constant of the neurons that follow an operation."""
     neurons = getattr(operation, "neurons", None)
     named = {"V": "v_threshold", "τ": "tau"}
     found = [(sign, getattr(neurons, name, None)) for sign, name in named.items()]

@@ -1,4 +1,4 @@
-"""What an Optuna study holds, as plain values. Nothing is evaluated again."""
+"""The content of an Optuna study, as plain values. Nothing is evaluated again."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ class Row:
     Attributes:
         number: the trial's number.
         values: its objectives, in the study's order.
-        constraints: name of each constraint to its value; up to 0 it is kept. aspk's are relative excesses.
-        metrics: what the evaluator told, None for a stranger's trial.
+        constraints: name of each constraint to its value; 0 or below is feasible. aspk's are relative
+            excesses.
+        metrics: what the evaluator reported, None for a foreign trial.
         f_aeb: its F_AEB, None where the study does not define one.
         parameters: Optuna's parameters.
         paper_mj: energy in mJ under the published account, None without layer counts.
         strict_mj: the same with dense bills for the residual stream.
-        alike: on a front, how many trials have exactly these objectives; it is the first of them.
+        alike: on a front, how many trials have exactly these objectives; this is the first of them.
     """
 
     number: int
@@ -53,12 +54,12 @@ class Row:
 
     @property
     def broken(self) -> dict[str, float]:
-        """The constraints that it breaks."""
+        """The constraints that it violates."""
         return {name: excess for name, excess in self.constraints.items() if not excess <= 0}
 
     @property
     def feasible(self) -> bool:
-        """Whether it keeps every constraint."""
+        """Whether it satisfies every constraint."""
         return not self.broken
 
 
@@ -82,16 +83,16 @@ class StudySummary:
         anchors: (ideal, nadir) of each objective, in its own units.
         fixed_anchors: False where an anchor is only the range of this study's own trials.
         faeb: the study's F_AEB.
-        images: number of images that accuracies were measured on, None where the study does not say.
+        images: number of images on which accuracies were measured, None where not recorded.
         reference: metrics of the reference network.
         spec: the study file's content.
         space: the search space's content.
-        context: what else the study wrote down: versions, fingerprints.
-        statistics: whose batch-normalisation statistics the supernet's networks were evaluated with;
+        context: what else the study recorded: versions, fingerprints.
+        statistics: the batch-normalisation statistics with which the supernet's networks were evaluated;
             empty without a supernet.
         verdict: whether the supernet's ranking can be trusted; empty without a supernet.
         notes: what was left out of this summary, and why.
-        began: when the first complete trial began, None where no trial says so.
+        began: when the first complete trial began, None where no trial records it.
         ended: when the last one ended.
     """
 
@@ -127,13 +128,13 @@ class StudySummary:
 
     @property
     def nearest(self) -> Row | None:
-        """The trial that breaks the constraints least, None without one that breaks any."""
+        """The trial that violates the constraints least, None if no trial violates any."""
         broken = [row for row in self.trials if not row.feasible]
         return min(broken, key=lambda row: (sum(row.broken.values()), row.number), default=None)
 
     @property
     def reference_values(self) -> tuple[float, ...] | None:
-        """The reference network's objectives, None where one of them is somebody's own."""
+        """The reference network's objectives, None if one of them is a custom objective."""
         known = OBJECTIVES | ({"f_aeb": self.faeb.objective()} if self.faeb else {})
         if self.reference is None or not set(self.objectives) <= set(known):
             return None
@@ -141,7 +142,7 @@ class StudySummary:
 
 
 def summarise(study: Study) -> StudySummary:
-    """Read a study: its trials, its front, and what it says about itself.
+    """Read a study: its trials, its front, and its record.
 
     Args:
         study: any Optuna study. One that aspk did not make has no metrics and no anchors: its objectives
@@ -200,7 +201,7 @@ def evaluations_to_reach(curve: Sequence[float], target: float) -> int | None:
 
 
 def _statistics(context: Mapping[str, Any]) -> str:
-    """Studies from before statistics were a setting took ``own``."""
+    """The statistics used; studies older than this setting used ``own``."""
     if "weights" not in attributes.mapping_in(context, "fingerprints"):
         return ""
     return str(attributes.mapping_in(context, "evaluation").get("statistics", "own"))
@@ -234,13 +235,13 @@ def _faeb(context: Mapping[str, Any], reference: Metrics | None, notes: list[str
 
 
 def _images(context: Mapping[str, Any], spec: Mapping[str, Any]) -> int | None:
-    """What the study wrote down; older ones have only what their file asked for."""
+    """The number that the study recorded; older studies have only the one in their file."""
     asked = attributes.mapping_in(spec, "evaluation").get("images")
     return next((count for count in (context.get("images"), asked) if is_count(count, 1)), None)
 
 
 def _infinite(complete: Sequence[FrozenTrial], directions: Sequence[Direction]) -> list[str]:
-    """What is said of complete trials whose objectives are not all finite."""
+    """Notes on complete trials whose objectives are not all finite."""
     failed, worst = [], []
     for trial in complete:
         values = minimised(trial.values, directions)
@@ -320,7 +321,7 @@ def _curve(
     for trial in complete:
         if trial.number in usable:
             point = np.maximum(0.0, scaled([usable[trial.number]], directions, anchors))
-            if not (front <= point).all(axis=1).any():  # else the front already covers it
+            if not (front <= point).all(axis=1).any():  # otherwise the front already covers it
                 front = np.vstack([front[~(point <= front).all(axis=1)], point])
                 value = max(value, hypervolume(front, np.ones(len(anchors))))  # rounding must not shrink it
         curve.append(value)

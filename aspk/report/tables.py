@@ -31,7 +31,7 @@ def _objective_value(index: int, row: Row) -> float:
 
 
 def columns(summary: StudySummary) -> list[Column]:
-    """The columns of the Pareto table that this study has something for."""
+    """The columns of the Pareto table for which this study has values."""
     found = [Column("trial", lambda row: row.number)]
     for index, name in enumerate(summary.objectives):
         found.append(Column(name, partial(_objective_value, index)))
@@ -55,7 +55,7 @@ def columns(summary: StudySummary) -> list[Column]:
 
 
 def number(value: object) -> str:
-    """A value as a person reads it: four significant digits, thousands separated."""
+    """A value in readable form: four significant digits, thousands separated."""
     if value is None:
         return NOTHING
     if isinstance(value, int) and not isinstance(value, bool):
@@ -67,7 +67,7 @@ def number(value: object) -> str:
 
 
 def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An aligned table; the first column to the left, the others to the right."""
+    """An aligned table: the first column left-aligned, the others right-aligned."""
     table = [[printable(cell) for cell in line] for line in (header, *rows)]
     widths = [max(len(line[index]) for line in table) for index in range(len(header))]
 
@@ -79,7 +79,7 @@ def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def no_front_text(summary: StudySummary) -> str:
-    """Why there is no front, and what comes nearest to the constraints."""
+    """Why there is no front, and which trial comes nearest to the constraints."""
     said = "no feasible trial is complete, so there is no front"
     if (row := summary.nearest) is None:
         return said
@@ -89,7 +89,7 @@ def no_front_text(summary: StudySummary) -> str:
 
 
 def pareto_text(summary: StudySummary, selection: Selection | None = None) -> str:
-    """The front as a table; the chosen network carries a star.
+    """The front as a table; a star marks the chosen network.
 
     Args:
         summary: the study.
@@ -109,7 +109,7 @@ def pareto_text(summary: StudySummary, selection: Selection | None = None) -> st
 
 
 def compare_rows(summaries: Sequence[StudySummary]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the comparison of studies: what each reached, and how soon."""
+    """Header and rows of the comparison of studies: what each reached, and how fast."""
     best = max((summary.hypervolume for summary in summaries), default=0.0)
     header = ["sampler", "evaluations", "hypervolume", "best F_AEB", "front"]
     header += [f"evaluations to {share:.0%}" for share in _SHARES]
@@ -124,7 +124,7 @@ def compare_rows(summaries: Sequence[StudySummary]) -> tuple[list[str], list[lis
 
 
 def progress_rows(summaries: Sequence[StudySummary]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the hypervolumes after the same numbers of evaluations."""
+    """Header and rows of the hypervolumes after equal numbers of evaluations."""
     longest = max((len(summary.curve) for summary in summaries), default=0)
     counts = [count for count in _COUNTS if count <= longest]
     header = ["hypervolume after", *map(str, counts)]
@@ -140,7 +140,7 @@ def _at(curve: Sequence[float], count: int) -> float | None:
 
 
 def titles(summaries: Sequence[StudySummary]) -> list[str]:
-    """What tells the studies apart: their samplers, and their names where those repeat or are unknown."""
+    """Titles of the studies: their samplers, with names where samplers repeat or are unknown."""
     samplers = [summary.sampler for summary in summaries]
     return [
         one.sampler
@@ -151,7 +151,7 @@ def titles(summaries: Sequence[StudySummary]) -> list[str]:
 
 
 def statistics_text(summary: StudySummary) -> str:
-    """Whose batch-normalisation statistics were taken, and why; empty without a supernet."""
+    """Which batch-normalisation statistics were used, and why; empty without a supernet."""
     if not summary.statistics:
         return ""
     evaluation = summary.spec.get("evaluation")
@@ -175,7 +175,7 @@ def incomparable(summaries: Sequence[StudySummary]) -> str:
 
 
 def compare_text(summaries: Sequence[StudySummary]) -> str:
-    """Studies side by side: what each sampler reached, and how soon."""
+    """Studies side by side: what each sampler reached, and how fast."""
     header, rows = progress_rows(summaries)
     text = align(*compare_rows(summaries)) + (f"\n\n{align(header, rows)}" if len(header) > 1 else "")
     why = incomparable(summaries)
@@ -183,7 +183,7 @@ def compare_text(summaries: Sequence[StudySummary]) -> str:
 
 
 def csv_text(summary: StudySummary) -> str:
-    """The front with full precision, the parameters as further columns; texts start no formula."""
+    """The front with full precision, parameters as further columns; no text can start a formula."""
     shown = columns(summary)
     names = list(dict.fromkeys(name for row in summary.front for name in row.parameters))
     rows = [

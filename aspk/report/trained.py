@@ -1,4 +1,4 @@
-"""Networks of a study that were trained alone: what 'aspk retrain' left behind, read again."""
+"""Reads the results of 'aspk retrain': a study's networks that were trained alone."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Trained:
         trial: the trial that found it.
         seed: of the training.
         scratch: whether it began with fresh weights.
-        inherited: accuracy that the search measured, with the supernet's weights.
-        search: accuracy on the images that the search looked at, 0 to 1.
+        inherited: accuracy measured by the search, with the supernet's weights.
+        search: accuracy on the images used by the search, 0 to 1.
         test: accuracy on ``test``.
         energy_mj: energy of one ``test`` image in mJ under the study's account.
     """

@@ -202,7 +202,7 @@ const Charts = (() => {
     });
     const label = { color: colour("--ink"), fontSize: 11 };
     return { ...base(), grid: { left: 8, right: 12, top: 8, bottom: 28, containLabel: true },
-      xAxis: { type: "category", data: data.front.map(String), axisLabel: label, name: "trial, from the cheapest to the dearest",
+      xAxis: { type: "category", data: data.front.map(String), axisLabel: label, name: "trial, from the cheapest to the most expensive",
         nameLocation: "middle", nameGap: 28, nameTextStyle: { color: colour("--ink") }, axisTick: { show: false } },
       yAxis: { type: "category", inverse: true, data: data.genes.map((gene) => short(gene.name)),
         axisLabel: { ...label, interval: 0 }, axisTick: { show: false } },

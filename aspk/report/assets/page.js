@@ -1,5 +1,5 @@
 "use strict";
-// The page comes alive: figures are replaced by live ones, and one network is selected in all of them.
+// Makes the page interactive: live figures replace still ones, and a selected network is marked in all of them.
 const Page = (() => {
   const { data, byNumber, options, heights, shown, genes } = Charts;
   const state = { x: null, y: 0, selected: data.chosen ?? null, kept: null }; // measures on the axes, a trial, trials

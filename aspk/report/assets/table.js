@@ -1,8 +1,8 @@
 "use strict";
-// The table of trials: sorted by a click on a column, filtered by words and comparisons, copied as CSV.
+// The table of trials: a click on a column sorts it, words and comparisons filter it, a button copies it as CSV.
 const Trials = (() => {
   const { data, shown, genes } = Charts;
-  const MOST = 300; // rows; more are filtered, not read
+  const MOST = 300; // rows shown; the filter finds the others
   const columns = [
     { title: "trial", of: (trial) => trial.n },
     ...(data.measures || []).map((one, i) => ({ title: one.title, name: one.name, of: (trial) => trial.v[i] })),
@@ -22,7 +22,7 @@ const Trials = (() => {
   const tests = { "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b,
     "=": (a, b) => String(a) === b || Number(a) === Number(b), "!=": (a, b) => String(a) !== b && Number(a) !== Number(b) };
 
-  // A word is kept if it stands in the row; name<number, name=value and so on are compared.
+  // A plain word matches if the row contains it; name<number, name=value and so on are compared.
   function matches(trial, words) {
     const text = [trial.n, trial.k, ...genes(trial)].join(" ").toLowerCase();
     return words.every((word) => {

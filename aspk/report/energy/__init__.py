@@ -1,4 +1,4 @@
-"""Energy accounts of networks and studies that are already counted: tables, JSON, CSV, HTML."""
+"""Energy accounts of networks and studies whose operations are already counted: tables, JSON, CSV, HTML."""
 
 from aspk.report.energy.comparison import comparison_figure, comparison_html
 from aspk.report.energy.output import account_html, account_json

@@ -14,11 +14,11 @@ from aspk.report.figures import FRONT, SVG_INK, label, style_axes, svg
 from aspk.util.text import printable
 
 _INK = "#1f2328"
-_SITES = 60  # rows of the map of firing rates; more would not be read
+_SITES = 60  # rows of the firing-rate map; more would not be legible
 
 
 def comparison_html(comparison: Comparison) -> str:
-    """The accounts, the break-evens and the firing rates as a page that needs nothing beside it."""
+    """The accounts, the break-evens and the firing rates as a self-contained page."""
     head = table_row("th", ["account", "mJ", "ratio"])
     accounts = "".join(_account(comparison, total) for total in comparison.totals)
     drawing = svg(comparison_figure(comparison, SVG_INK), "Energy under each account, firing rates")
@@ -80,7 +80,7 @@ def _rate_map(figure: Figure, ax: Axes, rates: dict[str, tuple[float, ...]], ink
         table[index, : len(values)] = values
     style_axes(ax, ink)
     ax.grid(visible=False)
-    cells = ax.pcolormesh(table, cmap="viridis", vmin=0)  # drawn as shapes: pages show no images
+    cells = ax.pcolormesh(table, cmap="viridis", vmin=0)  # drawn as shapes: the page's policy blocks images
     ax.invert_yaxis()
     ax.set_yticks(np.arange(len(rates)) + 0.5, [label(name) for name in rates], fontsize=6)
     ax.set_xticks(np.arange(steps) + 0.5, [str(step + 1) for step in range(steps)])

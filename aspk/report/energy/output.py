@@ -1,4 +1,4 @@
-"""Accounts of networks and re-billed studies as JSON and as HTML pages that need nothing beside them."""
+"""Accounts of networks and re-billed studies as JSON and as self-contained HTML pages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SHARE = "share"
 def account_json(account: NetworkAccount, models: Sequence[EnergyModel]) -> dict[str, Any]:
     """One network: sizes, totals over all steps, energy under all presets, layers under ``models``.
 
-    ``dense_operations`` are those of convolutions and linear layers; attention and the head stand beside it.
+    ``dense_operations`` are those of convolutions and linear layers; attention and head are separate keys.
     """
     layers = account.layers
     everything = _billing(layers, models)
@@ -62,7 +62,7 @@ def account_json(account: NetworkAccount, models: Sequence[EnergyModel]) -> dict
 
 
 def _billing(layers: Sequence[LayerCount], models: Sequence[EnergyModel]) -> dict[str, EnergyModel]:
-    """The presets that can bill these counts, and the models that were asked for."""
+    """The presets that can bill these counts, and the requested models."""
     presets = {name: model for name, model in PRESETS.items() if billable(layers, model)}
     return presets | {model.name: model for model in models}
 
@@ -96,7 +96,7 @@ def _layers_json(layers: Sequence[LayerCount], models: Sequence[EnergyModel]) ->
 
 
 def rebilling_json(rebillings: Sequence[Rebilling]) -> dict[str, Any]:
-    """A study under several accounts: the front, its hypervolume and what changed, for each."""
+    """A study under several accounts: for each, the front, its hypervolume and what changed."""
     return {
         "study": rebillings[0].summary.name,
         "objectives": list(rebillings[0].summary.objectives),
@@ -119,7 +119,7 @@ def rebilling_json(rebillings: Sequence[Rebilling]) -> dict[str, Any]:
 
 
 def rebilling_text(one: Rebilling) -> str:
-    """A study's front under another account, and how much of it is the old one."""
+    """A study's front under another account, and how much of the old front it keeps."""
     return f"{one.summary.name} under {one.model.name}: {_changes(one)}\n{pareto_text(one.summary)}"
 
 
@@ -156,7 +156,7 @@ def account_html(account: NetworkAccount, models: Sequence[EnergyModel]) -> str:
 
 
 def _cell(row: Sequence[str], column: int, shares: Sequence[int]) -> str:
-    """A cell; a share has its bar behind it."""
+    """A cell; a share is drawn over a bar."""
     text = escape(printable(row[column]))
     if column not in shares or not text.endswith("%"):
         return f'<td class="flag">{text}</td>' if column == len(row) - 1 else f"<td>{text}</td>"

@@ -1,4 +1,4 @@
-"""Pages of energy accounts, which need nothing beside them."""
+"""Self-contained HTML pages of energy accounts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def table_row(tag: str, cells: Sequence[str]) -> str:
 
 
 def html_page(title: str, parts: Sequence[str]) -> str:
-    """A page of parts that are HTML already."""
+    """A page made of parts that are already HTML."""
     name = escape(printable(title))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'

@@ -1,4 +1,4 @@
-"""A finished study under another energy account: same networks, same counts, another bill and front."""
+"""Re-bills a finished study under another energy account: same networks and counts, new bill and front."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def rebill(study: optuna.Study, model: EnergyModel) -> Rebilling:
 def rebilled(study: optuna.Study, model: EnergyModel) -> optuna.Study:
     """A copy of a study in memory with the energies of another account, from the stored layer counts.
 
-    Objectives, constraints and anchors that energy enters are computed again; a budget in mJ keeps its
-    number. No network is evaluated. F_AEB needs the reference network under the new account: its counts are
-    taken from the study or from the trial that evaluated it; without either F_AEB is left out.
+    Objectives, constraints and anchors that depend on energy are computed again; a budget in mJ keeps its
+    value. No network is evaluated. F_AEB needs the reference network under the new account: its counts are
+    taken from the study or from the trial that evaluated it; without either, F_AEB is left out.
 
     Args:
         study: a study of aspk; it is only read.
@@ -92,7 +92,7 @@ def rebilled(study: optuna.Study, model: EnergyModel) -> optuna.Study:
 
 
 def _empty_study(study: optuna.Study, objectives: Sequence[str]) -> optuna.Study:
-    """A study in memory with the same name, directions and objectives, made without a line in the log."""
+    """A study in memory with the same name, directions and objectives; nothing is logged."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -122,7 +122,7 @@ class _Account:
         if metrics is None:
             raise StudyError(
                 f"trial {trial.number} carries no layer counts, so it cannot be billed again; "
-                "only trials that 'aspk search' evaluated do"
+                "only trials evaluated by 'aspk search' do"
             )
         constraints = dict(trial.constraints)
         for name, bound in self.budgets.items():
@@ -143,7 +143,7 @@ class _Account:
     def _value(self, name: str, trial: FrozenTrial, metrics: Metrics) -> float:
         if name in OBJECTIVES:
             return OBJECTIVES[name](metrics)
-        if name != "f_aeb":  # somebody's own objective: what it depends on is not known here
+        if name != "f_aeb":  # a custom objective: what it depends on is not known here
             return float(trial.values[self.objectives.index(name)])
         if self.faeb is None:
             raise StudyError("F_AEB is an objective, but the reference network's counts are not in the study")
@@ -158,7 +158,7 @@ def _billed(metrics: Metrics | None, model: EnergyModel) -> Metrics | None:
 
 
 def _reference(study: optuna.Study, context: Mapping[str, Any], model: EnergyModel) -> Metrics | None:
-    """The reference network under the account, None if its counts are nowhere in the study."""
+    """The reference network under the account, None if the study does not hold its counts."""
     stored = _billed(attributes.metrics_from_attributes(attributes.mapping_in(context, "reference")), model)
     if stored is not None or attributes.SPACE not in study_record(study):
         return stored
@@ -181,7 +181,7 @@ def _faeb(context: Mapping[str, Any], reference: Metrics | None) -> FAEB | None:
 
 
 def _context(context: Mapping[str, Any], reference: Metrics | None, model: EnergyModel) -> dict[str, Any]:
-    """The study's context with what depends on energy replaced, or left out where it is not known."""
+    """The study's context; entries that depend on energy are replaced, or dropped where not known."""
     known = attributes.mapping_in(context, "anchors")
     anchors = {name: pair for name, pair in known.items() if name != "energy"}
     fresh = {**context, "energy": asdict(model), "anchors": anchors}

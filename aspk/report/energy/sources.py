@@ -33,18 +33,18 @@ from aspk.trials.attributes import metrics_of
 from aspk.util.files import read_text
 from aspk.util.records import read_json
 
-_IMAGES = 32  # that spikingjelly's accounts run on
+_IMAGES = 32  # number on which spikingjelly's accounts run
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkAccount:
-    """One network's counts, and what they were counted on.
+    """One network's counts, and on what they were counted.
 
     Attributes:
         title: names the network.
         layers: its counts.
         details: further facts for the record, plain JSON values.
-        run: the network and some of the images, where they are at hand.
+        run: the network and some of the images, where available.
     """
 
     title: str
@@ -53,7 +53,7 @@ class NetworkAccount:
     run: tuple[nn.Module, Tensor] | None = field(default=None, repr=False, compare=False)
 
     def compare(self, models: Sequence[EnergyModel] = ()) -> Comparison:
-        """The network under every account: presets, ``models``, and spikingjelly's where it can be run."""
+        """The network under every account: presets, ``models``, and spikingjelly's if the network can run."""
         steps = max(layer.repeats for layer in self.layers)
         return compare(
             self.layers,
@@ -65,7 +65,7 @@ class NetworkAccount:
         )
 
     def _effective(self, steps: int) -> tuple[LayerCount, ...]:
-        """Counts in which zeros are told apart, where the network can be run once more."""
+        """Counts that distinguish zeros, where the network can be run once more."""
         if self.run is None:
             return ()
         network, images = self.run
@@ -73,7 +73,7 @@ class NetworkAccount:
         return profile_energy(nn.Sequential(network), images, time_first=first, time_steps=steps).layers
 
     def others(self) -> tuple[AccountTotal, ...]:
-        """What spikingjelly's accounts bill, or why they cannot."""
+        """The totals of spikingjelly's accounts, or why there are none."""
         if self.run is None:
             return unknown_totals("needs the network and images: count again with --split")
         network, images = self.run
@@ -123,7 +123,7 @@ def trial_account(study: Study, number: int) -> NetworkAccount:
     """The network of one trial, from the counts in the study.
 
     Raises:
-        StudyError: there is no such complete trial, or it carries no counts.
+        StudyError: there is no complete trial of that number, or it carries no counts.
     """
     found = [t for t in study.get_trials(deepcopy=False) if t.number == number]
     if not found or found[0].state != TrialState.COMPLETE:
@@ -146,9 +146,9 @@ def exported_account(
 
     Args:
         path: the folder, or one of the two files in it.
-        split: count again on this split of the data set it was made for.
-        data_folder: where that data set's files are, if not where they were.
-        device: where the network then runs.
+        split: count again on this split of the network's own data set.
+        data_folder: where that data set's files are, if they have moved.
+        device: where the network runs in that case.
 
     Raises:
         CheckpointError: a file is missing or damaged, or no counts were exported.
@@ -196,8 +196,8 @@ def weights_account(
     Args:
         weights: the supernet's file.
         config: the network; None takes the space's reference.
-        data: the data set's name; None takes the one that the supernet was trained on.
-        data_folder: where the data set's files are, if not where they were.
+        data: the data set's name; None takes the one on which the supernet was trained.
+        data_folder: where the data set's files are, if they have moved.
         split: the split on which spikes are counted.
         device: where the network runs.
 
@@ -208,7 +208,7 @@ def weights_account(
     loaded = load_supernet(weights, resolve_device(device))
     space, named = loaded.supernet.space, data or loaded.provenance.get("data")
     chosen = config or space.reference
-    space.encode(chosen)  # refuses strangers
+    space.encode(chosen)  # raises if the network is not in the space
     source = load_data(DataSettings.from_json(named).in_folder(data_folder))
     evaluator = SupernetEvaluator(loaded.supernet, source, settings=EvaluationSettings(split=split))
     (metrics,) = evaluator.evaluate([chosen])

@@ -28,7 +28,7 @@ def best_so_far_figure(
 
 
 def best_so_far(summary: StudySummary) -> list[float]:
-    """The best feasible value of the only objective after each trial, from the first feasible one on."""
+    """The best feasible value of the only objective after each trial, starting at the first feasible one."""
     better = max if summary.directions[0] == "maximize" else min
     found: list[float] = []
     for row in summary.trials:

@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, and the formats that they are written in."""
+"""What all figures share: colours, axes, and output formats."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FRONT, PALE, BAD, REFERENCE = "#3b82f6", "#8b949e", "#e5484d", "#d97706"
 LINES = (FRONT, REFERENCE, "#2f9e6e", "#a855f7", BAD, PALE)
 KINDS = {"conv": "#2f9e6e", "linear": FRONT, "attention": "#a855f7", "head": REFERENCE}
 INK = "#1f2328"
-FAR = 1e300  # where larger values are drawn: the margins around them would overflow
-_SENTINEL = "#010203"  # drawn where the page's text colour shall appear
+FAR = 1e300  # larger values are drawn here, since the margins around them would overflow
+_SENTINEL = "#010203"  # replaced by the page's text colour
 SVG_INK = _SENTINEL
-_DECADES = 12  # that a logarithmic axis spans at most
+_DECADES = 12  # the most that a logarithmic axis labels
 
 
 def label(text: object, longest: int = 40) -> str:
-    """Text that matplotlib shows as it is: no mathematics between dollar signs, not too long."""
+    """Text that matplotlib shows verbatim: dollar signs start no mathematics, long text is cut."""
     shown = printable(text)
     shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
     return shown.replace("\\", "\N{SET MINUS}").replace("$", r"\$")
@@ -49,19 +49,19 @@ def style_axes(ax: Axes, ink: str) -> None:
 
 
 def style_legend(legend: Legend, ink: str) -> None:
-    """Small letters in the page's text colour."""
+    """Small text in the page's text colour."""
     for text in legend.get_texts():
         text.set_color(ink)
         text.set_fontsize(8)
 
 
 def wide(values: Sequence[float]) -> bool:
-    """Whether values are read better on a logarithmic axis: positive, and the largest 8 times the least."""
+    """Whether a logarithmic axis suits the values: positive, the largest over 8 times the smallest."""
     return bool(values) and min(values) > 0 and max(values) > 8 * min(values) and max(values) < FAR
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks at 1, 2 and 5 times powers of ten, or at the powers alone where these are many."""
+    """Ticks at 1, 2 and 5 times powers of ten, or only at the powers if there are many."""
     exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     steps = (1, 2, 5) if len(exponents) <= 4 else (1,)
     found = [step * 10.0**power for power in exponents for step in steps]
@@ -69,7 +69,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def log_axis(ax: Axes) -> None:
-    """Make x logarithmic, with ticks that are read as numbers."""
+    """Make x logarithmic, with plain numbers at its ticks."""
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     ax.xaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
@@ -95,12 +95,12 @@ def pdf(figure: Figure) -> bytes:
 
 
 def svg(figure: Figure, title: str, *, alone: bool = False) -> str:
-    """The figure as an SVG element, for a page in the page's text colour.
+    """The figure as an SVG element; on a page it takes the page's text colour.
 
     Args:
         figure: drawn with :data:`SVG_INK` for a page.
         title: read by screen readers; must be escaped already.
-        alone: whether it is to be a file of its own, with letters as outlines that look alike everywhere.
+        alone: whether it is a file of its own, with text as outlines that look the same everywhere.
     """
     figure.set_facecolor("none")
     file = io.BytesIO()

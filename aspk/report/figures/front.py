@@ -44,14 +44,14 @@ def front_figure(
 ) -> Figure:
     """All trials in objective space: the first objective against each of the others, at most three.
 
-    With one objective it stands over the trial's number. Accuracies of the front have their standard errors,
-    bounds are drawn, and networks trained alone stand where they came to.
+    A single objective is drawn over the trial's number. Accuracies of the front have standard errors, bounds
+    are drawn, and networks trained alone are shown at what they reached.
 
     Args:
         summary: the study.
         ink: colour of texts and axes.
         selection: which network is marked; None is :func:`~aspk.report.selection.select`'s default.
-        unit: of energies; None is the one that suits the study.
+        unit: of energies; None takes the one that suits the study.
         trained: networks that were trained alone.
     """
     chosen = (selection or select(summary)).chosen
@@ -162,7 +162,7 @@ def _error(row: Row, images: int) -> float:
 
 
 def bounds(summary: StudySummary) -> dict[str, float]:
-    """The study's constraints by the name of what they bound, in the study's units."""
+    """The study's constraints, by the name of the bounded quantity, in the study's units."""
     held = mapping_in(summary.context, "constraints")
     return {str(name): float(bound) for name, bound in held.items() if is_finite(bound)}
 
@@ -180,7 +180,7 @@ def _bounds(ax: Axes, summary: StudySummary, shown: Sequence[Measure], other: in
 def _trained(
     ax: Axes, summary: StudySummary, first: Measure, second: Measure, trained: Sequence[Trained]
 ) -> None:
-    """An arrow from where the search saw a network to where it came to, trained alone, on the same images."""
+    """A line from a network's place in the search to what it reached, trained alone, on the same images."""
     if (first.name, second.name) != ("accuracy", "energy"):
         return
     rows = {row.number: row for row in summary.trials}
@@ -197,7 +197,7 @@ def _trained(
 
 
 def by_trial(trained: Sequence[Trained]) -> dict[int, list[Trained]]:
-    """The trainings of each trial's network; those that began with inherited weights where there are any."""
+    """The trainings of each trial's network; only those from inherited weights if there are any."""
     found: dict[int, list[Trained]] = {}
     for one in trained:
         found.setdefault(one.trial, []).append(one)

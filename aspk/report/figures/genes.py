@@ -16,12 +16,12 @@ from aspk.report.measures import EnergyUnit, energy_unit_of, measures
 from aspk.report.summary import StudySummary
 from aspk.surrogate.importance import Importances
 
-MOST_GENES = 15  # bars of a figure, and columns of another; the others are less important
-MOST_FRONT = 60  # networks of the front that are read side by side
+MOST_GENES = 15  # bars of one figure, columns of another
+MOST_FRONT = 60  # networks of the front shown side by side
 
 
 def importance_figure(found: Mapping[str, Importances], ink: str = INK) -> Figure:
-    """How much each gene decides of each number, a panel for each; the most important genes of the first."""
+    """Importance of each gene, one panel per measure; the genes are the most important of the first."""
     names = list(next(iter(found.values())).shares)[:MOST_GENES] if found else []
     figure = Figure(figsize=(2.4 + 2.6 * max(1, len(found)), 1.1 + 0.22 * len(names)), layout="constrained")
     axes = figure.subplots(1, max(1, len(found)), sharey=True, squeeze=False)[0]
@@ -54,7 +54,7 @@ def genes_figure(summary: StudySummary, ink: str = INK) -> Figure:
     every = max(1, len(rows) // 15)
     numbers = [str(row.number) for row in rows][::every]
     ax.set_xticks(np.arange(len(rows))[::every] + 0.5, numbers, fontsize=7)
-    ax.set_xlabel("trial, from the cheapest to the dearest of the front")
+    ax.set_xlabel("trial, from the cheapest to the most expensive of the front")
     return figure
 
 
@@ -85,5 +85,5 @@ def parallel_figure(summary: StudySummary, ink: str = INK, *, unit: EnergyUnit |
     ax.set_xlim(-0.2, len(columns) - 0.8)
     ax.set_ylim(-0.05, 1.05)
     ax.set_xticks(range(len(columns)), columns, fontsize=7, rotation=35, ha="right")
-    ax.set_yticks([0, 1], ["first, least", "last, most"], fontsize=7)
+    ax.set_yticks([0, 1], ["first, lowest", "last, highest"], fontsize=7)
     return figure

@@ -31,7 +31,7 @@ def energy_figure(
         model: the account.
     """
     names = list(dict.fromkeys(layer.name for _, layers in networks for layer in layers))
-    names.sort(key=lambda name: name == "head")  # a deeper network's last blocks stand before the head
+    names.sort(key=lambda name: name == "head")  # a deeper network's last blocks come before the head
     height = 1.3 + 0.19 * len(names)
     figure = Figure(figsize=(2.2 + 2.6 * max(1, len(networks)), height), layout="constrained")
     panels = figure.subplots(1, max(1, len(networks)), sharex=True, sharey=True, squeeze=False)[0]

@@ -1,4 +1,4 @@
-"""The report: one HTML page that needs nothing beside it, figures for a paper, and the front as CSV."""
+"""The report: one self-contained HTML page, figures for a paper, and the front as CSV."""
 
 from __future__ import annotations
 
@@ -52,14 +52,15 @@ def write_report(
 
     Args:
         study: the study to report on; it is only read.
-        folder: made if need be. File names never depend on the study.
-        trials: numbers of the trials whose layers are shown; by default all that a rule of
-            :func:`~aspk.report.selection.select` picks.
+        folder: created if missing. File names never depend on the study.
+        trials: numbers of the trials whose layers are shown; by default all those picked by a rule of
+            :func:`~aspk.report.selection.select`.
         others: studies to compare with.
         selection: the rule whose network is marked as the chosen one.
-        margin: accuracy that ``cheapest`` may lose, 0.01 is one point.
-        trained: the study's folder, where 'aspk retrain' left networks that were trained alone.
-        command: what names the study to a command, ``digits --sampler nsga2`` say; None is its name.
+        margin: accuracy that ``cheapest`` may give up; 0.01 is one point.
+        trained: the study's folder, where 'aspk retrain' stored networks that were trained alone.
+        command: the arguments by which a command names the study, such as ``digits --sampler nsga2``; None
+            uses the study's name.
 
     Returns:
         The path of the page.
@@ -112,7 +113,7 @@ def _figures(content: Content) -> Mapping[str, Callable[[], Figure]]:
 
 
 def _drawing(content: Content) -> str:
-    """The chosen network as a drawing; empty where the study does not say what it is."""
+    """The chosen network as a drawing; empty where the study does not describe it."""
     first = next(iter(content.networks.items()), None)
     if first is None:
         return ""
@@ -127,7 +128,7 @@ def _drawing(content: Content) -> str:
 def _shown(
     summary: StudySummary, selection: Selection, trials: Sequence[int] | None
 ) -> dict[int, tuple[str, Row]]:
-    """The networks to show, by trial: picks with what they stand for, then the rest of the front."""
+    """The networks to show, by trial: picks with their rules, then the rest of the front."""
     rows = {row.number: row for row in summary.trials}
     if trials is not None:
         for wanted in trials:

@@ -1,4 +1,4 @@
-"""Several studies on one page: their fronts, how soon they had them, and what each would take."""
+"""Several studies on one page: their fronts, how fast they got there, and each study's picks."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def write_comparison(summaries: Sequence[StudySummary], path: Path, *, margin: f
     """Write a page that shows several studies side by side.
 
     Args:
-        summaries: the studies; figures show those with the objectives of the first.
+        summaries: the studies; figures show those with the same objectives as the first.
         path: of the page.
-        margin: accuracy that ``cheapest`` may lose, 0.01 is one point.
+        margin: accuracy that ``cheapest`` may give up; 0.01 is one point.
 
     Raises:
         OSError: the page cannot be written.
@@ -57,7 +57,7 @@ def _progress(summaries: Sequence[StudySummary], unit: EnergyUnit) -> list[str]:
 
 
 def _picks(summaries: Sequence[StudySummary], unit: EnergyUnit, margin: float) -> str:
-    """What every study would take by every rule."""
+    """Every study's pick under every rule."""
     rows = []
     for title, one in zip(titles(summaries), summaries, strict=True):
         for pick in select(one, margin=margin).picks.values():
@@ -98,7 +98,7 @@ def _data(summaries: Sequence[StudySummary], unit: EnergyUnit) -> dict[str, Any]
 
 
 def fronts_points(summaries: Sequence[StudySummary], unit: EnergyUnit) -> list[dict[str, Any]]:
-    """Second and first objective, and trial, of each front's networks, in the order of the second."""
+    """Second and first objective and trial of each front's networks, sorted by the second objective."""
     found = []
     for title, one in zip(titles(summaries), summaries, strict=True):
         first, second = measures(one, unit)[:2]

@@ -1,4 +1,4 @@
-"""What one report shows, gathered once for all of its parts."""
+"""The content of one report, gathered once for all its parts."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Content:
 
     Attributes:
         summary: the study.
-        summaries: the study and others that it is compared with.
+        summaries: the study and those with which it is compared.
         selection: the named picks.
         unit: of every energy on the page.
-        measures: objectives first, then what else is known of networks.
-        networks: those that are shown layer by layer, the chosen one first, with what each is picked as.
-        trained: trainings of networks alone.
-        importances: what genes decide, by objective or metric.
+        measures: objectives first, then what else is known about networks.
+        networks: those shown layer by layer, the chosen one first, with the rules that picked each.
+        trained: stand-alone trainings of networks.
+        importances: importance of the genes, by objective or metric.
         account: the study's energy account.
-        command: what names the study to a command, ``digits --sampler nsga2`` say.
+        command: the arguments by which a command names the study, such as ``digits --sampler nsga2``.
     """
 
     summary: StudySummary
@@ -46,7 +46,7 @@ class Content:
 
     @property
     def single(self) -> bool:
-        """Whether there is one objective, so no front."""
+        """Whether there is one objective and thus no front."""
         return len(self.summary.objectives) == 1
 
     @property
@@ -73,7 +73,7 @@ def gather(
     trained: tuple[Trained, ...],
     command: str | None,
 ) -> Content:
-    """Everything that a report is made of."""
+    """Gather everything that a report shows."""
     unit = energy_unit_of(summary)
     shown = measures(summary, unit)
     wanted = [
@@ -95,13 +95,13 @@ def gather(
 
 
 def _own(summary: StudySummary, trained: Sequence[Trained]) -> tuple[Trained, ...]:
-    """Trainings of networks that the study still has: of the same trial and accuracy."""
+    """The trainings whose network is still in the study: same trial and accuracy."""
     known = {row.number: row.metrics.accuracy for row in summary.trials if row.metrics}
     return tuple(one for one in trained if known.get(one.trial) == one.inherited)
 
 
 def account_of(summary: StudySummary) -> EnergyModel:
-    """The study's energy account; the default where it names none that can be read."""
+    """The study's energy account; the default where it names none or an unreadable one."""
     held = mapping_in(summary.context, "energy")
     try:
         return EnergyModel(**held) if held else PAPER

@@ -1,4 +1,4 @@
-"""What the page's scripts draw, as plain values."""
+"""The data that the page's scripts draw, as plain values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aspk.report.trained import mean
 from aspk.util.numbers import is_finite
 from aspk.util.text import printable
 
-_MOST_TRIALS = 3000  # on a page; the front and the last ones
+_MOST_TRIALS = 3000  # on a page: the front and the most recent others
 _MOST_POINTS = 1000  # of a curve
 
 
@@ -90,7 +90,7 @@ def _shown(summary: StudySummary, on_front: set[int]) -> Sequence[Row]:
 
 
 def _number(value: float | None) -> float | None:
-    """Six digits of a finite number, as an axis can show it."""
+    """A finite number to six digits, if an axis can show it, else None."""
     if value is None or not is_finite(value) or abs(value) > 1e300:
         return None
     return float(f"{value:.6g}")
@@ -105,11 +105,11 @@ def _per(content: Content, name: str) -> float:
 
 
 def study_curves(summaries: Sequence[StudySummary], per: float) -> list[dict[str, Any]]:
-    """Hypervolume after each evaluation, or the best value so far where there is one objective; thinned.
+    """Hypervolume after each evaluation, or the best value so far if there is one objective; thinned out.
 
     Args:
         summaries: the studies.
-        per: how many of the shown unit one unit of the only objective is.
+        per: how many of the shown unit make one unit of the only objective.
     """
     found = []
     for title, one in zip(titles(summaries), summaries, strict=True):
@@ -120,7 +120,7 @@ def study_curves(summaries: Sequence[StudySummary], per: float) -> list[dict[str
 
 
 def _best(content: Content) -> list[list[float | None]]:
-    """Number of each trial and the best value up to it, from the first feasible one on."""
+    """Number of each trial and the best value up to it, starting at the first feasible trial."""
     rows, best = content.summary.trials, best_so_far(content.summary)
     numbers = [float(row.number) for row in rows[len(rows) - len(best) :]]
     pairs = zip(numbers, best, strict=True)
@@ -133,7 +133,7 @@ def _points(values: Sequence[float]) -> list[list[float | None]]:
 
 
 def _thinned(points: list[list[float | None]]) -> list[list[float | None]]:
-    """Evenly spread ones, the last one among them."""
+    """An evenly spread subset that includes the last point."""
     step = -(-len(points) // _MOST_POINTS) or 1
     return points[::-1][::step][::-1]
 

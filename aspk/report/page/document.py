@@ -1,4 +1,4 @@
-"""An HTML page that needs nothing beside it: style, scripts and data are in it, and nothing else may run."""
+"""A self-contained HTML page: style, scripts and data are embedded, and nothing else may run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aspk.util.text import printable
 
 _SCRIPTS = ("echarts/echarts.min.js", "charts.js", "table.js", "page.js")
 _STYLES = ("page.css", "diagram.css")
-# The page loads nothing and sends nothing; only the scripts that are shipped with aspk run.
+# The page loads nothing and sends nothing; only the scripts shipped with aspk run.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
@@ -37,8 +37,8 @@ def document(title: str, body: Iterable[str], data: Mapping[str, Any]) -> str:
 
     Args:
         title: plain text.
-        body: parts that are HTML already.
-        data: what the scripts draw; finite numbers, texts, lists and mappings.
+        body: parts that are already HTML.
+        data: what the scripts draw: finite numbers, strings, lists and mappings.
     """
     scripts = [_asset(name) for name in _SCRIPTS]
     allowed = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
@@ -58,13 +58,13 @@ def _digest(script: str) -> str:
 
 
 def _json(data: Mapping[str, Any]) -> str:
-    """JSON that ends no script element, whatever names are in it."""
+    """JSON that cannot close the script element, whatever names it contains."""
     held = json.dumps(data, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     return held.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def text(value: object) -> str:
-    """Anything as text of a page."""
+    """Any value as escaped text."""
     return escape(printable(value))
 
 
@@ -74,12 +74,12 @@ def section(title: str, identifier: str, *parts: str) -> str:
 
 
 def folded(title: str, *parts: str, opened: bool = False) -> str:
-    """What is shown when it is asked for."""
+    """A section that a click unfolds."""
     return f"<details{' open' if opened else ''}><summary>{title}</summary>{''.join(parts)}</details>\n"
 
 
 def chart(identifier: str, figure: Figure, title: str, note: str = "") -> str:
-    """A figure that scripts replace by a live one of the same name."""
+    """A figure that scripts replace with a live one of the same name."""
     caption = f"<figcaption>{note}</figcaption>" if note else ""
     return (
         f'<figure id="{identifier}"><div class="still">{svg(figure, escape(title))}</div>'
@@ -90,7 +90,7 @@ def chart(identifier: str, figure: Figure, title: str, note: str = "") -> str:
 def table(
     header: Sequence[str], rows: Iterable[Sequence[str]], *, marked: Sequence[int] = (), kind: str = ""
 ) -> str:
-    """A table of cells that are HTML already."""
+    """A table of cells that are already HTML."""
     lines = [f"<thead><tr>{_cells('th', header)}</tr></thead><tbody>"]
     for index, row in enumerate(rows):
         lines.append(f"<tr{' class=marked' if index in marked else ''}>{_cells('td', row)}</tr>")
@@ -102,7 +102,7 @@ def _cells(tag: str, row: Sequence[str]) -> str:
 
 
 def command(words: str) -> str:
-    """A command that a button copies; the button is there when scripts are."""
+    """A command with a copy button, which is shown only if scripts run."""
     return (
         f'<span class="command"><code>{text(words)}</code><button type="button" hidden>copy</button></span>'
     )

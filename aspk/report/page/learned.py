@@ -29,20 +29,20 @@ def learned(content: Content) -> list[str]:
     if content.importances:
         note = (
             "Share of the variance that a gene takes part in, alone or with others: what a random forest "
-            "loses on trials left out when the gene's values are shuffled. Of the networks that the search "
-            "looked at, so what it soon settled looks unimportant."
+            "loses on left-out trials when the gene's values are shuffled. It covers only the networks that "
+            "the search evaluated, so a gene that was settled early looks unimportant."
         )
         parts.append(
             chart("importance", importance_figure(content.importances, SVG_INK), "Importance of genes", note)
         )
     if len(summary.front) > 1:
         note = (
-            "From a gene's first choice (dark) to its last (bright); a gap is a block that a network lacks."
+            "From a gene's first choice (dark) to its last (bright); a gap is a block missing in a network."
         )
         parts.append(chart("genes", genes_figure(summary, SVG_INK), "Genes along the front", note))
     if len(summary.trials) > 1 and any(row.parameters for row in summary.trials):
         figure = parallel_figure(summary, SVG_INK, unit=content.unit)
-        said = "Drag along an axis to keep the networks in a range; the table follows."
+        said = "Drag along an axis to keep only the networks in that range; the table follows."
         note = f'<span class="alive" hidden>{said}</span>'
         parts.append(chart("parallel", figure, "Genes and objectives of every network", note))
     return [*parts, *_progress(content)]

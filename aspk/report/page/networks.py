@@ -16,7 +16,7 @@ from aspk.report.summary import Row
 from aspk.report.tables import number
 from aspk.report.trained import mean
 
-_MOST_BYTES = 500_000  # of all networks together; what does not fit is drawn when it is asked for
+_MOST_BYTES = 500_000  # of all networks together; the others are drawn only on request
 
 
 def networks_html(content: Content) -> str:
@@ -32,8 +32,8 @@ def networks_html(content: Content) -> str:
     if left_out:
         more = f"aspk report {content.command} --trials {left_out[0]}"
         parts.append(
-            f"<p class=note>{len(left_out)} further networks of the front are not drawn here; any trial is "
-            f"with {command(more)}</p>\n"
+            f"<p class=note>{len(left_out)} further networks of the front are not drawn here. To draw any "
+            f"trial: {command(more)}</p>\n"
         )
     return "".join(parts)
 

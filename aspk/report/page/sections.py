@@ -1,4 +1,4 @@
-"""The report's parts: its head, the answers to four questions, and what stands folded below them."""
+"""The report's parts: its header, the answers to four questions, and the folded study settings below them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _when(summary: StudySummary) -> str:
     seconds = took.total_seconds()
     said = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     said = said if seconds < 7200 else f"{seconds / 3600:.1f} h"
-    return f"{summary.began:%Y-%m-%d %H:%M}, {said} from the first to the last"
+    return f"{summary.began:%Y-%m-%d %H:%M}, {said} from first to last trial"
 
 
 # ---------------------------------------------------------------------- what is this network
@@ -73,9 +73,12 @@ def _what(content: Content) -> list[str]:
         if title and row.metrics and row.metrics.layers
     ]
     if not shown:
-        return ["<p>The trials carry no layer counts.</p>\n", networks]
+        return ["<p>The trials have no layer counts.</p>\n", networks]
     figure = energy_figure(shown, SVG_INK, unit=content.unit, model=content.account)
-    return [networks, chart("energy", figure, "Energy of each layer", "Energy of each layer, on one axis.")]
+    return [
+        networks,
+        chart("energy", figure, "Energy of each layer", "Energy of each layer, on a common axis."),
+    ]
 
 
 # ---------------------------------------------------------------------- the study
@@ -103,7 +106,7 @@ def _f_aeb(content: Content) -> str:
     return (
         f"<p>F_AEB in the form <b>{faeb.form}</b>, weight w = {faeb.energy_weight:g}, {faeb.classes} "
         f"classes, reference energy {content.energy(faeb.reference_energy_mj)}, relative energy floored at "
-        f"{faeb.floor:g}. Its trade: {text(faeb.trade())}.{reached}</p>\n"
+        f"{faeb.floor:g}. Its trade-off: {text(faeb.trade())}.{reached}</p>\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""How sure is that? What the numbers stand on, and what networks trained alone came to."""
+"""How sure is that? What the numbers are based on, and what networks trained alone reached."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sure(content: Content) -> list[str]:
 
 
 def _reasons(content: Content) -> list[str]:
-    """What the numbers above are worth, each a line of HTML."""
+    """How far the numbers above can be trusted, each reason a line of HTML."""
     summary, chosen = content.summary, content.selection.chosen
     found = []
     if summary.images and chosen and chosen.standard_error is not None:
@@ -41,11 +41,13 @@ def _reasons(content: Content) -> list[str]:
             f"standard error of {chosen.name} is {chosen.standard_error:.4f}, drawn as bars in the figure."
         )
     elif chosen and chosen.accuracy is not None:
-        found.append("On how many images accuracies were measured is not recorded: no standard errors.")
+        found.append(
+            "The number of images behind the accuracies is not recorded, so there are no standard errors."
+        )
     if chosen and chosen.accuracy is not None:
         found.append(
-            f"The best of {number(summary.evaluations)} measured networks is rather too good: what was "
-            "picked for its accuracy will fall back a little on other images."
+            f"The best of {number(summary.evaluations)} measured networks is likely to look too good: a "
+            "network picked for its accuracy usually does a little worse on other images."
         )
         if summary.statistics:
             found.append(
@@ -55,19 +57,21 @@ def _reasons(content: Content) -> list[str]:
         wanted = sorted({pick.row.number for pick in content.picks.values()})
         if not by_trial(content.trained):
             words = f"aspk retrain {content.command} {' '.join(f'--trial {number}' for number in wanted)}"
-            found.append(f"Nothing was trained alone or measured on <i>test</i> yet: {command(words)}")
+            found.append(
+                f"No network has been trained alone or measured on <i>test</i> yet: {command(words)}"
+            )
     states = ", ".join(f"{count} {state}" for state, count in sorted(summary.states.items())) or "none"
-    found.append(f"Trials: {states}; {planned(summary)} networks were asked for.")
+    found.append(f"Trials: {states}; {planned(summary)} networks were requested.")
     found.append(
         f"Energies are estimates from operation counts under the account {text(content.account.name)} "
-        f"({content.account.mac_pj:g} pJ a multiply-accumulate, {content.account.ac_pj:g} pJ an accumulate), "
-        "not a measurement."
+        f"({content.account.mac_pj:g} pJ per multiply-accumulate, {content.account.ac_pj:g} pJ per "
+        "accumulate), not a measurement."
     )
     return found
 
 
 def _trained(content: Content) -> str:
-    """Networks that were trained alone: what the search saw and what they came to."""
+    """Networks that were trained alone: what the search measured and what they reached."""
     rows, known = [], {row.number: row for row in content.summary.trials}
     names: dict[int, list[str]] = {}
     for pick in content.picks.values():
@@ -92,13 +96,13 @@ def _trained(content: Content) -> str:
         "trained alone, search",
         "test",
         "seeds",
-        "energy then",
-        "energy now",
+        "energy in the search",
+        "energy trained alone",
     ]
     return f"<h3>Trained alone</h3>{table(header, rows)}" if rows else ""
 
 
 def planned(summary: StudySummary) -> str:
-    """How many networks were asked for."""
+    """How many networks were requested."""
     planned = summary.spec.get("evaluations")
     return number(planned) if isinstance(planned, int) else number(summary.evaluations)

@@ -74,7 +74,7 @@ def _accuracy(pick: Pick) -> str:
 
 
 def _trials(content: Content) -> str:
-    """The front as a table, which scripts sort, filter, and fill with all trials."""
+    """The front as a table; scripts make it sortable and filterable and add all trials."""
     summary = content.summary
     rows = [
         [*(_cell(content, column.header, column.of(row)) for column in columns(summary)), _genes(row)]
