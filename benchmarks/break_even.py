@@ -1,7 +1,8 @@
-"""Following events or multiplying everything: the native engine's layers beside PyTorch's dense ones.
+"""Following events or multiplying everything: the native engine's layers against PyTorch's dense ones.
 
-Processor time of the same products of the same spikes on one thread, at several firing rates; above 1 the
-native layer needs less. The engine's own limits (``kDense`` and its like in dense.cpp) come from here.
+Processor time of the dense layer over that of the native one, for the same products of the same spikes on one
+thread, at several firing rates; above 1 the native layer needs less. The engine's own limits (``kDense`` and
+its like in dense.cpp) come from here.
 
     python benchmarks/break_even.py
 """

@@ -1,13 +1,13 @@
-"""How many evaluations a search needs where some networks are broken and the cheapest of all.
+"""How many evaluations a search needs if some networks are broken and cheaper than all others.
 
     ASPK_DATA=... python benchmarks/broken.py --log runs/broken.jsonl --json broken.json
     python benchmarks/broken.py --quick
 
 Problems are two formulas with dead regions, and the public tables of cells where ``ASPK_DATA/tables`` has
-them. No sampler is told which networks are broken, except where a method's name says that they were reported
+them. No sampler knows which networks are broken, except where a method's name says that they were reported
 as failed. A search ends at 95 % of the true hypervolume or after ``--budget`` evaluations; a network that is
-asked for again is answered again and not charged. With ``--log FILE`` each finished run is a line of that
-file, and the same command goes on after a kill.
+proposed again is not charged again. With ``--log FILE`` each finished run is a line of that file, and the
+same command resumes after being killed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def table(name: str) -> Table | None:
 
 
 def measured(problem: Table, method: str, seed: int, budget: int) -> Run:
-    """One run: evaluations until the share is reached, and what was spent."""
+    """One run: evaluations until the share is reached, and the time spent."""
     study = optuna.create_study(sampler=METHODS[method](seed), directions=["minimize"] * 2)
     rows: list[int] = []
     different: dict[int, None] = {}

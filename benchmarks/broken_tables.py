@@ -1,8 +1,8 @@
 """Tables with broken networks in them: two formulas with dead regions, and the public ones if they are there.
 
 Broken networks answer at chance and cost less than all others, so that nothing dominates them. A search is
-scored as ``score.py`` of the public tables does it: the front and its range are those of the networks that
-work, ideal and nadir of that front are 0 and 1, and the reference point is (1.1, 1.1).
+scored as in ``score.py`` of the public tables: the front and its range are those of the working networks,
+ideal and nadir of that front are 0 and 1, and the reference point is (1.1, 1.1).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Table(Protocol):
         ...
 
     def share(self, rows: Sequence[int]) -> float:
-        """Share of the true hypervolume that these rows have."""
+        """Share of the true hypervolume that these rows reach."""
         ...
 
 

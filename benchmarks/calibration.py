@@ -1,8 +1,8 @@
 """Whose batch-normalisation statistics suit a supernet: each network's own, or those of the longest T.
 
 Random networks of a study's supernet are measured at every T with both, on the first images of ``search``.
-With ``--paths`` supernets are trained for it first, one for each seed, with the study's recipe and those
-paths; without, the study's own weights are measured.
+With ``--paths``, supernets are trained first, one for each seed, with the study's recipe and those paths;
+without it, the study's own weights are measured.
 
     python benchmarks/calibration.py fashion_mnist --networks 15 --images 1000
     python benchmarks/calibration.py digits --paths sandwich --seeds 0 1
@@ -81,7 +81,7 @@ def supernets(
 def compared(
     spec: StudySpec, supernet: Supernet, data: DataSet, *, networks: int, images: int
 ) -> dict[str, Any]:
-    """Accuracies of random networks by kind of statistics and T, and how far the kinds rank them alike."""
+    """Accuracies of random networks by kind of statistics and T, and how similarly the kinds rank them."""
     space = supernet.space
     X = space.sample_choices(networks, np.random.default_rng(0))
     drawn = [space.decode(x) for x in X]

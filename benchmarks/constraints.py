@@ -1,7 +1,7 @@
 """Searches under a budget: how many of the networks keep it, and how good the best of them is.
 
 Accuracy alone is maximised on tables whose answer is known, under bounds on energy, on operations, and on
-energy and parameters. Operations and parameters can be computed: some samplers are told how. The score runs
+energy and parameters. Some samplers have operations and parameters as known constraints. The score runs
 from 0, the median of all networks that keep the bounds, to 1, the best of them.
 
     python benchmarks/constraints.py
@@ -59,7 +59,7 @@ def searched(
 def samplers(
     table: TabularEvaluator, bounds: Mapping[str, float]
 ) -> dict[str, Callable[..., GenotypeSampler]]:
-    """The samplers, and each once more that computes the bounds that can be computed."""
+    """The samplers, and each of them again with the bounds that can be computed as known constraints."""
     known = {name: CostConstraint(closed_cost(name, table), bounds[name]) for name in COSTS if name in bounds}
     both = {"": {}, KNOWN: {"known_constraints": known}} if known else {"": {}}
     return {

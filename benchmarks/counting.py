@@ -1,7 +1,7 @@
-"""What counting costs: a forward pass that is counted against a plain one.
+"""What counting costs: a counted forward pass against a plain one.
 
-The two alternate within one run, so that a busy machine slows both. The ratio of a pair is that of two passes
-next to each other; its median and quartiles over all pairs are reported.
+The two alternate within one run, so that a busy machine slows both. A ratio is of two consecutive passes; its
+median and quartiles over all pairs are reported.
 """
 
 from __future__ import annotations

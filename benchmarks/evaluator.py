@@ -4,9 +4,9 @@ The baseline is how a careful user of the libraries would write it: the network 
 calibrated at its own T, spikingjelly's multi-step LIFNode for every neuron, batch normalisation as a layer,
 the image repeated T times, batches of 128, linear layers in the faster of two forms; it counts nothing. aspk
 evaluates the whole population and counts every operation. Both run in one process in alternating order;
-figures are processor time, the ratio is above 1 where aspk needs less. What is compared are the same networks
-on the same images; how many predictions differ is printed, and how many if the baseline's first normalisation
-counts every value of a still image once, as aspk's does, and not T times.
+figures are processor time, the ratio is above 1 where aspk needs less. Both evaluate the same networks on the
+same images; printed is how many predictions differ, and how many would if the baseline's first normalisation
+counted every value of a still image once, as aspk's does, and not T times.
 
 ``small`` is the space fashion_small with the supernet that comes with aspk. ``paper`` is auto_spikformer on
 Fashion-MNIST at 32x32, with weights of ``--updates`` updates of the recipe ``cpu``, which are kept in
@@ -15,7 +15,7 @@ population by dense operations.
 
     python benchmarks/evaluator.py [--quick] [--json FILE] [--threads N] [--spaces small paper]
     python benchmarks/evaluator.py --ladder       # what each idea brings
-    python benchmarks/evaluator.py --precision    # what rounding does, on either side
+    python benchmarks/evaluator.py --precision    # the effect of rounding on both sides
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ QUICK = {
 
 
 class WithoutIncrements(NativeEngine):
-    """The native engine, but products with the residual stream are those with its whole sum."""
+    """The native engine, but products with the residual stream are taken with its whole sum."""
 
     def stream(self, *spikes: Spikes, keep: bool) -> Stream:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -224,7 +224,7 @@ class Bench:
         return added(without, more, self.setup.rounds)
 
     def precision(self) -> str:
-        """How many predictions of 32 networks rounding moves, on either side."""
+        """How many predictions of 32 networks rounding changes, on each side."""
         sizes, form = self.setup.populations, self.form
         wanted = (self.children(sizes[0]), self.random(sizes[-1]))
         configs = list(dict.fromkeys(config for some in wanted for config in self.spread(some, 16)))
@@ -255,7 +255,7 @@ class Bench:
         return ", ".join(f"{name} {statistics.mean(rates):.3f}" for name, rates in kinds.items())
 
     def ladder(self, configs: Sequence[SubnetConfig]) -> list[tuple[str, float]]:
-        """Processor time of the population with one idea more at each rung."""
+        """Processor time of the population, with one more idea at each rung."""
         native, plain = NativeEngine(), TorchEngine()
         one_by_one = lambda engine: [self.together([config], engine) for config in configs]  # noqa: E731
         return [
@@ -276,14 +276,14 @@ class Bench:
 
 
 def timed(work: Callable[[], Result]) -> tuple[float, Result]:
-    """Processor time of all threads, and what came out."""
+    """Processor time of all threads, and the result."""
     start = time.process_time()
     result = work()
     return time.process_time() - start, result
 
 
 def added(without: Callable[[], object], more: Callable[[], object], pairs: int) -> float:
-    """What more work adds to a pass, as a share of it: the median of so many pairs in alternating order."""
+    """What extra work adds to a pass, as a share of it: the median of several pairs in alternating order."""
     shares = []
     for number in range(pairs):
         order = (without, more) if number % 2 else (more, without)

@@ -1,8 +1,8 @@
-"""What each choice of each gene does to the networks of a trained supernet.
+"""How each choice of each gene changes the networks of a trained supernet.
 
-Random networks of the study's space get each choice of a gene, in all blocks, one after the other, and keep
-their other genes. Beside each choice stand the networks' mean inherited accuracy, its difference to that of
-the reference's choice with the standard error of the paired differences, and the networks' mean costs.
+Random networks of the study's space get each choice of a gene in turn, in all blocks, and keep their other
+genes. For each choice it prints the networks' mean inherited accuracy, its difference to that of the
+reference's choice with the standard error of the paired differences, and the networks' mean costs.
 
     python benchmarks/genes.py STUDY [--networks 16] [--genes stem_convs,neuron] [--device auto]
 """
@@ -47,7 +47,7 @@ class Row:
 
 
 def rows_of(space: SearchSpace, X: np.ndarray, gene: str, choice: int) -> np.ndarray:
-    """Genotypes with a choice of a gene in all places where it stands."""
+    """Genotypes with this choice of a gene wherever the gene occurs."""
     columns = [column for column, one in enumerate(space.genes) if one.name == gene]
     changed = X.copy()
     changed[:, columns] = choice

@@ -1,10 +1,10 @@
-"""What a graphics card brings: its tests, the training step, the evaluator, and training for two minutes.
+"""What a graphics card gains: its tests, the training step, the evaluator, and training for two minutes.
 
     benchmarks/gpu.sh [--json FILE]
     benchmarks/gpu.sh --device cpu --seconds 20     # a dry run, on small sizes
 
-Each part is a process of its own with a limit of time, together eight minutes, so that one that fails leaves
-the others alone. The JSON file names the card. Images are generated; nothing is downloaded.
+Each part is a process of its own with a time limit, eight minutes in all, so that one that fails does not
+affect the others. The JSON file names the card. Images are generated; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def evaluator(device: str, seconds: int) -> dict[str, Any]:
 
 
 def training(device: str, seconds: int) -> dict[str, Any]:
-    """The paper's space with the recipe ``paper`` on generated 32x32 images, for so many seconds."""
+    """The paper's space with the recipe ``paper`` on generated 32x32 images, for the given time."""
     import torch
 
     from aspk.data import generated_data

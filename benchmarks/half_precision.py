@@ -6,8 +6,8 @@ networks and images; then the same random networks of each are evaluated, in flo
     OMP_NUM_THREADS=1 python benchmarks/half_precision.py fashion_mnist --updates 3000 --seeds 0 1 2
     OMP_NUM_THREADS=1 python benchmarks/half_precision.py digits --seeds 0 1 2
 
-Finished trainings are lines of the file that ``--log`` names, and are not done again. A training that was
-killed goes on from its last checkpoint in ``--folder``.
+Finished trainings are lines of the file that ``--log`` names, and are not repeated. A killed training resumes
+from its last checkpoint in ``--folder``.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def trained(
 
 
 def accuracies(spec: StudySpec, supernet: Supernet, data: DataSet, networks: int, images: int) -> list[float]:
-    """Of the same random networks whatever the supernet is."""
+    """Accuracies of the same random networks, whatever the supernet."""
     space = supernet.space
     drawn = [space.decode(x) for x in space.sample_choices(networks, np.random.default_rng(0))]
     settings = replace(spec.evaluation, images=min(images, len(data.search)))

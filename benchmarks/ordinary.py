@@ -1,6 +1,6 @@
 """aspk's samplers in ordinary Optuna studies: no search space, real numbers, conditional parameters.
 
-The best value of one objective, or the hypervolume of two, after 20, 40 and 80 trials: medians of some seeds.
+The best value of one objective, or the hypervolume of two, after 20, 40 and 80 trials: medians over seeds.
 
     python benchmarks/ordinary.py
 """

@@ -1,18 +1,18 @@
-"""What a trial costs beside its evaluation: storage and sampler, for each storage and size of the study.
+"""What a trial costs apart from its evaluation: storage and sampler, for each storage and size of the study.
 
 Ways to make and finish a trial of the same space, each in a study of its own of the same size:
 
-- ``aspk``: a batch of 10 by ``NSGA2Sampler.ask_batch``, each trial told as ``aspk search`` tells it;
-- ``search``: the same as one of several workers, who signs its trials and looks what the others do;
+- ``aspk``: a batch of 10 by ``NSGA2Sampler.ask_batch``, each trial completed as in ``aspk search``;
+- ``search``: the same as one of several workers, which signs its trials and checks on the others;
 - ``genes``: Optuna's own way on the same storage: ``study.ask()``, ``suggest_*`` for each gene, an attribute
   for each metric and ``study.tell``; with Optuna's random sampler, which costs next to nothing;
 - ``default``: the same on SQLite as Optuna opens it, ``RDBStorage(url)``: what a user has without aspk.
 
 All trials end with the same parameters, metrics and values; ``aspk`` and ``search`` also keep the genotype.
-The ways take turns, every round in another order, so that a busy machine slows all of them. ``ask`` is the
+The ways alternate, in another order every round, so that a busy machine slows all of them. ``ask`` is the
 time until a trial's network is known, ``tell`` from its metrics to its end, ``whole`` both, ``propose`` the
 sampler's own share of ``aspk_ask``: medians over rounds in ms per trial. A ratio is of whole trials, the
-median of the rounds' own ratios. ``sql`` are a trial's statements and transactions, where a database is met
+median of the rounds' own ratios. ``sql`` are a trial's statements and transactions, if a database is accessed
 directly. ``--scale`` times suggestions, opening and summary of a study of 2,000 and one of 20,000 trials.
 """
 
@@ -111,7 +111,7 @@ def evaluated(trials: Sequence[Trial]) -> list[Metrics]:
 
 
 class Way:
-    """aspk's way to ask for trials and to tell their results, in a study of its own."""
+    """aspk's way to ask for trials and tell their results, in a separate study."""
 
     def __init__(self, storage: BaseStorage, size: int) -> None:
         self.sampler = timed(NSGA2Sampler)
@@ -130,7 +130,7 @@ class Way:
 
 
 class Search(Way):
-    """A worker's way, beside others."""
+    """The way of one worker among several."""
 
     def __init__(self, storage: BaseStorage, size: int) -> None:
         super().__init__(storage, size)

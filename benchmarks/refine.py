@@ -1,6 +1,6 @@
-"""Level two of a search on a table of trained networks: what N trainings find, method by method.
+"""Level two of a search on a table of trained networks: what each method finds with N trainings.
 
-A method sees one training of each network that it asks for: accuracy on ``search`` and energy. It is scored
+A method sees one training of each network that it proposes: accuracy on ``search`` and energy. It is scored
 by the networks on the front that it saw (F_AEB: by the best one), at their means over all seeds on ``test``.
 
     python benchmarks/refine.py --table digits_trained --seeds 30 --log refine.jsonl
@@ -40,7 +40,7 @@ class Training(Problem):
     Attributes:
         table: the trained networks.
         seed: of the training that a method sees.
-        alone: F_AEB alone.
+        alone: use F_AEB alone.
     """
 
     table: TrainedTable
@@ -85,7 +85,7 @@ class Training(Problem):
 
 
 def in_order(rows: Sequence[int]) -> Method:
-    """Train the networks of a table in an order that is known before."""
+    """Train the networks of a table in an order that is fixed beforehand."""
 
     def method(ledger: Ledger, seed: int) -> None:
         assert isinstance(ledger.problem, Training)
@@ -115,7 +115,7 @@ def most_operations_first(problem: Training) -> list[int]:
 
 
 def refine(problem: Training, statistics: str, starts: int) -> Method:
-    """The reference, a few of the supernet's front, then the sampler with what the supernet says."""
+    """The reference, a few of the supernet's front, then the sampler with the supernet's values."""
     features = (Inherited(problem.table, statistics, energy=True), "operations")
     first = front_first(problem.inherited(statistics))[:starts]
     networks = map(problem.space.decode, problem.table.networks[first])
@@ -155,7 +155,7 @@ def methods(problem: Training) -> dict[str, Method]:
 
 
 def to_share(shares: Sequence[float]) -> float:
-    """Trainings after which the share is reached for good, infinity if never."""
+    """Trainings after which the share is reached and kept, infinity if never."""
     below = np.flatnonzero(np.asarray(shares) < SHARE)
     count = int(below[-1]) + 2 if len(below) else 1
     return count if count <= len(shares) else float("inf")

@@ -1,4 +1,4 @@
-"""A log of runs, a line of JSON each, from which a benchmark that was killed goes on."""
+"""A log of runs, a line of JSON each, from which a killed benchmark resumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class RunLog:
 
     Args:
         path: the file; None keeps nothing.
-        keys: what of a run tells it apart.
+        keys: the fields that identify a run.
     """
 
     def __init__(self, path: Path | None, keys: tuple[str, ...]) -> None:

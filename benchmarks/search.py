@@ -1,9 +1,9 @@
-"""How many evaluations a search needs: hypervolume against unique evaluations, aspk's samplers and others.
+"""How many evaluations a search needs: hypervolume over unique evaluations, aspk's samplers and others.
 
 Problems are the tables that come with aspk (`--table NAME`, all by default), whose true front is known, and
 the formula on a space of the paper's shape. A sampler is told accuracy and energy on `search`; its front is
 scored on `test` afterwards. Reference points come from the whole table and are hidden from every sampler.
-With `--log FILE` each finished run is a line of that file, and the same command goes on after a kill.
+With `--log FILE` each finished run is a line of that file, and the same command resumes after being killed.
 
     python benchmarks/search.py --log runs/search.jsonl --json search.json
     python benchmarks/search.py --quick
@@ -54,7 +54,7 @@ Run = dict[str, Any]
 def measured(problem: Problem, name: str, method: Method, budget: int, seed: int) -> Run:
     """One run: quality after each evaluation count of interest, and when it passed each share.
 
-    What a method had found when it was stopped for repeating itself stands for the counts behind.
+    If a method was stopped for repeating itself, what it had found by then is used for all later counts.
     """
     patience = SHORT_PATIENCE if "TPE" in name else PATIENCE
     ledger = run(method, problem, budget, seed, patience)
@@ -129,7 +129,7 @@ def _evaluations(rows: Sequence[Run], share: str) -> float | None:
 
 
 def _p_values(mine: Sequence[Run], theirs: Sequence[Run]) -> dict[str, float]:
-    """Of Wilcoxon's paired test that ours is not ahead, by number of evaluations."""
+    """P-values of Wilcoxon's paired test that ours is not ahead, by number of evaluations."""
     pairs = {r["seed"]: [r["at"]] for r in mine}
     for r in theirs:
         pairs.setdefault(r["seed"], []).append(r["at"])

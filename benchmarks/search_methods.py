@@ -1,6 +1,6 @@
-"""Search methods under one hood: each spends a budget of unique evaluations on a problem.
+"""Search methods behind one interface: each spends a budget of unique evaluations on a problem.
 
-A network that a method asks for again is answered from memory and not counted. A method that only repeats
+A network that a method proposes again is answered from memory and not counted. A method that only repeats
 itself is stopped after ``PATIENCE`` times the budget; TPE, whose suggestions cost more with each repetition,
 after ``SHORT_PATIENCE`` times.
 """
@@ -40,7 +40,7 @@ class Spent(Exception):  # noqa: N818 - the end of a budget is no error
 
 @dataclass
 class Ledger:
-    """What was evaluated, in order, each network once."""
+    """The evaluated networks, in order, each once."""
 
     problem: Problem
     budget: int
@@ -53,7 +53,7 @@ class Ledger:
     _since: float = field(default_factory=time.perf_counter)
 
     def __call__(self, X: IntArray) -> FloatArray:
-        """Values of networks, shape (m, k); the time until here is the method's own."""
+        """Values of networks, shape (m, k); the time up to this call counts as the method's own."""
         self.seconds += time.perf_counter() - self._since
         X = np.asarray(X, dtype=np.int64)
         names = keys(self.problem.space, X)
@@ -109,7 +109,7 @@ def ours(make: Callable[..., GenotypeSampler], batch: int = 1) -> Method:
 
 
 def surrogate(batch: int = 1, *, whole: bool = False, **options: Any) -> Method:  # noqa: ANN401  # the sampler's
-    """The surrogate of aspk, told what the objectives are composed of, or, with ``whole``, not."""
+    """The surrogate of aspk, with the objectives as composites or, with ``whole``, without."""
 
     def method(ledger: Ledger, seed: int) -> None:
         composites = {} if whole else ledger.problem.composites

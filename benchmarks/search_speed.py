@@ -40,12 +40,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Case:
-    """A problem, and what the sampler is told to know of it.
+    """A problem, and what the sampler knows of it without an evaluation.
 
     Attributes:
-        name: for the reader.
+        name: its name in the printout.
         problem: the problem.
-        known: number of an objective to its value as a function of the network.
+        known: maps the number of an objective to its value as a function of the network.
         excess: of a constraint, for index vectors; None without one.
     """
 
@@ -89,10 +89,10 @@ def _cases(problem: Problem) -> Iterator[Case]:
 
 
 def _in_a_row(case: Case, size: int) -> FloatArray:
-    """Times of as many suggestions behind ``size`` trials as bring a refit of the hyperparameters with them.
+    """Times of suggestions after ``size`` trials, enough of them to include a refit of the hyperparameters.
 
-    Other processes on the machine lengthen single ones: each suggestion is timed in several runs of the same
-    search, and the middle one counts.
+    Other processes on the machine slow single suggestions: each one is timed in several runs of the same
+    search, and the median counts.
     """
     runs = [list(_times(case, size, int(0.16 * size)))[1:] for _ in range(REPEATS)]
     return np.asarray(np.median(runs, axis=0))

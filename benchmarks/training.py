@@ -1,6 +1,6 @@
 """The training step against the same step on spikingjelly's layers.
 
-The baseline is the same supernet, path, batch and loss, written as a careful user of the libraries writes
+The baseline is the same supernet, path, batch and loss, as a careful user of the libraries would write
 it: each layer called on its own in PyTorch's default memory layout, batch normalisation as a layer behind it,
 spikingjelly's multi-step LIFNode for every neuron, and the image repeated T times, so that the first
 convolution runs at every step. What aspk does to a training step (channels last, matrix products by oneDNN,
@@ -169,7 +169,7 @@ class Trainer:
 def measure(
     space_name: str, rounds: int, *, device: str = "cpu", batch: int | None = None
 ) -> dict[str, float]:
-    """Ratios of the baselines' times to ours, and the largest difference between loss curves in float32."""
+    """Ratios of the baselines' times to ours, and the largest difference between loss curves, in float32."""
     trainers: dict[str | None, Trainer] = {
         name: Trainer(space_name, baseline=name, device=device, batch=batch) for name in (None, *BASELINES)
     }

@@ -1,4 +1,4 @@
-"""Hyperparameters of processes on whole tables: where the transfer priors of aspk.surrogate.priors are from.
+"""Hyperparameters of processes on whole tables: the source of the transfer priors in aspk.surrogate.priors.
 
 A process is fitted under nearly flat priors to 300 networks, nine times for each objective: three draws near
 the front, three from further around it and three of all networks. Printed are medians, with the standard
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measured(problem: Problem, k: int) -> dict[str, str]:
-    """Label of each hyperparameter of one objective to its median and deviation."""
+    """Maps the label of each hyperparameter of one objective to its median and deviation."""
     space, rng = problem.space, np.random.default_rng(k)
     X = sample_distinct(space, min(space.size, 10_000), rng)
     values = problem.values(X)

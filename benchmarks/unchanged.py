@@ -1,4 +1,4 @@
-"""Whether a change of the code left every result as it was, to the bit.
+"""Whether a code change left every result unchanged, to the bit.
 
     python benchmarks/unchanged.py OLD NEW            # two checkouts, each with its own .venv
     python benchmarks/unchanged.py OLD NEW --only searches
@@ -95,7 +95,7 @@ def informed_searches() -> dict[str, Any]:
 
 
 def _informed_cases(tiny: Any) -> dict[str, tuple[Any, dict[str, Any]]]:  # noqa: ANN401  # an older checkout's
-    """Name to an objective and the sampler's options."""
+    """Maps a name to an objective and the sampler's options."""
     import optuna
 
     import aspk
@@ -273,7 +273,7 @@ def _digest(text: str) -> str:
 
 
 def _run(checkout: Path, part: str) -> dict[str, Any]:
-    """One part in a checkout, by this very file, so that both run the same list."""
+    """Run one part in a checkout, with this very file, so that both run the same list."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "found.json"
         source = Path(__file__).read_text(encoding="utf-8")

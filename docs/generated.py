@@ -16,8 +16,8 @@ from aspk.space.genes import GENES, BlockConfig, SubnetConfig
 from aspk.study.reference import reference_page
 from aspk.util.wording import meanings
 
-PACKAGES = {  # the public API, in the order of the trip
-    "aspk": "What most people need; each name is documented at its home below.",
+PACKAGES = {  # the public API, in the order of the listing in CONTRIBUTING.md
+    "aspk": "What most people need; each name is documented below, in the module that defines it.",
     "aspk.space": None,
     "aspk.space.file": None,
     "aspk.objectives": None,
@@ -71,7 +71,7 @@ def _api() -> str:
     parts = ["# The Python API\n"]
     for name, note in PACKAGES.items():
         parts.append(f"## `{name}`\n")
-        if note:  # names that have their home elsewhere
+        if note:  # names that are defined elsewhere
             listed = importlib.import_module(name)
             homes = {public: getattr(listed, public) for public in listed.__all__ if public[0] != "_"}
             parts.append(f"{note}\n")
@@ -98,8 +98,8 @@ def _genes() -> str:
     meaning = {"depth": "number of blocks.", **meanings(SubnetConfig), **meanings(BlockConfig)}
     parts = [
         "# The genes\n",
-        "What a search-space file may list choices for. Genes *of each block* stand in `[block]`, where",
-        "each block chooses for itself, or in `[network]`, where all blocks share one value.\n",
+        "What a search-space file may list choices for. Genes *of each block* go in `[block]`, where",
+        "each block has its own value, or in `[network]`, where all blocks share one.\n",
         "| gene | values | of each block | meaning |",
         "|---|---|---|---|",
     ]
@@ -113,8 +113,8 @@ def _genes() -> str:
 def _objectives() -> str:
     parts = [
         "# The objectives\n",
-        "Names for `objectives` in a study file, beside `f_aeb` ([F_AEB](../f_aeb.md)); those to minimise",
-        "may also stand in `[constraints]`. One of your own is a line: {class}`aspk.objectives.Objective`.\n",
+        "Names for `objectives` in a study file, besides `f_aeb` ([F_AEB](../f_aeb.md)); those to minimise",
+        "may also be used in `[constraints]`. Your own takes one line: {class}`aspk.objectives.Objective`.\n",
         "| name | direction |",
         "|---|---|",
     ]
@@ -141,8 +141,8 @@ def _accounts() -> str:
 def _errors() -> str:
     parts = [
         "# The errors\n",
-        "One class for each convention that can be broken; every message says what came, what was expected",
-        "and what to do. Commands print it and end with 1; wrong usage ends with 2, Ctrl-C with 130.\n",
+        "One class for each convention that can be broken; every message says what was given, what was",
+        "expected and what to do. Commands print it and exit with 1 (wrong usage: 2, Ctrl-C: 130).\n",
         "| error | when |",
         "|---|---|",
     ]

@@ -1,4 +1,4 @@
-"""Found networks against the hand-made one: searches, training, comparison, write-up, from one file."""
+"""Found networks against the hand-made one: searches, trainings, comparison and write-up from one file."""
 
 from benchmarks.baseline.plan import Comparison, load_comparison
 from benchmarks.baseline.run import run_comparison

@@ -17,7 +17,7 @@ from benchmarks.baseline import load_comparison, publish, run_comparison
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the comparison, or go on with it; the exit code is 130 if it was interrupted."""
+    """Run the comparison, or resume it; the exit code is 130 if it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.baseline", description=__doc__)
     parser.add_argument("comparison", help="a comparison's file, or the name of one beside this file")
     parser.add_argument(

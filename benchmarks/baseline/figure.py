@@ -1,4 +1,4 @@
-"""The figure of a comparison: the front, and where its networks and the others go when they are trained."""
+"""The figure of a comparison: the front, and how its networks and the others change when they are trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HAND_MADE = ("reference", "largest", "smallest")
 
 
 def comparison_figure(content: Mapping[str, Any]) -> Figure:
-    """Accuracy over energy, a panel for each recipe; networks have the numbers of the write-up's tables.
+    """Accuracy over energy, one panel per recipe; networks are numbered as in the write-up's tables.
 
     Args:
         content: the content of ``comparison.json``.

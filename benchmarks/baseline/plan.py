@@ -57,7 +57,7 @@ class Search:
 
     Attributes:
         name: names its study and its networks.
-        title: what tables call it.
+        title: its name in tables.
         spec: the study that it runs.
         fixed: genes that keep the reference's value.
         select: which of its networks are trained, see :data:`benchmarks.baseline.selection.PICKS`.
@@ -76,11 +76,11 @@ class Training:
 
     Attributes:
         name: names its results.
-        title: what tables call it.
+        title: its name in tables.
         spec: the study; its ``retrain`` is the recipe.
         scratch: whether it starts from fresh weights instead of inherited ones.
         seeds: trainings of each network, at least 2.
-        networks: names of the networks that it is for; empty is all.
+        networks: names of the networks to train; empty means all.
     """
 
     name: str
@@ -118,7 +118,7 @@ def load_comparison(source: str | Path, *, quick: bool = False) -> Comparison:
 
     Args:
         source: a path or a name.
-        quick: tiny budgets in a folder of its own: whether everything runs, not what comes out.
+        quick: use tiny budgets and a separate folder: checks that everything runs, the results mean nothing.
 
     Raises:
         StudyError: the file is missing or not valid; the message names file, key and value.

@@ -1,4 +1,4 @@
-"""Everything that a comparison found, as plain JSON values: the write-up is made from these alone."""
+"""Everything that a comparison found, as plain JSON values: the write-up is made from nothing else."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def record(
 
 
 def read_times(folder: Path) -> dict[str, list[float]]:
-    """Seconds on the clock, and of the processor, that each piece of the work took so far."""
+    """Seconds of wall time and of processor time that each piece of the work took so far."""
     return read_json(folder / TIMES) or {}
 
 

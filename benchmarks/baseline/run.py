@@ -1,4 +1,4 @@
-"""Running a comparison: searches, inherited accuracies on test, trainings. Killed, it resumes."""
+"""Running a comparison: searches, inherited accuracies on test, trainings. It resumes after being killed."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _INHERITED = "inherited.json"
 
 
 def run_comparison(plan: Comparison, *, device: str = "auto", progress: bool = True) -> Path | None:
-    """Search, train, compare and write it up; whatever is finished already is not done again.
+    """Search, train, compare and write it up; finished parts are not repeated.
 
-    The write-up is renewed after each recipe, so that a run that is cut short leaves one behind.
+    The write-up is updated after each recipe, so that an interrupted run leaves one behind.
 
     Returns:
         The write-up; None if the user interrupted.
@@ -100,7 +100,7 @@ class _Bench:
         return _Bench(plan, space, data, supernet, CachedEvaluator(supernet, space), hashes)
 
     def named(self) -> dict[str, tuple[SubnetConfig, Metrics]]:
-        """The networks that no search has to find."""
+        """The networks that are included without a search."""
         configs = {name: getattr(self.space, name) for name in ("reference", "largest", "smallest")}
         return {name: (config, _metrics(self.evaluator, config)) for name, config in configs.items()}
 
@@ -133,7 +133,7 @@ def _metrics(evaluator: Evaluator, config: SubnetConfig) -> Metrics:
 
 
 def _search(bench: _Bench, search: Search, *, progress: bool) -> StudySummary | None:
-    """Run one search, or go on with it; None if interrupted."""
+    """Run one search, or resume it; None if interrupted."""
     classes, hashes = bench.data.classes, bench.fingerprints
     problem = study_problem(search.spec, bench.evaluator, classes=classes, fingerprints=hashes)
     space = bench.space.fixed(search.fixed)
@@ -201,7 +201,7 @@ def _inherited_on_test(
 
 @contextmanager
 def _timed(folder: Path, piece: str) -> Iterator[None]:
-    """Add seconds, and those of the processor, to the file of times; a killed piece adds nothing."""
+    """Add seconds of wall time and of processor time to the file of times; a killed piece adds nothing."""
     started = (time.perf_counter(), time.process_time())
     yield
     spent = (time.perf_counter() - started[0], time.process_time() - started[1])

@@ -21,7 +21,7 @@ class Chosen:
 
     Attributes:
         candidate: the network, by the name of its first role.
-        roles: names of what it was chosen as, ``reference`` or ``joint-knee`` say.
+        roles: names of what it was chosen as, for example ``reference`` or ``joint-knee``.
     """
 
     candidate: Candidate
@@ -84,7 +84,7 @@ def select(
     *,
     margin: float,
 ) -> tuple[list[Chosen], list[str]]:
-    """The networks to train, each once, whatever number of roles it has.
+    """The networks to train, each once, however many roles it has.
 
     Args:
         space: the whole search space.

@@ -68,7 +68,7 @@ def write_up(content: _Record) -> str:
 
 
 def labels(content: _Record) -> dict[str, str]:
-    """What each network is called, by its name: all that it was chosen as."""
+    """The title of each network, by its name: everything that it was chosen as."""
     titles = {search["name"]: search["title"] for search in content["searches"]}
 
     def label(role: str) -> str:
@@ -142,7 +142,7 @@ def _results(content: _Record, training: _Record) -> str:
 
 
 def _findings(content: _Record, training: _Record) -> list[str]:
-    """What the intervals allow to say."""
+    """The statements that the intervals support."""
     margin, names = content["margin"], labels(content)
     found = {
         names[name]: item
