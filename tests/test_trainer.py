@@ -120,7 +120,7 @@ def test_a_run_stops_at_its_time_and_the_rest_gives_the_same_bits(digits, tmp_pa
 
 def test_a_planned_stop_is_no_failure_of_the_command(study_file, monkeypatch, capsys):
     past = datetime.now().astimezone() - timedelta(minutes=1)
-    monkeypatch.setattr(sys.modules["aspk.cli.main"], "time_of_day", lambda text: past)
+    monkeypatch.setattr(sys.modules["aspk.cli.prepare"], "time_of_day", lambda text: past)
     assert main(["train", str(study_file), "--device", "cpu", "--until", "23:30"]) == 0
     assert "saved at update 1; go on with: aspk " in capsys.readouterr().err
 
