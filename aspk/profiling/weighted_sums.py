@@ -172,7 +172,7 @@ def _multiplies(p: float) -> bool:
 
 def _distances(a: Tensor, b: Tensor) -> Operation:
     """Between all rows of [..., n, d] and [..., m, d]: the square of each difference, added up."""
-    outputs = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # type: ignore[no-untyped-call]
+    outputs = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])  # type: ignore[no-untyped-call]  # torch's own has no annotations
     pairs = torch.Size(outputs).numel() * a.shape[-2] * b.shape[-2]
     differing = torch.cdist(a, b, p=0.0).sum(dtype=torch.float64)
     return _of_differences(a, pairs, a.shape[-1], float(differing))

@@ -79,7 +79,7 @@ def importances(
 def _column(values: Sequence[object]) -> FloatArray:
     """Numbers as they are, names by their alphabetical rank; missing values become NaN."""
     if all(value is None or isinstance(value, int | float) for value in values):
-        return np.array([np.nan if value is None else float(value) for value in values])  # type: ignore[arg-type]
+        return np.array([np.nan if value is None else float(value) for value in values])  # type: ignore[arg-type]  # all are numbers
     order = {text: float(place) for place, text in enumerate(sorted({str(value) for value in values}))}
     return np.array([np.nan if value is None else order[str(value)] for value in values])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # has none
 
 from aspk.surrogate.encoder import Encoder
 from aspk.surrogate.hyperparameters import FEW, most_probable, spread
