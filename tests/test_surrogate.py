@@ -465,7 +465,7 @@ def test_old_names_warn_and_do_what_the_new_ones_do():
             assert np.array_equal(getattr(surrogate, old), getattr(surrogate, new))
     with pytest.warns(FutureWarning, match="joint is now posterior"):
         assert np.array_equal(surrogate.joint(X).std, surrogate.posterior(X).std)
-    with pytest.warns(FutureWarning, match="the Gaussian process is the only model"):
+    with pytest.warns(FutureWarning, match="all models are Gaussian processes"):
         assert np.array_equal(
             AccuracySurrogate(TINY, model="process").fit(X, y[:, 0]).predict(X), surrogate.predict(X)
         )
