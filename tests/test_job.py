@@ -67,6 +67,13 @@ def test_a_job_is_done_once_and_its_record_is_its_result(job):
     assert [point["update"] for point in result.history] == [5, 10]
 
 
+def test_a_state_that_a_kill_left_beside_its_record_goes(job):
+    (result,) = train_alone([job], progress=False)
+    job.state_file.write_bytes(b"left")
+    assert train_alone([job], progress=False) == [result]
+    assert [path.name for path in job.folder.iterdir()] == ["network.json"]
+
+
 def test_the_same_job_elsewhere_and_another_seed(job, tmp_path):
     same = dataclasses.replace(job, folder=tmp_path / "same")
     other = dataclasses.replace(job, name="other", seed=4)

@@ -199,9 +199,13 @@ class Job:
         if run is None:
             return None
         result = self._finish(run, data, *started)
+        self.drop_state()
+        return result
+
+    def drop_state(self) -> None:
+        """Remove the training's state, which nobody needs once there is a record."""
         for file in (self.state_file, previous_state(self.state_file)):
             file.unlink(missing_ok=True)
-        return result
 
     @property
     def _record(self) -> Record:
@@ -299,6 +303,7 @@ def trainings(
         if (result := job.result()) is None:
             missing.append((place, job))
         else:
+            job.drop_state()  # a kill may have come between the record and the end of its state
             yield place, result
     here = workers == 1 or len(missing) < 2
     run = partial(_run, threads=threads or (None if here else 1), progress=progress and here)
