@@ -35,7 +35,6 @@ from torch import Tensor
 
 from aspk.engines.device import half_precision, hardware
 from aspk.families import Supernet, layers
-from aspk.families.spikformer import network
 from aspk.space import SearchSpace
 from aspk.space.file import load_space, space_from_dict
 from aspk.space.genes import SubnetConfig
@@ -107,7 +106,7 @@ BASELINES = {"linear": plain_layer, "conv1d": pointwise_convolution}
 def spikingjelly_layers(linear: str) -> Iterator[None]:
     """Run the network on the baseline's layers."""
     with (
-        mock.patch.object(network, "lif", spikingjelly_lif),
+        mock.patch.object(layers, "lif", spikingjelly_lif),
         mock.patch.object(layers, "normalised_lif", spikingjelly_normalised_lif),
         mock.patch.object(layers, "convolution", plain_layer),
         mock.patch.object(layers, "linear", BASELINES[linear]),
