@@ -20,6 +20,7 @@ RECIPES = {
     "single": Recipe(updates=20, batch_size=16, amp=False, prefix_loss=True),
     "sandwich": Recipe(updates=6, batch_size=16, amp=False, paths="sandwich", decayed="weights", ema=0.5),
 }
+SEEDS, UPDATES = (0, 1, 2, 3), 120  # of the loss curves in float32
 
 
 def double(data: DataSet) -> DataSet:
@@ -40,6 +41,14 @@ def main(folder: Path, together: Processes) -> None:
         file = folder / f"{name}-{together.count}-{together.rank}.safetensors"
         weights = {key: value.double() for key, value in run.evaluated.state_dict().items()}
         save_tensors(file, {**weights, "losses": torch.tensor(losses)}, {})
+    torch.set_default_dtype(torch.float32)
+    data = load_data(DataSettings(name="digits"))
+    for seed in SEEDS if together.count == 1 else SEEDS[:1]:
+        run = SupernetRun(TINY, data, RECIPES["single"], seed, together)
+        curve = torch.tensor([run.step() for _ in range(UPDATES)])
+        save_tensors(
+            folder / f"float32-{seed}-{together.count}-{together.rank}.safetensors", {"losses": curve}, {}
+        )
 
 
 if __name__ == "__main__":

@@ -49,6 +49,17 @@ def test_two_processes_come_to_the_weights_of_one(weights, recipe):
     assert first["losses"].unique().numel() == len(first["losses"])
 
 
+def test_in_float32_the_loss_curve_of_two_processes_lies_within_the_spread_of_seeds(weights):
+    def curve(which):
+        return weights[f"float32-{which}"]["losses"].unflatten(0, (-1, 20)).mean(1)  # over 20 updates
+
+    one, two = curve("0-1-0"), curve("0-2-0")
+    others = [curve(f"{seed}-1-0") for seed in (1, 2, 3)]
+    distances = [(one - other).square().mean().sqrt() for other in others]
+    assert (one - two).square().mean().sqrt() < min(distances)
+    assert torch.equal(two, curve("0-2-1"))
+
+
 # ------------------------------------------------------------------ the command
 
 STUDY = """
