@@ -30,6 +30,10 @@ class RunLog:
         """The run of this key, None if there is none yet."""
         return self._runs.get(key)
 
+    def select(self, **values: object) -> list[dict[str, Any]]:
+        """The runs with these values of their keys."""
+        return [run for run in self._runs.values() if all(run[key] == value for key, value in values.items())]
+
     def add(self, run: dict[str, Any]) -> None:
         """Keep a run."""
         self._runs[tuple(run[key] for key in self._keys)] = run

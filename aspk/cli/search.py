@@ -34,6 +34,12 @@ def add_search_commands(commands: Commands) -> None:
     search.add_argument(
         "--evaluations", type=whole_number(1, 10**9), help="networks to evaluate, not the study file's number"
     )
+    search.add_argument(
+        "--prior-study",
+        action="append",
+        metavar="STUDY",
+        help="learn from this finished study, too: its file, or the name of a shipped one; may be repeated",
+    )
     search.set_defaults(run=_search)
 
     report = commands.add(
@@ -106,6 +112,8 @@ def _search(options: argparse.Namespace) -> int:
     spec = spec_of(options)
     if options.evaluations is not None:
         spec = replace(spec, evaluations=options.evaluations)
+    if options.prior_study:
+        spec = replace(spec, prior_studies=(*spec.prior_studies, *options.prior_study))
 
     from aspk.report import pareto_text, select, selection_text, statistics_text, summarise
     from aspk.study import load_problem, run_study

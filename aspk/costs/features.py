@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -66,12 +66,13 @@ class FreeFeatures:
         self._parts = [LogOperations(space) if part == "operations" else part for part in parts]
         self._known = KnownValues()
 
-    def of(self, X: IntArray) -> FloatArray:
+    def of(self, X: npt.NDArray[Any]) -> FloatArray:
         """All features of index vectors of shape (n, G); shape (n, f).
 
         Raises:
             SamplerError: a function did not return finite numbers, the same number of them for every network.
         """
+        X = np.asarray(X).astype(np.int64)
         columns = [
             part.of(X)  # its index vectors describe the same networks
             if isinstance(part, LogOperations) and part.space == self._space

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from optuna.distributions import BaseDistribution
-from optuna.study import Study, StudyDirection
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from aspk.objectives import Direction, minimised
@@ -20,6 +20,15 @@ from aspk.space.operators import Genome, Genotypes, keys
 from aspk.util.pareto import REACH, worst_where_infinite
 
 Fitness = Callable[[FrozenTrial], float]
+
+
+class Directed(Protocol):
+    """A study, or a snapshot of one."""
+
+    @property
+    def directions(self) -> Sequence[StudyDirection]:
+        """Whether each objective is minimised or maximised."""
+        ...
 
 
 class Archive:
@@ -51,11 +60,11 @@ class Archive:
         self._curves: list[Mapping[int, float]] = []
         self._values: _Table | None = None
 
-    def history(self, study: Study, trials: Sequence[FrozenTrial]) -> History:
+    def history(self, study: Directed, trials: Sequence[FrozenTrial]) -> History:
         """The study's trials as arrays, by number.
 
         Args:
-            study: the study.
+            study: the study, of which only the directions are read.
             trials: its trials, or those to be considered.
         """
         fresh = [trial for trial in trials if id(trial) not in self._known]

@@ -15,6 +15,7 @@ import logging
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -34,6 +35,7 @@ from aspk.samplers._history import History
 from aspk.samplers._inferred import Inference
 from aspk.samplers._known import agreed_constraints, with_known
 from aspk.samplers._notices import Notices
+from aspk.samplers._prior import PriorStudy, prior_histories
 from aspk.space import SearchSpace
 from aspk.space.file import load_space
 from aspk.space.operators import Genome, Genotypes, keys, sample
@@ -90,6 +92,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         fitness: Fitness | None = None,
         attributes: Sequence[str] = (),
         defaults: Mapping[str, ParameterValue] | None = None,
+        prior_studies: Sequence[Study] = (),
     ) -> None:
         """Make a sampler.
 
@@ -107,6 +110,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             defaults: maps the name of a parameter that was added to the study later to the value it had
                 before, so that older trials can be learnt from; only without ``space``, which knows its
                 genes.
+            prior_studies: earlier studies of the same objectives, as they are now.
 
         Raises:
             SamplerError: an option is of the wrong kind or out of range, or known constraints come without
@@ -130,6 +134,8 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         self._archive: Archive | None = None
         self._defaults = dict(defaults or {})
         self._inference = Inference(self._defaults)
+        self._priors = tuple(map(PriorStudy.of, prior_studies))
+        self._prior_histories: tuple[Codec, tuple[History, ...]] | None = None
 
     @abc.abstractmethod
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
@@ -271,8 +277,19 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         if self._archive is None or self._archive.codec != codec:
             self._archive = Archive(codec, self._seed, self._fitness, self._attributes)
         history = self._archive.history(study, trials)
+        if self._priors:
+            history = replace(history, priors=self._earlier(study, codec))
         rng = np.random.default_rng([self._seed, number, *stream])
         return self.propose(codec.genome, history, count, rng)
+
+    def _earlier(self, study: Study, codec: Codec) -> tuple[History, ...]:
+        """The histories of the prior studies, which are read once for each search space."""
+        if self._prior_histories is None or self._prior_histories[0] != codec:
+            for prior in self._priors:
+                prior.check(study)
+            found = prior_histories(self._priors, codec, self._attributes, self._notices)
+            self._prior_histories = codec, found
+        return self._prior_histories[1]
 
     def _pinned(
         self,
@@ -301,7 +318,12 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         # These are only caches, and as large as the study.
-        memories = {"_archive": None, "_inference": Inference(self._defaults), "_known_values": KnownValues()}
+        memories = {
+            "_archive": None,
+            "_inference": Inference(self._defaults),
+            "_known_values": KnownValues(),
+            "_prior_histories": None,
+        }
         return {**self.__dict__, **memories}
 
 

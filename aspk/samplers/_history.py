@@ -45,6 +45,7 @@ class History:
             no condition explains (yet); these are drawn independently, so that trials of equal genotypes may
             differ.
         branches: columns of unordered genes that decide which others are in use, without a search space.
+        priors: histories of earlier studies with the same genes and objectives.
     """
 
     X: Genotypes
@@ -61,6 +62,7 @@ class History:
     std: FloatArray | None = None
     whole: bool = True
     branches: tuple[int, ...] = ()
+    priors: tuple[History, ...] = ()
 
     def __len__(self) -> int:
         """Number of evaluated trials."""

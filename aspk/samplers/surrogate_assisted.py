@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from optuna.study import Study
 
 from aspk.costs.features import FreeFeature, FreeFeatures
 from aspk.costs.values import NetworkFunction
@@ -20,6 +21,7 @@ from aspk.samplers._history import History
 from aspk.samplers._inferred import FEWEST
 from aspk.samplers._known import agreed_composites, agreed_objectives
 from aspk.samplers._pool import evolve, unseen
+from aspk.samplers._recommended import recommended
 from aspk.samplers._start import start, visits
 from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _FIRST = 6  # networks that a search starts with
 _FIRST_OF_SPIKFORMERS = 4  # whose models have transfer priors
+_RECOMMENDED = 2  # networks that each prior study recommends, before those
 _VISITS, _SAMPLES = 2, 256  # of each branch before the model is used; random designs to find it among
 
 
@@ -70,6 +73,7 @@ class SurrogateSampler(GenotypeSampler):
         defaults: Mapping[str, ParameterValue] | None = None,
         composites: Mapping[int, Composite] | None = None,
         features: Sequence[FreeFeature | Literal["operations"]] | None = None,
+        prior_studies: Sequence[Study] = (),
         model: str | None = None,
     ) -> None:
         """Make a sampler.
@@ -89,6 +93,10 @@ class SurrogateSampler(GenotypeSampler):
             composites: maps an objective's number to a known function of numbers that the trials carry as
                 user attributes; these are learnt, and the function is applied to them. If a trial lacks one
                 of them, or contradicts the function, the objective is learnt as a whole, with a warning.
+            prior_studies: earlier studies of the same objectives, in the same space or another one that
+                shares networks with it, as they are when the sampler is made. Each recommends two networks
+                to begin with, and for each objective the one that explains the new trials best is learnt
+                from, if any explains them better than none does.
             features: what is known of a network without evaluating it and helps to predict: functions of a
                 network to a few numbers, or ``"operations"``, see
                 :class:`~aspk.costs.features.LogOperations`; needs ``space``. They choose the networks to
@@ -116,6 +124,7 @@ class SurrogateSampler(GenotypeSampler):
             known_constraints=known_constraints,
             attributes=list(read),
             defaults=defaults,
+            prior_studies=prior_studies,
         )
         if n_startup_trials is None:
             n_startup_trials = _FIRST if space is None else _FIRST_OF_SPIKFORMERS
@@ -134,12 +143,14 @@ class SurrogateSampler(GenotypeSampler):
             FreeFeatures(space, ("operations",)) if space is not None and features is None else self._free
         )
         self._fits: Fits = {}
+        self._first_of_priors: tuple[Genome, Genotypes] | None = None
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
         # While some parameters are unexplained, the search would learn only from the others, and give up a
         # choice because of what the first trials with it happened to draw.
         first = self._startup if history.whole else max(self._startup, FEWEST)
+        first += _RECOMMENDED * len(history.priors)
         if len(history) == 0 or len(history) + len(history.pending) < first:
             return self._start(genome, history, count, rng)
         if history.branches and len(X := self._hardly_visited(genome, history, count, rng)) == count:
@@ -202,7 +213,10 @@ class SurrogateSampler(GenotypeSampler):
         If genotypes do not hold all parameters, those whose choices were visited least come first.
         """
         first, (bounds, _) = np.random.default_rng(self._seed), self.bounded(genome, history)
-        design = bounds.kept_by(start(genome, self._startup, first, self._start_by), first)
+        design = start(genome, self._startup, first, self._start_by)
+        if history.priors:
+            design = np.concatenate([self._recommended(genome, history), design])
+        design = bounds.kept_by(design, first)
         unordered, seen = np.flatnonzero(~genome.ordered).tolist(), history.designs
         if not history.whole:  # new designs are worth more than repeated ones
             seen = seen | set(keys(genome, _visited(history)))
@@ -215,8 +229,29 @@ class SurrogateSampler(GenotypeSampler):
 
         return bounds.fill(count, candidates, rng, seen=seen)
 
+    def _recommended(self, genome: Genome, history: History) -> Genotypes:
+        """Networks that the prior studies recommend to begin with, shape (n, G)."""
+        if self._first_of_priors is None or self._first_of_priors[0] != genome:
+            from aspk.samplers._model import fit_study  # noqa: PLC0415  # on use, as in propose
+
+            found = [
+                recommended(
+                    genome,
+                    prior,
+                    fit_study(
+                        genome, prior, known={}, composites={}, free=self._free, first=len(prior), fits={}
+                    ).predict,
+                    self._population_size,
+                    _RECOMMENDED,
+                    np.random.default_rng(self._seed),
+                )
+                for prior in history.priors
+            ]
+            self._first_of_priors = genome, np.concatenate(found)
+        return self._first_of_priors[1]
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_fits": {}}
+        return {**super().__getstate__(), "_fits": {}, "_first_of_priors": None}
 
 
 def _visited(history: History) -> Genotypes:

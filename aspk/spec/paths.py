@@ -35,6 +35,11 @@ def with_places(data: Mapping[str, Any], file: Path) -> dict[str, Any]:
         if isinstance(values.get(key), Mapping) and isinstance(values[key].get("recipe"), str):
             recipe = places.of_file(f"{key}.recipe", values[key]["recipe"])
             values[key] = {**values[key], "recipe": recipe}
+    if isinstance(values.get("prior_studies"), list | tuple):
+        values["prior_studies"] = [
+            places.of_file("prior_studies", one) if isinstance(one, str) else one
+            for one in values["prior_studies"]
+        ]
     if _is_shipped(file):
         weights = values.get("weights")
         return values | ({"weights": str(file.parent / weights)} if isinstance(weights, str) else {})

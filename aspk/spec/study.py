@@ -91,6 +91,8 @@ class StudySpec:
         constraints: upper bounds on objectives that are minimised, by name (energy in mJ).
         sampler: the sampler's name.
         sampler_options: keyword arguments of the sampler.
+        prior_studies: finished studies with the same objectives that the search learns from: their files, or
+            names of shipped ones.
     """
 
     name: Text
@@ -112,6 +114,7 @@ class StudySpec:
     constraints: Mapping[str, float] = field(default_factory=dict)
     sampler: SamplerName = "surrogate"
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
+    prior_studies: tuple[Text, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self, error=StudyError)
@@ -138,7 +141,7 @@ class StudySpec:
         data |= {"train": self.train.to_json(), "retrain": self.retrain.to_json()}
         data["energy"] = self.energy.to_json()
         data |= {"folder": str(self.folder), "weights": str(self.weights_file), "data": self.data.to_json()}
-        data["objectives"] = list(self.objectives)
+        data |= {name: list(data[name]) for name in ("objectives", "prior_studies")}
         del data["storage"]
         return data | {name: dict(data[name]) for name in ("constraints", "sampler_options")}
 
@@ -219,8 +222,9 @@ def study_from_dict(data: Mapping[str, Any]) -> StudySpec:
     values["data"] = DataSettings.from_json(values["data"])
     if "weights" in values:
         values["weights"] = Path(values["weights"])
-    if "objectives" in values:
-        values["objectives"] = tuple(values["objectives"])
+    for name in ("objectives", "prior_studies"):
+        if name in values:
+            values[name] = tuple(values[name])
     for name in ("train", "retrain"):
         values[name] = recipe_from_dict(values.get(name, {}), at=f"{name}.")
     for name, kind in (
@@ -258,4 +262,5 @@ def refined(spec: StudySpec, trainings: int | None = None) -> StudySpec:
         batch=1,
         sampler="surrogate",
         sampler_options={},
+        prior_studies=(),
     )

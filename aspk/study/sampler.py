@@ -10,13 +10,17 @@ from typing import Any, get_type_hints
 from aspk.errors import SamplerError, StudyError
 from aspk.samplers import GenotypeSampler, sampler_class
 from aspk.space import SearchSpace
-from aspk.spec.study import SamplerName, StudySpec
+from aspk.spec.study import SamplerName, StudySpec, load_study_file
 from aspk.study.problem import StudyProblem, f_aeb_of
+from aspk.study.storage import open_study
 from aspk.util.schema import Key, Kind, Table, unknown_key
 from aspk.util.wording import meanings
 
 # Arguments that are not options of a study: the study sets them itself, or has no use for them.
-_OURS = ("space", "seed", "known", "known_constraints", "composites", "fitness", "attributes", "defaults")
+_OURS = (
+    *("space", "seed", "known", "known_constraints", "composites"),
+    *("fitness", "attributes", "defaults", "prior_studies"),
+)
 
 
 def sampler_options(name: SamplerName) -> Table:
@@ -40,6 +44,11 @@ def check_sampler(spec: StudySpec, space: SearchSpace) -> None:
     for key, value in spec.sampler_options.items():
         if key not in options and key not in _OURS:
             raise StudyError(unknown_key(key, value, options, at=f"[sampler] {spec.sampler!r}: "))
+    if spec.prior_studies and "prior_studies" not in signature(sampler_class(spec.sampler)).parameters:
+        raise StudyError(
+            f"prior_studies = {list(spec.prior_studies)}: sampler {spec.sampler!r} does not learn from them; "
+            "expected sampler 'surrogate'"
+        )
     _make_sampler(spec, {"space": space})
 
 
@@ -47,7 +56,7 @@ def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
     """The study's sampler.
 
     Raises:
-        StudyError: an option is unknown to it, or impossible.
+        StudyError: an option is unknown to it, or impossible, or there is no such prior study.
     """
     check_sampler(spec, problem.space)
     offered = {
@@ -58,6 +67,7 @@ def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
         "composites": problem.composites,
         "fitness": lambda trial: f_aeb_of(trial, problem.faeb),
         **({"features": problem.features} if problem.features else {}),
+        "prior_studies": [open_study(load_study_file(prior)) for prior in spec.prior_studies],
     }
     taken = signature(sampler_class(spec.sampler)).parameters
     return _make_sampler(spec, {name: value for name, value in offered.items() if name in taken})

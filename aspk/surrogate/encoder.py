@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
-from aspk.costs.features import FreeFeatures
 from aspk.space import IntArray, SearchSpace
-from aspk.space.operators import Genome
+from aspk.space.operators import Genome, Genotypes
 from aspk.surrogate.features import Features
 from aspk.surrogate.priors import Priors, transfer_priors
 from aspk.surrogate.process import Hyperparameters
@@ -19,6 +20,32 @@ _FEW_CHOICES = 8  # of an ordered gene; more are treated as a continuum
 _SHORTEST = 0.1  # length of a feature, of range 1, that nothing is known about
 _TELLING = 1.5  # rows that double it, per parameter of the same designs, plus one
 _CONSTANT = 1e-9  # relative range below which a free feature is constant
+
+
+class Columns(Protocol):
+    """Numbers that are known of a genotype without evaluating it."""
+
+    def of(self, X: Genotypes) -> FloatArray:
+        """The numbers of genotypes of shape (n, G), shape (n, f)."""
+        ...
+
+
+@dataclass(frozen=True)
+class WithPrediction:
+    """Free features, and one more: what an earlier study predicts.
+
+    Attributes:
+        free: the others, None if there are none.
+        predict: genotypes of shape (n, G) to predictions, shape (n,).
+    """
+
+    free: Columns | None
+    predict: Callable[[Genotypes], FloatArray]
+
+    def of(self, X: Genotypes) -> FloatArray:
+        """See :class:`Columns`."""
+        known = np.zeros((len(X), 0)) if self.free is None else self.free.of(X)
+        return np.column_stack([known, self.predict(X)])
 
 
 @dataclass(frozen=True)
@@ -37,7 +64,7 @@ class Encoder:
     """
 
     genome: Genome | None
-    free: FreeFeatures | None
+    free: Columns | None
     low: FloatArray
     range: FloatArray
     kept: IntArray
@@ -46,9 +73,9 @@ class Encoder:
     conditional: frozenset[int] = frozenset()
 
     @staticmethod
-    def of(genome: Genome | None, free: FreeFeatures | None, rows: FloatArray) -> Encoder:
+    def of(genome: Genome | None, free: Columns | None, rows: FloatArray) -> Encoder:
         """The encoder of a training set, shape (n, G)."""
-        table = np.zeros((len(rows), 0)) if free is None else free.of(rows.astype(np.int64))
+        table = np.zeros((len(rows), 0)) if free is None else free.of(rows)
         span, spread_of_genes = np.ptp(table, axis=0), np.ptp(rows, axis=0)
         kept = np.flatnonzero(span > _CONSTANT * (1 + np.abs(table).max(axis=0, initial=0)))
         own_range = np.where(spread_of_genes > 0, spread_of_genes, 1.0)
@@ -71,7 +98,7 @@ class Encoder:
         own = self._own(rows)
         if self.free is None or not len(self.kept):
             return own
-        table = self.free.of(rows.astype(np.int64))
+        table = self.free.of(rows)
         return np.hstack([own, (table[:, self.kept] - self.mean) / self.span])
 
     @cached_property

@@ -48,6 +48,12 @@ class ProcessModel:
             mean = self.process.mean(inputs)
         return self.scale.original(mean, np.zeros_like(mean))[0]
 
+    def standard(self, X: FloatArray) -> FloatArray:
+        """The posterior's mean on the scale of the standardised targets, shape (m,)."""
+        inputs = self.encode(X)
+        with one_thread():
+            return self.process.mean(inputs)
+
     def posterior(self, X: FloatArray) -> GaussianPosterior:
         """See :class:`Model`."""
         inputs = self.encode(X)
@@ -80,6 +86,10 @@ class ProcessModel:
                 extra=scale.variance(y, std),
             )
         return replace(self, scale=scale, process=process)
+
+    def log_evidence(self, y: FloatArray) -> float:
+        """The log-likelihood of the targets ``y`` that it was fitted to, which makes models comparable."""
+        return self.process.log_likelihood + self.scale.log_density(y)
 
     @property
     def leave_one_out(self) -> tuple[FloatArray, FloatArray]:
