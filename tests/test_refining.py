@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 import signal
 import time
@@ -15,7 +16,7 @@ from worker_processes import completed, launch
 
 from aspk.cli import main
 from aspk.data import load_data
-from aspk.errors import StudyError
+from aspk.errors import CheckpointError, StudyError
 from aspk.evaluation.supernet import measure
 from aspk.families import Supernet
 from aspk.space.file import load_space
@@ -120,6 +121,25 @@ def test_trials_are_trainings_and_the_reference_is_the_first(spec):
         assert trial.user_attrs["test_accuracy"] == trained.test
         assert trial.user_attrs["energy_mj"] == pytest.approx(trained.search_energy_mj, rel=1e-6)
         assert trial.values == [trained.search, trial.user_attrs["energy_mj"]]
+
+
+def test_test_can_be_left_unread(spec, capsys, file):
+    arguments = ["refine", str(file), "--trainings", "2", "--device", "cpu"]
+    assert main([*arguments, "--without-test"]) == 0
+    evaluator = TrainingEvaluator(spec, test=False, device="cpu")
+    data = evaluator.data
+    for trial in complete(spec):
+        space = load_space(spec.space)
+        job = evaluator.job(space.decode(space.from_parameters(trial.params)))
+        trained = job.result()
+        assert math.isnan(trained.test)
+        assert "test_accuracy" not in trial.user_attrs
+        assert trained.energy_mj == trained.search_energy_mj == pytest.approx(trial.user_attrs["energy_mj"])
+        network = load_exported(job.record_file.parent).network
+        assert trained.firing_rate == pytest.approx(measure(network, data.search).firing_rate)
+    with pytest.raises(CheckpointError, match="made with test = false, now it is true"):
+        dataclasses.replace(job, test=True).result()
+    assert "nan" not in capsys.readouterr().out.lower()
 
 
 def test_more_trainings_go_on_with_what_is_there(spec):

@@ -86,6 +86,11 @@ def add_search_commands(commands: Commands) -> None:
     refine.add_argument(
         "--inherited", action="store_true", help="start from the supernet's weights, not from fresh ones"
     )
+    refine.add_argument(
+        "--without-test",
+        action="store_true",
+        help="do not read 'test', so that no later choice can have seen it",
+    )
     refine.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
     refine.set_defaults(run=_refine)
 
@@ -202,6 +207,7 @@ def _refine(options: argparse.Namespace) -> int:
         trainings=options.trainings,
         workers=options.workers,
         inherited=options.inherited,
+        test=not options.without_test,
         device=options.device,
     )
     if result is None or not result.finished:

@@ -42,7 +42,8 @@ class Trained:
     Attributes:
         search: accuracy on the images of ``search`` that a search looks at, 0 to 1; NaN in rankings of
             earlier versions, which did not measure it.
-        test: accuracy on ``test``, read once.
+        test: accuracy on ``test``, read once; NaN where the job does not read ``test``, and the energies and
+            the firing rate are then those of ``search``.
         energy_mj: energy of a ``test`` image in mJ under the job's account, from the network's own spikes.
         strict_mj: the same with dense bills for the residual stream; NaN where ``search`` is.
         firing_rate: mean on ``test``; NaN in retrainings of earlier versions.
@@ -106,6 +107,7 @@ class Job:
         export: provenance to write with an export of the trained network, as plain JSON values; None means no
             export. With an export, the job has a folder of its own, ``NAME``, for ``result.json``,
             ``training.pt`` and the exported network.
+        test: whether ``test`` is read at the end.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Job:
     device: str = "auto"
     about: Mapping[str, Any] = field(default_factory=dict)
     export: Mapping[str, Any] | None = None
+    test: bool = True
 
     @property
     def record_file(self) -> Path:
@@ -150,8 +153,9 @@ class Job:
             "data": self.data.to_json(),
             "seed": self.seed,
             "scratch": self.weights is None,
+            "test": self.test,
         }
-        return Identity(values=values, missing={"scratch": True})
+        return Identity(values=values, missing={"scratch": True, "test": True})
 
     def result(self) -> Trained | None:
         """The result, None if there is none yet, or only a damaged one.
@@ -169,7 +173,8 @@ class Job:
     def run(self, *, progress: bool = True) -> Trained | None:
         """Train, or resume where an earlier run stopped, then measure, export and record.
 
-        ``test`` is read once, at the end. Ctrl-C and SIGTERM stop after the current update, which is saved.
+        ``test`` is read at the end, if at all. Ctrl-C and SIGTERM stop after the current update, which is
+        saved.
 
         Args:
             progress: whether to show a progress bar.
@@ -224,22 +229,23 @@ class Job:
         options: dict[str, Any] = {"batch_size": self.evaluation.batch_size, "energy_model": self.energy}
         images = self.evaluation.images
         searched = Split(data.search.images[:images], data.search.labels[:images])
-        search, test = (measure(run.evaluated, split, **options) for split in (searched, data.test))
+        search = measure(run.evaluated, searched, **options)
+        last = measure(run.evaluated, data.test, **options) if self.test else search
         if self.export is not None:
             export_network(
                 self.record_file.parent,
                 run.evaluated,
                 data=data,
                 weights="retrained from inherited weights" if run.inherited else "trained from scratch",
-                metrics=test,
+                metrics=last,
                 provenance={**self.export, **run.provenance()},
             )
         result = Trained(
             search=search.accuracy,
-            test=test.accuracy,
-            energy_mj=test.energy_mj,
-            strict_mj=energy_mj(test.layers, STRICT),
-            firing_rate=test.firing_rate,
+            test=last.accuracy if self.test else math.nan,
+            energy_mj=last.energy_mj,
+            strict_mj=energy_mj(last.layers, STRICT),
+            firing_rate=last.firing_rate,
             search_energy_mj=search.energy_mj,
             losses=run.losses(),
             history=run.history(),

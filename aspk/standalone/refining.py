@@ -49,15 +49,23 @@ class TrainingEvaluator:
     Args:
         spec: the study: data, recipe ``retrain``, evaluation, energy account, and the seed of trainings.
         inherited: start from the supernet's weights, not from fresh ones.
+        test: whether each training reads ``test`` at its end.
         device: where networks are trained.
         progress: whether to show a progress bar for each training.
     """
 
     def __init__(
-        self, spec: StudySpec, *, inherited: bool = False, device: str = "auto", progress: bool = True
+        self,
+        spec: StudySpec,
+        *,
+        inherited: bool = False,
+        test: bool = True,
+        device: str = "auto",
+        progress: bool = True,
     ) -> None:
         self.space = load_space(spec.space)
         self._spec, self._inherited, self._device, self._progress = spec, inherited, device, progress
+        self._test = test
 
     @cached_property
     def data(self) -> DataSet:
@@ -65,7 +73,7 @@ class TrainingEvaluator:
         return load_data(self._spec.data).to(resolve_device(self._device))
 
     def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Metrics]:
-        """Metrics on ``search`` of each network after its training; ``test`` is one of their extras.
+        """Metrics on ``search`` of each network after its training; ``test``, if read, is among their extras.
 
         Raises:
             KeyboardInterrupt: the user interrupted a training, which is saved.
@@ -89,6 +97,7 @@ class TrainingEvaluator:
             weights=spec.weights_file if self._inherited else None,
             device=self._device,
             export={"study": refined(spec).name},
+            test=self._test,
         )
 
     def _trained(self, config: SubnetConfig) -> Metrics:
@@ -104,7 +113,8 @@ class TrainingEvaluator:
             batch_size=spec.evaluation.batch_size,
             energy_model=spec.energy,
         )
-        return replace(metrics, extras={"test_accuracy": result.test, "test_energy_mj": result.energy_mj})
+        tested = {"test_accuracy": result.test, "test_energy_mj": result.energy_mj} if self._test else {}
+        return replace(metrics, extras=tested)
 
 
 class LevelOne:
@@ -149,13 +159,19 @@ class LevelOne:
 
 
 def refining_problem(
-    spec: StudySpec, *, inherited: bool = False, device: str = "auto", progress: bool = True
+    spec: StudySpec,
+    *,
+    inherited: bool = False,
+    test: bool = True,
+    device: str = "auto",
+    progress: bool = True,
 ) -> StudyProblem:
     """The study's problem with an evaluator that trains, for level two; the reference is trained first.
 
     Args:
         spec: the study of level one.
         inherited: see :class:`TrainingEvaluator`.
+        test: likewise.
         device: where networks are trained.
         progress: whether to show a progress bar for each training.
 
@@ -165,7 +181,7 @@ def refining_problem(
         KeyboardInterrupt: the user interrupted the training of the reference, which is saved.
     """
     told = LevelOne(spec)
-    evaluator = TrainingEvaluator(spec, inherited=inherited, device=device, progress=progress)
+    evaluator = TrainingEvaluator(spec, inherited=inherited, test=test, device=device, progress=progress)
     data = evaluator.data
     check_bounds(spec, evaluator.space, data.shape, data.classes)
     training = {"inherited": inherited, "recipe": spec.retrain.to_json(), "seed": spec.seed}
@@ -189,6 +205,7 @@ def refine(
     trainings: int,
     workers: int = 1,
     inherited: bool = False,
+    test: bool = True,
     device: str = "auto",
     progress: bool = True,
 ) -> SearchResult | None:
@@ -202,6 +219,8 @@ def refine(
         trainings: networks to train, those of earlier runs and the reference included, at least 2.
         workers: networks trained side by side, in processes of their own if there are several.
         inherited: start from the supernet's weights, not from fresh ones.
+        test: whether each training reads ``test`` at its end; if not, nothing that is chosen or tuned
+            afterwards can have seen it.
         device: where networks are trained.
         progress: whether to show progress bars.
 
@@ -215,13 +234,13 @@ def refine(
     """
     target = refined(spec, trainings)
     try:
-        problem = refining_problem(spec, inherited=inherited, device=device, progress=progress)
+        problem = refining_problem(spec, inherited=inherited, test=test, device=device, progress=progress)
         study = create_or_resume(target, problem)
         if not study.get_trials(deepcopy=False):
             space = problem.space
             study.enqueue_trial(space.parameters(space.encode(space.reference)))
         if workers > 1:
-            work = partial(_work, spec, trainings, inherited, device)
+            work = partial(_work, spec, trainings, inherited, test, device)
             with closing(results_of(work, range(workers), workers=workers)) as results:
                 if not all(results):
                     return None
@@ -230,11 +249,11 @@ def refine(
         return None
 
 
-def _work(spec: StudySpec, trainings: int, inherited: bool, device: str, number: int) -> bool:
+def _work(spec: StudySpec, trainings: int, inherited: bool, test: bool, device: str, number: int) -> bool:
     """Run one worker; whether it ended uninterrupted. The first one shows the progress of all."""
     torch.set_num_threads(1)
     try:
-        problem = refining_problem(spec, inherited=inherited, device=device, progress=False)
+        problem = refining_problem(spec, inherited=inherited, test=test, device=device, progress=False)
         return run_study(refined(spec, trainings), problem, progress=number == 0).finished
     except KeyboardInterrupt:
         return False
