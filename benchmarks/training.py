@@ -11,6 +11,9 @@ aspk's step is measured in float32, in float32 with a learnt time constant (PLIF
 processor has units for it, in bfloat16 (``amp``); the baseline is in float32. All run in one process in
 alternating order; figures are medians of the ratios within a round (above 1: aspk is faster).
 
+At the end the families are compared with each other: a step of the same network, all blocks alike, in each of
+them, as a ratio to Spikformer's step, beside the ratio of their dense operations.
+
     python benchmarks/training.py [--quick] [--json FILE]
 """
 
@@ -20,7 +23,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
@@ -33,6 +36,7 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import neuron
 from torch import Tensor
 
+from aspk.costs import Cost
 from aspk.engines.device import half_precision, hardware
 from aspk.families import Supernet, layers
 from aspk.space import SearchSpace
@@ -43,6 +47,13 @@ SETUPS = {  # space: image shape, batch size, rounds of steps, rounds with --qui
     "tiny": ((1, 8, 8), 64, 42, 12),
     "fashion_small": ((1, 28, 28), 64, 15, 5),
     "auto_spikformer": ((3, 32, 32), 4, 9, 3),
+}
+
+# The same network in each family: image shape, batch size, rounds of steps, rounds with --quick.
+# It is the first space's reference, and the others are compared with that space.
+FAMILIES = {
+    ("fashion_small", "membrane_small"): ((1, 28, 28), 64, 21, 5),
+    ("auto_spikformer", "spikingformer"): ((3, 32, 32), 4, 9, 3),
 }
 
 
@@ -215,16 +226,57 @@ def exact_difference(space_name: str, steps: int) -> float:
     return max(abs(losses[number] - other.step(number)[0]) for other in others for number in range(steps))
 
 
+def compare_families(
+    spaces: Sequence[str], shape: tuple[int, int, int], batch: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Step times of the first space's reference network in each space, as ratios to the first's."""
+    loaded = {name: load_space(name) for name in spaces}
+    config = loaded[spaces[0]].reference
+    supernets, optimizers = {}, {}
+    for name, space in loaded.items():
+        space.encode(config)  # raises unless the same network is in every space
+        supernets[name] = Supernet(space, shape=shape, classes=10, seed=0).train()
+        optimizers[name] = torch.optim.AdamW(supernets[name].parameters(), lr=1e-3, fused=True)
+    seconds: dict[str, list[float]] = {name: [] for name in spaces}
+    for number in range(rounds + 1):
+        rng = np.random.default_rng([7, number])
+        images = torch.from_numpy(rng.normal(size=(batch, *shape))).float()
+        labels = torch.from_numpy(rng.integers(0, 10, size=batch))
+        for name in [*spaces[number % len(spaces) :], *spaces[: number % len(spaces)]]:
+            start = time.process_time()
+            loss = F.cross_entropy(supernets[name](images, config), labels)
+            optimizers[name].zero_grad(set_to_none=True)
+            loss.backward()
+            optimizers[name].step()
+            seconds[name] += [time.process_time() - start] if number else []  # the first round warms up
+    operations = {
+        name: Cost("operations", space, shape=shape, classes=10)(config) for name, space in loaded.items()
+    }
+    first = spaces[0]
+    found = {}
+    for name in spaces[1:]:
+        ratios = [own / other for other, own in zip(seconds[first], seconds[name], strict=True)]
+        found[name] = {
+            "time": statistics.median(ratios),
+            "time_low": min(ratios),
+            "time_high": max(ratios),
+            "operations": operations[name] / operations[first],
+        }
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few steps, within a minute")
+    parser.add_argument("--families", action="store_true", help="compare only the families with each other")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     figures: dict[str, object] = {"hardware": hardware("cpu"), "unit": half_precision(torch.device("cpu"))}
     print(f"{figures['hardware']}; for bfloat16: {figures['unit'] or 'no unit'}")
-    for name, (_, batch, rounds, quick_rounds) in SETUPS.items():
+    setups = {} if options.families else SETUPS
+    for name, (_, batch, rounds, quick_rounds) in setups.items():
         result = measure(name, quick_rounds if options.quick else rounds)
         result["largest_loss_difference_float64"] = exact_difference(name, 3 if name == "tiny" else 2)
         figures["paper" if name == "auto_spikformer" else name] = result
@@ -240,6 +292,16 @@ def main() -> None:
             print(
                 f"  in bfloat16 {result['half_float32']:.2f} times as fast as in float32, "
                 f"{result['half_spikingjelly']:.2f} times as on spikingjelly's layers"
+            )
+    for spaces, (shape, batch, rounds, quick_rounds) in FAMILIES.items():
+        found = compare_families(spaces, shape, batch, quick_rounds if options.quick else rounds)
+        figures[f"families of {spaces[0]}"] = found
+        for name, ratio in found.items():
+            taken = f"{ratio['time']:.2f}"
+            bounds = f"{ratio['time_low']:.2f} to {ratio['time_high']:.2f}"
+            print(
+                f"{name}, batch {batch}: a step of the same network takes {taken} times the processor "
+                f"time of {spaces[0]}'s ({bounds}), for {ratio['operations']:.2f} times the operations"
             )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")

@@ -109,9 +109,11 @@ def test_parts_that_differ_are_refused(tmp_path):
         load_data("event_frames")
 
 
-def test_a_check_reads_the_folder_that_is_there(tmp_path):
-    write_frames(tmp_path / "train", shape=(5, 2, 8, 8))
-    write_frames(tmp_path / "test", 3, shape=(5, 2, 8, 8))
+@pytest.mark.parametrize("divided", [True, False])
+def test_a_check_reads_the_folder_that_is_there(tmp_path, divided):
+    write_frames(tmp_path / "train" if divided else tmp_path, 12 if divided else 15, shape=(5, 2, 8, 8))
+    if divided:
+        write_frames(tmp_path / "test", 3, shape=(5, 2, 8, 8))
     for name in ("cifar10_dvs", "event_frames"):
         kind = kind_of(settings(name, tmp_path))
         assert (kind.shape, kind.classes, kind.images, kind.frames) == ((2, 8, 8), ("bird", "car"), 30, 5)

@@ -21,13 +21,19 @@ from spaces import TINY
 
 from aspk.cli import main
 from aspk.costs import cost
+from aspk.energy import PAPER
 from aspk.errors import RankingError
 from aspk.report.ranking import ranking_markdown
-from aspk.standalone.ranking import stratified_by_cost
+from aspk.space import load_space
+from aspk.space.genes import FAMILIES, SubnetConfig
+from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
+from aspk.standalone.ranking import RankingStudy, rank, stratified_by_cost
+from aspk.training import train_supernet
 from aspk.training.checkpoint import load_supernet
 from aspk.trials import verdict as statistics
 from aspk.trials.verdict import Ranking, kendall, noise_ceiling, partial_kendall, rankings, top_k_regret
 from aspk.util import locks
+from aspk.util.shipped import shipped_files
 
 values = arrays(np.float64, st.integers(5, 12), elements=st.integers(0, 6).map(float))
 
@@ -342,6 +348,46 @@ def test_records_of_another_recipe_are_refused(ranked_study, capsys):
     assert main(command(ranked_study)) == 1
     assert "made with recipe.updates = 12, now it is 13" in capsys.readouterr().err
     assert main([*command(ranked_study), "--twice", "9"]) == 1
+
+
+def smallest_spaces():
+    """For each family its shipped space with the smallest reference network."""
+
+    def operations(space):
+        return cost.operations(cost.layer_shapes(space.reference, space.settings, (1, 8, 8), 10))
+
+    spaces = [load_space(name) for name in shipped_files("search_spaces")]
+    return [
+        min((space for space in spaces if space.settings.family == family), key=operations)
+        for family in FAMILIES
+    ]
+
+
+@pytest.mark.parametrize("space", smallest_spaces(), ids=lambda space: space.settings.family)
+def test_every_family_has_a_ranking(space, tmp_path, digits):
+    recipe = Recipe(updates=2, batch_size=16)
+    trained = train_supernet(space, digits, recipe, folder=tmp_path, progress=False)
+    study = RankingStudy(
+        space=space,
+        data=DataSettings(name="digits"),
+        weights=trained.weights,
+        recipe=recipe,
+        evaluation=EvaluationSettings(images=64, calibration_images=32),
+        energy=PAPER,
+        folder=tmp_path / "rank",
+        networks=4,
+        twice=1,
+    )
+    report = rank(study, progress=False)
+    assert report["n"] == 4
+    assert [len(row["alone"]) for row in report["networks"]] == [2, 1, 1, 1]
+    for row in report["networks"]:
+        config = SubnetConfig.from_json(row["network"])
+        space.encode(config)  # raises unless it is a member
+        assert row["operations"] == cost.operations(cost.layer_shapes(config, space.settings, (1, 8, 8), 10))
+        assert row["inherited_energy_mj"] > 0
+        assert row["alone_energy_mj"] > 0
+    assert "Kendall's tau" in ranking_markdown(report)
 
 
 @pytest.mark.parametrize(("free", "outdone"), [(0.71, True), (0.6, False)])

@@ -52,7 +52,11 @@ def read(make: Callable[[], SearchSpace]) -> str:
         ("block.depth", [1], r"block.depth = \[1\]: unknown key; expected "),
         ("reference.stem_tau", 2, r"reference.stem_tau = 2: unknown key; expected embed_dim, "),
         ("settings.beta", 2, r"settings.beta = 2: unknown key"),
-        ("extra", {}, r"extra = {}: unknown key; expected name, settings, network, block, reference"),
+        (
+            "extra",
+            {},
+            r"extra = {}: unknown key; expected name, settings, network, block, reference, networks",
+        ),
         ("network", [1], r"network = \[1\]: expected a table"),
         ("name", 5, r"name = 5: expected a string"),
         (

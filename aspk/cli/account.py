@@ -30,7 +30,7 @@ from aspk.report.energy.sources import (
     weights_account,
 )
 from aspk.report.figures import png, svg
-from aspk.space.file import load_space
+from aspk.space.file import load_space, named_network
 from aspk.spec.study import load_study_file, with_sampler
 from aspk.study.storage import open_study
 from aspk.util.files import write_atomically
@@ -73,9 +73,10 @@ def _account(options: argparse.Namespace) -> NetworkAccount:
             options.weights, config, data=options.data, split=options.split or "search", **place
         )
     if options.space is not None:
+        space = load_space(options.space)
         return random_account(
-            load_space(options.space),
-            config,
+            space,
+            config or named_network(space, options.named),
             shape=options.shape,
             classes=options.classes,
             seed=options.seed,

@@ -111,6 +111,24 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     return read
 
 
+def image_arguments(parser: argparse.ArgumentParser, *, of: str) -> None:
+    """The shape of images and the number of classes, for networks without a data set.
+
+    Args:
+        parser: the command's parser.
+        of: which images, for the help.
+    """
+    parser.add_argument("--shape", type=_shape, default=(3, 32, 32), help=f"shape of {of} (default: 3,32,32)")
+    parser.add_argument("--classes", type=whole_number(1, 100_000), default=10, help="classes (default: 10)")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(part) for part in text.split(",") if part.isdecimal())
+    if len(sizes) != 3 or text.count(",") != 2 or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected channels, height and width such as 3,32,32")
+    return sizes
+
+
 def device_argument(parser: argparse.ArgumentParser) -> None:
     """Where networks run."""
     parser.add_argument(

@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from aspk.cli.arguments import device_argument, whole_number
+from aspk.cli.arguments import device_argument, image_arguments, whole_number
 from aspk.cli.commands import Commands, Group
 
 _MOST_VALUES = 1 << 26  # in all random images together
@@ -32,15 +32,13 @@ def add_energy_command(commands: Commands) -> None:
     add("--weights", type=Path, help="a trained supernet's file, for one of its networks")
     which = energy.add_mutually_exclusive_group()
     which.add_argument("--reference", action="store_true", help="the space's reference network (default)")
+    which.add_argument("--named", metavar="NAME", help="a network that the file of --space names")
     which.add_argument("--config", type=Path, help="a network as JSON, or an export's network.json")
     add("--random-weights", action="store_true", help="calibrated random weights on random images")
     seed = whole_number(0, 2**63 - 1)  # the range that every generator accepts
     add("--seed", type=seed, default=0, help="seed of random weights and images (default: 0)")
     add("--images", type=whole_number(1, 10_000), default=4, help="number of random images (default: 4)")
-    add("--shape", type=_shape, default=(3, 32, 32), help="shape of random images (default: 3,32,32)")
-    add(
-        "--classes", type=whole_number(1, 100_000), default=10, help="classes of random weights (default: 10)"
-    )
+    image_arguments(energy, of="random images")
     add("--data", help="data set for --weights (default: the one they were trained on)")
     add("--data-folder", help="the folder of the data set's files, if they have moved")
     add("--split", help="split to count operations on, with --weights or for an exported model")
@@ -52,19 +50,14 @@ def add_energy_command(commands: Commands) -> None:
     energy.set_defaults(run=_energy, usage=energy.error)
 
 
-def _shape(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(part) for part in text.split(",") if part.isdecimal())
-    if len(sizes) != 3 or text.count(",") != 2 or min(sizes) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected channels, height and width such as 3,32,32")
-    return sizes
-
-
 def _energy(options: argparse.Namespace) -> int:
     given = [name for name in ("network", "space", "weights") if getattr(options, name) is not None]
     if len(given) != 1:
         options.usage("give one of: an exported model or a study, --space with --random-weights, --weights")
     if (options.space is not None) != options.random_weights:
         options.usage("--space and --random-weights belong together; --weights brings its own space")
+    if options.named is not None and options.space is None:
+        options.usage("--named takes a network from the file of a space: give --space")
     if options.images * math.prod(options.shape) > _MOST_VALUES:
         options.usage(f"--images times --shape: expected at most {_MOST_VALUES:,} values in all")
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aspk.cli.arguments import (
+    image_arguments,
     spec_of,
     study_arguments,
     time_of_day,
@@ -28,6 +29,12 @@ def add_prepare_commands(commands: Commands) -> None:
     space.add_argument(
         "--optuna-json", metavar="FILE", help="write it for use by 'optuna ask'; '-' prints it"
     )
+    space.add_argument(
+        "--energy",
+        action="store_true",
+        help="show the energy of the networks that the file names, with calibrated random weights",
+    )
+    image_arguments(space, of="the images for which parameters, operations and energy are counted")
     space.set_defaults(run=_space)
 
     train = commands.add(
@@ -98,6 +105,11 @@ def _space(options: argparse.Namespace) -> int:
             if kind.words and name in {**space.network, **space.block}
         )
     )
+    if space.named or options.energy:
+        from aspk.report.named_networks import named_networks_text
+
+        shape, classes = options.shape, options.classes
+        print(named_networks_text(space, shape=shape, classes=classes, energy=options.energy))
     return 0
 
 

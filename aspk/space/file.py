@@ -21,10 +21,14 @@ from aspk.space.genes import (
     check_network,
 )
 from aspk.space.space import SearchSpace
-from aspk.util.schema import Key, Table, check_table, located, table_of
+from aspk.util.schema import OTHERS, Key, Table, check_table, located, table_of, unknown_key
 from aspk.util.shipped import read_toml
 from aspk.util.wording import meanings
 
+_NAMED = (
+    "a network of the space: the genes in which it differs from the reference; a gene of the blocks takes a "
+    "value for all of them, or a list with one for each."
+)
 _MOST_SIZES = 10_000  # combinations of sizes, each of which is checked
 
 
@@ -45,7 +49,7 @@ def space_from_dict(data: Mapping[str, Any], *, where: str = "search space", nam
     """Build and validate a search space from plain values (the content of a TOML file).
 
     Args:
-        data: the tables ``settings``, ``network``, ``block`` and ``reference``, and ``name``.
+        data: the tables ``settings``, ``network``, ``block``, ``reference`` and ``networks``, and ``name``.
         where: what error messages call the source.
         name: the name of the space if ``data`` has none.
 
@@ -66,7 +70,25 @@ def space_from_dict(data: Mapping[str, Any], *, where: str = "search space", nam
     space = SearchSpace(values.get("name", name), network, block, reference, settings)
     with located(at):
         _check_members(space)
-    return space
+    named = {
+        name: _named(space, table, f"{at}networks.{name}.")
+        for name, table in values.get("networks", {}).items()
+    }
+    return replace(space, named=named)
+
+
+def named_network(space: SearchSpace, name: str | None) -> SubnetConfig | None:
+    """The network that the space's file calls ``name``; None if no name is given.
+
+    Raises:
+        SpaceError: no network has that name.
+    """
+    if name is None:
+        return None
+    if name in space.named:
+        return space.named[name]
+    known = ", ".join(space.named) or "none"
+    raise SpaceError(f"space {space.name!r} names no network {name!r}: expected one of {known}")
 
 
 @cache
@@ -86,6 +108,18 @@ def space_table() -> Table:
             table={name: Key(GENES[name].values, meaning=key.meaning) for name, key in choices.items()},
             meaning="the network that others are compared with: a choice for each gene, alike in all blocks.",
         ),
+        "networks": Key(
+            table={OTHERS: Key(table=_named_table(told), meaning=_NAMED)},
+            meaning="further networks by name, such as published ones, each in a table of its own.",
+        ),
+    }
+
+
+def _named_table(told: Mapping[str, str]) -> Table:
+    """The keys of one named network; a gene of blocks also takes a list."""
+    return {
+        name: Key(kind.values | kind.choices if kind.per_block else kind.values, meaning=told[name])
+        for name, kind in GENES.items()
     }
 
 
@@ -152,6 +186,35 @@ def _reference(
     fixed = {"stem_v_threshold": settings.stem_v_threshold, "stem_tau": settings.stem_tau}
     network = {name: value for name, value in values.items() if name not in own and name != "depth"}
     return SubnetConfig(blocks=(block,) * values["depth"], **(fixed | network))
+
+
+def _named(space: SearchSpace, table: Mapping[str, Any], at: str) -> SubnetConfig:
+    """A network of the space, of the reference's genes and those that its table changes."""
+    genes = {**space.network, **space.block}
+    for name in table:
+        if name not in genes:
+            raise SpaceError(unknown_key(name, table[name], genes, at=at))
+    depth = int(table.get("depth", space.reference.depth))
+    inside: list[dict[str, Any]] = [{} for _ in range(depth)]
+    outside: dict[str, Any] = {}
+    for name, given in table.items():
+        kind = GENES[name]
+        if not kind.per_block:
+            outside[name] = kind.type(given)
+            continue
+        row = given if isinstance(given, list) else [given] * depth
+        if len(row) != depth:
+            raise SpaceError(f"{at}{name} = {given!r}: expected {depth} values, one for each block")
+        for own, item in zip(inside, row, strict=True):
+            own[name] = kind.type(item)
+    outside.pop("depth", None)
+    blocks = tuple(replace(space.reference.blocks[0], **own) for own in inside)
+    config = replace(space.reference, **outside, blocks=blocks)
+    try:
+        space.encode(config)
+    except GenotypeError as error:
+        raise SpaceError(f"{at.rstrip('.')}: not a network of the space: {error}") from None
+    return config
 
 
 def _check_members(space: SearchSpace) -> None:

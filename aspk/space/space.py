@@ -37,6 +37,8 @@ class SearchSpace:
         block: choices of the genes with one value for each block.
         reference: the hand-made network that energies and results are compared with.
         settings: what all its networks share.
+        named: further networks that have a name, such as published ones. They do not belong to the space's
+            identity, and records of it leave them out: naming a network changes no study and no supernet.
     """
 
     name: str
@@ -44,6 +46,7 @@ class SearchSpace:
     block: Mapping[str, tuple[Value, ...]]
     reference: SubnetConfig
     settings: NetworkSettings = field(default_factory=NetworkSettings)
+    named: Mapping[str, SubnetConfig] = field(default_factory=dict, compare=False)
 
     # ------------------------------------------------------------------ shape of the genotype
 
@@ -332,6 +335,8 @@ class SearchSpace:
     def fixed(self, names: Iterable[str]) -> SearchSpace:
         """The part of the space in which some genes have the reference's value, in every block.
 
+        It names no networks, since those of the whole space need not be in it.
+
         Raises:
             GenotypeError: a name is no gene of the space.
         """
@@ -345,10 +350,10 @@ class SearchSpace:
             {name: (own[name],) if name in fixed else choices for name, choices in table.items()}
             for table in (self.network, self.block)
         )
-        return replace(self, network=network, block=block)
+        return replace(self, network=network, block=block, named={})
 
     def to_json(self) -> dict[str, Any]:
-        """The space as plain JSON values; :func:`aspk.space.file.space_from_dict` reads them."""
+        """The space as plain JSON values, without named networks; :func:`space_from_dict` reads them."""
         reference = {
             name: getattr(self.reference.blocks[0] if GENES[name].per_block else self.reference, name)
             for name in (*self.network, *self.block)

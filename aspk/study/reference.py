@@ -74,7 +74,7 @@ def _object(table: Table) -> dict[str, Any]:
         "type": "object",
         "properties": {name: _property(key) for name, key in table.items() if name != OTHERS},
         "required": [name for name, key in table.items() if name != OTHERS and key.default is MISSING],
-        "additionalProperties": OTHERS in table,
+        "additionalProperties": (_property(table[OTHERS]) or True) if OTHERS in table else False,
     }
 
 
@@ -163,16 +163,15 @@ def _anchor(document: Document) -> str:
 def _tables(table: Table, path: str, known: Mapping[int, str]) -> Iterator[str]:
     """The keys of a table, then those of the tables in it that have no chapter of their own."""
     yield "| key | value | default | meaning |\n|---|---|---|---|"
-    for name, key in table.items():
-        if name == OTHERS:
-            continue
+    told = {"NAME" if name == OTHERS else name: key for name, key in table.items() if key.meaning}
+    for name, key in told.items():
         values = [] if key.kind is None else [_expected(key.kind)]
         if key.table is not None:
             values.append(f"table, see {known.get(id(key.table), f'`[{path}{name}]` below')}")
         cells = (f"`{name}`", ", or ".join(values), _default(key), key.meaning)
         yield "| " + " | ".join(cell.replace("|", "\\|").replace("**", "\\*\\*") for cell in cells) + " |"
     yield ""
-    for name, key in table.items():
+    for name, key in told.items():
         if key.table is not None and id(key.table) not in known:
             yield f"### `[{path}{name}]`\n\n{key.meaning[:1].upper()}{key.meaning[1:]}\n"
             yield from _tables(key.table, f"{path}{name}.", known)
