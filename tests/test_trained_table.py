@@ -131,6 +131,14 @@ def test_more_seeds_and_networks_go_on_with_what_is_there(plan):
     assert not plan.parts.exists()
 
 
+def test_the_reference_comes_first_and_a_network_gets_all_its_seeds_before_the_next_one(plan):
+    keys = list(plan.jobs())
+    assert keys[0][:-1] == tuple(PART.encode(PART.reference))
+    assert [key[-1] for key in keys] == [0, 1] * PART.size
+    assert all(first[:-1] == second[:-1] for first, second in zip(keys[::2], keys[1::2], strict=True))
+    assert {key[:-1] for key in keys} == set(map(tuple, PART.networks()))
+
+
 def test_a_table_of_what_is_trained_already(plan, tmp_path):
     with pytest.raises(TableError, match=r"no network is trained with all of 2 seeds yet"):
         write_finished(plan, progress=False)

@@ -43,7 +43,6 @@ _TIMED = 8  # networks to time, to estimate how long a training takes if none is
 _UPDATES = 3  # timed updates of each, after one that is not timed
 _DRAWN_TOGETHER = 256
 _FEWEST_UPDATES = 10
-_FIRST = 24  # networks that get all their seeds before the others get one
 _SLOT = 4  # the tenth of a run that its first third ends in, from 1; two thirds end in the 7th
 _EVALUATED_TOGETHER = 48
 
@@ -87,10 +86,14 @@ class TrainedTablePlan:
 
     @cached_property
     def networks(self) -> IntArray:
-        """The networks in the order of training, shape (n, G): any first part of them is a random sample."""
+        """The networks in the order of training, shape (n, G): any first part of them is a random sample.
+
+        If all networks of a space are trained, its reference is the first.
+        """
         rng = np.random.default_rng(self.spec.seed)
         if self.count is None:
-            return rng.permutation(list(self.space.networks()))
+            every, reference = list(self.space.networks()), self.space.encode(self.space.reference)
+            return np.array(sorted(rng.permutation(every), key=lambda x: (x != reference).any()))
         found: dict[tuple[int, ...], None] = {}
         while len(found) < self.count:
             drawn = self.space.canonical(self.space.sample_networks(_DRAWN_TOGETHER, rng))
@@ -127,11 +130,10 @@ class TrainedTablePlan:
     def jobs(self) -> dict[tuple[int, ...], Job]:
         """Every training by its genotype and, last, its seed, in the order of execution.
 
-        The first networks are trained with all seeds, which shows the noise; then all others, one seed after
-        the other, which makes an unfinished table as informative as it can be.
+        A network is trained with all its seeds before the next one begins, so that a table of the finished
+        ones can be written at any time.
         """
-        spec, whole = self.spec, itertools.product(range(_FIRST), range(self.seeds))
-        rest = ((place, seed) for seed in range(self.seeds) for place in range(_FIRST, len(self.networks)))
+        spec = self.spec
         return {
             (*x, seed): Job(
                 name=safe_name(f"network-{'-'.join(map(str, x))}-seed-{seed}"),
@@ -145,8 +147,7 @@ class TrainedTablePlan:
                 energy=spec.energy,
                 device=self.device,
             )
-            for place, seed in (*whole, *rest)
-            for x in self.networks[place : place + 1].tolist()
+            for x, seed in itertools.product(self.networks.tolist(), range(self.seeds))
         }
 
     def journal(self) -> Journal:
