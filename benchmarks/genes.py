@@ -4,13 +4,15 @@ Random networks of the study's space get each choice of a gene in turn, in all b
 genes. For each choice it prints the networks' mean inherited accuracy, its difference to that of the
 reference's choice with the standard error of the paired differences, and the networks' mean costs.
 
-    python benchmarks/genes.py STUDY [--networks 16] [--genes stem_convs,neuron] [--device auto]
+    python benchmarks/genes.py STUDY [--networks 16] [--genes stem_convs,neuron] [--device auto] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -97,17 +99,22 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=16)
     parser.add_argument("--genes", help="names with commas between them; all that have a choice otherwise")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
     options = parser.parse_args()
     evaluator, _ = evaluator_of(load_study_file(options.study), options.device)
     space = evaluator.supernet.space
     free = [name for name, choices in {**space.network, **space.block}.items() if len(choices) > 1]
     X = space.sample_choices(options.networks, np.random.default_rng(0))
     print(f"{len(X)} networks   accuracy   difference          operations      energy, mJ")
-    for row in table(space, evaluator, X, options.genes.split(",") if options.genes else free):
+    rows = table(space, evaluator, X, options.genes.split(",") if options.genes else free)
+    for row in rows:
         print(
             f"{row.gene:16} {row.choice!s:>6} {row.accuracy:.4f} {row.difference:+.4f} ± {row.error:.4f} "
             f"{row.operations:15,.0f} {row.energy_mj:12.4g}"
         )
+    if options.json:
+        lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
+        options.json.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
