@@ -62,7 +62,7 @@ def test_an_improvement_is_one_on_what_was_observed(mean, std):
     z = (1.0 - np.array(mean)) / std
     gain = np.array(std) * (z * norm.cdf(z) + norm.pdf(z))
     predicted = Given(np.array(mean)[:, None], np.array(std)[:, None])
-    chosen = choose(X[2:], predicted.mean, observed, predicted, 10, 1)
+    chosen = choose(X[2:], predicted.mean, observed, predicted, 10, 1).X
     assert chosen.tolist() == [X[2 + int(gain.argmax())].tolist()]
 
 
@@ -80,7 +80,7 @@ def test_objectives_that_agree_are_improved_on_what_was_observed_too():
     )
     mean = np.array([[0.5, 0.5], [0.6, 0.6]])
     predicted = Given(mean, np.array([[0.01, 0.01], [0.1, 0.1]]))
-    assert choose(X[2:], mean, observed, predicted, 10, 1).tolist() == [X[2].tolist()]
+    assert choose(X[2:], mean, observed, predicted, 10, 1).X.tolist() == [X[2].tolist()]
 
 
 def test_an_end_of_the_front_is_worth_what_lies_behind_it():
@@ -96,7 +96,7 @@ def test_an_end_of_the_front_is_worth_what_lies_behind_it():
     )
     mean = np.array([[1.2, -0.5], [0.9, 0.9]])  # gains of 0.12 * 0.5 and of 0.1 * 0.1
     predicted = Given(mean, np.full((2, 2), 1e-6))
-    assert choose(X[2:], mean, observed, predicted, 10, 1).tolist() == [X[2].tolist()]
+    assert choose(X[2:], mean, observed, predicted, 10, 1).X.tolist() == [X[2].tolist()]
 
 
 def test_what_has_many_values_may_change_fast():

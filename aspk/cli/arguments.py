@@ -129,6 +129,17 @@ def _shape(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def share_between(text: str) -> float:
+    """The ``type`` of an argument that is a share above 0 and below 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share between 0 and 1, such as 0.002")
+    return share
+
+
 def device_argument(parser: argparse.ArgumentParser) -> None:
     """Where networks run."""
     parser.add_argument(

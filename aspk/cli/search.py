@@ -10,6 +10,7 @@ from pathlib import Path
 from aspk.cli.arguments import (
     refined_argument,
     selection_arguments,
+    share_between,
     spec_of,
     study_arguments,
     study_words,
@@ -39,6 +40,13 @@ def add_search_commands(commands: Commands) -> None:
         action="append",
         metavar="STUDY",
         help="learn from this finished study, too: its file, or the name of a shipped one; may be repeated",
+    )
+    search.add_argument(
+        "--stop-below",
+        type=share_between,
+        metavar="SHARE",
+        help="end the search once the next evaluation is expected to add less to the hypervolume, such as "
+        "0.002, and was for ten evaluations",
     )
     search.set_defaults(run=_search)
 
@@ -117,6 +125,8 @@ def _search(options: argparse.Namespace) -> int:
     spec = spec_of(options)
     if options.evaluations is not None:
         spec = replace(spec, evaluations=options.evaluations)
+    if options.stop_below is not None:
+        spec = replace(spec, stop_below=options.stop_below)
     if options.prior_study:
         spec = replace(spec, prior_studies=(*spec.prior_studies, *options.prior_study))
 

@@ -8,6 +8,7 @@ from aspk.samplers._history import History
 from aspk.samplers.evolutionary import EvolutionarySampler
 from aspk.samplers.nsga2 import NSGA2Sampler
 from aspk.samplers.random import RandomSampler
+from aspk.samplers.stopping import ImprovementStopper
 from aspk.samplers.surrogate_assisted import SurrogateSampler
 from aspk.spec.samplers import SAMPLERS
 
@@ -15,6 +16,7 @@ __all__ = [
     "EvolutionarySampler",
     "GenotypeSampler",
     "History",
+    "ImprovementStopper",
     "NSGA2Sampler",
     "RandomSampler",
     "SurrogateSampler",

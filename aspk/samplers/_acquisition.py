@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr
@@ -19,7 +20,7 @@ from aspk.samplers._model import StudyModel
 from aspk.samplers._pool import distance_to_front
 from aspk.space.operators import Genotypes
 from aspk.surrogate.posterior import Posterior
-from aspk.util.pareto import FloatArray, nondominated, ranks
+from aspk.util.pareto import FloatArray, hypervolume, nondominated, ranks
 
 _MOST_BOXES = 6000  # with more, for three or more objectives, the front is thinned
 _ROOT_2_PI = np.sqrt(2 * np.pi)
@@ -28,10 +29,25 @@ _LARGE = 160  # exponent of 2 beyond which the product of six objectives would o
 _MARGIN = 0.1  # share of the front's range by which the reference point lies behind it
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Candidates to evaluate next.
+
+    Attributes:
+        X: genotypes, shape (count, G).
+        gains: what each is expected to add to the hypervolume, given those before it, as a share of what the
+            observed front has, shape (count,); with one objective, as a share of the range observed. NaN
+            while nothing feasible is observed, and infinite for a front without a volume.
+    """
+
+    X: Genotypes
+    gains: FloatArray
+
+
 def choose(
     pool: Genotypes, predicted: FloatArray, history: History, model: StudyModel, size: int, count: int
-) -> Genotypes:
-    """The ``count`` candidates of largest expected improvement, each given those before it, shape (count, G).
+) -> Choice:
+    """The ``count`` candidates of largest expected improvement, each given those before it.
 
     The improvement is over the observed front, up to a reference point that lies behind the front of what is
     observed or predicted by a tenth of its range, and it is multiplied by the probability of being
@@ -50,7 +66,8 @@ def choose(
     kept = history.violation <= 0
     feasible = history.values[kept & history.complete if (kept & history.complete).any() else kept]
     if not len(feasible):
-        return pool[np.lexsort([ranks(predicted), -usable])[:count]]
+        likely = pool[np.lexsort([ranks(predicted), -usable])[:count]]
+        return Choice(likely, np.full(len(likely), np.nan))
     front = feasible[nondominated(feasible)]
     both = np.concatenate([front, predicted[usable > _LIKELY]])
     best = both[nondominated(both)]
@@ -63,8 +80,11 @@ def choose(
     usable = np.exp(np.concatenate([usable[near], model.log_feasibility(history.pending)]))
     gaps = np.concatenate([gaps[near], np.zeros(len(history.pending))])
     pending = range(len(near), len(candidates))
-    rows = _greedy(model.posterior(candidates), usable, front, reference, gaps, pending, count)
-    return candidates[rows]
+    rows, gains = _greedy(model.posterior(candidates), usable, front, reference, gaps, pending, count)
+    single = front.shape[1] == 1  # whose best value may be the reference point
+    whole = float(np.ptp(feasible)) if single else hypervolume(front, reference)
+    shares = np.array(gains) / whole if whole > 0 else np.full(len(gains), np.inf)
+    return Choice(candidates[rows], shares)
 
 
 def _greedy(
@@ -75,8 +95,10 @@ def _greedy(
     gaps: FloatArray,
     pending: Sequence[int],
     count: int,
-) -> list[int]:
+) -> tuple[list[int], list[float]]:
     """Rows of the best candidates, one after the other; the posterior is conditioned on those before it.
+
+    Beside them their expected improvements, at least 0.
 
     Args:
         posterior: of the candidates, shape (m, k).
@@ -88,6 +110,7 @@ def _greedy(
         count: how many to choose.
     """
     taken: list[int] = []
+    gains: list[float] = []
     unit = _unit(np.concatenate([front, reference[None], posterior.mean, posterior.std]))
     front, reference = np.ldexp(front, unit), np.ldexp(reference, unit)
     for step in range(len(pending) + count):
@@ -99,13 +122,15 @@ def _greedy(
         else:
             front = front[nondominated(front)]
             utility = expected_improvement(mean, std, *boxes(front, reference)) * feasible
+            gains.append(max(float(utility.max()), 0.0))
             if utility.max() <= 0:  # nothing promises an improvement: take the nearest to the front
                 utility = -gaps
             utility[[*taken, *pending]] = -np.inf
             row = int(utility.argmax())
         taken.append(row)
         front = np.concatenate([front, mean[[row]]])
-    return taken[len(pending) :]
+    with np.errstate(over="ignore"):
+        return taken[len(pending) :], np.ldexp(gains, -int(unit.sum())).tolist()
 
 
 def _unit(values: FloatArray) -> IntArray:

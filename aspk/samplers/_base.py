@@ -44,7 +44,7 @@ from aspk.trials.attributes import GENOTYPE
 
 _LOGGER = logging.getLogger(__name__)
 # One suggestion at a time in a process: threads share a sampler, and each must see the others' genotypes.
-_PROPOSING = threading.Lock()
+PROPOSING = threading.Lock()
 # Numbers of the search's proposals and of random ones, among which a new design with fixed values is sought.
 _PROPOSED, _OTHERS = 8, 1000
 
@@ -151,7 +151,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         """
         if self._space is not None:
             return dict(self._space.distributions)
-        with _PROPOSING:
+        with PROPOSING:
             codec = self._inference.codec(study.get_trials(deepcopy=False))
             for message in self._inference.left_out:
                 self._notices.warn("not learnt from", message)
@@ -163,7 +163,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         """Values for the parameters of ``search_space``; for a :class:`SearchSpace`, only the active ones."""
         if not search_space:
             return {}
-        with _PROPOSING:
+        with PROPOSING:
             trials = study.get_trials(deepcopy=False)
             codec: Codec = self._space or self._inference.codec(trials).of(search_space)
             others = _without(trials, trial.number)
@@ -223,7 +223,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
                 trial.set_user_attr(name, value)
         if len(trials) == count:
             return trials
-        with _PROPOSING:
+        with PROPOSING:
             known = study.get_trials(deepcopy=False)
             proposals = self._propose(study, self._space, known, count - len(trials), len(known), stream)
             for x in proposals:
@@ -274,13 +274,18 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         stream: Sequence[int] = (),
     ) -> Genotypes:
         """The search's proposals for trial ``number`` and those behind it, given the other ``trials``."""
+        history = self._history(study, codec, trials)
+        rng = np.random.default_rng([self._seed, number, *stream])
+        return self.propose(codec.genome, history, count, rng)
+
+    def _history(self, study: Study, codec: Codec, trials: Sequence[FrozenTrial]) -> History:
+        """What is known of a study from these trials."""
         if self._archive is None or self._archive.codec != codec:
             self._archive = Archive(codec, self._seed, self._fitness, self._attributes)
         history = self._archive.history(study, trials)
         if self._priors:
             history = replace(history, priors=self._earlier(study, codec))
-        rng = np.random.default_rng([self._seed, number, *stream])
-        return self.propose(codec.genome, history, count, rng)
+        return history
 
     def _earlier(self, study: Study, codec: Codec) -> tuple[History, ...]:
         """The histories of the prior studies, which are read once for each search space."""

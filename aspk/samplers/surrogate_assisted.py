@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from aspk.costs.features import FreeFeature, FreeFeatures
 from aspk.costs.values import NetworkFunction
 from aspk.errors import SamplerError
 from aspk.objectives.composite import Composite
-from aspk.samplers._base import GenotypeSampler, as_space, check_counts, check_functions, needs_space
+from aspk.samplers._base import (
+    PROPOSING,
+    GenotypeSampler,
+    as_space,
+    check_counts,
+    check_functions,
+    needs_space,
+)
 from aspk.samplers._broken import set_aside
+from aspk.samplers._codec import Codec
 from aspk.samplers._coordinate import ParameterValue
 from aspk.samplers._history import History
 from aspk.samplers._inferred import FEWEST
@@ -27,7 +36,7 @@ from aspk.samplers.nsga2 import Breeder
 from aspk.space import SearchSpace
 from aspk.space.operators import Genome, Genotypes, keys, sample
 from aspk.surrogate.removed import check_model
-from aspk.util.pareto import within_reach
+from aspk.util.pareto import FloatArray, within_reach
 
 if TYPE_CHECKING:
     from aspk.samplers._model import Fits, StudyModel
@@ -147,14 +156,42 @@ class SurrogateSampler(GenotypeSampler):
 
     def propose(self, genome: Genome, history: History, count: int, rng: np.random.Generator) -> Genotypes:
         """See :class:`GenotypeSampler`."""
+        return self._choice(genome, history, count, rng)[0]
+
+    def expected_gain(self, study: Study, trials: Sequence[FrozenTrial] | None = None) -> float | None:
+        """By what share of its hypervolume the next evaluation is expected to improve a study.
+
+        Trials that are running count as evaluated with their predicted values. With one objective, it is the
+        expected improvement as a share of the range of the values observed.
+
+        Args:
+            study: the study.
+            trials: those of its trials that count; None means all.
+
+        Returns:
+            At least 0; None while nothing is predicted, or nothing feasible was found.
+        """
+        known = study.get_trials(deepcopy=False) if trials is None else trials
+        with PROPOSING:
+            codec: Codec = self._space or self._inference.codec(known)
+            if not codec.distributions:
+                return None
+            history, rng = self._history(study, codec, known), np.random.default_rng([self._seed, len(known)])
+            gains = self._choice(codec.genome, history, 1, rng)[1]
+        return float(gains[0]) if gains is not None and np.isfinite(gains).all() else None
+
+    def _choice(
+        self, genome: Genome, history: History, count: int, rng: np.random.Generator
+    ) -> tuple[Genotypes, FloatArray | None]:
+        """The next networks, and what each is expected to gain, if it was predicted."""
         # While some parameters are unexplained, the search would learn only from the others, and give up a
         # choice because of what the first trials with it happened to draw.
         first = self._startup if history.whole else max(self._startup, FEWEST)
         first += _RECOMMENDED * len(history.priors)
         if len(history) == 0 or len(history) + len(history.pending) < first:
-            return self._start(genome, history, count, rng)
+            return self._start(genome, history, count, rng), None
         if history.branches and len(X := self._hardly_visited(genome, history, count, rng)) == count:
-            return X
+            return X, None
         # It imports SciPy's linear algebra and optimisers, which other samplers do not need.
         from aspk.samplers._acquisition import choose  # noqa: PLC0415  # on use
 
@@ -166,7 +203,7 @@ class SurrogateSampler(GenotypeSampler):
             say = self._notices.warn if len(history) >= self._startup else self._notices.mention
             say("no surrogate, NSGA-II instead", str(error))
             breed = Breeder(genome, history, self._population_size, 0.9)
-            return bounds.fill(count, lambda number: breed(number, rng), rng, seen=history.designs)
+            return bounds.fill(count, lambda number: breed(number, rng), rng, seen=history.designs), None
         X, values = evolve(
             genome,
             history,
@@ -179,8 +216,9 @@ class SurrogateSampler(GenotypeSampler):
         rows = [row for row in new if kept[row]]
         if len(rows) < count:
             nearest = bounds.nearest_first(X)
-            return bounds.fill(count, lambda _: nearest, rng, seen=history.designs)
-        return choose(X[rows], values[rows], history, model, max(self._pool_size, count), count)
+            return bounds.fill(count, lambda _: nearest, rng, seen=history.designs), None
+        chosen = choose(X[rows], values[rows], history, model, max(self._pool_size, count), count)
+        return chosen.X, chosen.gains
 
     def _model(self, genome: Genome, history: History) -> StudyModel:
         """The model of the study; functions that a trial contradicts are not part of it."""

@@ -93,6 +93,8 @@ class StudySpec:
         sampler_options: keyword arguments of the sampler.
         prior_studies: finished studies with the same objectives that the search learns from: their files, or
             names of shipped ones.
+        stop_below: ends the search before ``evaluations`` once the next one was, for ten evaluations,
+            expected to add less than this share to the hypervolume, such as 0.002; never unless given.
     """
 
     name: Text
@@ -115,6 +117,7 @@ class StudySpec:
     sampler: SamplerName = "surrogate"
     sampler_options: Mapping[str, Any] = field(default_factory=dict)
     prior_studies: tuple[Text, ...] = ()
+    stop_below: Annotated[float, Meta(gt=0, lt=1)] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, error=StudyError)
@@ -263,4 +266,5 @@ def refined(spec: StudySpec, trainings: int | None = None) -> StudySpec:
         sampler="surrogate",
         sampler_options={},
         prior_studies=(),
+        stop_below=None,
     )

@@ -17,7 +17,7 @@ from aspk.errors import EvaluationError, GenotypeError, StudyError
 from aspk.evaluation import Progress, Result, evaluate_all
 from aspk.metrics import Metrics
 from aspk.objectives import minimised
-from aspk.samplers import GenotypeSampler
+from aspk.samplers import GenotypeSampler, ImprovementStopper
 from aspk.space import SearchSpace
 from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec
@@ -42,12 +42,14 @@ class SearchResult:
         finished: False if it was interrupted.
         evaluations: complete trials, those of earlier runs and of other workers included.
         exhausted: whether it ended before its budget because every network of the space was evaluated.
+        reason: why it ended before its budget by itself, empty if it did not, see ``StudySpec.stop_below``.
     """
 
     study: optuna.Study
     finished: bool
     evaluations: int
     exhausted: bool = False
+    reason: str = ""
 
 
 def run_study(
@@ -59,7 +61,8 @@ def run_study(
 ) -> SearchResult:
     """Search until the study has ``spec.evaluations`` complete trials, those that it already has included.
 
-    In a space with fewer networks, the search ends once each of them was evaluated or has failed.
+    In a space with fewer networks, the search ends once each of them was evaluated or has failed, and with
+    ``spec.stop_below`` once little improvement is expected.
 
     Any number of processes may search at the same time, on any storage: see :mod:`aspk.study.workers`. Every
     finished trial is in the storage before the next batch is asked for. Ctrl-C stops the search after the
@@ -84,6 +87,7 @@ def run_study(
     if not isinstance(sampler, GenotypeSampler):
         raise StudyError(f"sampler {type(sampler).__name__} cannot ask in batches")
     worker, scores = Worker(study, settings), _Scores(problem)
+    stopper = None if spec.stop_below is None else ImprovementStopper(share=spec.stop_below)
     persistently = partial(patiently, patience_s=settings.patience_s)
     scores.read(study)
     done = min(scores.complete, spec.evaluations)
@@ -93,6 +97,10 @@ def run_study(
     with stopping as interruption, bar, worker.at_work():
         bar.set_postfix_str(scores.figures())
         while scores.complete < spec.evaluations and not interruption.requested:
+            if stopper is not None and (reason := persistently(partial(stopper.reason, study))):
+                ended = "the search ends with %d of %d evaluations: %s"
+                _LOGGER.warning(ended, scores.complete, spec.evaluations, reason)
+                return SearchResult(study, True, scores.complete, reason=reason)
             left = persistently(partial(_networks_left, study, problem.space))
             if not left and not persistently(worker.fail_abandoned) and not worker.abandoned():
                 _LOGGER.warning(

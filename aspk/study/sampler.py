@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from aspk.errors import SamplerError, StudyError
-from aspk.samplers import GenotypeSampler, sampler_class
+from aspk.samplers import GenotypeSampler, SurrogateSampler, sampler_class
 from aspk.space import SearchSpace
 from aspk.spec.study import SamplerName, StudySpec, load_study_file
 from aspk.study.problem import StudyProblem, f_aeb_of
@@ -47,6 +47,11 @@ def check_sampler(spec: StudySpec, space: SearchSpace) -> None:
     if spec.prior_studies and "prior_studies" not in signature(sampler_class(spec.sampler)).parameters:
         raise StudyError(
             f"prior_studies = {list(spec.prior_studies)}: sampler {spec.sampler!r} does not learn from them; "
+            "expected sampler 'surrogate'"
+        )
+    if spec.stop_below is not None and not issubclass(sampler_class(spec.sampler), SurrogateSampler):
+        raise StudyError(
+            f"stop_below = {spec.stop_below:g}: sampler {spec.sampler!r} expects no improvements; "
             "expected sampler 'surrogate'"
         )
     _make_sampler(spec, {"space": space})
