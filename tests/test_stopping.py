@@ -157,7 +157,7 @@ def test_a_study_file_says_when_to_end(tmp_path, caplog):
     assert result.finished
     assert result.evaluations < 80
     assert result.reason in caplog.text
-    assert f"ends with {result.evaluations} of 80 evaluations: for 10 evaluations" in caplog.text
+    assert f"ends with {result.evaluations} of 80 evaluations: for 20 evaluations" in caplog.text
     again = run_study(spec, problem, progress=False)
     assert (again.evaluations, again.reason) == (result.evaluations, result.reason)
     longer = run_study(dataclasses.replace(spec, stop_below=None, evaluations=60), problem, progress=False)

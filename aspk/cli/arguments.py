@@ -136,7 +136,7 @@ def share_between(text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a share between 0 and 1, such as 0.002")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share between 0 and 1, such as 0.001")
     return share
 
 

@@ -45,8 +45,8 @@ def add_search_commands(commands: Commands) -> None:
         "--stop-below",
         type=share_between,
         metavar="SHARE",
-        help="end the search once the next evaluation is expected to add less to the hypervolume, such as "
-        "0.002, and was for ten evaluations",
+        help="end the search once, for twenty evaluations, the next one was expected to add less than this "
+        "to the hypervolume, such as 0.001",
     )
     search.set_defaults(run=_search)
 

@@ -9,7 +9,7 @@ Carraro (2010).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,13 @@ class Choice:
 
 
 def choose(
-    pool: Genotypes, predicted: FloatArray, history: History, model: StudyModel, size: int, count: int
+    pool: Genotypes,
+    predicted: FloatArray,
+    history: History,
+    model: StudyModel,
+    size: int,
+    count: int,
+    cost: Callable[[Genotypes], FloatArray] | None = None,
 ) -> Choice:
     """The ``count`` candidates of largest expected improvement, each given those before it.
 
@@ -61,6 +67,8 @@ def choose(
         model: of the study.
         size: how many candidates, those nearest to the predicted front, the improvement is computed for.
         count: how many to choose.
+        cost: what evaluations of genotypes, shape (m, G), cost, above 0, shape (m,): the improvement is then
+            one per unit of cost. None if all cost the same.
     """
     usable = model.log_feasibility(pool)
     kept = history.violation <= 0
@@ -80,7 +88,8 @@ def choose(
     usable = np.exp(np.concatenate([usable[near], model.log_feasibility(history.pending)]))
     gaps = np.concatenate([gaps[near], np.zeros(len(history.pending))])
     pending = range(len(near), len(candidates))
-    rows, gains = _greedy(model.posterior(candidates), usable, front, reference, gaps, pending, count)
+    costs = np.ones(len(candidates)) if cost is None else cost(candidates)
+    rows, gains = _greedy(model.posterior(candidates), usable, costs, front, reference, gaps, pending, count)
     single = front.shape[1] == 1  # whose best value may be the reference point
     whole = float(np.ptp(feasible)) if single else hypervolume(front, reference)
     shares = np.array(gains) / whole if whole > 0 else np.full(len(gains), np.inf)
@@ -90,6 +99,7 @@ def choose(
 def _greedy(
     posterior: Posterior,
     feasible: FloatArray,
+    cost: FloatArray,
     front: FloatArray,
     reference: FloatArray,
     gaps: FloatArray,
@@ -103,6 +113,7 @@ def _greedy(
     Args:
         posterior: of the candidates, shape (m, k).
         feasible: probability that each is feasible, shape (m,).
+        cost: of each, above 0, shape (m,).
         front: observed, shape (n, k).
         reference: point of the hypervolume, shape (k,).
         gaps: distance of each candidate to the predicted front, shape (m,).
@@ -122,11 +133,11 @@ def _greedy(
         else:
             front = front[nondominated(front)]
             utility = expected_improvement(mean, std, *boxes(front, reference)) * feasible
-            gains.append(max(float(utility.max()), 0.0))
-            if utility.max() <= 0:  # nothing promises an improvement: take the nearest to the front
-                utility = -gaps
-            utility[[*taken, *pending]] = -np.inf
-            row = int(utility.argmax())
+            # If nothing promises an improvement, take the nearest to the front.
+            rate = utility / cost if utility.max() > 0 else -gaps
+            rate[[*taken, *pending]] = -np.inf
+            row = int(rate.argmax())
+            gains.append(max(float(utility[row]), 0.0))
         taken.append(row)
         front = np.concatenate([front, mean[[row]]])
     with np.errstate(over="ignore"):

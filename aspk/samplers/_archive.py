@@ -20,6 +20,7 @@ from aspk.space.operators import Genome, Genotypes, keys
 from aspk.util.pareto import REACH, worst_where_infinite
 
 Fitness = Callable[[FrozenTrial], float]
+SECONDS = "seconds"  # the attribute that trials have by themselves
 
 
 class Directed(Protocol):
@@ -113,7 +114,7 @@ class Archive:
         self._values.append(values)
         self._pruned.append(pruned)
         self._curves.append(trial.intermediate_values)
-        self._attributes.append([_number(trial.user_attrs.get(name)) for name in self._names])
+        self._attributes.append([_attribute(trial, name) for name in self._names])
         self._scores.append(math.nan if self._fitness is None or pruned else float(self._fitness(trial)))
 
     def _reported(self, trial: FrozenTrial) -> list[float] | None:
@@ -195,6 +196,14 @@ class _Table:
 def _has_others(trial: FrozenTrial, known: Mapping[str, BaseDistribution]) -> bool:
     """Whether a trial has other parameters, with more than one value each."""
     return any(name not in known and not other.single() for name, other in trial.distributions.items())
+
+
+def _attribute(trial: FrozenTrial, name: str) -> float:
+    """The number of a user attribute; ``seconds`` is how long the trial took, unless it says so itself."""
+    took = trial.duration
+    if name == SECONDS and name not in trial.user_attrs and took is not None:
+        return took.total_seconds()
+    return _number(trial.user_attrs.get(name))
 
 
 def _number(value: object) -> float:

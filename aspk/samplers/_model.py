@@ -16,7 +16,7 @@ from aspk.samplers._targets import BOUND, Column, Data, Targets, columns_of
 from aspk.space.operators import Genome, Genotypes
 from aspk.surrogate.composition import CompositeModel, ConstraintModel, KnownModel, bound_on
 from aspk.surrogate.encoder import Encoder, WithPrediction
-from aspk.surrogate.model import ProcessModel, fit
+from aspk.surrogate.model import Logarithm, ProcessModel, fit
 from aspk.surrogate.posterior import CombinedPosterior, Model, Posterior
 from aspk.util.pareto import FloatArray, within_reach
 
@@ -37,11 +37,13 @@ class StudyModel:
         constraints: those that are not known.
         failure: the model of a label, 1 for trials that failed or were pruned without a report, and -1 for
             others; None if there are no such trials.
+        cost: the model of what an evaluation costs; None if that is not learnt.
     """
 
     objectives: Sequence[Model]
     constraints: Sequence[ConstraintModel] = ()
     failure: ProcessModel | None = None
+    cost: ProcessModel | None = None
 
     def predict(self, X: Genotypes) -> FloatArray:
         """Predicted objective values, shape (m, k)."""
@@ -84,6 +86,7 @@ def fit_study(
     free: FreeFeatures | None,
     first: int,
     fits: Fits,
+    cost: str | None = None,
 ) -> StudyModel:
     """The model of a study's trials.
 
@@ -98,6 +101,8 @@ def fit_study(
         free: what is known of a network without evaluating it; None without a search space.
         first: number of trials after which hyperparameters are fitted for the first time.
         fits: earlier fits of this study; new ones are added.
+        cost: the attribute that says what an evaluation cost; it is learnt where it is above 0, from as many
+            trials as the search starts with.
 
     Raises:
         SamplerError: nothing can be learnt.
@@ -114,14 +119,23 @@ def fit_study(
         for column in learnt
         if (found := bound_on(columns[column], values)) is not None
     }
-    processes = len(learnt) + len(constraints) - len(shared) + (len(history.discarded) > 0)
+    costs = np.zeros(0) if cost is None else np.where(history.complete, history.attributes[cost], np.nan)
+    learn_cost = int((costs > 0).sum()) >= first
+    processes = len(learnt) + len(constraints) - len(shared) + (len(history.discarded) > 0) + learn_cost
     targets = Targets(history, columns, first, processes)
 
-    def process(name: Hashable, early: Data, data: Data, prior: Sequence[ProcessModel] = ()) -> ProcessModel:
+    def process(
+        name: Hashable,
+        early: Data,
+        data: Data,
+        prior: Sequence[ProcessModel] = (),
+        logarithm: Logarithm = "auto",
+    ) -> ProcessModel:
         content = (genome, b"".join(array.tobytes() for array in early))
         if name not in fits or fits[name][0] != content:
             known = [free, *(WithPrediction(free, model.standard) for model in prior)]
-            found = [fit(Encoder.of(genome, features, early[0]), *early) for features in known]
+            encoders = [Encoder.of(genome, features, early[0]) for features in known]
+            found = [fit(encoder, *early, logarithm=logarithm) for encoder in encoders]
             evidence = [model.log_evidence(early[1]) for model in found]
             evidence[0] += _PRIOR_ODDS
             fits[name] = (content, found[int(np.argmax(evidence))])
@@ -152,6 +166,7 @@ def fit_study(
         [objective(k) for k in range(history.values.shape[1])],
         [constraint(name) for name in constraints],
         process("failure", *targets.failure()) if len(history.discarded) else None,
+        process("cost", *targets.cost(costs), logarithm=True) if learn_cost else None,
     )
 
 

@@ -84,6 +84,14 @@ class Targets:
             X, now, spread(total, _LARGEST_FIT)
         )
 
+    def cost(self, values: FloatArray) -> tuple[Data, Data]:
+        """The data of what evaluations cost, from values of shape (n,), of which those above 0 count."""
+        known = np.flatnonzero(values > 0)
+        X, y, total = self.history.X[known], values[known], len(known)
+        count = self._milestone(total, len(self.columns) + len(self.history.constraints))
+        early, rows = spread(count, self.rows_to_fit), spread(total, _LARGEST_FIT)
+        return _measured(X, y, early), _measured(X, y, rows)
+
     def failure(self) -> tuple[Data, Data]:
         """The data of failing: 1 for trials that are not to be proposed again, -1 for others."""
         total = len(self.history)

@@ -13,7 +13,7 @@ from aspk.samplers.surrogate_assisted import SurrogateSampler
 
 _LOGGER = logging.getLogger(__name__)
 # Chosen with benchmarks/stopping.py, see docs/measured_search.md.
-SHARE, PATIENCE = 0.002, 10
+SHARE, PATIENCE = 0.001, 20
 
 
 class ImprovementStopper:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -83,6 +83,7 @@ class SurrogateSampler(GenotypeSampler):
         composites: Mapping[int, Composite] | None = None,
         features: Sequence[FreeFeature | Literal["operations"]] | None = None,
         prior_studies: Sequence[Study] = (),
+        cost: NetworkFunction | str | None = None,
         model: str | None = None,
     ) -> None:
         """Make a sampler.
@@ -106,6 +107,10 @@ class SurrogateSampler(GenotypeSampler):
                 shares networks with it, as they are when the sampler is made. Each recommends two networks
                 to begin with, and for each objective the one that explains the new trials best is learnt
                 from, if any explains them better than none does.
+            cost: what an evaluation costs, so that the improvement is one per unit of cost: a function of the
+                network, such as :class:`~aspk.costs.known.Cost`, which needs ``space``, or the name of a user
+                attribute, which is learnt from complete trials. ``"seconds"`` is how long a trial took, if no
+                attribute says otherwise. None if all cost the same.
             features: what is known of a network without evaluating it and helps to predict: functions of a
                 network to a few numbers, or ``"operations"``, see
                 :class:`~aspk.costs.features.LogOperations`; needs ``space``. They choose the networks to
@@ -126,7 +131,12 @@ class SurrogateSampler(GenotypeSampler):
             raise SamplerError(str(error)) from None
         check_functions("known", known)
         self._composites = dict(composites or {})
+        if cost is not None and not isinstance(cost, str) and not callable(cost):
+            raise SamplerError(f"cost={cost!r}: expected a function of a network, or a user attribute's name")
+        self._cost = cost
         read = dict.fromkeys(name for composite in self._composites.values() for name in composite.parts)
+        if isinstance(cost, str):
+            read[cost] = None
         super().__init__(
             space=space,
             seed=seed,
@@ -142,7 +152,7 @@ class SurrogateSampler(GenotypeSampler):
             pool_size=(pool_size, 10),
             population_size=(population_size, 2),
         )
-        needs_space(space, known=known, features=features)
+        needs_space(space, known=known, features=features, cost=None if isinstance(cost, str) else cost)
         self._startup = n_startup_trials
         self._pool_size = pool_size
         self._population_size = population_size
@@ -217,7 +227,8 @@ class SurrogateSampler(GenotypeSampler):
         if len(rows) < count:
             nearest = bounds.nearest_first(X)
             return bounds.fill(count, lambda _: nearest, rng, seen=history.designs), None
-        chosen = choose(X[rows], values[rows], history, model, max(self._pool_size, count), count)
+        size, cost = max(self._pool_size, count), self._cost_of(genome, model)
+        chosen = choose(X[rows], values[rows], history, model, size, count, cost)
         return chosen.X, chosen.gains
 
     def _model(self, genome: Genome, history: History) -> StudyModel:
@@ -234,7 +245,23 @@ class SurrogateSampler(GenotypeSampler):
             free=self._free,
             first=self._startup,
             fits=self._fits,
+            cost=self._cost if isinstance(self._cost, str) else None,
         )
+
+    def _cost_of(self, genome: Genome, model: StudyModel) -> Callable[[Genotypes], FloatArray] | None:
+        """What evaluations of genotypes cost, if that is known or learnt."""
+        function = self._cost
+        if function is None or isinstance(function, str):
+            return None if model.cost is None else model.cost.predict
+
+        def cost(X: Genotypes) -> FloatArray:
+            values = self._known_values.of(genome, ("cost",), function, X)
+            if not (np.isfinite(values) & (values > 0)).all():
+                wrong = values[~(np.isfinite(values) & (values > 0))][0]
+                raise SamplerError(f"cost= gives {wrong:g} for a network: expected numbers above 0")
+            return values
+
+        return cost
 
     def _hardly_visited(
         self, genome: Genome, history: History, count: int, rng: np.random.Generator

@@ -93,8 +93,8 @@ class StudySpec:
         sampler_options: keyword arguments of the sampler.
         prior_studies: finished studies with the same objectives that the search learns from: their files, or
             names of shipped ones.
-        stop_below: ends the search before ``evaluations`` once the next one was, for ten evaluations,
-            expected to add less than this share to the hypervolume, such as 0.002; never unless given.
+        stop_below: ends the search before ``evaluations`` once the next one was, for twenty evaluations,
+            expected to add less than this share to the hypervolume, such as 0.001; never unless given.
     """
 
     name: Text

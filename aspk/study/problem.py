@@ -72,18 +72,18 @@ class StudyProblem:
     def known(self) -> dict[int, Callable[[SubnetConfig], float]]:
         """The known objectives: the index of each to its value as a function of the network."""
         names = [item.name for item in self.objectives]
-        return {names.index(name): cost for name, cost in self._costs.items() if name in names}
+        return {names.index(name): cost for name, cost in self.costs.items() if name in names}
 
     @property
     def known_constraints(self) -> dict[str, Callable[[SubnetConfig], float]]:
         """The known constraints: the name of each to its value as a function of the network."""
         bounds = {item.name: item.at_most for item in self.constraints}
         return {
-            name: CostConstraint(cost, bounds[name]) for name, cost in self._costs.items() if name in bounds
+            name: CostConstraint(cost, bounds[name]) for name, cost in self.costs.items() if name in bounds
         }
 
     @property
-    def _costs(self) -> dict[str, Cost]:
+    def costs(self) -> dict[str, Cost]:
         """The costs that follow from a network's shapes alone, by the names of their objectives."""
         if self.shape is None:
             return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from inspect import Parameter, signature
 from types import SimpleNamespace
 from typing import Any, get_type_hints
@@ -75,7 +76,11 @@ def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
         "prior_studies": [open_study(load_study_file(prior)) for prior in spec.prior_studies],
     }
     taken = signature(sampler_class(spec.sampler)).parameters
-    return _make_sampler(spec, {name: value for name, value in offered.items() if name in taken})
+    options = {name: value for name, value in offered.items() if name in taken}
+    if known := problem.costs.get(spec.sampler_options.get("cost")):
+        own = {name: value for name, value in spec.sampler_options.items() if name != "cost"}
+        return _make_sampler(replace(spec, sampler_options=own), {**options, "cost": known})
+    return _make_sampler(spec, options)
 
 
 def _make_sampler(spec: StudySpec, options: Mapping[str, Any]) -> GenotypeSampler:
