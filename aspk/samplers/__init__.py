@@ -5,6 +5,7 @@ import importlib
 from aspk.samplers._base import GenotypeSampler
 from aspk.samplers._codec import gene_distribution
 from aspk.samplers._history import History
+from aspk.samplers.early import chance_of_improvement, report, should_stop
 from aspk.samplers.evolutionary import EvolutionarySampler
 from aspk.samplers.nsga2 import NSGA2Sampler
 from aspk.samplers.random import RandomSampler
@@ -20,8 +21,11 @@ __all__ = [
     "NSGA2Sampler",
     "RandomSampler",
     "SurrogateSampler",
+    "chance_of_improvement",
     "gene_distribution",
+    "report",
     "sampler_class",
+    "should_stop",
 ]
 
 

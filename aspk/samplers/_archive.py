@@ -14,10 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from aspk.objectives import Direction, minimised
 from aspk.samplers._codec import Codec
-from aspk.samplers._history import History, finite
+from aspk.samplers._history import BoolArray, History, finite
 from aspk.samplers._pruned import completed
 from aspk.space.operators import Genome, Genotypes, keys
-from aspk.util.pareto import REACH, worst_where_infinite
+from aspk.trials.attributes import reports_from_attributes
+from aspk.util.pareto import REACH, FloatArray, worst_where_infinite
 
 Fitness = Callable[[FrozenTrial], float]
 SECONDS = "seconds"  # the attribute that trials have by themselves
@@ -58,7 +59,7 @@ class Archive:
         self._attributes = _Table(len(self._names), np.float64)
         self._constraints: list[dict[str, float]] = []
         self._pruned: list[bool] = []
-        self._curves: list[Mapping[int, float]] = []
+        self._curves: list[Mapping[int, Sequence[float]]] = []
         self._values: _Table | None = None
 
     def history(self, study: Directed, trials: Sequence[FrozenTrial]) -> History:
@@ -113,14 +114,20 @@ class Archive:
             self._values = _Table(len(values), np.float64)
         self._values.append(values)
         self._pruned.append(pruned)
-        self._curves.append(trial.intermediate_values)
+        self._curves.append(self._reports(trial))
         self._attributes.append([_attribute(trial, name) for name in self._names])
         self._scores.append(math.nan if self._fitness is None or pruned else float(self._fitness(trial)))
 
     def _reported(self, trial: FrozenTrial) -> list[float] | None:
-        """What a pruned trial reported last; None if it reported nothing, or there are several objectives."""
-        curve = trial.intermediate_values
-        return [curve[max(curve)]] if curve and len(self._directions) == 1 else None
+        """What a pruned trial reported last; None if it reported nothing."""
+        curve = self._reports(trial)
+        return list(curve[max(curve)]) if curve else None
+
+    def _reports(self, trial: FrozenTrial) -> Mapping[int, Sequence[float]]:
+        """What a trial reported at each step: to Optuna, which takes one value, or as an attribute."""
+        if len(self._directions) == 1 and trial.intermediate_values:
+            return {step: (value,) for step, value in trial.intermediate_values.items()}
+        return reports_from_attributes(trial.user_attrs, len(self._directions))
 
     def _measured(self, values: Sequence[float] | None) -> bool:
         """Whether there are values and none is NaN or infinitely good; else the trial counts as failed."""
@@ -137,10 +144,10 @@ class Archive:
         pruned = np.array(self._pruned, dtype=bool)
         own, std = worst_where_infinite(minimised(values, self._directions)), np.zeros(len(pruned))
         if pruned.any():
-            sign = minimised([1.0], self._directions)[0, 0]
-            curves = [{step: sign * value for step, value in curve.items()} for curve in self._curves]
-            predicted, std = completed(own[:, 0], pruned, curves)
-            own = predicted[:, None]
+            columns = [self._completed(k, own[:, k], pruned) for k in range(own.shape[1])]
+            own = np.column_stack([predicted for predicted, _ in columns])
+            deviations = np.column_stack([deviation for _, deviation in columns])
+            std = deviations[:, 0] if len(columns) == 1 else deviations
         pending = pending.reshape(len(pending), self._X.rows.shape[1]).astype(self._X.rows.dtype)
         return History(
             X=self._X.rows[order],
@@ -158,6 +165,12 @@ class Archive:
             whole=self.codec.whole,
             branches=self.codec.branches,
         )
+
+    def _completed(self, k: int, values: FloatArray, pruned: BoolArray) -> tuple[FloatArray, FloatArray]:
+        """Values of objective ``k``, predicted where a trial was pruned, and their deviations."""
+        sign = minimised(np.ones((1, len(self._directions))), self._directions)[0, k]
+        curves = [{step: sign * row[k] for step, row in curve.items()} for curve in self._curves]
+        return completed(values, pruned, curves)
 
     def _known_designs(self, pending: Genotypes) -> set[bytes]:
         """Keys of all genotypes except those whose other parameters may differ next time."""

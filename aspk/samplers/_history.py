@@ -40,7 +40,8 @@ class History:
             trial, shape (n,), NaN if there is none.
         pruned: which of the evaluated trials were pruned, shape (n,); their values are predicted, see
             :mod:`aspk.samplers._pruned`. None means that none was.
-        std: standard deviations of values that are predicted, shape (n,), 0 for others; None means all 0.
+        std: standard deviations of values that are predicted, 0 for others, shape (n,), or (n, k) for several
+            objectives; None means all 0.
         whole: whether genotypes hold all parameters of a trial. Without a search space there may be some that
             no condition explains (yet); these are drawn independently, so that trials of equal genotypes may
             differ.

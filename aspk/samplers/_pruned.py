@@ -38,7 +38,7 @@ def completed(
         peers = np.isfinite(then)
         if peers.any():
             with np.errstate(over="ignore"):  # of deviations, which are then clipped
-                predicted, deviation = _projected(within_reach(then[peers]), final[peers], result[rows])
+                predicted, deviation = projected(within_reach(then[peers]), final[peers], result[rows])
             result[rows], std[rows] = predicted, within_reach(deviation)
         else:
             std[rows] = np.ptp(final)
@@ -46,7 +46,7 @@ def completed(
     return result, std
 
 
-def _projected(then: FloatArray, final: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+def projected(then: FloatArray, final: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Final values predicted from ``values`` by a line through (``then``, ``final``), and their deviations.
 
     Least squares over n complete trials with the values x_i then and y_i in the end: y = ȳ + slope (x - x̄),

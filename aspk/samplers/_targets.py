@@ -69,6 +69,7 @@ class Targets:
         worst = (worst_on_front(table[:n], violation[:n])[place] for n in (count, total))
         then, now = (clipped(self.columns[name], count, max([wanted, *bounds])) for wanted in worst)
         X, std = self.history.X, np.zeros(total) if self.history.std is None else self.history.std
+        std = std[:, name[0]] if std.ndim == 2 else std
         early, rows = spread(count, self.rows_to_fit), self._best
         return (X[early], then[early], std[early]), (X[rows], now[rows], std[rows])
 

@@ -27,6 +27,7 @@ FAILURE = "aspk:failure"  # trial user attribute: why the evaluation failed
 WORKER = "aspk:worker"  # trial user attribute: the worker that evaluates it
 BEAT = "aspk:beat"  # trial user attribute: a number that grows while its worker lives
 BATCH = "aspk:batch"  # trial user attribute: first trial number of its batch, then its random stream
+REPORT = "aspk:report"  # trial user attribute with a step: values of all objectives so far
 AGAIN = "aspk:again"  # trial user attribute: number of the abandoned trial that it repeats
 SPEC = "aspk:spec"  # study system attribute: the study file's content
 SPACE = "aspk:space"  # study system attribute: the search space's content
@@ -37,6 +38,22 @@ _LONGEST = 2045  # characters of one attribute's JSON text that every storage ac
 _PIECE = (_LONGEST - 2) // 2  # the JSON text of a piece has quotes around it, and escapes those within
 
 _SCALARS = tuple(item.name for item in dataclasses.fields(Metrics) if item.name not in ("layers", "extras"))
+
+
+def report_to_attribute(step: int, values: Iterable[float]) -> tuple[str, list[float]]:
+    """Name and value of the attribute that holds all objectives' values at a step."""
+    return f"{REPORT}:{step}", [float(value) for value in values]
+
+
+def reports_from_attributes(attributes: Mapping[str, Any], objectives: int) -> dict[int, list[float]]:
+    """The values of all objectives by step; what cannot be read, or has another length, is left out."""
+    found = {}
+    for name, values in attributes.items():
+        start, _, step = name.rpartition(":")
+        numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+        if start == REPORT and step.isascii() and step.isdecimal() and numbers and len(values) == objectives:
+            found[int(step)] = [float(value) for value in values]
+    return found
 
 
 def metrics_to_attributes(metrics: Metrics) -> dict[str, Any]:

@@ -1,0 +1,142 @@
+"""How many images early stopping saves a search with two objectives.
+
+The problems are shipped tables, whose accuracies are those of N images. A network reports after an eighth, a
+quarter and half of them. Its accuracy by then is drawn as if the images were in random order: the number of
+correct ones among n of N is hypergeometric. Its energy by then varies by 5 % from image to image, which is an
+assumption. Networks are compared on different images here, while a real evaluation shows all of them the same
+ones, so that its partial figures are more alike. Images that recalibrate batch normalisation are needed
+for every network, stopped or not.
+
+    python benchmarks/early_stopping.py --log benchmarks/records/early_stopping.jsonl
+    python benchmarks/early_stopping.py --log benchmarks/records/early_stopping.jsonl --seeds 0  # print
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from run_log import RunLog
+from search_problems import TableProblem
+
+from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler, report, should_stop
+from aspk.tables import TabularEvaluator
+
+TABLES = ("fashion_blocks", "fashion_shared", "mnist_mixed")
+SAMPLERS: dict[str, tuple[type[GenotypeSampler], int]] = {  # with the evaluations that each may start
+    "random": (RandomSampler, 500),
+    "nsga2": (NSGA2Sampler, 300),
+    "surrogate": (SurrogateSampler, 100),
+}
+STEPS = (1 / 8, 1 / 4, 1 / 2)
+SPREAD = 0.05  # of energies over images, relative
+SHARES = (0.9, 0.95)
+
+
+def partial(
+    accuracy: float, energy: float, images: int, rng: np.random.Generator
+) -> list[tuple[int, list[float]]]:
+    """Images seen, and the values on them, at each step: negated accuracy, and energy."""
+    order = rng.permutation(images)
+    correct = order < round(accuracy * images)
+    found = []
+    for share in STEPS:
+        n = round(share * images)
+        error = SPREAD * np.sqrt((1 / n) * (1 - share))
+        found.append((n, [-float(correct[:n].mean()), energy * (1 + error * float(rng.normal()))]))
+    return found
+
+
+def measured(name: str, kind: str, stops: bool, seed: int) -> dict[str, Any]:
+    """One search: trials, images and calibration images until each share of the hypervolume."""
+    problem, (make, budget) = TableProblem(name), SAMPLERS[kind]
+    evaluation = TabularEvaluator(name).table.about["evaluation"]
+    images, calibration = evaluation["images"], evaluation["calibration_images"]
+    sampler = make(space=problem.space, seed=seed)
+    study = optuna.create_study(sampler=sampler, directions=["minimize"] * 2)
+    X: list[Any] = []
+    seen = stopped = 0
+    reached: dict[str, list[int]] = {}
+    start = time.process_time()
+    for number in range(1, budget + 1):
+        (trial,) = sampler.ask_batch(study, 1)
+        x = problem.space.from_parameters(trial.params)
+        values = problem.values(x[None])[0]
+        if stops and (used := _stopped_at(trial, values, images, np.random.default_rng([seed, number]))):
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            seen, stopped = seen + used, stopped + 1
+            continue
+        seen += images
+        X.append(x)
+        study.tell(trial, values.tolist())
+        (quality,) = problem.quality(np.array(X), problem.values(np.array(X)), [len(X)])
+        for share in SHARES:
+            if quality >= share and str(share) not in reached:
+                reached[str(share)] = [number, stopped, seen, seen + number * calibration]
+        if len(reached) == len(SHARES):
+            break
+    return {
+        "problem": name,
+        "sampler": kind,
+        "stops": stops,
+        "seed": seed,
+        "reached": reached,
+        "seconds": round(time.process_time() - start, 1),
+    }
+
+
+def _stopped_at(
+    trial: optuna.Trial, values: Sequence[float], images: int, rng: np.random.Generator
+) -> int | None:
+    for step, (used, seen) in enumerate(partial(-values[0], values[1], images, rng)):
+        report(trial, seen, step)
+        if should_stop(trial):
+            return used
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sampler", action="append", choices=SAMPLERS)
+    parser.add_argument("--log", type=Path)
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.disable(logging.WARNING)
+    log = RunLog(options.log, ("problem", "sampler", "stops", "seed"))
+    samplers = options.sampler or list(SAMPLERS)
+    for seed in range(1000, 1000 + options.seeds):
+        for kind in samplers:
+            for name in TABLES:
+                for stops in (False, True):
+                    if log.get(name, kind, stops, seed) is None:
+                        log.add(measured(name, kind, stops, seed))
+    for kind in samplers:
+        for name in TABLES:
+            for stops in (False, True):
+                runs = log.select(problem=name, sampler=kind, stops=stops)
+                cells = []
+                for share in map(str, SHARES):
+                    rows = [run["reached"].get(share, [np.inf] * 4) for run in runs]
+                    middle = np.median(np.array(rows or [[np.nan] * 4], dtype=float), axis=0)
+                    cells.append(
+                        "to {}: {:g} trials, {:g} stopped, {:g} images, {:g} with calibration".format(
+                            share, *middle
+                        )
+                    )
+                label = f"{kind:10}{name:16}{'stops' if stops else 'whole':6}"
+                print(f"{label}{len(runs)} seeds; {'; '.join(cells)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
