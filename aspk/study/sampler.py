@@ -77,7 +77,7 @@ def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
     }
     taken = signature(sampler_class(spec.sampler)).parameters
     options = {name: value for name, value in offered.items() if name in taken}
-    if known := problem.costs.get(spec.sampler_options.get("cost")):
+    if known := problem.costs.get(str(spec.sampler_options.get("cost"))):
         own = {name: value for name, value in spec.sampler_options.items() if name != "cost"}
         return _make_sampler(replace(spec, sampler_options=own), {**options, "cost": known})
     return _make_sampler(spec, options)
