@@ -5,7 +5,7 @@ STUDY := digits
 RUN := runs/digits
 BASELINE := fashion_mnist
 
-.PHONY: demo test lint docs baseline bench clean
+.PHONY: demo test test-python lint docs baseline bench clean
 
 # One thread: two train these small networks little faster, and 20 to 50 times slower where something else runs
 # on one of two cores (docs/training.md, Speed). The same figures on every number of cores, too.
@@ -26,6 +26,13 @@ demo: .venv/.demo-installed
 # A process for each core; tests of one file stay together, since they share what is costly to make.
 test: .venv/.test-installed
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# The same on another Python, in an environment of its own (6 GB): make test-python PYTHON=python3.13
+test-python: VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+test-python:
+	$(PYTHON) -m venv .venv-$(VERSION)
+	.venv-$(VERSION)/bin/python -m pip install --quiet --progress-bar off --editable '.[dashboard,grpc,postgres,dev]'
+	.venv-$(VERSION)/bin/python -m pytest -n auto --dist loadfile $(TESTS)
 
 lint: .venv/.test-installed
 	$(BIN)/ruff check
@@ -59,4 +66,4 @@ bench: .venv/.test-installed
 	touch $@ .venv/.demo-installed
 
 clean:
-	rm -rf .venv runs build dist *.egg-info
+	rm -rf .venv .venv-* runs build dist *.egg-info

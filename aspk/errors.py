@@ -7,6 +7,12 @@ Every message says what was given, what was expected and what to do about it.
 class AspkError(Exception):
     """Base of every error that aspk raises on purpose."""
 
+    @property
+    def page(self) -> str:
+        """Where the documentation says more, such as ``docs/errors.md#dataerror``."""
+        kind = next(one for one in type(self).__mro__ if one.__module__ == __name__)  # not a user's subclass
+        return f"docs/errors.md#{kind.__name__.lower()}"
+
 
 class SpaceError(AspkError):
     """A search-space file or definition is not valid."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import inspect
 import re
 from pathlib import Path
 
-from aspk import errors
 from aspk.cli.main import command_parser
 from aspk.energy import PRESETS, EnergyModel
 from aspk.objectives import OBJECTIVES
@@ -63,7 +61,6 @@ def pages() -> dict[str, str]:
         "genes": _genes(),
         "objectives": _objectives(),
         "accounts": _accounts(),
-        "errors": _errors(),
     }
 
 
@@ -135,19 +132,6 @@ def _accounts() -> str:
         parts.append(f"| `{name}` | " + " | ".join(str(value) for value in values) + " |")
     parts += ["", "## What the keys mean", ""]
     parts += [f"- `{name}`: {_cell(text)}" for name, text in meanings(EnergyModel).items()]
-    return "\n".join(parts) + "\n"
-
-
-def _errors() -> str:
-    parts = [
-        "# The errors\n",
-        "One class for each convention that can be broken; every message says what was given, what was",
-        "expected and what to do. Commands print it and exit with 1 (wrong usage: 2, Ctrl-C: 130).\n",
-        "| error | when |",
-        "|---|---|",
-    ]
-    for name, item in inspect.getmembers(errors, inspect.isclass):
-        parts.append(f"| `{name}` | {_cell(inspect.getdoc(item) or '')} |")
     return "\n".join(parts) + "\n"
 
 

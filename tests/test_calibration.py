@@ -162,6 +162,8 @@ def test_too_few_networks_are_refused():
     single, _ = made(seeds=1)
     with pytest.raises(RankingError, match="2 seeds"):
         rank_table(single, sizes=(6,), draws=1)
+    with pytest.raises(RankingError, match=rf"{SPACE.size} networks: expected at least {SPACE.size + 1}"):
+        rank_table(table, sizes=(SPACE.size - 9, SPACE.size), draws=1)
 
 
 def test_the_command_takes_a_table_as_the_truth(tmp_path, capsys):

@@ -69,12 +69,12 @@ def test_space_prints_the_size(capsys):
         (["evaluate", "nowhere"], "no exported network there"),
     ],
 )
-def test_errors_are_one_line_and_exit_1(arguments, message, capsys):
+def test_errors_are_a_line_and_where_to_read_on(arguments, message, capsys):
     assert main(arguments) == 1
-    error = capsys.readouterr().err
+    error, place = capsys.readouterr().err.splitlines()
     assert error.startswith("aspk: error: ")
     assert message in error
-    assert len(error.splitlines()) == 1
+    assert place.startswith("aspk: see docs/errors.md#")
 
 
 def test_wrong_usage_exits_2(capsys):

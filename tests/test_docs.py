@@ -2,74 +2,159 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
+import runpy
 import shlex
-from pathlib import Path
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from pages import AFTER_COMMANDS, AFTER_DEMO, DOCS, OWN_IMAGES, PAGES, ROOT, blocks, shell_lines
 from PIL import Image
 
+from aspk import errors
 from aspk.cli.main import command_parser, main
+from aspk.spec.study import load_study_file
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCS = ROOT / "docs"
-PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
-START = sorted((DOCS / "start").glob("*.md"))
-OWN_IMAGES = DOCS / "start" / "own_images.md"
-
-
-# What some examples need that only its reader has; the first is run by another test, after its commands.
-NEEDS = ("runs/pets/export-pets", "open_study(", "summarise(study)", "own.npz")
-ELSEWHERE = {DOCS / "energy.md"}  # its examples continue one another: test_energy_comparison.py runs them
+PROGRAMS = {  # what shell examples start, and where it runs
+    "aspk": "test_readme_commands.py, test_own_images_as_the_page_says",
+    "make": "test_readme.py: the targets exist; the demo's lines in test_readme_commands.py",
+    "torchrun": "test_distributed.py",
+    "python": "the measurements, whose options are read below; parts of them in test_benchmark_*.py",
+    "apt-get": "the system's",
+    ".": "the shell's",
+}
 
 
 def examples(language):
-    """Every example of a language that stands alone, with the page it stands on."""
+    """Every example of a language, with the page it is on."""
     return [
-        pytest.param(code, id=f"{page.stem}-{number}")
+        pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}")
         for page in PAGES
-        if page not in ELSEWHERE and page.parent.name != "reference"
-        for number, code in enumerate(
-            re.findall(
-                rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-            )
-        )
-        if not any(need in code for need in NEEDS)
+        for number, code in enumerate(blocks(page, language))
     ]
 
 
-@pytest.mark.parametrize("code", examples("python"))
+def alone():
+    """Python examples that need nothing before them; test_readme_commands.py runs the others."""
+    leaning = (AFTER_DEMO, AFTER_COMMANDS)
+    return [case for case in examples("python") if not case.values[0].startswith(leaning)]
+
+
+@pytest.mark.parametrize("code", alone())
 def test_examples_run_alone(code, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    if "hub/package" in code:  # a page that is read in the repository's folder
+        (tmp_path / "hub").symlink_to(ROOT / "hub")
     exec(compile(code, "example", "exec"), {"__name__": "__main__"})
     assert bool(capsys.readouterr().out) == ("print(" in code)
 
 
+def test_every_example_is_in_a_language_that_is_tested():
+    for page in PAGES:
+        found = set(re.findall(r"^ *```([^\s`{]*)(?=.*\n.)", page.read_text(encoding="utf-8"), re.MULTILINE))
+        assert found <= {"", "python", "sh", "toml", "text"}, (page, found)
+
+
+@pytest.mark.parametrize("code", examples("toml"))
+def test_tables_of_a_study_are_understood(code, tmp_path):
+    """A whole study, or some of its keys, or an account of ``--model``."""
+    if "name =" not in code.partition("[")[0]:
+        table = "[energy]\n" if code.startswith("preset") else ""
+        code = f'name = "own"\nspace = "tiny"\ndata = "digits"\n{table}{code}'
+    (tmp_path / "own.toml").write_text(code)
+    assert load_study_file(tmp_path / "own.toml").name
+
+
+@pytest.mark.parametrize("code", [case for case in examples("sh") if case.values[0].startswith("#!")])
+def test_scripts_are_read_by_the_shell(code):
+    subprocess.run(["bash", "-n"], input=code, text=True, check=True)
+    (command,) = re.findall(r"-m aspk (.*)", code)
+    assert callable(command_parser().parse_args(shlex.split(command)).run)
+
+
+def test_programs_are_known():
+    lines = [line for page in PAGES for line in shell_lines(page)]
+    assert {line.split()[0] for line in lines} == set(PROGRAMS)
+
+
+class Understood(Exception):  # noqa: N818  # no error
+    """Arguments were read."""
+
+
+@pytest.mark.parametrize(
+    "line",
+    sorted({line for page in PAGES for line in shell_lines(page) if line.startswith("python benchmarks/")}),
+)
+def test_measurements_understand_their_options(line, monkeypatch):
+    """The commands that figures are given with; most of them take minutes to hours."""
+    read = argparse.ArgumentParser.parse_args
+
+    def parse_args(parser, *arguments, **options):
+        read(parser, *arguments, **options)
+        raise Understood
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    monkeypatch.setattr(sys, "argv", shlex.split(line)[1:])
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(Understood):
+        runpy.run_path(str(ROOT / shlex.split(line)[1]), run_name="__main__")
+
+
 def test_every_command_is_understood():
-    lines = [
-        line.split("#")[0].strip()
-        for page in PAGES
-        for block in re.findall(
-            r"^\s*```sh\n(.*?)^\s*```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-        )
-        if "$" not in block
-        for line in block.splitlines()
-    ]
+    lines = [line for page in PAGES for line in shell_lines(page)]
     commands = [line for line in lines if line.startswith("aspk ") and " --help" not in line]
-    assert len(commands) > 20
+    assert len(commands) > 50
     for command in commands:
         assert callable(command_parser().parse_args(shlex.split(command)[1:]).run), command
 
 
+def anchors(text):
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_links_lead_somewhere():
-    generated = importlib.import_module("generated")
+    pages = importlib.import_module("generated").pages()
+    made = {DOCS / "reference" / f"{name}.md": text for name, text in pages.items()}
+    count = 0
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            path = (page.parent / target).resolve()
-            made = path.parent == DOCS / "reference" and path.stem in generated.pages()
-            assert target.startswith("http") or path.exists() or made, (page.name, target)
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if target.startswith("http"):
+                continue
+            name, _, anchor = target.partition("#")
+            path = (page.parent / name).resolve() if name else page
+            assert path.exists() or path in made, (page.name, target)
+            if anchor:
+                text = made.get(path) or path.read_text(encoding="utf-8")
+                assert anchor in anchors(text), (page.name, target)
+            count += 1
+    assert count > 100
+
+
+def test_every_error_has_its_place():
+    classes = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    text = (DOCS / "errors.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert sections == sorted(kind.__name__ for kind in classes)
+    for kind in classes:
+        page, _, anchor = kind("").page.partition("#")
+        assert anchor in anchors((ROOT / page).read_text(encoding="utf-8"))
+    own = type("Own", (errors.DataError,), {})
+    assert own("").page == "docs/errors.md#dataerror"
+
+
+def test_a_command_says_where_its_error_is_explained(capsys):
+    assert main(["report", "digit"]) == 1
+    message, place = capsys.readouterr().err.splitlines()
+    assert message.startswith("aspk: error: no study 'digit'")
+    assert place == "aspk: see docs/errors.md#studyerror"
 
 
 @pytest.fixture(autouse=True)

@@ -24,10 +24,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from worker_processes import HASTY, PROCESSES, SPACE, problem_of, search, spec_in
 
+from aspk.cli import main
 from aspk.errors import StudyError
 from aspk.spec.study import with_sampler
 from aspk.study import run_study
 from aspk.study import storage as storage_module
+from aspk.study.address import check_address
 from aspk.study.retry import is_passing, patiently, reason
 from aspk.study.storage import open_storage, open_study
 from aspk.testing import FormulaEvaluator
@@ -364,6 +366,9 @@ def test_an_address_that_is_no_storage_is_answered_with_the_forms_that_work(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StudyError) as refused:
         open_storage(address)
+    with pytest.raises(StudyError) as checked:
+        check_address(address)
+    assert str(checked.value) == str(refused.value)
     assert why in str(refused.value)
     for form in (
         "sqlite:///runs",
@@ -374,6 +379,33 @@ def test_an_address_that_is_no_storage_is_answered_with_the_forms_that_work(
     ):
         assert form in str(refused.value)
     assert list(tmp_path.iterdir()) == []  # nor is a file of that name made
+
+
+@pytest.mark.parametrize("address", ["runs/study.db", "mysql+pymysql://me:secret@h/d"])
+def test_commands_refuse_it_before_they_begin(tmp_path, monkeypatch, capsys, address):
+    monkeypatch.chdir(tmp_path)
+    Path("own.toml").write_text(f'space = "tiny"\ndata = "digits"\nstorage = "{address}"')
+    for arguments in (
+        *(f"{command} own.toml" for command in ("check", "train", "search", "report", "compare", "export")),
+        *(f"{command} own.toml" for command in ("dashboard", "reproduce", "surrogate", "energy")),
+        f"optuna studies --storage {address}",
+        f"optuna studies --storage={address}",
+    ):
+        assert main(arguments.split()) == 1, arguments
+        said = capsys.readouterr().err
+        assert "runs/digits/study.log" in said, arguments
+        assert "secret" not in said
+    monkeypatch.setenv("OPTUNA_STORAGE", address)
+    assert main(["optuna", "studies"]) == 1
+    assert "runs/digits/study.log" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["own.toml"]
+
+
+def test_optuna_makes_a_journal(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["optuna", "create-study", "--study-name", "a", "--storage", "study.log"]) == 0
+    assert main(["optuna", "studies", "--storage", "study.log", "--format", "json"]) == 0
+    assert '"a"' in capsys.readouterr().out
 
 
 def test_forms_that_messages_show_are_opened(tmp_path, monkeypatch):

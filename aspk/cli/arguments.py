@@ -155,7 +155,8 @@ def spec_of(options: argparse.Namespace, *, searched: bool = False) -> StudySpec
         searched: take the study of the supernet's networks, even if the options select the trained ones.
 
     Raises:
-        StudyError: there is none, or its file is not valid.
+        StudyError: there is none, its file is not valid, or its storage is no address of one: better said
+            before a training than after it.
     """
     import optuna
 
@@ -163,6 +164,10 @@ def spec_of(options: argparse.Namespace, *, searched: bool = False) -> StudySpec
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # our progress bar replaces its INFO lines
     spec = with_sampler(load_study_file(options.study), getattr(options, "sampler", None))
+    if spec.storage is not None:
+        from aspk.study.address import check_address
+
+        check_address(spec.storage)
     return refined(spec) if getattr(options, "refined", False) and not searched else spec
 
 

@@ -89,6 +89,8 @@ def _reported(command: Callable[[], int]) -> int:
         return 0
     except (AspkError, OSError) as error:
         print(f"aspk: error: {error}", file=sys.stderr)
+        if isinstance(error, AspkError):
+            print(f"aspk: see {error.page}", file=sys.stderr)
         return 1
     except Exception as error:
         if _is_memory(error):

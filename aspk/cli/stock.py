@@ -20,6 +20,7 @@ from aspk.samplers import GenotypeSampler, gene_distribution, sampler_class
 from aspk.space import SearchSpace
 from aspk.space.file import load_space
 from aspk.spec.samplers import SAMPLERS as REGISTERED
+from aspk.study.address import check_address, is_journal
 from aspk.study.retry import reason
 from aspk.util.files import write_atomically
 from aspk.util.passwords import without_password
@@ -41,17 +42,35 @@ def run_optuna(arguments: Sequence[str]) -> int:
         Optuna's exit code.
 
     Raises:
-        StudyError: Optuna's command failed; the message leaves out the password of its storage.
+        StudyError: Optuna's command failed, or its ``--storage`` is no address of one; the message leaves
+            out the password of the storage.
     """
     from optuna.cli import main
 
     secrets = (*arguments, os.environ.get("OPTUNA_STORAGE", ""))
+    address = _address(arguments)
+    if address is not None and not address.startswith("redis") and not os.path.isfile(address):
+        check_address(address)
+        if is_journal(address):  # a journal that is not there yet, which Optuna cannot tell from a typo
+            arguments = [*arguments, "--storage-class", "JournalFileBackend"]
     try:
         with _samplers_known(), _command_line(["optuna", *arguments]), _silent_about(secrets):
             return main() or 0
     except Exception as error:
         failure = _without_passwords(f"{type(error).__name__}: {reason(error)}", secrets)
     raise StudyError(f"'optuna {' '.join(arguments[:1])}' failed: {failure}")
+
+
+def _address(arguments: Sequence[str]) -> str | None:
+    """The storage that Optuna's command is given, if it is one that Optuna has to guess from its address."""
+    if any(argument.startswith("--storage-class") for argument in arguments):
+        return None
+    for argument, following in zip(arguments, (*arguments[1:], None), strict=True):
+        if argument == "--storage":
+            return following
+        if argument.startswith("--storage="):
+            return argument.partition("=")[2]
+    return os.environ.get("OPTUNA_STORAGE")
 
 
 def _without_passwords(text: str, arguments: Sequence[str]) -> str:

@@ -204,6 +204,12 @@ def rank_table(
         RankingError: the table has too few networks or seeds.
     """
     true = table.accuracies().mean(axis=1)
+    fewest = min(sizes, default=SIZES[0])
+    if len(true) < fewest + _LEFT_OUT:
+        raise RankingError(
+            f"a table of {len(true)} networks: expected at least {fewest + _LEFT_OUT}, so that a predictor "
+            f"fitted to {fewest} has {_LEFT_OUT} left to rank; train more with 'aspk table --trained'"
+        )
     sizes = [size for size in sizes if size + _LEFT_OUT <= len(true)]
     free, raw = _free(table), {kind: table.inherited(kind)["accuracy"] for kind in table.statistics}
     return {

@@ -26,11 +26,12 @@ from aspk.errors import StudyError
 from aspk.space.file import load_space
 from aspk.spec.samplers import SAMPLERS
 from aspk.spec.study import StudySpec
+from aspk.study.address import file_of, host_and_port, is_journal, refused
 from aspk.trials import study_record
 from aspk.trials.attributes import CONTEXT, SPACE, SPEC, VERDICT, mapping_in
 from aspk.trials.verdict import UNKNOWN, read_verdict
 from aspk.util.files import hash_of
-from aspk.util.passwords import masked, without_password
+from aspk.util.passwords import masked
 
 _LOGGER = logging.getLogger(__name__)
 _Held = tuple[int, int]  # a lock's inode and the nanosecond it was made
@@ -44,14 +45,6 @@ _WRITE_AHEAD = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
 # PostgreSQL: Optuna looks up some earlier record of each parameter in the study. By default, the planner
 # scans a table that other studies fill from its beginning, which takes milliseconds for each parameter.
 _BY_INDEX = ("SET enable_seqscan = off", "SET plan_cache_mode = force_generic_plan")
-# A path, relative or absolute; neither a URL nor KEY=VALUE pairs, whatever they end in.
-_JOURNAL = re.compile(r"(?:journal:)?(?!\w[\w+]+:/)(?!\w+\s*=).*\.log", re.DOTALL)
-_NO_STORAGE = (ImportError, ValueError, sqlalchemy.exc.ArgumentError)
-_FORMS = """A storage is one of
-  sqlite:///runs/digits/study.db            one machine; //// begins an absolute path
-  runs/digits/study.log                     a journal: one machine, or a folder that machines share
-  postgresql+psycopg://USER@HOST/DATABASE   many machines; pip install 'aspk[postgres]'
-  grpc://HOST:PORT                          an Optuna proxy; pip install 'aspk[grpc]'"""
 _MOST_NAMES = 10  # of other studies that a message lists
 _ATTEMPTS = 8  # to open a new database that other processes are filling with tables at this moment
 
@@ -67,29 +60,14 @@ def open_storage(url: str) -> BaseStorage:
             the errors behind it show a password.
     """
     try:
-        if _JOURNAL.fullmatch(url):
+        if is_journal(url):
             return _open_journal(Path(url.removeprefix("journal:")))
         if url.startswith("grpc://"):
             return _open_proxy(url)
         return _open_database(url)
     except Exception as error:  # SQLAlchemy's, gRPC's and the file system's own errors
-        reason = _reason(error, url)
-        forms = f"\n{_FORMS}" if isinstance(error, _NO_STORAGE) else ""
-    # Outside of the handler, so that no traceback shows the driver's error as this one's context.
-    raise StudyError(f"cannot open the storage {masked(url)!r}: {reason}{forms}")
-
-
-def _reason(error: Exception, url: str) -> str:
-    """Why a storage cannot be opened, in one line."""
-    match error:
-        case ImportError():  # Optuna says that a driver is missing, its context says which one
-            missing = getattr(error.__context__, "name", None) or error.name
-            return f"the Python package {missing} is not installed" if missing else str(error)
-        case sqlalchemy.exc.NoSuchModuleError():
-            return "no kind of database has that name"
-        case ValueError() | sqlalchemy.exc.ArgumentError():  # ValueError: a port that is not a number
-            return "this is not the address of a storage"
-    return without_password(f"{type(error).__name__}: {error}".partition("\n")[0], url)
+        refusal = refused(error, url)
+    raise refusal  # outside of the handler, so that no traceback shows the driver's error as its context
 
 
 def _open_journal(path: Path) -> JournalStorage:
@@ -103,12 +81,10 @@ def _open_journal(path: Path) -> JournalStorage:
 
 
 def _open_proxy(url: str) -> GrpcStorageProxy:
-    host, _, port = url.removeprefix("grpc://").rstrip("/").rpartition(":")
-    if not re.fullmatch(r"[\w.-]+|\[[\w:.]+\]", host) or not port.isdecimal():
-        raise ValueError("not grpc://HOST:PORT")
+    host, port = host_and_port(url)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        proxy = GrpcStorageProxy(host=host, port=int(port))
+        proxy = GrpcStorageProxy(host=host, port=port)
     proxy.wait_server_ready(timeout=_PROXY_WAIT_S)
     return proxy
 
@@ -118,7 +94,7 @@ def _open_database(url: str) -> RDBStorage:
     options: dict[str, object] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
         options = {"connect_args": {"timeout": _PATIENCE_S}}
-        if file := _file_of(url):
+        if file := file_of(url):
             file.parent.mkdir(parents=True, exist_ok=True)
     storage = _create_tables(url, options)
     if url.startswith("sqlite"):
@@ -127,17 +103,6 @@ def _open_database(url: str) -> RDBStorage:
         _configure(storage, _BY_INDEX)
     _flush_together(storage)
     return storage
-
-
-def _file_of(url: str) -> Path | None:
-    """The file that a storage is in; None for a server, a database in memory, or SQLite's own form of URL."""
-    if _JOURNAL.fullmatch(url):
-        return Path(url.removeprefix("journal:"))
-    try:
-        file = sqlalchemy.make_url(url).database if url.startswith("sqlite") else None
-    except sqlalchemy.exc.ArgumentError:  # opening it will report that
-        return None
-    return Path(file) if file and not file.startswith("file:") else None
 
 
 def _create_tables(url: str, options: dict[str, object]) -> RDBStorage:
@@ -357,7 +322,7 @@ def with_recorded_statistics(spec: StudySpec) -> StudySpec:
     Raises:
         StudyError: the storage cannot be opened.
     """
-    file = _file_of(spec.storage_url)
+    file = file_of(spec.storage_url)
     if spec.evaluation.statistics != "auto" or (file is not None and not file.exists()):
         return spec
     storage = open_storage(spec.storage_url)
