@@ -42,6 +42,10 @@ class EvaluationError(AspkError):
     """A candidate could not be evaluated: its trial fails and gets no value."""
 
 
+class EvaluationStopped(EvaluationError):  # noqa: N818  # it is a decision, not an error
+    """An evaluation was ended early because its result would not matter: its trial is pruned."""
+
+
 class DataError(AspkError):
     """A data set is missing, damaged or too small for the requested splits."""
 

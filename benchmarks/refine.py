@@ -2,6 +2,8 @@
 
 A method sees one training of each network that it proposes: accuracy on ``search`` and energy. It is scored
 by the networks on the front that it saw (F_AEB: by the best one), at their means over all seeds on ``test``.
+A training that ends early counts as the share of its updates that was spent, and its network is not seen; the
+energy by which it is judged is the final one, which a real search does not know yet.
 
     python benchmarks/refine.py --table digits_trained --seeds 30 --log refine.jsonl
 """
@@ -15,15 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.trial import TrialState
 from run_log import RunLog
 from search_methods import Ledger, Method, ours, run, surrogate
 from search_problems import Problem
 
-from aspk.objectives import Objective
+from aspk.metrics import Metrics
+from aspk.objectives import Objective, objective
 from aspk.objectives.scalarization import FAEB
 from aspk.samplers import NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.space import IntArray
 from aspk.standalone.calibration import Inherited
+from aspk.standalone.stopping import TENTHS, hopeless
 from aspk.tables import TabularEvaluator, TrainedTable
 from aspk.tables.table import MARGIN
 from aspk.util.pareto import FloatArray, hypervolume, nondominated
@@ -79,6 +84,14 @@ class Training(Problem):
         fronts = [rows[:n][nondominated(F[:n])] for n in at]
         return [hypervolume(self.true[front], self.reference) / self._whole for front in fronts]
 
+    def hopeless(self, x: IntArray, finished: Sequence[IntArray]) -> bool:
+        """Whether a training would end early, given the networks that were trained before."""
+        (own,), known = self.seen.rows(x[None]), self.seen.rows(np.array([*finished]).reshape(-1, len(x)))
+        loss = self.table.losses[:, self.seed, 0]
+        metrics: list[Metrics] = self.seen.metrics
+        chosen = [objective(item) if isinstance(item, str) else item for item in self.objectives]
+        return bool(hopeless(metrics[own], loss[own], [(loss[row], metrics[row]) for row in known], chosen))
+
     def inherited(self, statistics: str) -> FloatArray:
         """What the supernet says of every network on ``search``, minimised."""
         return TabularEvaluator(self.table.table, split=f"search_{statistics}").values(self.objectives)
@@ -114,8 +127,11 @@ def most_operations_first(problem: Training) -> list[int]:
     return np.argsort(-problem.table.truth().values(["operations"])[:, 0], kind="stable").tolist()
 
 
-def refine(problem: Training, statistics: str, starts: int) -> Method:
-    """The reference, a few of the supernet's front, then the sampler with the supernet's values."""
+def refine(problem: Training, statistics: str, starts: int, *, stop: bool = False) -> Method:
+    """The reference, a few of the supernet's front, then the sampler with the supernet's values.
+
+    With ``stop``, trainings end early.
+    """
     features = (Inherited(problem.table, statistics, energy=True), "operations")
     first = front_first(problem.inherited(statistics))[:starts]
     networks = map(problem.space.decode, problem.table.networks[first])
@@ -130,6 +146,10 @@ def refine(problem: Training, statistics: str, starts: int) -> Method:
         while True:
             (trial,) = sampler.ask_batch(study, 1)
             X = np.array([space.from_parameters(trial.params)])
+            if stop and problem.hopeless(X[0], ledger.X):
+                ledger.spend(TENTHS / 10)
+                study.tell(trial, state=TrialState.PRUNED)
+                continue
             for name, value in problem.attributes(X)[0].items():
                 trial.set_user_attr(name, value)
             study.tell(trial, ledger(X)[0].tolist())
@@ -145,6 +165,7 @@ def methods(problem: Training) -> dict[str, Method]:
         supernets[f"supernet's front in order ({statistics})"] = in_order(front)
         supernets[f"aspk refine ({statistics})"] = refine(problem, statistics, 0)
         supernets[f"aspk refine ({statistics}), front first"] = refine(problem, statistics, 5)
+        supernets[f"aspk refine ({statistics}), early stops"] = refine(problem, statistics, 0, stop=True)
     return {
         **supernets,
         "surrogate without supernet": surrogate(),
@@ -185,8 +206,9 @@ def main() -> None:
                 problem = known[seed % table.seeds]
                 found = log.get(problem.name, name, seed)
                 if found is None:
-                    X, F = run(methods(problem)[name], problem, AT[-1], seed).arrays()
-                    shares = problem.verdict(X, F, [min(n, len(X)) for n in every])
+                    ledger = run(methods(problem)[name], problem, AT[-1], seed)
+                    X, F = ledger.arrays()
+                    shares = problem.verdict(X, F, [max(ledger.within(n), 1) for n in every])
                     found = {"problem": problem.name, "method": name, "seed": seed, "shares": shares}
                     log.add(found)
                 curves.append(found["shares"])

@@ -40,7 +40,7 @@ class Spent(Exception):  # noqa: N818 - the end of a budget is no error
 
 @dataclass
 class Ledger:
-    """The evaluated networks, in order, each once."""
+    """The evaluated networks, in order, each once; an evaluation that ends early costs a part of one."""
 
     problem: Problem
     budget: int
@@ -49,6 +49,8 @@ class Ledger:
     F: list[FloatArray] = field(default_factory=list)
     asked: int = 0
     seconds: float = 0.0
+    spent: list[float] = field(default_factory=list)  # of the budget, after each evaluation in ``X``
+    _extra: float = 0.0
     _row: dict[bytes, int] = field(default_factory=dict)
     _since: float = field(default_factory=time.perf_counter)
 
@@ -65,16 +67,28 @@ class Ledger:
                 self._row[name] = len(self.X)
                 self.X.append(x)
                 self.F.append(values)
+                self.spent.append(len(self.X) + self._extra)
         self.asked += len(X)
-        if len(self.X) >= self.budget or self.asked >= self.patience * self.budget:
+        if len(self.X) + self._extra >= self.budget or self.asked >= self.patience * self.budget:
             raise Spent
         result = np.array([self.F[self._row[name]] for name in names])
         self._since = time.perf_counter()
         return result
 
+    def spend(self, share: float) -> None:
+        """Pay for an evaluation that ended early."""
+        self._extra += share
+        if len(self.X) + self._extra >= self.budget:
+            raise Spent
+
+    def within(self, budget: float) -> int:
+        """How many evaluations were complete when so much was spent."""
+        return sum(spent <= budget + 1e-9 for spent in self.spent)
+
     def arrays(self) -> tuple[IntArray, FloatArray]:
         """Genotypes and values of the unique evaluations within the budget."""
-        return np.array(self.X[: self.budget]), np.array(self.F[: self.budget])
+        count = self.within(self.budget)
+        return np.array(self.X[:count]), np.array(self.F[:count])
 
 
 Method = Callable[[Ledger, int], None]  # runs until the ledger is spent

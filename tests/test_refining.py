@@ -19,10 +19,16 @@ from aspk.data import load_data
 from aspk.errors import CheckpointError, StudyError
 from aspk.evaluation.supernet import measure
 from aspk.families import Supernet
+from aspk.metrics import Metrics
+from aspk.report import summarise
+from aspk.report.dashboard import front_plot, note
+from aspk.report.figures import front_figure
+from aspk.report.measures import energy_unit_of
 from aspk.space.file import load_space
 from aspk.spec.study import load_study_file, refined
 from aspk.standalone.export import load_exported
-from aspk.standalone.refining import LevelOne, TrainingEvaluator, refine, refining_problem
+from aspk.standalone.level_one import LevelOne
+from aspk.standalone.refining import TrainingEvaluator, export_all_refined, refine, refining_problem
 from aspk.study import create_or_resume, load_problem, run_study
 from aspk.study.storage import open_study
 from aspk.training.checkpoint import save_supernet
@@ -259,3 +265,93 @@ def test_trained_networks_are_trained_with_further_seeds(file, capsys):
     command = ["retrain", str(file), "--refined", "--trial", "0", "--seeds", "2", "--from-scratch"]
     assert main([*command, "--device", "cpu"]) == 0
     assert "trial-0" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------- early ends, and another aim
+
+
+def test_a_stopped_training_has_no_value_and_is_not_counted(spec, monkeypatch):
+    judged = []
+
+    def third_is_hopeless(metrics, loss, finished, objectives):
+        judged.append((metrics.accuracy, loss, len(finished), [item.name for item in objectives]))
+        return "stopped early: for the test" if len(judged) == 2 else ""
+
+    monkeypatch.setattr("aspk.standalone.stopping.hopeless", third_is_hopeless)
+    assert refine(spec, trainings=4, device="cpu", progress=False).finished
+    trials = refined_study(spec).get_trials()
+    states = [trial.state.name for trial in trials]
+    assert states == ["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE", "COMPLETE"]
+    assert trials[2].values is None
+    assert trials[2].user_attrs["aspk:failure"] == "stopped early: for the test"
+    assert len({json.dumps(trial.params) for trial in trials}) == 5
+    assert [count for _, _, count, _ in judged] == [1, 2, 2, 3]
+    assert judged[0][3] == ["accuracy", "energy"]
+    assert not list(spec.folder.glob("refined/*/training.pt"))
+
+
+def test_the_other_aim_takes_over_what_is_trained(spec):
+    refine(spec, trainings=3, device="cpu", progress=False)
+    before = records(spec)
+    refine(spec, trainings=4, aim="f_aeb", device="cpu", progress=False)
+    study = open_study(refined(spec, aim="f_aeb"))
+    assert study.study_name == "small-refined-f_aeb"
+    trials = study.get_trials(states=(TrialState.COMPLETE,))
+    assert len(trials) == 4
+    faeb = refining_problem(spec, aim="f_aeb", device="cpu", progress=False).faeb
+    for trial in trials:
+        held = trial.user_attrs
+        metrics = Metrics(accuracy=held["accuracy"], energy_mj=held["energy_mj"])
+        assert trial.values == [pytest.approx(faeb(metrics))]
+    after = records(spec)
+    assert all(after[name] == record for name, record in before.items())
+
+
+def test_trials_say_what_the_supernet_said(spec):
+    refine(spec, trainings=2, device="cpu", progress=False)
+    supernet, space = load_problem(spec, "cpu"), load_space(spec.space)
+    for row in summarise(refined_study(spec)).trials:
+        (found,) = supernet.evaluator.evaluate([space.decode(space.from_parameters(row.parameters))])
+        assert row.inherited == pytest.approx((found.accuracy, found.energy_mj))
+    assert all(row.inherited is None for row in summarise(open_study(spec)).trials)
+
+
+def test_the_command_and_the_report_take_the_aim(file, tmp_path, capsys):
+    command = ["refine", str(file), "--trainings", "3", "--aim", "f_aeb", "--no-stopping", "--device", "cpu"]
+    assert main(command) == 0
+    report = ["report", str(file), "--refined", "--aim", "f_aeb", "--output", str(tmp_path / "report")]
+    assert main(report) == 0
+    assert "small-refined-f_aeb" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_report_and_dashboard_join_a_network_to_where_it_was_with_inherited_weights(spec, tmp_path):
+    refine(spec, trainings=3, device="cpu", progress=False)
+    summary = summarise(refined_study(spec))
+    places = [(*row.inherited, row.metrics.accuracy, row.metrics.energy_mj) for row in summary.trials]
+    unit = energy_unit_of(summary)
+
+    lines = [line.get_xydata().tolist() for line in front_figure(summary).axes[0].lines]
+    for accuracy, energy, trained_accuracy, trained_energy in places:
+        ends = [[energy * unit.per_mj, accuracy], [trained_energy * unit.per_mj, trained_accuracy]]
+        assert ends in lines
+
+    (trace,) = [one for one in front_plot(summary).data if one["mode"] == "lines"]
+    assert trace["y"] == [value for place in places for value in (place[0], place[2], None)]
+    assert trace["x"] == [value for place in places for value in (place[1], place[3], None)]
+    assert "with inherited weights" in note(summary)
+    assert "with inherited weights" not in note(summarise(open_study(spec)))
+
+    export_all_refined(spec, {row.number: tmp_path / str(row.number) for row in summary.front})
+    for row in summary.front:
+        assert load_exported(tmp_path / str(row.number)).weights == "trained from scratch"
+
+
+def test_the_report_does_not_say_that_nothing_was_trained(file, tmp_path):
+    refine(load_study_file(file), trainings=3, device="cpu", progress=False)
+    assert main(["report", str(file), "--refined", "--output", str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "Each network was trained alone, once." in page
+    assert "No network has been trained alone" not in page
+    assert '"inherited": [{"trial": 0' in page.replace('"inherited":[{', '"inherited": [{').replace(
+        '"trial":', '"trial": '
+    )

@@ -25,16 +25,23 @@ def study_arguments(parser: argparse.ArgumentParser, *, sampler: bool, device: b
 
 
 def refined_argument(parser: argparse.ArgumentParser) -> None:
-    """The option that selects the study of the trained networks."""
+    """The options that select the study of the trained networks."""
     parser.add_argument(
         "--refined", action="store_true", help="use the networks trained by 'aspk refine', not the supernet's"
     )
+    aim_argument(parser, help="with --refined: the --aim of that 'aspk refine'")
+
+
+def aim_argument(parser: argparse.ArgumentParser, *, help: str) -> None:
+    """The option that says what 'aspk refine' optimises."""
+    parser.add_argument("--aim", choices=("objectives", "f_aeb"), default="objectives", help=help)
 
 
 def study_words(options: argparse.Namespace) -> str:
     """The arguments that name the study to another command, as given to this one."""
     sampler = getattr(options, "sampler", None)
     refined = ["--refined"] if getattr(options, "refined", False) else []
+    refined += ["--aim", options.aim] if refined and options.aim != "objectives" else []
     return shlex.join([options.study, *(["--sampler", sampler] if sampler else []), *refined])
 
 
@@ -168,7 +175,7 @@ def spec_of(options: argparse.Namespace, *, searched: bool = False) -> StudySpec
         from aspk.study.address import check_address
 
         check_address(spec.storage)
-    return refined(spec) if getattr(options, "refined", False) and not searched else spec
+    return refined(spec, aim=options.aim) if getattr(options, "refined", False) and not searched else spec
 
 
 def with_recipe(spec: StudySpec, recipe: str | None) -> StudySpec:

@@ -134,7 +134,7 @@ def _export(options: argparse.Namespace) -> int:
     if options.refined:
         from aspk.standalone.refining import export_refined
 
-        export_refined(spec_of(options, searched=True), folder, number=number)
+        export_refined(spec_of(options, searched=True), folder, number=number, aim=options.aim)
     else:
         export_trial(spec, folder, number=number, device=options.device)
     print(f"exported trial {number} of {spec.name}: {folder}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from aspk.cli.arguments import (
+    aim_argument,
     refined_argument,
     selection_arguments,
     share_between,
@@ -99,6 +101,18 @@ def add_search_commands(commands: Commands) -> None:
         action="store_true",
         help="do not read 'test', so that no later choice can have seen it",
     )
+    aim_argument(
+        refine,
+        help="what to optimise: the study's objectives (default), or F_AEB alone, in a study of its own that "
+        "takes over finished trainings",
+    )
+    refine.add_argument(
+        "--no-stopping",
+        dest="stop",
+        action="store_false",
+        help="train every network to the end (default: after 4/10 of the updates, end a training whose loss "
+        "shows that a trained network will dominate its result)",
+    )
     refine.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
     refine.set_defaults(run=_refine)
 
@@ -109,6 +123,7 @@ def add_search_commands(commands: Commands) -> None:
         example="aspk dashboard digits --port 0",
     )
     study_arguments(dashboard, sampler=True, device=True)
+    refined_argument(dashboard)
     selection_arguments(dashboard)
     dashboard.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
@@ -218,6 +233,8 @@ def _refine(options: argparse.Namespace) -> int:
         workers=options.workers,
         inherited=options.inherited,
         test=not options.without_test,
+        aim=options.aim,
+        stop=options.stop,
         device=options.device,
     )
     if result is None or not result.finished:
@@ -232,9 +249,13 @@ def _dashboard(options: argparse.Namespace) -> int:
     spec = spec_of(options)
 
     from aspk.report.dashboard import show
+    from aspk.standalone.refining import export_all_refined
 
+    searched = spec_of(options, searched=True)
+    export = partial(export_all_refined, searched, aim=options.aim) if options.refined else None
     return show(
         spec,
+        export=export,
         host=options.host,
         port=options.port,
         models=options.models,

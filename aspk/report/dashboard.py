@@ -35,6 +35,7 @@ from aspk.trials.attributes import mapping_in
 
 _LOGGER = logging.getLogger(__name__)
 _Point = TypeVar("_Point")
+Export = Callable[[Mapping[int, Path]], object]
 _BINARY = "application/octet-stream"
 _MOST_POINTS = 1000  # of each kind in a figure, which is stored in chunks of two kilobytes
 _FRONT, _CURVE = "aspk-front", "aspk-hypervolume"  # identifiers of the figures on the page
@@ -46,6 +47,7 @@ def show(
     host: str = "127.0.0.1",
     port: int = 8080,
     models: bool = True,
+    export: Export | None = None,
     device: str = "auto",
     selection: str = "cheapest",
     margin: float = MARGIN,
@@ -57,6 +59,8 @@ def show(
         host: address to listen on.
         port: port to listen on; 0 takes a free one. The address is printed.
         models: whether to export the networks of the front.
+        export: exports networks by the numbers of their trials, into a folder each; None exports them with
+            the supernet's weights.
         device: where they are calibrated for the export.
         selection: rule of :func:`~aspk.report.selection.select` whose network is marked as the chosen one.
         margin: accuracy that ``cheapest`` may give up; 0.01 is one point.
@@ -76,7 +80,16 @@ def show(
     store = artifact_store(spec)
     application = optuna_dashboard.wsgi(storage, artifact_store=store)
     with local_server(application, host=host, port=port) as server:
-        dress(study, storage, spec, models=models, device=device, selection=selection, margin=margin)
+        dress(
+            study,
+            storage,
+            spec,
+            models=models,
+            export=export,
+            device=device,
+            selection=selection,
+            margin=margin,
+        )
         study_id = storage.get_study_id_from_name(spec.name)
         address = f"{address_of(server, host)}/dashboard/studies/{study_id}"
         print(f"{address} shows {spec.name}; press Ctrl-C to stop", flush=True)
@@ -97,6 +110,7 @@ def dress(
     spec: StudySpec,
     *,
     models: bool = True,
+    export: Export | None = None,
     device: str = "auto",
     selection: str = "cheapest",
     margin: float = MARGIN,
@@ -108,6 +122,7 @@ def dress(
         storage: its storage.
         spec: its study file.
         models: whether to export the networks; without their supernet or data, they are left out.
+        export: see :func:`show`.
         device: where they are calibrated for the export.
         selection: rule of :func:`~aspk.report.selection.select` whose network is marked as the chosen one.
         margin: accuracy that ``cheapest`` may give up; 0.01 is one point.
@@ -129,7 +144,7 @@ def dress(
             title = f"{summary.name}, trial {row.number}"
             shelf.put(row.number, "energy.png", partial(_energy_picture, title, row.metrics))
     if models:
-        _put_models(shelf, summary, spec, device)
+        _put_models(shelf, summary, export or partial(export_trials, spec, device=device))
 
 
 # ---------------------------------------------------------------------- files
@@ -194,14 +209,14 @@ def _energy_picture(title: str, metrics: Metrics) -> bytes:
     return png(energy_figure([(title, metrics.layers)]))
 
 
-def _put_models(shelf: _Shelf, summary: StudySummary, spec: StudySpec, device: str) -> None:
+def _put_models(shelf: _Shelf, summary: StudySummary, export: Export) -> None:
     missing = [row.number for row in summary.front if not shelf.names(row.number) >= set(EXPORT_FILES)]
     if not missing:
         return
     with tempfile.TemporaryDirectory() as place:
         folders = {number: Path(place) / str(number) for number in missing}
         try:
-            export_trials(spec, folders, device=device)
+            export(folders)
         except AspkError as error:
             _LOGGER.warning("no models of the front: %s", error)
             return
@@ -239,6 +254,7 @@ def note(summary: StudySummary, selection: Selection | None = None) -> str:
         ),
         "",
         *_picks(selection or select(summary)),
+        *_trained_alone(summary),
         "The pages of the front's trials hold their files: energy, configuration, model. The constraints of "
         "a trial are among its user attributes as relative excess: 0 or below is feasible. This page's own "
         "Pareto plot ignores them; the figures *feasible front* and *hypervolume* do not.",
@@ -255,10 +271,23 @@ def _picks(selection: Selection) -> list[str]:
     rows = []
     for pick in selection.picks.values():
         error = "" if pick.standard_error is None else f" ± {pick.standard_error:.4f}"
+        inherited = pick.row.inherited
         accuracy = "–" if pick.accuracy is None else f"{pick.accuracy:.4f}{error}"
+        accuracy += f" ({inherited[0]:.4f} with inherited weights)" if inherited else ""
         energy = "–" if pick.energy_mj is None else f"{pick.energy_mj:.3g} mJ"
         rows.append(f"| {pick.name} | {pick.row.number} | {accuracy} | {energy} |")
     return ["| take | trial | accuracy | energy |", "|---|---|---|---|", *rows, ""] if rows else []
+
+
+def _trained_alone(summary: StudySummary) -> list[str]:
+    """What the accuracies of a search that trained networks are, and an empty line."""
+    if all(row.inherited is None for row in summary.trials):
+        return []
+    return [
+        "Each network was trained alone, once. ± is the standard error due to the number of images; another "
+        "seed gives another accuracy.",
+        "",
+    ]
 
 
 def _states(summary: StudySummary) -> str:
@@ -317,8 +346,24 @@ def front_plot(summary: StudySummary, selection: Selection | None = None) -> Plo
                 "marker": {"color": colours[name], "symbol": "x" if name == "infeasible" else "circle"},
             }
         )
+    traces += _from_inherited(summary)
     axes = ["energy [mJ]" if name == "energy" else name for name in summary.objectives]
     return Plot(traces, _layout("feasible front", axes[1] if len(axes) > 1 else "trial", axes[0]))
+
+
+def _from_inherited(summary: StudySummary) -> list[dict[str, Any]]:
+    """Lines from where trained networks were with inherited weights to where they are."""
+    moved = [row for row in summary.trials if row.inherited is not None]
+    if not moved or summary.objectives != ("accuracy", "energy"):
+        return []
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for row in _spread(moved):
+        accuracy, energy = row.inherited or (None, None)
+        x += [energy, row.values[1], None]  # None ends a line
+        y += [accuracy, row.values[0], None]
+    named = {"name": "from its place with inherited weights", "mode": "lines", "line": {"width": 1}}
+    return [{"type": "scatter", "x": x, "y": y, **named}]
 
 
 def hypervolume_plot(summary: StudySummary) -> Plot:

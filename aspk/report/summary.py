@@ -53,6 +53,13 @@ class Row:
     alike: int = 1
 
     @property
+    def inherited(self) -> tuple[float, float] | None:
+        """Accuracy and energy in mJ with a supernet's weights of a network that was trained alone."""
+        extras = self.metrics.extras if self.metrics else {}
+        accuracy, energy = (extras.get(f"inherited_{name}") for name in ("accuracy", "energy_mj"))
+        return None if accuracy is None or energy is None else (accuracy, energy)
+
+    @property
     def broken(self) -> dict[str, float]:
         """The constraints that it violates."""
         return {name: excess for name, excess in self.constraints.items() if not excess <= 0}

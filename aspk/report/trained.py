@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,3 +63,14 @@ def _read(path: Path, study: str) -> Trained | None:
 def mean(values: Sequence[float]) -> float:
     """The mean of trainings with different seeds."""
     return sum(values) / len(values)
+
+
+def error_of_mean(values: Sequence[float]) -> float | None:
+    """The standard error of the mean of trainings with different seeds, None for a single one."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def with_error(accuracies: Sequence[float]) -> str:
+    """The mean of an accuracy over trainings, with its standard error where there are several."""
+    error = error_of_mean(accuracies)
+    return f"{mean(accuracies):.4f}" + ("" if error is None else f" ± {error:.4f}")

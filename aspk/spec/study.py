@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from msgspec import Meta
@@ -37,6 +37,7 @@ from aspk.util.shipped import read_toml
 
 SamplerName = Annotated[str, one_of(SAMPLERS)]
 ObjectiveName = Annotated[str, one_of((*OBJECTIVES, "f_aeb"))]
+Aim = Literal["objectives", "f_aeb"]  # of a search that trains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,16 +252,20 @@ def with_sampler(spec: StudySpec, sampler: SamplerName | None) -> StudySpec:
     return replace(spec, name=f"{spec.name}-{sampler}", sampler=sampler, sampler_options=options)
 
 
-def refined(spec: StudySpec, trainings: int | None = None) -> StudySpec:
-    """The study of trained networks that follows a study of a supernet, under the name ``NAME-refined``.
+def refined(spec: StudySpec, trainings: int | None = None, *, aim: Aim = "objectives") -> StudySpec:
+    """The study of trained networks that follows a study of a supernet.
 
     Args:
         spec: the study whose search it continues from.
         trainings: networks to train; None keeps the number of evaluations.
+        aim: what is optimised: the study's ``objectives``, under the name ``NAME-refined``, or ``f_aeb``
+            alone, under the name ``NAME-refined-f_aeb``.
     """
+    alone = aim == "f_aeb"
     return replace(
         spec,
-        name=f"{spec.name}-refined",
+        name=f"{spec.name}-refined{'-f_aeb' if alone else ''}",
+        objectives=("f_aeb",) if alone else spec.objectives,
         evaluations=trainings or spec.evaluations,
         batch=1,
         sampler="surrogate",

@@ -29,7 +29,7 @@ from aspk.space import SearchSpace
 from aspk.space.genes import SubnetConfig
 from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
 from aspk.standalone.export import export_network
-from aspk.training import NetworkRun, train_network
+from aspk.training import EarlyStop, NetworkRun, train_network
 from aspk.training.checkpoint import load_supernet, previous_state
 from aspk.util.pool import results_of
 from aspk.util.records import Identity, Record, read_json
@@ -170,7 +170,7 @@ class Job:
         except (LookupError, TypeError, ValueError, AttributeError):
             return None
 
-    def run(self, *, progress: bool = True) -> Trained | None:
+    def run(self, *, progress: bool = True, stop: EarlyStop | None = None) -> Trained | None:
         """Train, or resume where an earlier run stopped, then measure, export and record.
 
         ``test`` is read at the end, if at all. Ctrl-C and SIGTERM stop after the current update, which is
@@ -178,12 +178,14 @@ class Job:
 
         Args:
             progress: whether to show a progress bar.
+            stop: may end the training early.
 
         Returns:
             The result; None if the user interrupted.
 
         Raises:
             CheckpointError: the state is another job's or damaged, or the supernet to start from is.
+            EvaluationStopped: ``stop`` ended it; its state is kept.
             LockError: another process is running the same job.
             TrainingError: the loss is not finite; the last checkpoint is kept.
         """
@@ -198,6 +200,7 @@ class Job:
             seed=self.seed,
             start=start,
             calibration_images=self.evaluation.calibration_images,
+            stop=stop,
             description=self.name,
             progress=progress,
         )

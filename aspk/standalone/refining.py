@@ -7,37 +7,44 @@ how far it can be trusted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from optuna.trial import TrialState
 
 from aspk.costs.features import LogOperations
 from aspk.data import DataSet, Split, load_data
 from aspk.engines.device import resolve_device
-from aspk.errors import StudyError
+from aspk.errors import EvaluationStopped, StudyError
+from aspk.evaluation import CachedEvaluator, Evaluator, evaluate_all
 from aspk.evaluation.supernet import measure
+from aspk.families import Network, calibrate
 from aspk.metrics import Metrics
 from aspk.space.file import load_space
 from aspk.space.genes import SubnetConfig
-from aspk.spec.study import StudySpec, refined
+from aspk.spec.study import Aim, StudySpec, refined
 from aspk.standalone.export import EXPORT_FILES, load_exported, networks_of_trials
 from aspk.standalone.job import Job
-from aspk.study import SearchResult, StudyProblem, check_bounds, create_or_resume, run_study, study_problem
-from aspk.study.storage import open_study
-from aspk.surrogate import AccuracySurrogate
-from aspk.trials.attributes import metrics_of
+from aspk.standalone.level_one import LevelOne
+from aspk.standalone.stopping import TENTHS, Rivals
+from aspk.study import (
+    SearchResult,
+    StudyProblem,
+    check_bounds,
+    create_or_resume,
+    evaluator_of,
+    run_study,
+    study_problem,
+)
+from aspk.training import EarlyStop, NetworkRun
 from aspk.util.files import safe_name, write_atomically
 from aspk.util.pool import results_of
 from aspk.util.records import fingerprint
-
-_LEAST_MJ = 1e-12  # energy of a network in which nothing fires
-_FEWEST = 10  # networks that level one must have evaluated
 
 
 class TrainingEvaluator:
@@ -52,6 +59,8 @@ class TrainingEvaluator:
         test: whether each training reads ``test`` at its end.
         device: where networks are trained.
         progress: whether to show a progress bar for each training.
+        stop: says why a training is to end early, from its network's metrics and its loss so far; an empty
+            text lets it continue. None trains all networks to the end.
     """
 
     def __init__(
@@ -62,20 +71,30 @@ class TrainingEvaluator:
         test: bool = True,
         device: str = "auto",
         progress: bool = True,
+        stop: Callable[[Metrics, float], str] | None = None,
     ) -> None:
         self.space = load_space(spec.space)
         self._spec, self._inherited, self._device, self._progress = spec, inherited, device, progress
         self._test = test
+        self._stop = EarlyStop(TENTHS, partial(self._reason, stop)) if stop else None
 
     @cached_property
     def data(self) -> DataSet:
         """The data set, loaded when it is first needed."""
         return load_data(self._spec.data).to(resolve_device(self._device))
 
+    @cached_property
+    def supernet(self) -> Evaluator:
+        """Evaluates networks with inherited weights, loaded when it is first needed."""
+        return evaluator_of(self._spec, self._device, data=self.data)[0]
+
     def evaluate(self, configs: Sequence[SubnetConfig]) -> list[Metrics]:
-        """Metrics on ``search`` of each network after its training; ``test``, if read, is among their extras.
+        """Metrics on ``search`` of each network after its training.
+
+        Extras are accuracy and energy on ``test``, if it is read, and on ``search`` with inherited weights.
 
         Raises:
+            EvaluationStopped: the only network's training ended early.
             KeyboardInterrupt: the user interrupted a training, which is saved.
         """
         return [self._trained(config) for config in configs]
@@ -101,61 +120,38 @@ class TrainingEvaluator:
         )
 
     def _trained(self, config: SubnetConfig) -> Metrics:
-        job, spec = self.job(config), self._spec
-        result = job.result() or job.run(progress=self._progress)
+        job = self.job(config)
+        try:
+            result = job.result() or job.run(progress=self._progress, stop=self._stop)
+        except EvaluationStopped:
+            job.drop_state()
+            raise
         if result is None:
             raise KeyboardInterrupt
-        images, search = spec.evaluation.images, self.data.search
-        network = load_exported(job.record_file.parent, resolve_device(self._device)).network
-        metrics = measure(
+        metrics = self._measured(load_exported(job.record_file.parent, resolve_device(self._device)).network)
+        extras = {"test_accuracy": result.test, "test_energy_mj": result.energy_mj} if self._test else {}
+        return replace(metrics, extras=extras | self._inherited_by(config))
+
+    def _inherited_by(self, config: SubnetConfig) -> dict[str, float]:
+        (found,) = evaluate_all(self.supernet, [config])
+        if not isinstance(found, Metrics):
+            return {}
+        return {"inherited_accuracy": found.accuracy, "inherited_energy_mj": found.energy_mj}
+
+    def _measured(self, network: Network) -> Metrics:
+        spec, search = self._spec, self.data.search
+        images = spec.evaluation.images
+        return measure(
             network,
             Split(search.images[:images], search.labels[:images]),
             batch_size=spec.evaluation.batch_size,
             energy_model=spec.energy,
         )
-        tested = {"test_accuracy": result.test, "test_energy_mj": result.energy_mj} if self._test else {}
-        return replace(metrics, extras=tested)
 
-
-class LevelOne:
-    """A free feature, see :mod:`aspk.costs.features`: what level one knows about any network.
-
-    Accuracy and the logarithm of the energy with the supernet's weights: observed values where there are any,
-    and for all other networks those that a surrogate fitted to the observed ones predicts.
-
-    Args:
-        spec: the study of level one.
-
-    Raises:
-        StudyError: there is no such study, or it has too few complete trials.
-    """
-
-    def __init__(self, spec: StudySpec) -> None:
-        self.space = load_space(spec.space)
-        trials = open_study(spec).get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        found = [
-            (self.space.from_parameters(trial.params), metrics)
-            for trial in trials
-            if (metrics := metrics_of(trial)) is not None
-        ]
-        if len(found) < _FEWEST:
-            raise StudyError(
-                f"study {spec.name!r} has {len(found)} complete trials with metrics: expected at least "
-                f"{_FEWEST}, from which to learn what the supernet predicts; 'aspk search' makes them"
-            )
-        self._observed = {self.space.key(x): self._says(metrics) for x, metrics in found}
-        X, Y = np.array(list(self._observed)), np.array(list(self._observed.values()))
-        self._predict = [AccuracySurrogate(self.space, logarithm=False, folds=0).fit(X, y) for y in Y.T]
-
-    @staticmethod
-    def _says(metrics: Metrics) -> tuple[float, float]:
-        return metrics.accuracy, float(np.log(max(metrics.energy_mj, _LEAST_MJ)))
-
-    def __call__(self, config: SubnetConfig) -> tuple[float, ...]:
-        """Accuracy, and the logarithm of the energy in mJ, of one network."""
-        x = self.space.encode(config)
-        known = self._observed.get(self.space.key(x))
-        return known or tuple(float(surrogate.predict([x])[0]) for surrogate in self._predict)
+    def _reason(self, stop: Callable[[Metrics, float], str], run: NetworkRun) -> str:
+        images = self.data.train.images[: self._spec.evaluation.calibration_images]
+        network = calibrate(deepcopy(run.evaluated), run.input(images))
+        return stop(self._measured(network), run.losses()[TENTHS - 1])
 
 
 def refining_problem(
@@ -163,6 +159,8 @@ def refining_problem(
     *,
     inherited: bool = False,
     test: bool = True,
+    aim: Aim = "objectives",
+    stop: bool = True,
     device: str = "auto",
     progress: bool = True,
 ) -> StudyProblem:
@@ -172,6 +170,8 @@ def refining_problem(
         spec: the study of level one.
         inherited: see :class:`TrainingEvaluator`.
         test: likewise.
+        aim: see :func:`aspk.spec.study.refined`.
+        stop: end trainings early that cannot reach the front, see :func:`aspk.standalone.stopping.hopeless`.
         device: where networks are trained.
         progress: whether to show a progress bar for each training.
 
@@ -180,19 +180,24 @@ def refining_problem(
         StudyError: level one has too few trials, or no network can satisfy a constraint.
         KeyboardInterrupt: the user interrupted the training of the reference, which is saved.
     """
-    told = LevelOne(spec)
-    evaluator = TrainingEvaluator(spec, inherited=inherited, test=test, device=device, progress=progress)
+    told, target = LevelOne(spec), refined(spec, aim=aim)
+    options: dict[str, Any] = {"inherited": inherited, "test": test, "device": device, "progress": progress}
+    evaluator = TrainingEvaluator(spec, **options)
     data = evaluator.data
     check_bounds(spec, evaluator.space, data.shape, data.classes)
     training = {"inherited": inherited, "recipe": spec.retrain.to_json(), "seed": spec.seed}
     problem = study_problem(
-        spec,
+        target,
         evaluator,
         classes=data.classes,
         fingerprints={"data": data.fingerprint(), "training": fingerprint(training)},
     )
+    if stop:
+        rivals = Rivals(target, evaluator.space, evaluator.job, problem.objectives)
+        evaluator = TrainingEvaluator(spec, stop=rivals, **options)
     return replace(
         problem,
+        evaluator=CachedEvaluator(evaluator, evaluator.space),
         shape=data.shape,
         images=len(data.search.labels[: spec.evaluation.images]),
         features=(told, LogOperations(evaluator.space, data.shape, data.classes)),
@@ -206,6 +211,8 @@ def refine(
     workers: int = 1,
     inherited: bool = False,
     test: bool = True,
+    aim: Aim = "objectives",
+    stop: bool = True,
     device: str = "auto",
     progress: bool = True,
 ) -> SearchResult | None:
@@ -216,11 +223,15 @@ def refine(
 
     Args:
         spec: the study of level one; its trials and weights must exist.
-        trainings: networks to train, those of earlier runs and the reference included, at least 2.
+        trainings: networks to train, those of earlier runs and the reference included, at least 2. Trainings
+            that ended early are not counted.
         workers: networks trained side by side, in processes of their own if there are several.
         inherited: start from the supernet's weights, not from fresh ones.
         test: whether each training reads ``test`` at its end; if not, nothing that is chosen or tuned
             afterwards can have seen it.
+        aim: see :func:`aspk.spec.study.refined`. Networks that were trained for one aim are not trained
+            again for the other.
+        stop: end trainings early that cannot reach the front, see :func:`aspk.standalone.stopping.hopeless`.
         device: where networks are trained.
         progress: whether to show progress bars.
 
@@ -232,15 +243,22 @@ def refine(
         CheckpointError: there is no supernet to start from, or a record is another run's.
         WorkerError: a worker was killed; the same call resumes.
     """
-    target = refined(spec, trainings)
+    target = refined(spec, trainings, aim=aim)
+    options: dict[str, Any] = {
+        "inherited": inherited,
+        "test": test,
+        "aim": aim,
+        "stop": stop,
+        "device": device,
+    }
     try:
-        problem = refining_problem(spec, inherited=inherited, test=test, device=device, progress=progress)
+        problem = refining_problem(spec, progress=progress, **options)
         study = create_or_resume(target, problem)
         if not study.get_trials(deepcopy=False):
             space = problem.space
             study.enqueue_trial(space.parameters(space.encode(space.reference)))
         if workers > 1:
-            work = partial(_work, spec, trainings, inherited, test, device)
+            work = partial(_work, spec, target, options)
             with closing(results_of(work, range(workers), workers=workers)) as results:
                 if not all(results):
                     return None
@@ -249,23 +267,24 @@ def refine(
         return None
 
 
-def _work(spec: StudySpec, trainings: int, inherited: bool, test: bool, device: str, number: int) -> bool:
+def _work(spec: StudySpec, target: StudySpec, options: Mapping[str, Any], number: int) -> bool:
     """Run one worker; whether it ended uninterrupted. The first one shows the progress of all."""
     torch.set_num_threads(1)
     try:
-        problem = refining_problem(spec, inherited=inherited, test=test, device=device, progress=False)
-        return run_study(refined(spec, trainings), problem, progress=number == 0).finished
+        problem = refining_problem(spec, progress=False, **options)
+        return run_study(target, problem, progress=number == 0).finished
     except KeyboardInterrupt:
         return False
 
 
-def export_refined(spec: StudySpec, folder: Path, *, number: int) -> Path:
+def export_refined(spec: StudySpec, folder: Path, *, number: int, aim: Aim = "objectives") -> Path:
     """Copy the export that a training of :func:`refine` wrote.
 
     Args:
         spec: the study of level one.
         folder: where the two files go.
         number: number of the refined study's trial.
+        aim: of the refined study.
 
     Returns:
         The folder.
@@ -273,7 +292,8 @@ def export_refined(spec: StudySpec, folder: Path, *, number: int) -> Path:
     Raises:
         StudyError: there is no such complete trial, or its training is not in the study's folder.
     """
-    ((config, _),) = networks_of_trials(refined(spec), [number]).values()
+    target = refined(spec, aim=aim)
+    ((config, _),) = networks_of_trials(target, [number]).values()
     for inherited in (False, True):
         trained = TrainingEvaluator(spec, inherited=inherited).job(config).record_file.parent
         if trained.is_dir():
@@ -281,6 +301,18 @@ def export_refined(spec: StudySpec, folder: Path, *, number: int) -> Path:
                 write_atomically(folder / name, (trained / name).read_bytes())
             return folder
     raise StudyError(
-        f"trial {number} of {refined(spec).name!r}: {trained.parent} does not have its training; look where "
+        f"trial {number} of {target.name!r}: {trained.parent} does not have its training; look where "
         "'aspk refine' ran"
     )
+
+
+def export_all_refined(spec: StudySpec, folders: Mapping[int, Path], *, aim: Aim = "objectives") -> None:
+    """:func:`export_refined` for several trials.
+
+    Args:
+        spec: the study of level one.
+        folders: maps the number of a trial to its folder.
+        aim: of the refined study.
+    """
+    for number, folder in folders.items():
+        export_refined(spec, folder, number=number, aim=aim)

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import Trial, TrialState
 from tqdm import tqdm
 
-from aspk.errors import EvaluationError, GenotypeError, StudyError
+from aspk.errors import EvaluationError, EvaluationStopped, GenotypeError, StudyError
 from aspk.evaluation import Progress, Result, evaluate_all
 from aspk.metrics import Metrics
 from aspk.objectives import minimised
@@ -112,7 +112,8 @@ def run_study(
                 return SearchResult(study, True, scores.complete, exhausted=True)
             trials = persistently(partial(_ask, worker, sampler, spec, scores, left))
             moved = partial(_move, bar, start=min(scores.complete, spec.evaluations), size=len(trials))
-            for trial, result in zip(trials, evaluate(problem, trials, moved), strict=True):
+            results = evaluate(problem, trials, moved)
+            for trial, result in zip(trials, results, strict=True):
                 persistently(partial(tell, study, trial, result, problem))
                 worker.release(trial)
             persistently(partial(scores.read, study))
@@ -121,7 +122,7 @@ def run_study(
             bar.set_postfix_str(scores.figures(), refresh=False)
             bar.update(min(scores.complete, spec.evaluations) - bar.n)
             bar.refresh()
-            if trials:
+            if not all(isinstance(result, EvaluationStopped) for result in results):
                 scores.check_progress()
     return SearchResult(study, scores.complete >= spec.evaluations, scores.complete)
 
@@ -167,7 +168,9 @@ def tell(study: optuna.Study, trial: Trial, result: Result, problem: StudyProble
     try:
         if isinstance(result, EvaluationError):
             trial.set_user_attr(attributes.FAILURE, str(result))
-            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            stopped = isinstance(result, EvaluationStopped)
+            state = TrialState.PRUNED if stopped else TrialState.FAIL
+            study.tell(trial, state=state, skip_if_finished=True)
             return
         note_metrics(trial, result, problem)
         complete(trial, [item(result) for item in problem.objectives])

@@ -24,6 +24,7 @@ def train(
     progress: bool,
     until: datetime | None = None,
     tensorboard: bool = False,
+    pause_at: int | None = None,
 ) -> bool:
     """Train from the state in ``state_file``, if there is one; False if it stopped before the end.
 
@@ -36,6 +37,7 @@ def train(
         progress: whether to show one.
         until: when to stop, with a time zone; None trains to the end.
         tensorboard: write scalars for TensorBoard into the folder ``tensorboard`` beside the state.
+        pause_at: an update after which to save and return True, unless the state is already past it.
 
     Of several processes the first one reads and writes files and shows progress.
 
@@ -57,7 +59,9 @@ def train(
             tqdm.write(f"stops at {moment(until, datetime.now(until.tzinfo))}, unless it ends earlier")
         scalars = TensorBoard(state_file.parent / "tensorboard", run.update) if tensorboard else None
         with closing(scalars) if scalars else nullcontext():
-            finished = _train(run, state_file, scalars, until, description=description, progress=progress)
+            finished = _train(
+                run, state_file, scalars, until, pause_at, description=description, progress=progress
+            )
         run.processes.wait()  # when one has ended, torchrun ends the others, and one may still be writing
         return finished
 
@@ -67,11 +71,13 @@ def _train(
     state_file: Path,
     scalars: TensorBoard | None,
     until: datetime | None,
+    pause_at: int | None,
     *,
     description: str,
     progress: bool,
 ) -> bool:
     recipe = run.recipe
+    end = recipe.updates if pause_at is None or run.update > pause_at else pause_at
     options: dict[str, Any] = {"initial": run.update, "desc": description, "unit": "update"}
     with (
         graceful_interruption(
@@ -79,7 +85,7 @@ def _train(
         ) as interruption,
         tqdm(total=recipe.updates, disable=not progress, **options) as bar,
     ):
-        while run.update < recipe.updates:
+        while run.update < end:
             loss = run.step()
             bar.update()
             bar.set_postfix(run.figures(loss), refresh=False)
@@ -88,7 +94,7 @@ def _train(
             done = run.update == recipe.updates
             late = until is not None and datetime.now(until.tzinfo) >= until
             stop = run.processes.any(interruption.requested or late)
-            due = done or stop or run.update % recipe.checkpoint_every == 0
+            due = run.update == end or stop or run.update % recipe.checkpoint_every == 0
             if due and run.processes.first:
                 measured = run.monitor()
                 if scalars:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aspk.data import DataSet, network_input
+from aspk.errors import EvaluationStopped
 from aspk.families import Network, calibrate, network_of
 from aspk.families.layers import initialise
 from aspk.families.random_weights import firing_rates
@@ -22,6 +24,23 @@ from aspk.training.loop import train
 from aspk.training.run import MONITOR_IMAGES, Batch, Run
 
 _MONITORED = 500  # images of search at each checkpoint: a standard error of about two points
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """When a training is judged, and by what.
+
+    Attributes:
+        tenths: tenths of the updates after which it is judged, from 1 to 9.
+        reason: says why the training should end there; an empty text lets it continue.
+    """
+
+    tenths: int
+    reason: Callable[[NetworkRun], str]
+
+    def update(self, updates: int) -> int:
+        """The number of updates after which a training of ``updates`` is judged."""
+        return -(-self.tenths * updates // 10)
 
 
 def train_network(
@@ -34,6 +53,7 @@ def train_network(
     seed: int = 0,
     start: Mapping[str, Tensor] | None = None,
     calibration_images: int = 256,
+    stop: EarlyStop | None = None,
     description: str = "train",
     progress: bool = True,
 ) -> NetworkRun | None:
@@ -51,16 +71,25 @@ def train_network(
         seed: seed of fresh weights and of the batches.
         start: inherited weights; None draws fresh ones.
         calibration_images: images of ``train`` for the final statistics.
+        stop: may end the training early; its state is kept.
         description: labels the progress bar.
         progress: whether to show one.
 
     Raises:
         CheckpointError: the state is another run's, or too damaged to use.
+        EvaluationStopped: ``stop`` ended it.
         TrainingError: the loss is not finite or has exploded; the last checkpoint is kept.
     """
     run = NetworkRun(config, settings, data, recipe, seed, start)
-    if not train(run, state_file, description=description, progress=progress):
+    shown: dict[str, Any] = {"description": description, "progress": progress}
+    pause_at = stop.update(recipe.updates) if stop else None
+    if not train(run, state_file, pause_at=pause_at, **shown):
         return None
+    if stop and run.update < recipe.updates:
+        if reason := stop.reason(run):
+            raise EvaluationStopped(reason)
+        if not train(run, state_file, **shown):
+            return None
     calibrate(run.evaluated, run.input(data.train.images[:calibration_images]))
     return run
 

@@ -101,8 +101,12 @@ const Charts = (() => {
       scatter(best, BLUE, 10, { kind: "front", z: 4 }),
     ];
     const shownNames = series.filter((one) => one.data.length).map((one) => one.name);
+    const named = (index) => (index === null ? "" : data.measures[index].name);
+    const arrived = named(x) === "energy" && named(y) === "accuracy"
+      ? data.trained.filter((one) => byNumber.has(one.trial)) : [];
     const errors = data.measures[y].accuracy
       ? usable.filter((trial) => trial.k === "front" && trial.e !== null).map((t) => [...place(t), t.e]) : [];
+    errors.push(...arrived.filter((one) => one.e !== null).map((one) => [one.energy, one.accuracy, one.e]));
     series.push({ name: "standard error", type: "custom", data: errors, silent: true, z: 2, tooltip: { show: false },
       renderItem: (_, api) => {
         const [px, top] = api.coord([api.value(0), api.value(1) + api.value(2)]);
@@ -127,15 +131,21 @@ const Charts = (() => {
         symbol: "path://M12,0L15,9L24,9L17,14L20,23L12,17L4,23L7,14L0,9L9,9Z",
         data: [{ value: [data.reference[x], data.reference[y]] }] });
     }
-    const named = (index) => (index === null ? "" : data.measures[index].name);
-    const arrived = named(x) === "energy" && named(y) === "accuracy"
-      ? data.trained.filter((one) => byNumber.has(one.trial)) : [];
     if (arrived.length) {
       shownNames.push("trained alone");
       series.push({ name: "trained alone", type: "scatter", symbol: "diamond", symbolSize: 12, z: 5,
         itemStyle: { color: GREEN }, data: arrived.map((one) => ({ value: [one.energy, one.accuracy, one.trial] })),
         markLine: { silent: true, symbol: "none", lineStyle: { color: GREEN, type: "solid" },
           data: arrived.map((one) => [{ coord: place(byNumber.get(one.trial)) }, { coord: [one.energy, one.accuracy] }]) } });
+    }
+    const started = named(x) === "energy" && named(y) === "accuracy"
+      ? data.inherited.filter((one) => byNumber.has(one.trial) && one.energy !== null && one.accuracy !== null) : [];
+    if (started.length) {
+      shownNames.push("with inherited weights");
+      series.push({ name: "with inherited weights", type: "scatter", symbol: "emptyCircle", symbolSize: 7, z: 3,
+        itemStyle: { color: GREEN }, data: started.map((one) => ({ value: [one.energy, one.accuracy, one.trial] })),
+        markLine: { silent: true, symbol: "none", lineStyle: { color: GREEN, type: "solid", opacity: 0.7 },
+          data: started.map((one) => [{ coord: [one.energy, one.accuracy] }, { coord: place(byNumber.get(one.trial)) }]) } });
     }
     const bounds = [[x, "xAxis"], [y, "yAxis"]].filter(([index]) => named(index) in data.bounds)
       .map(([index, key]) => ({ [key]: data.bounds[named(index)] }));
@@ -150,7 +160,7 @@ const Charts = (() => {
       itemStyle: { color: "transparent", borderColor: colour("--ink"), borderWidth: 2 },
       data: selected && place(selected).every((value) => value !== null) ? [place(selected)] : [] });
     const all = [...usable.map(place), ...(own && data.reference ? [[data.reference[x], data.reference[y]]] : []),
-      ...arrived.map((one) => [one.energy, one.accuracy]), ...errors.flatMap((one) => [[one[0], one[1] + one[2]], [one[0], one[1] - one[2]]])];
+      ...[...arrived, ...started].map((one) => [one.energy, one.accuracy]), ...errors.flatMap((one) => [[one[0], one[1] + one[2]], [one[0], one[1] - one[2]]])];
     const xs = [...all.map((one) => one[0]), ...bounds.map((one) => one.xAxis ?? null)];
     const ys = [...all.map((one) => one[1]), ...bounds.map((one) => one.yAxis ?? null)];
     return { ...base(), legend: legend(shownNames), series,

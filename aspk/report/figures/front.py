@@ -27,7 +27,7 @@ from aspk.report.measures import EnergyUnit, Measure, energy_unit_of, measures
 from aspk.report.selection import Pick, Selection, select, standard_error
 from aspk.report.summary import Row, StudySummary
 from aspk.report.tables import titles
-from aspk.report.trained import Trained, mean
+from aspk.report.trained import Trained, error_of_mean, mean
 from aspk.trials.attributes import mapping_in
 from aspk.util.numbers import is_finite
 
@@ -45,7 +45,8 @@ def front_figure(
     """All trials in objective space: the first objective against each of the others, at most three.
 
     A single objective is drawn over the trial's number. Accuracies of the front have standard errors, bounds
-    are drawn, and networks trained alone are shown at what they reached.
+    are drawn, and networks trained alone are shown at what they reached, with the standard error of the mean
+    over seeds. In a search that trained networks, a line leads to each from its place with inherited weights.
 
     Args:
         summary: the study.
@@ -66,6 +67,7 @@ def front_figure(
         _scatter(ax, summary, shown, other, ink, chosen)
         _bounds(ax, summary, shown, other)
         if other is not None:
+            _inherited(ax, summary, shown[0], shown[other])
             _trained(ax, summary, shown[0], shown[other], trained)
             if wide([_x(row, shown, other) for row in summary.trials]):
                 log_axis(ax)
@@ -177,6 +179,21 @@ def _bounds(ax: Axes, summary: StudySummary, shown: Sequence[Measure], other: in
         ax.axvline(held[shown[other].name] * shown[other].per, label=None if known else "bound", **style)
 
 
+def _inherited(ax: Axes, summary: StudySummary, first: Measure, second: Measure) -> None:
+    """A line from where a network was with inherited weights to where it is, trained alone."""
+    if (first.name, second.name) != ("accuracy", "energy"):
+        return
+    style: dict[str, Any] = {"color": _TRAINED, "lw": 0.8, "alpha": 0.7, "zorder": 1, "markevery": [0]}
+    known = False
+    for row in summary.trials:
+        if row.inherited is not None:
+            accuracy, energy = row.inherited
+            x, y = [energy * second.per, row.values[1] * second.per], [accuracy, row.values[0]]
+            name = None if known else "with inherited weights"
+            ax.plot(x, y, marker="o", markersize=4, markerfacecolor="none", label=name, **style)
+            known = True
+
+
 def _trained(
     ax: Axes, summary: StudySummary, first: Measure, second: Measure, trained: Sequence[Trained]
 ) -> None:
@@ -194,6 +211,8 @@ def _trained(
         known = "trained alone" in ax.get_legend_handles_labels()[1]
         style: dict[str, Any] = {"s": 34, "marker": "D", "color": _TRAINED, "zorder": 5}
         ax.scatter([x], [y], label=None if known else "trained alone", **style)
+        if error := error_of_mean([one.search for one in own]):
+            ax.errorbar([x], [y], [error], fmt="none", ecolor=_TRAINED, elinewidth=0.8, zorder=4)
 
 
 def by_trial(trained: Sequence[Trained]) -> dict[int, list[Trained]]:

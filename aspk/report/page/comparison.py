@@ -17,6 +17,8 @@ from aspk.report.tables import number, titles
 from aspk.util.files import write_atomically
 from aspk.util.text import printable
 
+_LISTS = ("trials", "genes", "picks", "front", "trained", "inherited", "layers")  # empty on this page
+
 
 def write_comparison(summaries: Sequence[StudySummary], path: Path, *, margin: float = MARGIN) -> None:
     """Write a page that shows several studies side by side.
@@ -80,7 +82,7 @@ def _picks(summaries: Sequence[StudySummary], unit: EnergyUnit, margin: float) -
 def _data(summaries: Sequence[StudySummary], unit: EnergyUnit) -> dict[str, Any]:
     single = _single(summaries)
     shown = measures(summaries[0], unit)
-    empty: dict[str, Any] = {name: [] for name in ("trials", "genes", "picks", "front", "trained", "layers")}
+    empty: dict[str, Any] = {name: [] for name in _LISTS}
     axes = [printable(shown[0].title)] * 2 if single else [printable(shown[i].title) for i in (1, 0)]
     minimised = not single and summaries[0].directions[1] == "minimize"
     return empty | {

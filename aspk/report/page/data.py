@@ -13,7 +13,7 @@ from aspk.report.page.content import Content
 from aspk.report.selection import standard_error
 from aspk.report.summary import Row, StudySummary
 from aspk.report.tables import titles
-from aspk.report.trained import mean
+from aspk.report.trained import error_of_mean, mean
 from aspk.util.numbers import is_finite
 from aspk.util.text import printable
 
@@ -65,7 +65,14 @@ def page_data(content: Content) -> dict[str, Any]:
         "trained": [
             {"trial": number, "accuracy": mean([one.search for one in own])}
             | {"energy": mean([one.energy_mj for one in own]) * content.unit.per_mj}
+            | {"e": error_of_mean([one.search for one in own])}
             for number, own in by_trial(content.trained).items()
+        ],
+        "inherited": [
+            {"trial": row.number, "accuracy": _number(row.inherited[0])}
+            | {"energy": _number(row.inherited[1] * content.unit.per_mj)}
+            for row in shown
+            if row.inherited is not None
         ],
         "importances": {
             printable(name): {

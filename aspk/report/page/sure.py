@@ -11,7 +11,7 @@ from aspk.report.tables import (
     number,
     statistics_text,
 )
-from aspk.report.trained import mean
+from aspk.report.trained import mean, with_error
 from aspk.trials.verdict import is_warning
 
 _TRUSTED = "Ranking of this supernet: trusted"
@@ -55,7 +55,13 @@ def _reasons(content: Content) -> list[str]:
                 "networks trained alone."
             )
         wanted = sorted({pick.row.number for pick in content.picks.values()})
-        if not by_trial(content.trained):
+        if any(row.inherited is not None for row in summary.trials):
+            words = f"aspk retrain {content.command} --front --seeds 3 --from-scratch"
+            found.append(
+                "Each network was trained alone, once. Another seed gives another accuracy: to compare close "
+                f"networks, train them with further seeds: {command(words)}"
+            )
+        elif not by_trial(content.trained):
             words = f"aspk retrain {content.command} {' '.join(f'--trial {number}' for number in wanted)}"
             found.append(
                 f"No network has been trained alone or measured on <i>test</i> yet: {command(words)}"
@@ -83,8 +89,8 @@ def _trained(content: Content) -> str:
             [
                 f"trial {trial} {', '.join(names.get(trial, []))}",
                 f"{row.metrics.accuracy:.4f}" if row and row.metrics else NOTHING,
-                f"{mean([one.search for one in own]):.4f}",
-                f"{mean(test):.4f}" + (f" ({min(test):.4f} to {max(test):.4f})" if len(own) > 1 else ""),
+                with_error([one.search for one in own]),
+                with_error(test),
                 str(len(own)),
                 content.energy(row.metrics.energy_mj if row and row.metrics else None),
                 content.energy(mean([one.energy_mj for one in own])),
