@@ -145,6 +145,6 @@ def _shown(
     order = [*(trials or roles), *roles, *(row.number for row in summary.front)]
     named = set(trials) if trials is not None else set(roles)
     return {
-        number: (", ".join(roles.get(number, [])) or "asked for" if number in named else "", rows[number])
+        number: (", ".join(roles.get(number, [])) or "requested" if number in named else "", rows[number])
         for number in dict.fromkeys(order)
     }
