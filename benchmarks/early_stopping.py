@@ -124,10 +124,12 @@ def main() -> int:
         for name in TABLES:
             for stops in (False, True):
                 runs = log.select(problem=name, sampler=kind, stops=stops)
+                if not runs:
+                    continue
                 cells = []
                 for share in map(str, SHARES):
                     rows = [run["reached"].get(share, [np.inf] * 4) for run in runs]
-                    middle = np.median(np.array(rows or [[np.nan] * 4], dtype=float), axis=0)
+                    middle = np.median(np.array(rows, dtype=float), axis=0)
                     cells.append(
                         "to {}: {:g} trials, {:g} stopped, {:g} images, {:g} with calibration".format(
                             share, *middle

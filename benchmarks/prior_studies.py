@@ -2,7 +2,8 @@
 
 The problems are shipped tables. An earlier study holds 60 random networks, told
 
-- `related`: another table's values, of other weights, mostly of another data set, in another space;
+- `related`: another table's values in another space, of networks that are in both: of another supernet and
+  data set, or, for `fashion_blocks`, of the same supernet;
 - `images`: the table's own accuracies on other images, and another energy account;
 - `opposite`: the table's values with their order reversed: the worst networks look best;
 - `shuffled`: the table's values, each at another network: nothing can be learnt.
