@@ -45,9 +45,9 @@ SWITCHES = space_from_dict(
 )
 
 
-def narrow(space: SearchSpace) -> SearchSpace:
-    """A space of published width at an eighth of it: the same genes, and less to compute."""
-    every = [int(width) // 8 for width in space.network["embed_dim"]]
+def narrow(space: SearchSpace, *, by: int = 8) -> SearchSpace:
+    """A space of published width at a fraction of it: the same genes, and less to compute."""
+    every = [int(width) // by for width in space.network["embed_dim"]]
     widths, widest = tuple(dict.fromkeys((every[0], every[-1]))), every[-1]
     reference = dataclasses.replace(space.reference, embed_dim=widest)
     return dataclasses.replace(space, network={**space.network, "embed_dim": widths}, reference=reference)
@@ -57,7 +57,7 @@ def shipped(name: str) -> SearchSpace:
     """A shipped space; those of published width narrowed, apart from the paper's own."""
     space = load_space(FOLDER / f"{name}.toml")
     wide = ("sdt", "spikingformer", "auto_spikformer_t", "auto_spikformer_neurons")
-    return narrow(space) if name in wide else space
+    return narrow(space, by=6) if name == "maxformer" else narrow(space) if name in wide else space
 
 
 PAPER = load_space(FOLDER / "auto_spikformer.toml")
@@ -192,6 +192,51 @@ MIXERS = (
 )
 
 
+# Every mixer and embedding, with learnt neurons and a threshold of the attention.
+HIERARCHICAL = space_from_dict(
+    {
+        "name": "hierarchical",
+        "settings": {"family": "hierarchical", "attention_scale": 1.0, "reset": "soft"},
+        "network": {
+            "embed_dim": [16, 24, 72],
+            "depth": [3],
+            "time_steps": [1, 3],
+            "embedding": ["max", "orig", "one_max"],
+            "stem_neuron": ["lif", "plif"],
+            "stem_v_threshold": [0.5, 0.75],
+            "stem_tau": [1.5, 2],
+        },
+        "block": {
+            "mlp_ratio": [1, 1.5],
+            "stage_blocks": [1, 2],
+            "num_heads": [1, 2],
+            "mixer": ["dwc7", "none", "ssa", "dwc3", "sdsa", "dwc5", "qk_token"],
+            "neuron": ["lif", "plif"],
+            "v_threshold": [0.5, 0.6],
+            "tau": [2, 4],
+            "attention_v_threshold": [0.5, 1.0],
+        },
+        "reference": {
+            "embed_dim": 24,
+            "depth": 3,
+            "time_steps": 3,
+            "embedding": "orig",
+            "stem_neuron": "lif",
+            "stem_v_threshold": 0.5,
+            "stem_tau": 2,
+            "mlp_ratio": [1, 1.5, 1],
+            "stage_blocks": [2, 1, 1],
+            "num_heads": 2,
+            "mixer": ["dwc5", "qk_token", "none"],
+            "neuron": ["plif", "lif", "lif"],
+            "v_threshold": 0.5,
+            "tau": 2,
+            "attention_v_threshold": 0.5,
+        },
+    }
+)
+
+
 def stem_genes(name: str, *, patch_size: int, convs: list[int], **settings: object) -> SearchSpace:
     """Every stem that fits the patches."""
     data = SMALL.to_json()
@@ -213,4 +258,4 @@ POOLED_ONE_WAY = (
     stem_genes("large_patches", patch_size=16, convs=[4]),
     stem_genes("pixels", patch_size=1, convs=[2, 4]),
 )
-SPACES = (PAPER, TINY, FIXED, SWITCHES, SMALL, *NEURONS, *MIXERS, *STEMS, *POOLED_ONE_WAY)
+SPACES = (PAPER, TINY, FIXED, SWITCHES, SMALL, *NEURONS, *MIXERS, *STEMS, *POOLED_ONE_WAY, HIERARCHICAL)

@@ -12,18 +12,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from spaces import MIXERS, SWITCHES
+from spaces import HIERARCHICAL, MIXERS, SWITCHES
 from spikingjelly.activation_based import neuron
 from torch import nn
 
 from aspk.data import Split
 from aspk.engines import NativeEngine, Population, TorchEngine, choose_engine
-from aspk.engines.base import Layer, Moments, windows
+from aspk.engines.base import Layer, Moments
 from aspk.engines.packing import by_patterns, packed
 from aspk.errors import EngineError
 from aspk.families import Supernet, calibrate, layers
 from aspk.families.base import LIF
-from aspk.families.counting import Counter
+from aspk.families.counting import Counter, windows
 from aspk.families.neurons import lif
 from aspk.space.file import load_space
 from aspk.spec.settings import EngineSettings
@@ -36,8 +36,9 @@ SHAPES = {
     "membrane_tiny": (1, 8, 8),
     "switches": (1, 8, 8),
     "membrane_sdt": (1, 8, 8),
+    "hierarchical": (2, 9, 8),
 }
-OWN = {space.name: space for space in (SWITCHES, *MIXERS)}
+OWN = {space.name: space for space in (SWITCHES, *MIXERS, HIERARCHICAL)}
 SPACES = {name: OWN[name] if name in OWN else load_space(name) for name in SHAPES}
 ENGINES = {"native": NativeEngine, "torch": TorchEngine}
 
@@ -353,11 +354,14 @@ def test_outputs_do_not_depend_on_other_outputs_at_any_rate(window, inputs, rate
     assert all(torch.equal(mean(outputs), whole[:outputs]) for outputs in (16, 48, 130, 192, 200))
 
 
-def test_windows_count_the_3x3_windows_of_a_pixel():
-    for height, width in ((1, 1), (2, 5), (4, 4)):
-        ones = torch.ones(1, 1, height, width, dtype=torch.float64)
-        expected = torch.nn.functional.conv2d(ones, torch.ones(1, 1, 3, 3, dtype=torch.float64), padding=1)
-        assert torch.equal(windows(height, width), expected[0, 0])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (3, 1), (3, 2), (5, 1), (7, 1)])
+def test_windows_of_a_pixel_are_counted(kernel, stride):
+    for height, width in ((1, 1), (2, 5), (4, 4), (9, 8)):
+        pixels = torch.eye(height * width, dtype=torch.float64).reshape(-1, 1, height, width)
+        ones = torch.ones(1, 1, kernel, kernel, dtype=torch.float64)
+        outputs = torch.nn.functional.conv2d(pixels, ones, padding=kernel // 2, stride=stride)
+        expected = outputs.sum((1, 2, 3)).reshape(height, width)
+        assert torch.equal(windows(height, width, kernel=kernel, stride=stride), expected)
 
 
 def test_engines_are_chosen_by_name_and_device():

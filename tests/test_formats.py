@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from spaces import MIXERS, NEURONS
+from spaces import HIERARCHICAL, MIXERS, NEURONS
 
 from aspk.cli.main import main
 from aspk.errors import CheckpointError
@@ -127,7 +127,7 @@ def test_every_network_of_every_shipped_space_can_be_written():
             compile(code(program), name, "exec")
 
 
-@pytest.mark.parametrize("space", [*MIXERS, NEURONS[0]], ids=lambda space: space.name)
+@pytest.mark.parametrize("space", [*MIXERS, NEURONS[0], HIERARCHICAL], ids=lambda space: space.name)
 def test_every_mixer_family_and_neuron_is_the_network_in_float64(space):
     """Spikingjelly's layers and neurons compute what engines and modules do, spike by spike."""
     shape = (1, 8, 8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from spaces import FOLDER, MIXERS, NEURONS, STEMS, SWITCHES, TINY, shipped
+from spaces import FOLDER, HIERARCHICAL, MIXERS, NEURONS, STEMS, SWITCHES, TINY, shipped
 
 from aspk.costs import cost
 from aspk.data import DataSet, Split
@@ -21,7 +21,7 @@ from aspk.space import load_space
 from aspk.standalone.export import export_network, load_exported
 
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.toml"))
-SPACES = [*map(shipped, SHIPPED), SWITCHES, *NEURONS, *MIXERS, *STEMS]
+SPACES = [*map(shipped, SHIPPED), SWITCHES, *NEURONS, *MIXERS, *STEMS, HIERARCHICAL]
 
 
 def flips(space, *, tries=40):
@@ -95,7 +95,7 @@ def test_the_module_is_what_the_program_says(space):
             for name in product.names:
                 site = network.get_submodule(name)
                 weight = (site.linear if isinstance(product, Linear) else site.conv).weight
-                assert weight.shape[:2] == (product.outputs, product.inputs), name
+                assert weight.shape == product.form, name
         assert network.head.weight.shape == (program.head.classes, program.head.inputs)
 
 

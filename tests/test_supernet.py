@@ -208,15 +208,19 @@ def neighbours(space, x):
 def wake_attention(supernet, by=1.0):
     """Raise the shifts of q, k and v: with random weights their spikes hardly ever meet."""
     with torch.no_grad():
-        for block in supernet.network.blocks:
-            for site in (block.q, block.k, block.v):
-                site.norm.bias += by
+        for name, module in supernet.network.named_modules():
+            if name.startswith("blocks.") and name.endswith((".q", ".k", ".v")):
+                module.norm.bias += by
 
 
 def few_channels(space):
     """Whether heads are so narrow that q and k must fire more to meet."""
-    config = space.largest
-    return min(space.settings.attention_width(config, b) / b.num_heads for b in config.blocks) < 8
+    config, settings = space.largest, space.settings
+    own = (
+        dataclasses.replace(config, embed_dim=settings.block_width(config, i)) for i in range(config.depth)
+    )
+    widths = map(settings.attention_width, own, config.blocks)
+    return min(width / block.num_heads for width, block in zip(widths, config.blocks, strict=True)) < 8
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -332,12 +336,13 @@ def test_cost_is_that_of_the_built_network(name):
 def hooked_operations(network, config):
     """Dense operations by brute force: output elements times inputs of each, seen by hooks."""
     total = 0
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
 
     def count(module, inputs, output):
         nonlocal total
         fan_in = module.weight[0].numel()
-        once = module is network.head or module is network.stem[0].conv
-        repeats = config.time_steps if module is network.stem[0].conv else 1
+        once = module is network.head or module is first
+        repeats = config.time_steps if module is first else 1
         total += output.numel() * fan_in * repeats
         assert once or output.shape[0] % config.time_steps == 0
 

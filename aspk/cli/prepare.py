@@ -17,7 +17,7 @@ from aspk.cli.arguments import (
 from aspk.cli.commands import INTERRUPTED, Commands, Group, typed
 
 if TYPE_CHECKING:
-    from aspk.space.genes import Value
+    from aspk.space.genes import SubnetConfig, Value
 
 
 def add_prepare_commands(commands: Commands) -> None:
@@ -94,16 +94,18 @@ def _space(options: argparse.Namespace) -> int:
     for scope, table in (("network", space.network), ("block", space.block)):
         for name, choices in table.items():
             print(f"  {scope:8} {name:22} {', '.join(map(_shown, choices))}")
-    reference, block = space.reference, space.reference.blocks[0]
-    genes = ("mlp_ratio", "num_heads", "v_threshold", "tau")
+    reference = space.reference
+    genes = ["mlp_ratio", "num_heads", "v_threshold", "tau"]
+    genes += (
+        name
+        for name, kind in GENES.items()
+        if name not in genes
+        and (kind.words or name in space.block)
+        and name in {**space.network, **space.block}
+    )
     print(
         f"  reference: embed_dim {reference.embed_dim}, depth {reference.depth}, T {reference.time_steps}, "
-        + ", ".join(f"{name} {_shown(getattr(block, name))}" for name in genes)
-        + "".join(
-            f", {name} {getattr(block if kind.per_block else reference, name)}"
-            for name, kind in GENES.items()
-            if kind.words and name in {**space.network, **space.block}
-        )
+        + ", ".join(f"{name} {_of_blocks(reference, name)}" for name in genes)
     )
     if space.named or options.energy:
         from aspk.report.named_networks import named_networks_text
@@ -111,6 +113,13 @@ def _space(options: argparse.Namespace) -> int:
         shape, classes = options.shape, options.classes
         print(named_networks_text(space, shape=shape, classes=classes, energy=options.energy))
     return 0
+
+
+def _of_blocks(network: SubnetConfig, gene: str) -> str:
+    """A network's value of a gene, or the values of all blocks if they differ."""
+    parts = network.blocks if hasattr(network.blocks[0], gene) else (network,)
+    values = [_shown(getattr(part, gene)) for part in parts]
+    return values[0] if len(set(values)) == 1 else "/".join(values)
 
 
 def _shown(choice: Value) -> str:

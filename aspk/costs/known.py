@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -73,7 +73,8 @@ class Cost:
         costs = self._outside[tuple(self._indices(name, X) for name in _OUTSIDE)]
         for block in range(self.space.max_depth):
             kind = tuple(self._indices(name, X, block) for name in _INSIDE)
-            costs = costs + np.where(block < depth[:, None], self._inside[kind], 0.0)
+            inside = self._inside[min(block, len(self._inside) - 1)]
+            costs = costs + np.where(block < depth[:, None], inside[kind], 0.0)
         per_step, once = costs.T
         return np.asarray(steps * per_step + once)
 
@@ -81,11 +82,12 @@ class Cost:
     def least(self) -> float:
         """The smallest cost in the space."""
         steps, depth = (float(min(self.space.network[name])) for name in ("time_steps", "depth"))
-        outside, inside = (
+        outside, *inside = (
             (table[..., 0] * steps + table[..., 1]).reshape(len(table), -1).min(axis=1)  # of each width
-            for table in (self._outside, self._inside)
+            for table in (self._outside, *self._inside)
         )
-        return float((outside + depth * inside).min())
+        # Without stages, all blocks are of the same kinds.
+        return float((outside + depth / len(inside) * sum(inside)).min())
 
     def _choices(self, name: str) -> tuple[Value, ...]:
         space = self.space
@@ -103,36 +105,41 @@ class Cost:
 
     @cached_property
     def _inside(self) -> _Kinds:
-        """What each kind of block costs."""
-        return self._table(_INSIDE, inside=True)
+        """What each kind of block costs in each stage, which are the first axis; without stages, anywhere."""
+        return np.moveaxis(self._table(_INSIDE), -2, 0)[1:]
 
     @cached_property
     def _outside(self) -> _Kinds:
         """The same for everything that is not in a block."""
-        return self._table(_OUTSIDE, inside=False)
+        return self._table(_OUTSIDE)[..., 0, :]
 
-    def _table(self, names: tuple[str, ...], *, inside: bool) -> _Kinds:
+    def _table(self, names: tuple[str, ...]) -> _Kinds:
+        """Costs outside blocks and in each place of a block, for each combination of choices."""
         choices = [self._choices(name) for name in names]
         rows = [
-            self._counted(dict(zip(names, values, strict=True)), inside=inside)
-            for values in itertools.product(*choices)
+            self._counted(dict(zip(names, values, strict=True))) for values in itertools.product(*choices)
         ]
-        return np.reshape(rows, (*map(len, choices), 2))
+        return np.reshape(rows, (*map(len, choices), -1, 2))
 
-    def _counted(self, sizes: Mapping[str, Value], *, inside: bool) -> tuple[int, int]:
+    def _counted(self, sizes: Mapping[str, Value]) -> list[tuple[int, int]]:
         """The cost of each step and the cost that occurs once, from the costs of one and of two steps."""
-        one, two = (self._part(sizes, steps, inside=inside) for steps in (1, 2))
-        return two - one, 2 * one - two
+        return [
+            (two - one, 2 * one - two)
+            for one, two in zip(*map(partial(self._parts, sizes), (1, 2)), strict=True)
+        ]
 
-    def _part(self, sizes: Mapping[str, Value], steps: int, *, inside: bool) -> int:
+    def _parts(self, sizes: Mapping[str, Value], steps: int) -> list[int]:
+        """The cost of everything outside blocks, then of the block in each place."""
         own: dict[str, Any] = {name: value for name, value in sizes.items() if GENES[name].per_block}
         network: dict[str, Any] = {name: value for name, value in sizes.items() if name not in own}
-        block = replace(self.space.reference.blocks[0], **own)
-        config = replace(self.space.reference, **network, time_steps=steps, blocks=(block,))
+        blocks = (replace(self.space.reference.blocks[0], **own),) * (self.space.settings.stages or 1)
+        config = replace(self.space.reference, **network, time_steps=steps, blocks=blocks)
         layers = layer_shapes(config, self.space.settings, self.shape, self.classes)
-        return COSTS[self.name](
-            tuple(layer for layer in layers if layer.name.startswith("blocks.") == inside)
-        )
+        parts: list[list[LayerShape]] = [[] for _ in range(1 + len(blocks))]
+        for layer in layers:
+            kind, _, rest = layer.name.partition(".")
+            parts[1 + int(rest.partition(".")[0]) if kind == "blocks" else 0].append(layer)
+        return [COSTS[self.name](tuple(part)) for part in parts]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from aspk.families.base import LIF, OPERATIONS, Mixer, Neurons, Operation
+from aspk.families.counting import windows
 from aspk.metrics import LayerShape
 
 # Factor and summand, [outputs] each, that turn a product into the charge of a neuron; and the share of its
@@ -48,12 +49,15 @@ class Layer:
     Attributes:
         names: the network's layers that it computes, see :func:`aspk.costs.cost.layer_shapes`; several if
             they read the same input.
-        weight: [outputs, inputs], or [outputs, inputs, 3, 3].
+        weight: [outputs, inputs], or [outputs, inputs, k, k]; [outputs, 1, k, k] if each channel is convolved
+            on its own.
         gain: weight of the normalisation, [outputs].
         offset: bias of the normalisation, [outputs].
         running: the running statistics from training.
         eps: what the normalisation adds to the variance.
         reciprocal_tau: 1 / tau of the neurons behind it where it is learnt, [outputs], float64, else None.
+        stride: of a convolution.
+        depthwise: whether it is a convolution of each channel on its own.
     """
 
     names: tuple[str, ...]
@@ -63,11 +67,13 @@ class Layer:
     running: Moments
     eps: float
     reciprocal_tau: Tensor | None = None
+    stride: int = 1
+    depthwise: bool = False
 
     @property
     def key(self) -> tuple[object, ...]:
         """What distinguishes its weight from those of the supernet's other layers and slices."""
-        return (*self.names, *self.weight.shape)
+        return (*self.names, *self.weight.shape, self.stride)
 
     def charge(self, moments: Moments, neurons: LIF | None) -> Charge:
         """What turns a product into a neuron's charge, or into a current if no neurons follow; in float64.
@@ -193,6 +199,10 @@ class Engine(abc.ABC):
         """Max pooling of spikes or currents, 3x3 with stride 2 and padding 1."""
 
     @abc.abstractmethod
+    def sample(self, spikes: State) -> State:
+        """Every second pixel of maps of spikes in both directions, the first one included."""
+
+    @abc.abstractmethod
     def stream(self, *spikes: State, keep: bool) -> State:
         """The residual stream that the sum of the stem's spikes starts.
 
@@ -223,12 +233,23 @@ class Engine(abc.ABC):
         """Maps of spikes or currents as tokens."""
 
     @abc.abstractmethod
+    def maps(self, x: State, size: tuple[int, int]) -> State:
+        """Tokens of spikes or currents as maps with a height and a width."""
+
+    @abc.abstractmethod
     def leading(self, x: State, channels: int) -> State:
         """The first channels of spikes, for engines with ``independent_outputs``; or of :meth:`products`."""
 
     @abc.abstractmethod
     def count(self, x: State) -> Counts:
         """Events of spikes or of a residual stream."""
+
+    @abc.abstractmethod
+    def windowed(self, x: State, kernel: int, stride: int) -> Tensor:
+        """Maps of spikes at each step, each spike times the windows of a convolution that contain it; [T].
+
+        ``kernel`` and ``stride`` as in :func:`aspk.families.counting.windows`; float64, whole numbers.
+        """
 
     @abc.abstractmethod
     def token_sums(self, stream: State) -> Tensor:
@@ -256,12 +277,3 @@ def pixel_counts(images: Tensor, steps: int) -> Counts:
     maps = frames.sum((1, 2), dtype=torch.float64)  # [T or 1, H, W]
     windowed = (maps * windows(*maps.shape[1:]).to(maps)).sum((1, 2))
     return Counts(maps.sum((1, 2)).expand(steps), windowed.expand(steps))
-
-
-def windows(height: int, width: int) -> Tensor:
-    """How many 3x3 windows with padding 1 contain each pixel: 9 inside, 4 in a corner of a large map."""
-    rows, columns = (
-        3.0 - (i == 0).double() - (i == len(i) - 1).double()
-        for i in (torch.arange(height), torch.arange(width))
-    )
-    return rows[:, None] * columns

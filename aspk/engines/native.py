@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -14,10 +13,10 @@ from torch import Tensor
 
 from aspk.engines import native_operations
 from aspk.engines.base import Charge, Counts, Engine, Layer, Mixed, Moments, Row, State
+from aspk.engines.native_layers import NARROW, Layers, made, read_as
 from aspk.engines.native_operations import WORD, constants, place_of, reading, words_of
 from aspk.engines.native_program import NativeProgram, Recorder, first_products
 from aspk.engines.native_states import (
-    Buffer,
     Currents,
     Map,
     Place,
@@ -25,7 +24,7 @@ from aspk.engines.native_states import (
     Spikes,
     Stream,
 )
-from aspk.engines.packing import by_patterns, packed, whole
+from aspk.engines.packing import whole
 from aspk.families.base import (
     LIF,
     Attention,
@@ -36,8 +35,7 @@ from aspk.families.base import (
 )
 from aspk.metrics import LayerShape
 
-_PARTS = 2  # most layers whose spikes are read one by one, not as their sum
-_NARROW = 128  # most channels of a stream that is read this way
+_PARTS = 2  # most layers whose spikes are read one by one, not as their sum, up to NARROW channels
 
 
 class NativeEngine(Engine):
@@ -59,7 +57,7 @@ class NativeEngine(Engine):
         self._dtype = dtype
         self._kept_bytes = memory // 16
         self._run = Recorder(dtype, threads)
-        self._packed: weakref.WeakKeyDictionary[Layer, Tensor] = weakref.WeakKeyDictionary()
+        self._layers = Layers(self._run, dtype)
 
     @staticmethod
     def available(dtype: torch.dtype = torch.float32) -> bool:
@@ -91,8 +89,8 @@ class NativeEngine(Engine):
         size = x.map.images * x.map.positions * width * self._dtype.itemsize
         if isinstance(x, Products) or (self._run.program is None and size > self._kept_bytes):
             return x
-        kept = self._products(layer, x)
-        return Products(replace(x.map, channels=len(layer.weight)), kept.place, width, kept)
+        kept = self._layers.products(layer, x)
+        return Products(made(layer, x), kept.place, width, kept)
 
     def first(self, x: State, steps: int) -> State:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -108,9 +106,12 @@ class NativeEngine(Engine):
             values = x.memory[:, : x.map.steps, :, :outputs].flatten(0, 2)
             variance, mean = torch.var_mean(values.double(), 0, correction=0)
             return Moments(mean, variance), len(values)
-        count = x.map.images * x.map.steps * x.map.positions
-        sums = torch.zeros(x.map.images, 2, whole(outputs, self._dtype), dtype=torch.float64)
-        self._run.emit(self._read(layer, x), x.map, task=native_operations.MOMENTS, written=place_of(sums))
+        of = read_as(layer, x)
+        count = of.images * of.steps * of.positions
+        sums = torch.zeros(of.images, 2, whole(outputs, self._dtype), dtype=torch.float64)
+        self._run.emit(
+            self._layers.read(layer, x), of, task=native_operations.MOMENTS, written=place_of(sums)
+        )
         mean, square = sums.sum(0)[:, :outputs] / count
         return Moments(mean, (square - mean**2).clamp_(min=0)), count
 
@@ -126,11 +127,11 @@ class NativeEngine(Engine):
 
     def fire(self, layer: Layer, x: State, charge: Charge, neurons: Neurons) -> Spikes:
         """See :class:`~aspk.engines.base.Engine`."""
-        to = replace(x.map, channels=len(layer.weight))
+        to = made(layer, x)
         bits = self._run.bits(to)
         scale, shift, keep = charge
         options: dict[str, Any] = {
-            **self._read(layer, x),
+            **self._layers.read(layer, x),
             **constants(neurons),
             "task": native_operations.FIRE,
             "scale": scale.data_ptr(),
@@ -138,61 +139,14 @@ class NativeEngine(Engine):
             "keep": 0 if keep is None else keep.data_ptr(),
             "written": bits.place,
         }
-        counts = self._run.emit(options, x.map, keep=charge)
+        counts = self._run.emit(options, read_as(layer, x), keep=charge)
         return Spikes(to, bits, words_of(to.channels), Counts(counts[0], counts[1]))
-
-    def _read(self, layer: Layer, x: State) -> dict[str, Any]:
-        """How an operation reads a layer's input, or the products kept for it."""
-        outputs = whole(len(layer.weight), self._dtype)
-        if isinstance(x, Stream) and x.products is not None:
-            kept = self._kept_products(layer, x)
-            return {**reading(kept.place, outputs), "outputs": outputs}
-        if isinstance(x, Products):
-            return {**reading(x.place, x.width), "repeated": x.static, "outputs": outputs}
-        return self._layer(layer, x)
-
-    def _kept_products(self, layer: Layer, x: Stream) -> Buffer:
-        assert x.products is not None
-        if layer.key not in x.products:
-            x.products[layer.key] = self._products(layer, x)
-        return x.products[layer.key]
-
-    def _products(self, layer: Layer, x: Spikes | Stream) -> Buffer:
-        outputs = whole(len(layer.weight), self._dtype)
-        products = self._run.take(x.map, x.map.steps, x.map.positions, outputs, itemsize=self._dtype.itemsize)
-        self._run.emit(self._layer(layer, x), x.map, task=native_operations.PRODUCTS, written=products.place)
-        return products
-
-    def _layer(self, layer: Layer, x: Spikes | Stream) -> dict[str, Any]:
-        """What an operation needs to know about a layer and its input."""
-        if layer not in self._packed:
-            self._packed[layer] = packed(layer.weight)
-        weights = self._packed[layer]
-        if self._run.program:
-            self._run.program.kept.append(weights)
-        origin = (x.start or x.origin) if isinstance(x, Stream) else None
-        spikes = (x,) if isinstance(x, Spikes) else x.spikes if x.map.channels <= _NARROW else ()
-        read = spikes[0] if spikes else x.added  # type: ignore[union-attr]  # a stream
-        outputs = whole(len(layer.weight), self._dtype)
-        return {
-            "kind": native_operations.LAYER,
-            "input": _input(layer, read),
-            "window": layer.weight.shape[-1] if layer.weight.dim() == 4 else 1,
-            "outputs": outputs,
-            "base_width": outputs,
-            "stride": read.words if isinstance(read, Spikes) else 0,
-            "weights": weights.data_ptr(),
-            "read": read.bits.place if isinstance(read, Spikes) else read.place,
-            "added": spikes[1].bits.place if len(spikes) > 1 else Place(),
-            "base": Place() if origin is None else self._kept_products(layer, origin).place,
-        }
 
     # ------------------------------------------------------------------ between layers
 
     def pool(self, spikes: Spikes | Currents) -> Spikes | Currents:
         """See :class:`~aspk.engines.base.Engine`."""
-        x = spikes.map
-        to = replace(x, height=(x.height + 1) // 2, width=(x.width + 1) // 2)
+        x, to = spikes.map, spikes.map.half
         if isinstance(spikes, Currents):
             return self._run.between(native_operations.POOL_CURRENTS, spikes, to)
         pooled = self._run.bits(to)
@@ -215,7 +169,7 @@ class NativeEngine(Engine):
             return self._run.between(native_operations.ADD_CURRENTS, stream, stream.map, added=spikes)
         if stream.products is None:
             return self._sum(stream, stream.origin, spikes)
-        if stream.map.channels > _NARROW:
+        if stream.map.channels > NARROW:
             return self._sum(None, stream, spikes)  # what is added starts here
         # A narrow stream is added up as a whole: later blocks read that faster than kept products. Only the
         # second half of the first block still builds on the stem's products.
@@ -269,16 +223,16 @@ class NativeEngine(Engine):
 
     def current(self, layer: Layer, x: State, charge: Charge) -> Currents:
         """See :class:`~aspk.engines.base.Engine`."""
-        to = replace(x.map, channels=len(layer.weight))
+        to = made(layer, x)
         currents = self._run.currents(to, whole(to.channels, self._dtype))
         scale, shift, _ = charge
         options = {
-            **self._read(layer, x),
+            **self._layers.read(layer, x),
             "task": native_operations.CURRENTS,
             "scale": scale.data_ptr(),
             "shift": shift.data_ptr(),
         }
-        self._run.emit(options, x.map, written=currents.place, keep=charge)
+        self._run.emit(options, read_as(layer, x), written=currents.place, keep=charge)
         return currents
 
     def spike(self, current: Currents, neurons: Neurons, reciprocal_tau: float | None) -> Spikes:
@@ -300,8 +254,22 @@ class NativeEngine(Engine):
         counts = self._run.emit(options, current.map, keep=(charge,))
         return Spikes(current.map, bits, words_of(current.map.channels), Counts(counts[0], counts[1]))
 
+    def sample(self, spikes: Spikes) -> Spikes:
+        """See :class:`~aspk.engines.base.Engine`."""
+        x, to = spikes.map, spikes.map.half
+        sampled = self._run.bits(to)
+        counts = self._run.emit(
+            {"kind": native_operations.SAMPLE}, x, read=spikes.bits.place, written=sampled.place
+        )
+        return Spikes(to, sampled, words_of(to.channels), Counts(counts[0], counts[1]))
+
     def tokens(self, x: State) -> State:
         """See :class:`~aspk.engines.base.Engine`."""
+        return x
+
+    def maps(self, x: State, size: tuple[int, int]) -> State:
+        """See :class:`~aspk.engines.base.Engine`; states keep the size of their maps."""
+        assert (x.map.height, x.map.width) == size
         return x
 
     def leading(self, x: State, channels: int) -> State:
@@ -317,6 +285,12 @@ class NativeEngine(Engine):
     def count(self, x: Spikes | Stream) -> Counts:
         """See :class:`~aspk.engines.base.Engine`."""
         return x.counts
+
+    def windowed(self, x: Spikes, kernel: int, stride: int) -> Tensor:
+        """See :class:`~aspk.engines.base.Engine`."""
+        options: dict[str, Any] = {"kind": native_operations.COUNT_WINDOWS, "stride": x.words}
+        options |= {"window": kernel, "every": stride}
+        return self._run.emit(options, x.map, read=x.bits.place)[0]
 
     def token_sums(self, stream: Stream | Currents) -> Tensor:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -358,12 +332,3 @@ class NativeEngine(Engine):
         ctypes.memmove(buffer.place.address, words.contiguous().data_ptr(), words.numel() * 8)
         sums = rows.sum((0, 2, 3), dtype=torch.int64)
         return Spikes(of, buffer, words_of(of.channels), Counts(sums, sums))
-
-
-def _input(layer: Layer, read: Spikes | Buffer) -> int:
-    """How the kernel reads a layer's input."""
-    if not isinstance(read, Spikes):
-        return native_operations.RESIDUAL
-    if layer.weight.dim() == 2:
-        return native_operations.BITS
-    return native_operations.PATTERNS if by_patterns(layer.weight) else native_operations.SPIKES

@@ -19,6 +19,7 @@ _SOURCE = Path(__file__).with_name("spikes")
 # Kinds of operations.
 LAYER, POOL, ADD, ATTEND, TOKENS, COUNT, MASK_BY_CHANNEL, MASK_BY_TOKEN = range(8)
 ADD_CURRENTS, POOL_CURRENTS, TOKENS_OF_CURRENTS = range(8, 11)
+SAMPLE, SAMPLE_CURRENTS, CONVOLVE_CHANNELS, COUNT_WINDOWS = range(11, 15)
 FIRE, MOMENTS, PRODUCTS, CURRENTS = range(4)  # tasks of a layer
 SPIKES, RESIDUAL, PATTERNS, KEPT, BITS = range(5)  # its inputs
 
@@ -31,7 +32,7 @@ class Operation(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("steps", "height", "width", "channels")),
         *(
             (name, ctypes.c_int64)
-            for name in ("window", "outputs", "base_width", "heads", "stride", "counts")
+            for name in ("window", "outputs", "base_width", "heads", "stride", "every", "counts")
         ),
         *((name, ctypes.c_double) for name in ("tau", "reciprocal_tau", "v_threshold", "factor")),
         *((name, ctypes.c_int64) for name in ("weights", "scale", "shift", "keep")),

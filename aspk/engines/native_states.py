@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -103,6 +103,11 @@ class Map:
     def positions(self) -> int:
         """Pixels or tokens."""
         return self.height * self.width
+
+    @property
+    def half(self) -> Map:
+        """Sizes after pooling or sampling."""
+        return replace(self, height=(self.height + 1) // 2, width=(self.width + 1) // 2)
 
 
 @dataclass(frozen=True, eq=False)

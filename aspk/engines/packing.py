@@ -43,6 +43,16 @@ def packed(weight: Tensor) -> Tensor:
     return torch.cat([tile.flatten() for tile in torch.split(rows, _tile(rows), dim=1)])
 
 
+def by_taps(weight: Tensor) -> Tensor:
+    """Weights of a convolution of each channel on its own as [rows of the window, outputs in whole vectors].
+
+    Args:
+        weight: [outputs, 1, k, k].
+    """
+    rows = weight.detach().flatten(1).T
+    return F.pad(rows, (0, whole(len(weight), rows.dtype) - len(weight))).contiguous()
+
+
 def _tile(rows: Tensor) -> int:
     """Outputs that are computed together."""
     if rows.dtype == torch.float64:

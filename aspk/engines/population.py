@@ -38,12 +38,14 @@ from aspk.families.base import (
     Addition,
     Convolution,
     Firing,
+    Maps,
     Mean,
     Mixer,
     Operation,
     Pooling,
     Product,
     Program,
+    Sampling,
     Tokens,
 )
 from aspk.families.neurons import lif
@@ -235,15 +237,21 @@ class Population:
         return self._without_neurons(step, x, *others)
 
     def _without_neurons(self, step: Operation, x: State, *others: State) -> State:
-        if isinstance(step, Tokens):
-            return self._engine.tokens(x)
-        if isinstance(step, Pooling):
-            return self._engine.pool(x)
-        if isinstance(step, Addition) and step.starts:
-            return self._engine.stream(x, *others, keep=not self._calibrating)
-        if isinstance(step, Addition):
-            return self._engine.add(x, *others)
-        return None
+        engine, result = self._engine, None
+        match step:
+            case Tokens():
+                result = engine.tokens(x)
+            case Maps():
+                result = engine.maps(x, step.size)
+            case Pooling():
+                result = engine.pool(x)
+            case Sampling():
+                result = engine.sample(x)
+            case Addition(starts=True):
+                result = engine.stream(x, *others, keep=not self._calibrating)
+            case Addition():
+                result = engine.add(x, *others)
+        return result
 
     def _behind_means(self, node: Node, mean: Mean, batch: int) -> None:
         """Run what reads the means over tokens of a current: neurons, or just the head."""
@@ -295,7 +303,11 @@ class Population:
         if self._counting and len(product.names) == 1:  # of several, the mixer counts each one's spikes
             read = self._pixels if product.source == "image" else self._events(x)
             assert read is not None
-            exact = read.windowed if isinstance(product, Convolution) else read.sums
+            exact = read.sums
+            if type(product) is Convolution:
+                exact = read.windowed
+            elif isinstance(product, Convolution):
+                exact = engine.windowed(x, product.kernel_side, product.stride)
             fired = self._events(spikes).sums if product.neurons else None
             record = self._note(node, product.names[0], read.sums, fired, exact=exact)
             if product.source == "image":

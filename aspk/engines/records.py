@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from aspk.families.counting import fan_out, known
 from aspk.metrics import LayerCount, LayerShape
 
 
@@ -37,14 +38,12 @@ def layer_count(shape: LayerShape, record: Record, *, steps: int, images: int, t
     fired = [] if record.outputs is None else (record.outputs[:steps].cpu().double() / images).tolist()
     if shape.kind == "head":  # reads the mean over tokens and steps, once
         inputs = exact = inputs.sum()[None] / (tokens * steps)
-    fan_out = {
-        "conv": shape.operations // (9 * shape.input_size),
-        "attention": 1 if shape.output_size == 0 else shape.operations / shape.input_size,
-    }.get(shape.kind, shape.operations / shape.input_size)
+    each = 1 if shape.kind == "attention" and not shape.output_size else shape.operations / shape.input_size
+    each = fan_out(shape) if shape.kind == "conv" else each
     return LayerCount(
-        **vars(shape),
+        **known(shape),
         input_sums=tuple(inputs.tolist()),
-        exact_operations=float(exact.sum()) * fan_out,
+        exact_operations=float(exact.sum()) * each,
         output_spikes=float(sum(fired)),
         output_sums=tuple(fired),
     )

@@ -1,4 +1,4 @@
-"""Networks' layers in the form that engines take: leading slices of the supernet's layers."""
+"""Networks' layers in the form that engines take: parts of the supernet's layers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from torch import nn
 
 from aspk.engines.base import Layer, Moments
 from aspk.families import Supernet
-from aspk.families.base import LIF, Product
+from aspk.families.base import LIF, Convolution, DepthwiseConvolution, Product
 from aspk.families.layers import ConvNorm, LinearNorm, Site
+from aspk.families.supernet import part
 
 
 class Slices:
@@ -25,8 +26,12 @@ class Slices:
         self._layers: dict[Hashable, Layer] = {}
 
     def layer(self, product: Product) -> Layer:
-        """Layers that read the same input, joined into one: leading slices of the supernet's layers."""
-        return self._slice(product.names, product.outputs, product.inputs)
+        """Layers that read the same input, joined into one: parts of the supernet's layers."""
+        key = (*product.names, *product.form, type(product))
+        if key not in self._layers:
+            sites = [self._supernet.network.get_submodule(name) for name in product.names]
+            self._layers[key] = _joined([_part(product, site) for site in sites])
+        return self._layers[key]
 
     def reciprocal_tau(self, name: str, neurons: LIF) -> float | None:
         """1 / tau, if it is learnt, of the neurons of a module without other weights."""
@@ -38,26 +43,30 @@ class Slices:
         assert learnt is not None
         return learnt.item()
 
-    def _slice(self, names: tuple[str, ...], outputs: int, inputs: int) -> Layer:
-        key = (*names, outputs, inputs)
-        if key not in self._layers:
-            sites = [self._supernet.network.get_submodule(name) for name in names]
-            self._layers[key] = _joined([_leading(names, site, outputs, inputs) for site in sites])
-        return self._layers[key]
 
-
-def _leading(names: tuple[str, ...], site: nn.Module, outputs: int, inputs: int) -> Layer:
-    """The leading slice of one of the supernet's layers."""
+def _part(product: Product, site: nn.Module) -> Layer:
+    """The part of one of the supernet's layers that a network's layer is."""
     assert isinstance(site, ConvNorm | LinearNorm)
-    product, norm = site.conv if isinstance(site, ConvNorm) else site.linear, site.norm
+    layer, norm, outputs = (
+        site.conv if isinstance(site, ConvNorm) else site.linear,
+        site.norm,
+        product.outputs,
+    )
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    bias = 0.0 if product.bias is None else product.bias[:outputs].double()
-    running = Moments(norm.running_mean[:outputs].double() - bias, norm.running_var[:outputs].double())
-    weight = product.weight[:outputs, :inputs]
+    bias = 0.0 if layer.bias is None else layer.bias[:outputs].double()
     leak = site.reciprocal_tau()
-    learnt = None if leak is None else leak.double().expand(outputs)
-    return Layer(names, weight, norm.weight[:outputs], norm.bias[:outputs], running, norm.eps, learnt)
+    return Layer(
+        names=product.names,
+        weight=layer.weight[part(layer.weight.shape, product.form)],
+        gain=norm.weight[:outputs],
+        offset=norm.bias[:outputs],
+        running=Moments(norm.running_mean[:outputs].double() - bias, norm.running_var[:outputs].double()),
+        eps=norm.eps,
+        reciprocal_tau=None if leak is None else leak.double().expand(outputs),
+        stride=product.stride if isinstance(product, Convolution) else 1,
+        depthwise=isinstance(product, DepthwiseConvolution),
+    )
 
 
 def _joined(layers: Sequence[Layer]) -> Layer:

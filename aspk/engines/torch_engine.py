@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aspk.engines.base import Charge, Counts, Engine, Layer, Mixed, Moments, Row, State, windows
+from aspk.engines.base import Charge, Counts, Engine, Layer, Mixed, Moments, Row, State
 from aspk.families.base import Attention, Mixer, Neurons, SpikeDrivenAttention, TokenAttention
+from aspk.families.counting import windows
 from aspk.families.neurons import lif
 from aspk.metrics import LayerShape
 
@@ -65,14 +66,14 @@ class TorchEngine(Engine):
         """See :class:`~aspk.engines.base.Engine`."""
         frames = images if images.dim() == 5 else images[None]
         maps = frames.flatten(0, 1).permute(0, 2, 3, 1)  # [T*B, H, W, C]
-        y = _convolution(maps, layer.weight)
+        y = _product(layer, layer.weight)(maps, layer.weight)
         return Products(y.reshape(*frames.shape[:2], *y.shape[1:]), steps)
 
     def keep(self, layer: Layer, x: State) -> State:
         """See :class:`~aspk.engines.base.Engine`."""
         if isinstance(x, Products) or x.values[0, ..., 0].numel() * len(layer.weight) > self._kept:
             return x
-        product = _product(layer.weight)
+        product = _product(layer, layer.weight)
         parts = [
             torch.stack([product(step.to(self.dtype), layer.weight) for step in images])
             for images in torch.split(x.values, self.images, dim=1)
@@ -87,7 +88,7 @@ class TorchEngine(Engine):
 
     def moments(self, layer: Layer, x: State) -> tuple[Moments, int]:
         """See :class:`~aspk.engines.base.Engine`."""
-        product = _product(layer.weight)
+        product = _product(layer, layer.weight)
         parts = [
             _moments(step if isinstance(x, Products) else product(step.to(self.dtype), layer.weight))
             for images in torch.split(x.values, self.images, dim=1)
@@ -103,7 +104,7 @@ class TorchEngine(Engine):
         """See :class:`~aspk.engines.base.Engine`."""
         scale, shift, keep = charge
         weight = layer.weight * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
-        product = _product(weight)
+        product = _product(layer, weight)
         fired = []
         for images in torch.split(x.values, self.images, dim=1):
             if isinstance(x, Products):
@@ -139,7 +140,7 @@ class TorchEngine(Engine):
         """See :class:`~aspk.engines.base.Engine`."""
         scale, shift, _ = charge
         weight = layer.weight * scale.reshape(-1, *[1] * (layer.weight.dim() - 1))
-        product = _product(weight)
+        product = _product(layer, weight)
         parts = [
             torch.addcmul(shift, images.expand(x.steps, *images.shape[1:]), scale)
             if isinstance(x, Products)
@@ -160,9 +161,17 @@ class TorchEngine(Engine):
         values = pooled.reshape(*x.shape[:2], *pooled.shape[1:])
         return _map(values) if isinstance(spikes, Map) else Currents(values)
 
+    def sample(self, spikes: Map) -> Map:
+        """See :class:`~aspk.engines.base.Engine`."""
+        return Map(spikes.values[:, :, ::2, ::2])
+
     def tokens(self, x: State) -> State:
         """See :class:`~aspk.engines.base.Engine`."""
         return replace(x, values=x.values.flatten(2, 3))
+
+    def maps(self, x: State, size: tuple[int, int]) -> State:
+        """See :class:`~aspk.engines.base.Engine`."""
+        return replace(x, values=x.values.reshape(*x.values.shape[:2], *size, -1))
 
     def stream(self, *spikes: Map, keep: bool) -> Map:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -232,6 +241,11 @@ class TorchEngine(Engine):
         maps = values.sum(-1).sum(1, dtype=torch.float64)  # [T, H, W]
         return Counts(maps.sum((1, 2)), (maps * windows(*maps.shape[1:]).to(maps)).sum((1, 2)))
 
+    def windowed(self, x: Map, kernel: int, stride: int) -> Tensor:
+        """See :class:`~aspk.engines.base.Engine`."""
+        maps = x.values.to(self.dtype).sum(-1).sum(1, dtype=torch.float64)  # [T, H, W]
+        return (maps * windows(*maps.shape[1:], kernel=kernel, stride=stride).to(maps)).sum((1, 2))
+
     def token_sums(self, stream: Map | Currents) -> Tensor:
         """See :class:`~aspk.engines.base.Engine`."""
         return stream.values.to(self.dtype).sum(2).transpose(0, 1)
@@ -258,17 +272,22 @@ def _joined(parts: list[Map]) -> Map:
     return Map(torch.cat([part.values for part in parts], 1) if len(parts) > 1 else parts[0].values)
 
 
-def _product(weight: Tensor) -> Callable[..., Tensor]:
+def _product(layer: Layer, weight: Tensor) -> Callable[..., Tensor]:
+    """What multiplies inputs by a layer's weight, or by the same scaled, and adds a bias."""
     if weight.dim() == 4:
-        return _convolution
+        groups = len(weight) if layer.depthwise else 1
+        return functools.partial(_convolution, stride=layer.stride, groups=groups)
     # oneDNN's convolutions are faster than the matrix products of large layers, see aspk.families.products.
     large = weight.device.type == "cpu" and weight.numel() >= _LARGE
     return _pointwise if large else F.linear
 
 
-def _convolution(maps: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A 3x3 convolution of maps [B, H, W, C], which oneDNN computes faster than [B, C, H, W]."""
-    y = F.conv2d(maps.permute(0, 3, 1, 2), weight, bias, padding=1)
+def _convolution(
+    maps: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int, groups: int
+) -> Tensor:
+    """A convolution of maps [B, H, W, C], which oneDNN computes faster than [B, C, H, W]."""
+    x, padding = maps.permute(0, 3, 1, 2), weight.shape[-1] // 2
+    y = F.conv2d(x, weight, bias, stride=stride, padding=padding, groups=groups)
     return y.permute(0, 2, 3, 1).contiguous()
 
 

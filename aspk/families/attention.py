@@ -10,7 +10,7 @@ from torch import Tensor
 from aspk.families.base import Neurons
 from aspk.families.layers import LinearNorm, Observer, Site
 from aspk.families.network import Block
-from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig
+from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig, mixer_parts
 
 
 class MixingBlock(Block):
@@ -30,12 +30,13 @@ class MixingBlock(Block):
         super().__init__()
         self.name, self.config, self.settings = name, block, settings
         width, inner = config.embed_dim, settings.attention_width(config, block)
-        if block.mixer == "none":
+        _, attention = mixer_parts(block.mixer)
+        if not attention:
             return
         tau = block.tau if block.neuron == "plif" else None
         self.q = LinearNorm(width, inner, tau, bias=bias)
         self.k = LinearNorm(width, inner, tau, bias=bias)
-        if block.mixer != "qk_token":
+        if attention != "qk_token":
             self.v = LinearNorm(width, inner, tau, bias=bias)
         self.av = Site(tau)  # the mixer's neurons
 

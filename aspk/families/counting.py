@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import asdict
+from dataclasses import fields
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from aspk.families.operations import ConvolutionShape
 from aspk.metrics import LayerCount, LayerShape
 
 
@@ -41,7 +42,7 @@ class Counter:
             steps = exact = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         elif shape.kind == "conv":
             sums = self._sums(x, channels=2)  # [T, B, H, W]
-            steps, exact = _steps(sums), _total(sums * self._window(layer, sums)) * _fan_out(shape)
+            steps, exact = _steps(sums), _total(sums * self._window(shape, sums)) * fan_out(shape)
         elif len(inputs) == 2 and shape.operations == shape.input_size:  # element by element
             steps, exact = _steps(self._sums(x)), _total(x * inputs[1].detach())
         elif len(inputs) == 2:
@@ -72,10 +73,11 @@ class Counter:
         self._recent.append((x, x.sum(channels if channels else tuple(range(2, x.dim())))))
         return self._recent[-1][1]
 
-    def _window(self, layer: str, sums: Tensor) -> Tensor:
-        if layer not in self._windows:
-            self._windows[layer] = _windows(sums)
-        return self._windows[layer]
+    def _window(self, shape: LayerShape, sums: Tensor) -> Tensor:
+        if shape.name not in self._windows:
+            kernel, stride = window_of(shape)
+            self._windows[shape.name] = windows(*sums.shape[-2:], kernel=kernel, stride=stride).to(sums)
+        return self._windows[shape.name]
 
     def counts(self) -> tuple[LayerCount, ...]:
         """Means over all images seen so far."""
@@ -84,7 +86,7 @@ class Counter:
     def _count(self, shape: LayerShape) -> LayerCount:
         fired = (self._spikes[shape.name] / self._images).tolist() if shape.name in self._spikes else []
         return LayerCount(
-            **asdict(shape),
+            **known(shape),
             input_sums=tuple((self._inputs[shape.name] / self._images).tolist()),
             exact_operations=float(self._exact[shape.name]) / self._images,
             output_spikes=float(sum(fired)),
@@ -116,12 +118,37 @@ def _pairs(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     return _steps(q), _total(q * k)
 
 
-def _fan_out(conv: LayerShape) -> int:
-    """Output channels of a 3x3 convolution: operations = 9 * inputs * outputs * pixels."""
+def known(shape: LayerShape) -> dict[str, Any]:
+    """What a count of a layer repeats of its shape."""
+    return {item.name: getattr(shape, item.name) for item in fields(LayerShape)}
+
+
+def fan_out(conv: LayerShape) -> int:
+    """Outputs of a convolution that read an input value in each window that contains it."""
+    if isinstance(conv, ConvolutionShape):
+        return conv.fan_out
     return conv.operations // (9 * conv.input_size)
 
 
-def _windows(maps: Tensor) -> Tensor:
-    """For each pixel, how many 3x3 windows with padding 1 contain it: [H, W], 9 inside, 4 in a corner."""
-    ones = torch.ones(1, 1, *maps.shape[-2:], dtype=maps.dtype, device=maps.device)
-    return F.conv2d(ones, torch.ones(1, 1, 3, 3, dtype=maps.dtype, device=maps.device), padding=1)[0, 0]
+def window_of(conv: LayerShape) -> tuple[int, int]:
+    """A convolution's kernel side and stride."""
+    return (conv.kernel, conv.stride) if isinstance(conv, ConvolutionShape) else (3, 1)
+
+
+def windows(height: int, width: int, *, kernel: int = 3, stride: int = 1) -> Tensor:
+    """How many windows of a convolution contain each pixel, [height, width], float64.
+
+    With the defaults, 9 inside and 4 in a corner of a large map.
+
+    Args:
+        height: pixels.
+        width: pixels.
+        kernel: side of the windows, odd; the padding is half of it, rounded down.
+        stride: pixels from one window to the next.
+    """
+
+    def along(length: int) -> Tensor:
+        pixels, centres = torch.arange(length), torch.arange(0, length, stride)
+        return ((pixels[:, None] - centres).abs() <= kernel // 2).sum(1).double()
+
+    return along(height)[:, None] * along(width)

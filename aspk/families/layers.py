@@ -57,11 +57,39 @@ class Site(nn.Module):
 
 
 class ConvNorm(Site):
-    """3x3 convolution, batch normalisation and neurons over [..., C, H, W]; see :class:`Site`."""
+    """Convolution, batch normalisation and neurons over [..., C, H, W].
 
-    def __init__(self, inputs: int, outputs: int, tau: float | None = None, *, bias: bool = False) -> None:
+    Args:
+        inputs: channels that it reads.
+        outputs: channels that it makes.
+        tau: see :class:`Site`.
+        bias: whether it has biases.
+        kernel: side of the kernels, odd.
+        stride: pixels from one output to the next.
+        depthwise: whether each channel is convolved on its own.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        tau: float | None = None,
+        *,
+        bias: bool = False,
+        kernel: int = 3,
+        stride: int = 1,
+        depthwise: bool = False,
+    ) -> None:
         super().__init__(tau)
-        self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=bias)
+        self.conv = nn.Conv2d(
+            inputs,
+            outputs,
+            kernel_size=kernel,
+            stride=stride,
+            padding=kernel // 2,
+            groups=inputs if depthwise else 1,
+            bias=bias,
+        )
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor, neurons: Neurons, time_steps: int) -> Tensor:
@@ -96,6 +124,16 @@ class LinearNorm(Site):
         y = linear(x, self.linear)
         normalised: Tensor = self.norm(y.to(torch.promote_types(y.dtype, torch.float32)).flatten(0, 2))
         return normalised.reshape(y.shape)
+
+
+def tokens_of(maps: Tensor) -> Tensor:
+    """Maps [T, B, D, H, W] as tokens [T, B, L, D], pixel by pixel; a view."""
+    return maps.flatten(3).transpose(2, 3)
+
+
+def maps_of(tokens: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Tokens [T, B, L, D] as maps [T, B, D, H, W] with a height and a width; a view."""
+    return tokens.transpose(2, 3).reshape(*tokens.shape[:2], tokens.shape[3], *size)
 
 
 def initialise(network: nn.Module, seed: int) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import ClassVar, Literal, TypedDict
 
 from aspk.metrics import Kind, LayerShape, Source
 from aspk.space.genes import NetworkSettings
@@ -57,6 +58,21 @@ def neurons_of(settings: NetworkSettings, neuron: str, tau: float, v_threshold: 
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConvolutionShape(LayerShape):
+    """A convolution other than one with a 3x3 kernel, stride 1 and all channels connected.
+
+    Attributes:
+        kernel: side of the kernel, odd; the padding is half of it, rounded down.
+        stride: pixels from one output to the next.
+        fan_out: outputs that read an input value in each window that contains it.
+    """
+
+    kernel: int
+    stride: int
+    fan_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Operation:
     """One step of a network.
 
@@ -97,20 +113,30 @@ class Product(Operation):
     neurons: LIF | None
     bias: bool
 
-    def _layer(self, name: str, kind: Kind, weights: int, steps: int) -> LayerShape:
-        positions = self.size[0] * self.size[1]
+    @property
+    def form(self) -> tuple[int, ...]:
+        """Shape of each one's weights, outputs first."""
+        return (self.outputs, self.inputs)
+
+    @property
+    def made(self) -> tuple[int, int]:
+        """Height and width of their output."""
+        return self.size
+
+    def _layer(self, name: str, kind: Kind, steps: int) -> LayerShape:
+        read, made, weights = math.prod(self.size), math.prod(self.made), math.prod(self.form)
         biases = self.outputs * self.bias
         learnt = self.neurons.learnt if self.neurons else False
         return LayerShape(
             name=name,
             kind=kind,
             source=self.source,
-            operations=weights * positions,
+            operations=weights * made,
             repeats=steps,
-            input_size=self.inputs * positions,
-            output_size=self.outputs * positions if self.neurons else 0,
+            input_size=self.inputs * read,
+            output_size=self.outputs * made if self.neurons else 0,
             parameters=weights + biases + 2 * self.outputs + learnt,
-            normalised_size=None if self.neurons else self.outputs * positions,
+            normalised_size=None if self.neurons else self.outputs * made,
         )
 
 
@@ -119,11 +145,69 @@ class Convolution(Product):
     """3x3 convolutions with padding 1."""
 
     bias: bool = False
+    stride: ClassVar[int] = 1
+
+    @property
+    def kernel_side(self) -> int:
+        """Side of the kernels."""
+        return 3
+
+    @property
+    def form(self) -> tuple[int, ...]:
+        """See :class:`Product`."""
+        return (self.outputs, self.inputs, self.kernel_side, self.kernel_side)
+
+    @property
+    def made(self) -> tuple[int, int]:
+        """See :class:`Product`."""
+        height, width = (-(-side // self.stride) for side in self.size)
+        return height, width
 
     def layers(self, steps: int) -> Iterator[LayerShape]:
         """See :class:`Operation`."""
         for name in self.names:
-            yield self._layer(name, "conv", 9 * self.inputs * self.outputs, steps)
+            yield self._layer(name, "conv", steps)
+
+    def _windowed(self, steps: int, fan_out: int) -> Iterator[LayerShape]:
+        for name in self.names:
+            plain = vars(self._layer(name, "conv", steps))
+            yield ConvolutionShape(**plain, kernel=self.kernel_side, stride=self.stride, fan_out=fan_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StridedConvolution(Convolution):
+    """3x3 convolutions with padding 1 and stride 2."""
+
+    stride: ClassVar[int] = 2
+
+    def layers(self, steps: int) -> Iterator[LayerShape]:
+        """See :class:`Operation`."""
+        return self._windowed(steps, fan_out=self.outputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthwiseConvolution(Convolution):
+    """Convolutions of each channel on its own, with as much padding as keeps the size.
+
+    Attributes:
+        kernel: side of the kernels, odd.
+    """
+
+    kernel: int
+
+    @property
+    def kernel_side(self) -> int:
+        """Side of the kernels."""
+        return self.kernel
+
+    @property
+    def form(self) -> tuple[int, ...]:
+        """See :class:`Product`."""
+        return (self.outputs, 1, self.kernel, self.kernel)
+
+    def layers(self, steps: int) -> Iterator[LayerShape]:
+        """See :class:`Operation`."""
+        return self._windowed(steps, fan_out=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +219,7 @@ class Linear(Product):
     def layers(self, steps: int) -> Iterator[LayerShape]:
         """See :class:`Operation`."""
         for name in self.names:
-            yield self._layer(name, "linear", self.inputs * self.outputs, steps)
+            yield self._layer(name, "linear", steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +233,14 @@ class Pooling(Operation):
 
     place: str
     size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Operation):
+    """Every second pixel of maps in both directions, the first one included.
+
+    In front of a linear layer it makes a 1x1 convolution with stride 2.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +269,17 @@ class Firing(Operation):
 @dataclass(frozen=True, kw_only=True)
 class Tokens(Operation):
     """Turns maps into tokens, pixel by pixel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maps(Operation):
+    """Turns tokens back into maps.
+
+    Attributes:
+        size: height and width of the maps.
+    """
+
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aspk.families.base import Program
+from aspk.families.hierarchical import program as hierarchical
 from aspk.families.membrane import program as membrane
 from aspk.families.spikformer import program as spikformer
 from aspk.space.genes import FamilyName, NetworkSettings, SubnetConfig
@@ -40,6 +41,7 @@ class Family(NamedTuple):
 FAMILIES: Mapping[FamilyName, Family] = {
     "spikformer": Family(spikformer.program, "aspk.families.spikformer.network:Spikformer"),
     "membrane": Family(membrane.program, "aspk.families.membrane.network:Membrane"),
+    "hierarchical": Family(hierarchical.program, "aspk.families.hierarchical.network:Hierarchical"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The supernet: the weights of the largest network; every other network uses leading slices of them.
+"""The supernet: the weights of the largest network; every other network uses parts of them.
 
 There is one network definition, the module of the space's family. A forward pass of the supernet runs the
 plain network of a configuration on *views* of the shared weights, so that ``supernet(x, config)``
@@ -8,7 +8,7 @@ and ``supernet.extract(config)(x)`` are the same computation.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -160,8 +160,19 @@ class Supernet(nn.Module):
 
 
 def _leading(tensor: Tensor, like: Tensor) -> Tensor:
-    """The leading slice of ``tensor`` with the shape of ``like``: the one rule of weight entanglement."""
-    for axis, size in enumerate(like.shape):
-        if size < tensor.shape[axis]:
-            tensor = tensor.narrow(axis, 0, size)
-    return tensor
+    """The part of ``tensor`` with the shape of ``like``: the one rule of weight entanglement."""
+    return tensor[part(tensor.shape, like.shape)]
+
+
+def part(whole: Sequence[int], own: Sequence[int]) -> tuple[slice, ...]:
+    """Where the weights of a layer are in those of a larger one: the first channels, kernels' centres.
+
+    Args:
+        whole: shape of the larger one's weights: outputs, inputs, and height and width of kernels.
+        own: shape of the layer's weights, with as many axes.
+    """
+    starts = (
+        (most - size) // 2 if axis > 1 else 0
+        for axis, (most, size) in enumerate(zip(whole, own, strict=True))
+    )
+    return tuple(slice(start, start + size) for start, size in zip(starts, own, strict=True))

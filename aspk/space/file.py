@@ -21,9 +21,9 @@ from aspk.space.genes import (
     check_network,
 )
 from aspk.space.space import SearchSpace
-from aspk.util.schema import OTHERS, Key, Table, check_table, located, table_of, unknown_key
+from aspk.util.schema import OTHERS, Key, Kind, Table, check_table, located, table_of, unknown_key
 from aspk.util.shipped import read_toml
-from aspk.util.wording import meanings
+from aspk.util.wording import alternatives, meanings
 
 _NAMED = (
     "a network of the space: the genes in which it differs from the reference; a gene of the blocks takes a "
@@ -66,7 +66,8 @@ def space_from_dict(data: Mapping[str, Any], *, where: str = "search space", nam
         if kind.required and gene not in network and gene not in block:
             table = "[network] or [block]" if kind.per_block else "[network]"
             raise SpaceError(f"{where}: gene {gene} is missing from {table}")
-    reference = _reference(values.get("reference", {}), network | block, settings, f"{at}reference.")
+    _check_family(network | block, settings, at)
+    reference = _reference(values.get("reference", {}), network, block, settings, f"{at}reference.")
     space = SearchSpace(values.get("name", name), network, block, reference, settings)
     with located(at):
         _check_members(space)
@@ -105,8 +106,9 @@ def space_table() -> Table:
             meaning="choices of the genes with a separate value for each block.",
         ),
         "reference": Key(
-            table={name: Key(GENES[name].values, meaning=key.meaning) for name, key in choices.items()},
-            meaning="the network that others are compared with: a choice for each gene, alike in all blocks.",
+            table={name: Key(_one_or_each(name), meaning=key.meaning) for name, key in choices.items()},
+            meaning="the network that others are compared with: a choice for each gene; of a gene of a "
+            "block, one for all blocks or a list with one for each.",
         ),
         "networks": Key(
             table={OTHERS: Key(table=_named_table(told), meaning=_NAMED)},
@@ -117,10 +119,13 @@ def space_table() -> Table:
 
 def _named_table(told: Mapping[str, str]) -> Table:
     """The keys of one named network; a gene of blocks also takes a list."""
-    return {
-        name: Key(kind.values | kind.choices if kind.per_block else kind.values, meaning=told[name])
-        for name, kind in GENES.items()
-    }
+    return {name: Key(_one_or_each(name), meaning=told[name]) for name in GENES}
+
+
+def _one_or_each(name: str) -> Kind:
+    """Annotation of a network's value of a gene: for a gene of blocks also a list with one for each."""
+    kind = GENES[name]
+    return kind.values | kind.choices if kind.per_block else kind.values
 
 
 def _choices(table: Mapping[str, Any], at: str) -> dict[str, tuple[Value, ...]]:
@@ -158,10 +163,15 @@ def settings_from_dict(table: Mapping[str, Any], *, at: str = "settings.") -> Ne
     numbers = {key: float(value) for key, value in values.items() if isinstance(known[key].default, float)}
     settings = NetworkSettings(**{**values, **numbers})
     for name, own in FAMILIES.items():
-        for key in set(own) & set(table) - set(FAMILIES[settings.family]):
+        for key in set(own.settings) & set(table) - set(FAMILIES[settings.family].settings):
             raise SpaceError(
                 f"{at}{key} = {table[key]!r}: belongs to family = {name!r}, the family is {settings.family!r}"
             )
+    if settings.stages and settings.poolings != settings.stages - 1:
+        raise SpaceError(
+            f"{at}patch_size = {settings.patch_size}: expected {2 ** (settings.stages - 1)}, since the "
+            f"{settings.stages} stages of family {settings.family!r} halve the side from one to the next"
+        )
     if (settings.heads == "fixed_head_dim") != (settings.head_dim is not None):
         raise SpaceError(
             f"{at}heads = {settings.heads!r} with settings.head_dim = {settings.head_dim!r}: "
@@ -170,22 +180,62 @@ def settings_from_dict(table: Mapping[str, Any], *, at: str = "settings.") -> Ne
     return settings
 
 
+def _check_family(choices: Mapping[str, tuple[Value, ...]], settings: NetworkSettings, at: str) -> None:
+    """Refuse genes and choices that the family's networks do not have."""
+    family = FAMILIES[settings.family]
+    for name, values in choices.items():
+        if name in family.lacks:
+            having = [other for other, kind in FAMILIES.items() if name not in kind.lacks]
+            raise SpaceError(
+                f"{at}gene {name}: belongs to family = {alternatives(having)}, "
+                f"the family is {settings.family!r}"
+            )
+        if name == "depth" and family.stages and set(values) != {family.stages}:
+            raise SpaceError(
+                f"{at}network.depth = {list(values)}: expected [{family.stages}], the number of stages of "
+                f"every network of family {settings.family!r}"
+            )
+        if name == "mixer" and (other := [word for word in values if word not in family.mixers]):
+            raise SpaceError(
+                f"{at}mixer = {other[0]!r}: networks of family {settings.family!r} have "
+                f"{alternatives(family.mixers)}"
+            )
+
+
 def _reference(
-    table: Mapping[str, Any], choices: Mapping[str, tuple[Value, ...]], settings: NetworkSettings, at: str
+    table: Mapping[str, Any],
+    network: Mapping[str, tuple[Value, ...]],
+    block: Mapping[str, tuple[Value, ...]],
+    settings: NetworkSettings,
+    at: str,
 ) -> SubnetConfig:
     told = "the reference names a value for each gene"
-    keys = {name: Key(GENES[name].values, default=MISSING, meaning=told) for name in choices}
+    keys = {
+        name: Key(_one_or_each(name) if name in block else GENES[name].values, default=MISSING, meaning=told)
+        for name in (*network, *block)
+    }
     given = check_table(keys, table, error=SpaceError, at=at)
-    values: dict[str, Any] = {name: GENES[name].type(given[name]) for name in choices}
-    for name, options in choices.items():
-        if values[name] not in options:
+    depth = given["depth"]
+    values: dict[str, list[Any]] = {}  # for each block; of a gene of the network, the same one
+    for name, options in (*network.items(), *block.items()):
+        told_values = given[name] if isinstance(given[name], list) else [given[name]] * depth
+        values[name] = [GENES[name].type(value) for value in told_values]
+        if len(values[name]) != depth:
+            raise SpaceError(
+                f"{at}{name} = {given[name]!r}: expected one value, or a list of one for each of "
+                f"{depth} blocks"
+            )
+        if not set(values[name]) <= set(options):
             raise SpaceError(f"{at}{name} = {given[name]!r}: not one of its choices {list(options)}")
     own = {item.name for item in fields(BlockConfig)}
     fixed = {"attention_v_threshold": settings.attention_v_threshold}
-    block = BlockConfig(**(fixed | {name: value for name, value in values.items() if name in own}))
+    blocks = tuple(
+        BlockConfig(**(fixed | {name: found[index] for name, found in values.items() if name in own}))
+        for index in range(depth)
+    )
     fixed = {"stem_v_threshold": settings.stem_v_threshold, "stem_tau": settings.stem_tau}
-    network = {name: value for name, value in values.items() if name not in own and name != "depth"}
-    return SubnetConfig(blocks=(block,) * values["depth"], **(fixed | network))
+    outside = {name: found[0] for name, found in values.items() if name not in own and name != "depth"}
+    return SubnetConfig(blocks=blocks, **(fixed | outside))
 
 
 def _named(space: SearchSpace, table: Mapping[str, Any], at: str) -> SubnetConfig:
@@ -208,7 +258,7 @@ def _named(space: SearchSpace, table: Mapping[str, Any], at: str) -> SubnetConfi
         for own, item in zip(inside, row, strict=True):
             own[name] = kind.type(item)
     outside.pop("depth", None)
-    blocks = tuple(replace(space.reference.blocks[0], **own) for own in inside)
+    blocks = tuple(replace(space.reference_block(index), **own) for index, own in enumerate(inside))
     config = replace(space.reference, **outside, blocks=blocks)
     try:
         space.encode(config)
@@ -235,6 +285,7 @@ def _check_members(space: SearchSpace) -> None:
             outside = {name: value for name, value in values.items() if name not in inside}
             block = replace(space.reference.blocks[0], **inside)
             try:
-                check_network(replace(space.reference, blocks=(block,), **outside), space.settings)
+                blocks = (block,) * (space.settings.stages or 1)
+                check_network(replace(space.reference, blocks=blocks, **outside), space.settings)
             except GenotypeError as error:
                 raise SpaceError(str(error)) from None

@@ -56,8 +56,13 @@ class GeneKind(NamedTuple):
 
 
 _NEURONS = ("lif", "plif")
-_MIXERS = ("none", "qk_token", "sdsa", "ssa")
+# Mixers that are depthwise convolutions, and the side of their kernels; larger ones contain smaller ones.
+DEPTHWISE: Mapping[str, int] = {"dwc3": 3, "dwc5": 5, "dwc7": 7}
+_ATTENTION = ("qk_token", "sdsa", "ssa")
+_MIXERS = ("none", *DEPTHWISE, *_ATTENTION)
 _CONVS = (2, 3, 4)
+_STEM = ("stem_convs", "stem_fraction", "stem_pooling")
+_STAGES = ("embedding", "stage_blocks")
 # The only list of search dimensions. A new one: a row here, a field of the config below, its reader.
 GENES: dict[str, GeneKind] = {
     "embed_dim": GeneKind(int, 0, per_block=False, required=True, neuron=False),
@@ -70,24 +75,54 @@ GENES: dict[str, GeneKind] = {
     "stem_pooling": GeneKind(
         str, 0, per_block=False, required=False, neuron=False, words=("early", "late"), later=True
     ),
+    "embedding": GeneKind(
+        str, 0, per_block=False, required=False, neuron=False, words=("orig", "one_max", "max"), later=True
+    ),
     "stem_neuron": GeneKind(str, 0, per_block=False, required=False, neuron=True, words=_NEURONS, later=True),
     "stem_v_threshold": GeneKind(float, 0, per_block=False, required=False, neuron=True),
     "stem_tau": GeneKind(
         float, 1, per_block=False, required=False, neuron=True, unless=("stem_neuron", ("plif",))
     ),
     "mlp_ratio": GeneKind(float, 0, per_block=True, required=True, neuron=False),
-    "num_heads": GeneKind(int, 0, per_block=True, required=True, neuron=False, unless=("mixer", ("none",))),
+    "stage_blocks": GeneKind(int, 0, per_block=True, required=False, neuron=False, at_most=100, later=True),
+    "num_heads": GeneKind(
+        int, 0, per_block=True, required=True, neuron=False, unless=("mixer", ("none", *DEPTHWISE))
+    ),
     "neuron": GeneKind(str, 0, per_block=True, required=False, neuron=True, words=_NEURONS, later=True),
     "mixer": GeneKind(str, 0, per_block=True, required=False, neuron=False, words=_MIXERS, later=True),
     "v_threshold": GeneKind(float, 0, per_block=True, required=True, neuron=True),
     "tau": GeneKind(float, 1, per_block=True, required=True, neuron=True, unless=("neuron", ("plif",))),
     "attention_v_threshold": GeneKind(
-        float, 0, per_block=True, required=False, neuron=True, unless=("mixer", ("none",))
+        float, 0, per_block=True, required=False, neuron=True, unless=("mixer", ("none", *DEPTHWISE))
     ),
 }
-FamilyName = Literal["spikformer", "membrane"]
-# For each family, the settings that have a meaning only for it.
-FAMILIES: dict[FamilyName, tuple[str, ...]] = {"spikformer": (), "membrane": ("stem", "head")}
+
+
+FamilyName = Literal["spikformer", "membrane", "hierarchical"]
+
+
+class FamilyKind(NamedTuple):
+    """What a family's networks may be, as far as their genes and settings say it.
+
+    Attributes:
+        settings: the settings that have a meaning only for it.
+        lacks: the genes that have no meaning for it.
+        mixers: the token mixers that its blocks may have.
+        stages: if not 0, the number of stages of each network: ``depth`` counts them, and the genes of a
+            block are those of a stage, which has twice the channels and half the side of the one before.
+    """
+
+    settings: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    mixers: tuple[str, ...] = _MIXERS
+    stages: int = 0
+
+
+FAMILIES: dict[FamilyName, FamilyKind] = {
+    "spikformer": FamilyKind(lacks=_STAGES, mixers=("none", *_ATTENTION)),
+    "membrane": FamilyKind(settings=("stem", "head"), lacks=_STAGES, mixers=("none", *_ATTENTION)),
+    "hierarchical": FamilyKind(lacks=_STEM, stages=3),
+}
 # Settings of later versions, which older files lack.
 _ADDED = {"family": "spikformer", "stem": "spikingformer", "head": "spikingformer"}
 _Factor = Annotated[float, Meta(gt=0, le=10**6)]
@@ -107,7 +142,9 @@ class BlockConfig:
             (q kᵀ) v, where it is 0.5.
         neuron: ``lif``, or ``plif``: the time constant of each site is learnt.
         mixer: what mixes tokens, see :mod:`aspk.families.mixers`: ``ssa`` (spiking self-attention), ``sdsa``
-            (spike-driven self-attention), ``qk_token`` (Q-K token attention) or ``none``.
+            (spike-driven self-attention), ``qk_token`` (Q-K token attention) or ``none``; in the hierarchical
+            family also ``dwc3``, ``dwc5`` and ``dwc7``, depthwise convolutions.
+        stage_blocks: in the hierarchical family, the number of blocks in a stage, all with the stage's genes.
     """
 
     mlp_ratio: float
@@ -117,6 +154,7 @@ class BlockConfig:
     attention_v_threshold: float = 0.5
     neuron: str = "lif"
     mixer: str = "ssa"
+    stage_blocks: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +162,9 @@ class SubnetConfig:
     """One network of a search space, described completely: nothing else selects a sub-network.
 
     Attributes:
-        embed_dim: width of the residual stream.
+        embed_dim: width of the residual stream; in the hierarchical family, of the last stage's.
         time_steps: simulated steps T.
-        blocks: the transformer blocks, first to last.
+        blocks: the transformer blocks, first to last; in the hierarchical family, the stages.
         stem_v_threshold: threshold of the stem's neurons.
         stem_tau: time constant of the stem's neurons; with ``plif``, its value before training.
         stem_neuron: ``lif`` or ``plif``, as in a block.
@@ -134,6 +172,9 @@ class SubnetConfig:
         stem_fraction: channels of the first convolution over ``embed_dim``; each further one has twice as
             many, up to ``embed_dim``, which the last one has.
         stem_pooling: whether the poolings follow the last convolutions (``late``) or the first (``early``).
+        embedding: in the hierarchical family, how stages behind the first halve the side: by a convolution
+            of stride 2 (``orig``), max pooling behind the second convolution (``one_max``), or behind the
+            first and in the shortcut (``max``).
     """
 
     embed_dim: int
@@ -145,10 +186,11 @@ class SubnetConfig:
     stem_convs: int = 4
     stem_fraction: float = 0.125
     stem_pooling: str = "late"
+    embedding: str = "max"
 
     @property
     def depth(self) -> int:
-        """Number of transformer blocks."""
+        """Number of transformer blocks, or of stages in the hierarchical family."""
         return len(self.blocks)
 
     def to_json(self) -> dict[str, Any]:
@@ -192,8 +234,9 @@ class NetworkSettings:
         attention_v_threshold: threshold of the attention neurons, unless it is a gene.
         stem_v_threshold: threshold of the stem's neurons, unless it is a gene.
         stem_tau: time constant of the stem's neurons, unless it is a gene.
-        family: what the networks are: ``spikformer``, whose shortcuts add spikes, or ``membrane``, whose
-            shortcuts add currents before the neurons, as in Spikingformer and SDT.
+        family: what the networks are: ``spikformer``, whose shortcuts add spikes; ``membrane``, whose
+            shortcuts add currents before the neurons, as in Spikingformer and SDT; or ``hierarchical``, such
+            networks in stages of growing width and falling resolution, as in Max-Former.
         stem: with ``membrane``, the stem of ``spikingformer`` or of ``sdt``, the Spike-driven Transformer.
         head: with ``membrane``, the head of ``spikingformer`` (reads currents) or of ``sdt`` (reads spikes).
     """
@@ -226,6 +269,15 @@ class NetworkSettings:
         """Number of poolings in the stem, each of which halves the image."""
         return self.patch_size.bit_length() - 1
 
+    @property
+    def stages(self) -> int:
+        """Number of stages of every network; 0 in families without stages."""
+        return FAMILIES[self.family].stages
+
+    def block_width(self, config: SubnetConfig, block: int) -> int:
+        """Width of the stream in a block; stages double it from one to the next, up to ``embed_dim``."""
+        return config.embed_dim >> max(self.stages - 1 - block, 0)
+
     def attention_width(self, config: SubnetConfig, block: BlockConfig) -> int:
         """Width of q, k and v in ``block``."""
         return config.embed_dim if self.head_dim is None else block.num_heads * self.head_dim
@@ -244,7 +296,10 @@ def unless(name: str, settings: NetworkSettings) -> tuple[str, tuple[Value, ...]
     if name == "stem_pooling":  # with a pooling after each convolution, or none at all, there is no choice
         return ("stem_convs", tuple(count for count in _CONVS if settings.poolings in (0, count)))
     if name == "num_heads" and settings.head_dim is None:
-        return ("mixer", ("none", "sdsa"))  # sdsa works channel by channel, however the channels are divided
+        return (
+            "mixer",
+            ("none", *DEPTHWISE, "sdsa"),
+        )  # sdsa works channel by channel, however the channels are divided
     return GENES[name].unless
 
 
@@ -278,12 +333,39 @@ def check_network(config: SubnetConfig, settings: NetworkSettings) -> None:
         )
     if not config.blocks:
         raise GenotypeError("a network needs at least one block")
-    for block in config.blocks:
+    if settings.stages not in (0, config.depth):
+        raise GenotypeError(
+            f"depth={config.depth}: networks of family {settings.family!r} have {settings.stages} stages"
+        )
+    for index, block in enumerate(config.blocks):
+        width = settings.block_width(config, index)
+        within = "embed_dim" if width == config.embed_dim else f"stage {index}'s share of embed_dim"
         attends = block.mixer not in (unless("num_heads", settings) or ("", ()))[1]
-        if attends and settings.heads == "partition" and config.embed_dim % block.num_heads:
-            raise GenotypeError(f"num_heads={block.num_heads} does not divide embed_dim={config.embed_dim}")
-        hidden = config.embed_dim * block.mlp_ratio
+        if attends and settings.heads == "partition" and width % block.num_heads:
+            raise GenotypeError(f"num_heads={block.num_heads} does not divide {within}={width}")
+        hidden = width * block.mlp_ratio
         if hidden != int(hidden):
-            raise GenotypeError(
-                f"mlp_ratio={block.mlp_ratio:g} times embed_dim={config.embed_dim} is not a whole width"
-            )
+            raise GenotypeError(f"mlp_ratio={block.mlp_ratio:g} times {within}={width} is not a whole width")
+
+
+def mixer_parts(mixer: str) -> tuple[int, str]:
+    """What a mixer consists of: the side of its depthwise kernel, 0 without one; its attention, or ``""``.
+
+    A network has at most one of the two, a supernet's weights may be those of both; see
+    :func:`whole_word`.
+    """
+    words = mixer.split("+")
+    sides = [DEPTHWISE[word] for word in words if word in DEPTHWISE]
+    return max(sides, default=0), next((word for word in words if word in _ATTENTION), "")
+
+
+def whole_word(name: str, choices: tuple[Value, ...]) -> str:
+    """The word of a gene that stands for the weights of all its choices; mixers may be joined by ``+``.
+
+    Depthwise convolutions and attention have no weights in common, so no mixer has those of both.
+    """
+    ranked = sorted(map(str, choices), key=GENES[name].words.index)
+    convolutions = [word for word in ranked if word in DEPTHWISE]
+    if convolutions and ranked[-1] not in convolutions:
+        return f"{convolutions[-1]}+{ranked[-1]}"
+    return ranked[-1]

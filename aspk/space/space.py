@@ -18,7 +18,7 @@ import numpy.typing as npt
 from aspk.errors import GenotypeError, SpaceError
 from aspk.space.conditions import BoolArray, Conditions, IntArray, block_using, meaningful
 from aspk.space.gene import Gene
-from aspk.space.genes import GENES, BlockConfig, NetworkSettings, SubnetConfig, Value
+from aspk.space.genes import GENES, BlockConfig, NetworkSettings, SubnetConfig, Value, whole_word
 from aspk.util.records import fingerprint
 
 _MOST_NETWORKS = 1_000_000  # in a space that can be enumerated
@@ -147,6 +147,10 @@ class SearchSpace:
         values = {g.parameter: g.choices[i] for g, i in zip(self.genes, indices, strict=True)}
         return self._build(values, int(values["depth"]))
 
+    def reference_block(self, index: int) -> BlockConfig:
+        """The reference's block of an index; past its depth, its last one."""
+        return self.reference.blocks[min(index, self.reference.depth - 1)]
+
     def _build(self, values: Mapping[str, Value], depth: int) -> SubnetConfig:
         fixed: dict[str, Value] = {"attention_v_threshold": self.settings.attention_v_threshold}
         shared = {name: values[name] for name in self.network if GENES[name].per_block}
@@ -154,7 +158,7 @@ class SearchSpace:
             BlockConfig(
                 **meaningful(  # type: ignore[arg-type]  # mixed int, float and str genes
                     fixed | shared | {name: values[f"blocks.{index}.{name}"] for name in self.block},
-                    self.reference.blocks[0],
+                    self.reference_block(index),
                     self.settings,
                 )
             )
@@ -309,9 +313,13 @@ class SearchSpace:
 
     @cached_property
     def superset(self) -> SubnetConfig:
-        """The network with the weights of all others: the largest, with the last word of each word gene."""
+        """The network with the weights of all others: the largest, with the last word of each word gene.
+
+        Its mixer may be two joined words, see :func:`aspk.space.genes.whole_word`: then it is no member of
+        the space.
+        """
         words = {
-            name: max(choices, key=GENES[name].words.index)
+            name: whole_word(name, choices)
             for name, choices in (*self.network.items(), *self.block.items())
             if GENES[name].words
         }
@@ -323,14 +331,17 @@ class SearchSpace:
     def _extreme(self, end: int) -> SubnetConfig:
         values = {gene.parameter: gene.by_size[end] for gene in self.genes}
         config = self._build(values, int(values["depth"]))
-        block = self.reference.blocks[0]
-        own = {name: getattr(block, name) for name, kind in GENES.items() if kind.neuron and kind.per_block}
+        inside = [name for name, kind in GENES.items() if kind.neuron and kind.per_block]
+        blocks = tuple(
+            replace(block, **{name: getattr(self.reference_block(index), name) for name in inside})
+            for index, block in enumerate(config.blocks)
+        )
         stem = {
             name: getattr(self.reference, name)
             for name, kind in GENES.items()
             if kind.neuron and not kind.per_block
         }
-        return replace(config, blocks=tuple(replace(item, **own) for item in config.blocks), **stem)
+        return replace(config, blocks=blocks, **stem)
 
     def fixed(self, names: Iterable[str]) -> SearchSpace:
         """The part of the space in which some genes have the reference's value, in every block.
@@ -346,6 +357,12 @@ class SearchSpace:
             if name not in genes:
                 raise GenotypeError(f"space {self.name!r} has no gene {name!r}; it has {', '.join(genes)}")
         own = self.to_json()["reference"]
+        for name in fixed:
+            if isinstance(own[name], list):
+                raise GenotypeError(
+                    f"gene {name!r} cannot be fixed: the reference has {own[name]}, one for each block, and "
+                    "all blocks have the same choices"
+                )
         network, block = (
             {name: (own[name],) if name in fixed else choices for name, choices in table.items()}
             for table in (self.network, self.block)
@@ -354,10 +371,14 @@ class SearchSpace:
 
     def to_json(self) -> dict[str, Any]:
         """The space as plain JSON values, without named networks; :func:`space_from_dict` reads them."""
-        reference = {
+        reference: dict[str, Value | list[Value]] = {
             name: getattr(self.reference.blocks[0] if GENES[name].per_block else self.reference, name)
             for name in (*self.network, *self.block)
         }
+        for name in self.block:
+            values: list[Value] = [getattr(block, name) for block in self.reference.blocks]
+            if len(set(values)) > 1:
+                reference[name] = values
         return {
             "name": self.name,
             "settings": {k: v for k, v in self.settings.to_json().items() if v is not None},

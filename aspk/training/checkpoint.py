@@ -191,10 +191,11 @@ def check_weights(
         return {name: _form(tensor) for name, tensor in network.state_dict().items()}
 
     outside, in_block = 0, dict[BlockConfig, int]()
+    fewest = settings.stages or 1
     for block in set(config.blocks):  # the modules of a thousand blocks take much memory, too
-        one = forms(replace(config, blocks=(block,)))
-        in_block[block] = sum(name.startswith("blocks.") for name in one)
-        outside = len(one) - in_block[block]
+        few = forms(replace(config, blocks=(block,) * fewest))
+        inside = sum(name.startswith("blocks.") for name in few)
+        in_block[block], outside = inside // fewest, len(few) - inside
     if len(tensors) != (count := outside + sum(in_block[block] for block in config.blocks)):
         raise CheckpointError(f"{len(tensors)} tensors, expected {count}")
     expected, found = forms(config), {name: _form(tensor) for name, tensor in tensors.items()}

@@ -27,6 +27,34 @@ void pool_currents(const Map& map, const Number* currents, int64_t width, Number
             }
 }
 
+void sample_currents(const Map& map, const Number* currents, int64_t width, Number* sampled) {
+    for (int64_t step = 0; step < map.steps; ++step)
+        for (int64_t y = 0; y < map.height; y += 2)
+            for (int64_t x = 0; x < map.width; x += 2, sampled += width)
+                std::copy_n(currents + ((step * map.height + y) * map.width + x) * width, width, sampled);
+}
+
+void convolve_channels(const Map& map, int64_t window, const uint64_t* spikes, int64_t stride, const Number* weights,
+                       int64_t outputs, Number* products) {
+    const int64_t reach = window / 2;
+    for (int64_t step = 0; step < map.steps; ++step, spikes += map.positions() * stride)
+        for (int64_t y = 0; y < map.height; ++y)
+            for (int64_t x = 0; x < map.width; ++x, products += outputs) {
+                const int64_t above = std::max<int64_t>(y - reach, 0), below = std::min(y + reach, map.height - 1);
+                const int64_t left = std::max<int64_t>(x - reach, 0), right = std::min(x + reach, map.width - 1);
+                for (int64_t c = 0; c < outputs; c += kLanes) {
+                    Vector sum = {};
+                    for (int64_t i = above; i <= below; ++i)
+                        for (int64_t j = left; j <= right; ++j) {
+                            const uint64_t bits = spikes[(i * map.width + j) * stride + c / kWord] >> (c % kWord);
+                            const int64_t tap = (i - y + reach) * window + j - x + reach;
+                            sum = add_where(bits, sum, load(weights + tap * outputs + c));
+                        }
+                    store(products + c, sum);
+                }
+            }
+}
+
 void sum_tokens_of_currents(const Map& map, const Number* currents, int64_t width, Number* sums) {
     for (int64_t step = 0; step < map.steps; ++step, sums += map.channels)
         for (int64_t c = 0; c < map.channels; ++c) {

@@ -32,11 +32,26 @@ void add_currents(int64_t length, const Number* x, const Number* y, Number* sum)
 // 3x3 pooling with stride 2 and padding 1 of currents, in rows of `width` channels.
 void pool_currents(const Map& map, const Number* currents, int64_t width, Number* pooled);
 
+// Every second pixel in both directions, the first one included, of numbers in rows of `width`.
+void sample_currents(const Map& map, const Number* currents, int64_t width, Number* sampled);
+
+// Products of a convolution of each channel on its own, [steps, positions, outputs], of spikes in rows of `stride`
+// words. weights: [window * window, outputs], in whole vectors.
+void convolve_channels(const Map& map, int64_t window, const uint64_t* spikes, int64_t stride, const Number* weights,
+                       int64_t outputs, Number* products);
+
 // Sums over the tokens of currents in rows of `width` channels, [steps, channels].
 void sum_tokens_of_currents(const Map& map, const Number* currents, int64_t width, Number* sums);
 
 // Spikes at each step, plain and by windows, [2, steps].
 void count(const Map& map, const uint64_t* spikes, int64_t stride, int64_t* counts);
+
+// Spikes at each step, each times the windows that contain it, whose centres are `every` pixels apart; [steps].
+void count_windows(const Map& map, int64_t window, int64_t every, const uint64_t* spikes, int64_t stride,
+                   int64_t* counts);
+
+// Every second pixel in both directions, the first one included. counts: of the sampled spikes.
+void sample(const Map& map, const uint64_t* spikes, uint64_t* sampled, int64_t* counts);
 
 // 3x3 pooling with stride 2 and padding 1: a pixel fires if one of its window does. counts: of the pooled spikes.
 void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int64_t* counts);

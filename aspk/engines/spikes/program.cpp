@@ -36,13 +36,17 @@ enum Kind : int64_t {
     kMaskByToken,
     kAddCurrents,
     kPoolCurrents,
-    kTokensOfCurrents
+    kTokensOfCurrents,
+    kSample,
+    kSampleCurrents,
+    kConvolveChannels,
+    kCountWindows
 };
 
 struct Operation {
     int64_t kind, task, input, hard, decay_input, repeated;
     int64_t steps, height, width, channels;  // of what is read
-    int64_t window, outputs, base_width, heads, stride;
+    int64_t window, outputs, base_width, heads, stride, every;
     int64_t counts;  // address of the counts
     double tau, reciprocal_tau, v_threshold, factor;  // the reciprocal is 0 if tau is not learnt
     int64_t weights, scale, shift, keep;              // addresses
@@ -117,7 +121,13 @@ void run_operation(const Operation& op, const Piece& piece, Scratch& scratch) {
         if (op.kind == kCount) count(map, bits, op.stride, counts);
         if (op.kind == kMaskByChannel) mask_by_channel(map, bits, op.stride, neuron, spikes, counts);
         if (op.kind == kMaskByToken) mask_by_token(map, op.heads, bits, op.stride, neuron, spikes, counts);
+        if (op.kind == kSample) sample(map, bits, spikes, counts);
+        if (op.kind == kCountWindows) count_windows(map, op.window, op.every, bits, op.stride, counts);
+        if (op.kind == kConvolveChannels)
+            convolve_channels(map, op.window, bits, op.stride, reinterpret_cast<const Number*>(op.weights), op.outputs,
+                              piece.at<Number>(op.written, i));
         const Number* currents = piece.at<Number>(op.read, i);
+        if (op.kind == kSampleCurrents) sample_currents(map, currents, op.base_width, piece.at<Number>(op.written, i));
         if (op.kind == kAddCurrents)
             add_currents(map.rows() * op.base_width, currents, piece.at<Number>(op.added, i),
                          piece.at<Number>(op.written, i));

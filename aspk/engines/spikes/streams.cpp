@@ -13,6 +13,36 @@ void count(const Map& map, const uint64_t* spikes, int64_t stride, int64_t* coun
     }
 }
 
+void count_windows(const Map& map, int64_t window, int64_t every, const uint64_t* spikes, int64_t stride,
+                   int64_t* counts) {
+    const auto along = [&](int64_t length) {
+        std::vector<int64_t> found(length);
+        for (int64_t centre = 0; centre < length; centre += every)
+            for (int64_t i = std::max<int64_t>(centre - window / 2, 0); i <= std::min(centre + window / 2, length - 1);
+                 ++i)
+                ++found[i];
+        return found;
+    };
+    const std::vector<int64_t> down = along(map.height), across = along(map.width);
+    for (int64_t step = 0, row = 0; step < map.steps; ++step)
+        for (int64_t y = 0; y < map.height; ++y)
+            for (int64_t x = 0; x < map.width; ++x, ++row)
+                for (int64_t first = 0; first < map.channels; first += kWord)
+                    counts[step] += down[y] * across[x] *
+                                    __builtin_popcountll(part_word(spikes + row * stride, 0, map.channels, first));
+}
+
+void sample(const Map& map, const uint64_t* spikes, uint64_t* sampled, int64_t* counts) {
+    const Map to{map.steps, (map.height + 1) / 2, (map.width + 1) / 2, map.channels};
+    const int64_t words = map.words();
+    uint64_t* out = sampled;
+    for (int64_t step = 0; step < map.steps; ++step)
+        for (int64_t y = 0; y < map.height; y += 2)
+            for (int64_t x = 0; x < map.width; x += 2, out += words)
+                std::copy_n(spikes + ((step * map.height + y) * map.width + x) * words, words, out);
+    count(to, sampled, words, counts);
+}
+
 void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int64_t* counts) {
     const Map to{map.steps, (map.height + 1) / 2, (map.width + 1) / 2, map.channels};
     const int64_t words = map.words(), line = to.width * words;

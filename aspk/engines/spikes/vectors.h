@@ -28,3 +28,21 @@ inline uint64_t at_least(Vector a, Vector b) {
     return bits;
 #endif
 }
+
+// a + b where the bit is set, else a.
+inline Vector add_where(uint64_t bits, Vector a, Vector b) {
+#ifdef __AVX512F__
+    if constexpr (sizeof(Number) == 4) {
+        const __m512 x = reinterpret_cast<__m512>(a);
+        return reinterpret_cast<Vector>(
+            _mm512_mask_add_ps(x, static_cast<__mmask16>(bits), x, reinterpret_cast<__m512>(b)));
+    } else {
+        const __m512d x = reinterpret_cast<__m512d>(a);
+        return reinterpret_cast<Vector>(
+            _mm512_mask_add_pd(x, static_cast<__mmask8>(bits), x, reinterpret_cast<__m512d>(b)));
+    }
+#else
+    for (int i = 0; i < kLanes; ++i) a[i] += bits >> i & 1 ? b[i] : Number(0);
+    return a;
+#endif
+}

@@ -12,14 +12,21 @@ from torch import Tensor, nn
 
 from aspk.families.attention import MixingBlock
 from aspk.families.base import Neurons
-from aspk.families.layers import ConvNorm, LinearNorm, Observer, Site, nobody
+from aspk.families.layers import ConvNorm, LinearNorm, Observer, Site, maps_of, nobody, tokens_of
 from aspk.families.network import Network
 from aspk.families.stem import STAGES, stages
-from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig
+from aspk.space.genes import DEPTHWISE, BlockConfig, NetworkSettings, SubnetConfig, mixer_parts
 
 
 class Block(MixingBlock):
-    """A token mixer and a spiking MLP; each reads the membrane current's spikes and adds to the current."""
+    """A token mixer and a spiking MLP; each reads the membrane current's spikes and adds to the current.
+
+    Args:
+        name: the block's name.
+        config: the network; its ``embed_dim`` is the width of the current.
+        block: the block.
+        settings: what the search space fixes.
+    """
 
     def __init__(
         self, name: str, config: SubnetConfig, block: BlockConfig, settings: NetworkSettings
@@ -27,16 +34,23 @@ class Block(MixingBlock):
         super().__init__(name, config, block, settings, bias=False)
         width, hidden = config.embed_dim, int(config.embed_dim * block.mlp_ratio)
         tau = block.tau if block.neuron == "plif" else None
+        side, attention = mixer_parts(block.mixer)
         if block.mixer != "none":
             self.attention_lif = Site(tau)
+        if side:
+            self.dwconv = ConvNorm(width, width, bias=True, kernel=side, depthwise=True)
+        if attention:
             self.proj = LinearNorm(settings.attention_width(config, block), width)
         self.mlp_lif = Site(tau)
         self.fc1 = LinearNorm(width, hidden, tau)
         self.fc2 = LinearNorm(hidden, width)
 
-    def forward(self, x: Tensor, observe: Observer = nobody) -> Tensor:
-        """The membrane current [T, B, L, D] behind the block."""
-        if self.config.mixer != "none":
+    def forward(self, x: Tensor, observe: Observer = nobody, *, size: tuple[int, int]) -> Tensor:
+        """The membrane current [T, B, L, D] behind the block; ``size``: height and width of its maps."""
+        if self.config.mixer in DEPTHWISE:
+            spikes = self._spikes("attention_lif", x, observe)
+            x = x + tokens_of(self._current("dwconv", maps_of(spikes, size), observe))
+        elif self.config.mixer != "none":
             spikes = self._spikes("attention_lif", x, observe)
             x = x + self._current("proj", self.mixed(spikes, observe), observe)
         spikes = self._spikes("mlp_lif", x, observe)
@@ -86,9 +100,10 @@ class Membrane(Network):
     def features(self, x: Tensor, observe: Observer = nobody) -> Tensor:
         """The mean of the current over the tokens behind the last block, or its spikes; [T, B, D]."""
         x = self._stem(x, observe)  # [T, B, D, H', W']
-        x = x.flatten(3).transpose(2, 3)  # tokens: [T, B, L, D]
+        height, width = x.shape[3:]
+        x = tokens_of(x)  # [T, B, L, D]
         for block in self.blocks:
-            x = block(x, observe)
+            x = block(x, observe, size=(height, width))
         means = x.mean(2)
         return self._fire("head_lif", means, observe) if self.settings.head == "sdt" else means
 

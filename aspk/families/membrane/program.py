@@ -19,9 +19,11 @@ from collections.abc import Generator, Iterator
 from aspk.families.base import (
     Addition,
     Convolution,
+    DepthwiseConvolution,
     Firing,
     Head,
     Linear,
+    Maps,
     Mean,
     Operation,
     Program,
@@ -30,7 +32,7 @@ from aspk.families.base import (
 from aspk.families.mixers import mixing
 from aspk.families.operations import neurons_of
 from aspk.families.stem import STAGES, stem
-from aspk.space.genes import BlockConfig, NetworkSettings, SubnetConfig
+from aspk.space.genes import DEPTHWISE, BlockConfig, NetworkSettings, SubnetConfig
 
 
 def program(
@@ -52,12 +54,13 @@ def _operations(
 ) -> Iterator[Operation]:
     width = config.embed_dim
     height, columns = yield from _stem(config, settings, shape)
-    tokens = height * columns
+    size = (height, columns)
     made_by: tuple[str, ...] = ("position",)
     yield Tokens(reads=("stream",), writes="stream")
     for index, block in enumerate(config.blocks):
-        made_by = yield from _block(f"blocks.{index}", config, block, settings, tokens, made_by)
+        made_by = yield from membrane_block(f"blocks.{index}", config, block, settings, size, made_by)
     spikes = settings.head == "sdt"
+    tokens = height * columns
     read_by = "head_lif" if spikes else "head"
     yield Mean(reads=("stream",), writes="features", read_by=read_by, tokens=tokens, source="analog")
     if spikes:
@@ -109,15 +112,28 @@ def _stem(
     return height, columns
 
 
-def _block(
+def membrane_block(
     name: str,
     config: SubnetConfig,
     block: BlockConfig,
     settings: NetworkSettings,
-    tokens: int,
+    size: tuple[int, int],
     made_by: tuple[str, ...],
 ) -> Generator[Operation, None, tuple[str, ...]]:
-    """One block behind the layers ``made_by``; returns its own last layers."""
+    """One block, which reads and writes ``stream``.
+
+    Args:
+        name: the block's name.
+        config: the network; its ``embed_dim`` is the width of the stream.
+        block: the block.
+        settings: what the search space fixes.
+        size: height and width of the maps that the tokens make up.
+        made_by: the layers that last contributed to the stream.
+
+    Returns:
+        The block's own last layers.
+    """
+    tokens = size[0] * size[1]
     width, hidden = config.embed_dim, int(config.embed_dim * block.mlp_ratio)
     neurons = neurons_of(settings, block.neuron, block.tau, block.v_threshold)
 
@@ -144,7 +160,25 @@ def _block(
         )
 
     added = Addition(reads=("stream", "branch"), writes="stream", place=name, size=width * tokens)
-    if block.mixer != "none":
+    if block.mixer in DEPTHWISE:
+        yield firing("attention_lif")
+        yield Maps(reads=("spikes",), writes="spikes", size=size)
+        yield DepthwiseConvolution(
+            reads=("spikes",),
+            writes="branch",
+            names=(f"{name}.dwconv",),
+            source="spikes",
+            inputs=width,
+            outputs=width,
+            size=size,
+            neurons=None,
+            bias=True,
+            kernel=DEPTHWISE[block.mixer],
+        )
+        yield Tokens(reads=("branch",), writes="branch")
+        yield added
+        made_by = (f"{name}.dwconv",)
+    elif block.mixer != "none":
         yield firing("attention_lif")
         yield from mixing(
             name, config, block, settings, reads="spikes", source="spikes", tokens=tokens, bias=False

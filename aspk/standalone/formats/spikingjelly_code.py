@@ -17,16 +17,20 @@ from aspk.families.base import (
     Addition,
     Attention,
     Convolution,
+    DepthwiseConvolution,
     Firing,
     Head,
     Linear,
+    Maps,
     Mean,
     Mixer,
     Operation,
     Pooling,
     Product,
     Program,
+    Sampling,
     SpikeDrivenAttention,
+    StridedConvolution,
     TokenAttention,
     Tokens,
 )
@@ -84,6 +88,26 @@ def conv3x3(inputs, outputs, *neurons, bias):
     """Over [T, B, C, H, W]."""
     return nn.Sequential(
         layer.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=bias, step_mode="m"),
+        layer.BatchNorm2d(outputs, step_mode="m"),
+        *neurons,
+    )
+
+
+def strided3x3(inputs, outputs, *neurons, bias):
+    """Over [T, B, C, H, W], to half the height and width."""
+    return nn.Sequential(
+        layer.Conv2d(inputs, outputs, kernel_size=3, stride=2, padding=1, bias=bias, step_mode="m"),
+        layer.BatchNorm2d(outputs, step_mode="m"),
+        *neurons,
+    )
+
+
+def depthwise(channels, outputs, *neurons, bias, side):
+    """Each channel on its own, over [T, B, C, H, W]."""
+    return nn.Sequential(
+        layer.Conv2d(
+            channels, outputs, kernel_size=side, padding=side // 2, groups=channels, bias=bias, step_mode="m"
+        ),
         layer.BatchNorm2d(outputs, step_mode="m"),
         *neurons,
     )
@@ -210,9 +234,10 @@ def _renamed(program: Program) -> dict[str, str]:
 _Lines = tuple[list[str], list[str]]  # of the constructor, and of forward
 
 
-def _product(operation: Product, kind: str) -> _Lines:
+def _product(operation: Product, kind: str, *options: str) -> _Lines:
     neurons = f"{_neurons(operation.neurons)}, " if operation.neurons else ""
-    arguments = f"{operation.inputs}, {operation.outputs}, {neurons}bias={operation.bias}"
+    named = ", ".join((f"bias={operation.bias}", *options))
+    arguments = f"{operation.inputs}, {operation.outputs}, {neurons}{named}"
     made = [f"self.{_attribute(name)} = {kind}({arguments})" for name in operation.names]
     calls = ", ".join(f"self.{_attribute(name)}({operation.reads[0]})" for name in operation.names)
     return made, [f"{operation.writes} = {calls}"]
@@ -238,6 +263,14 @@ def _tokens(operation: Tokens) -> _Lines:
     return [], [f"{operation.writes} = {operation.reads[0]}.flatten(3)  # tokens: [T, B, C, L]"]
 
 
+def _maps(operation: Maps) -> _Lines:
+    return [], [f"{operation.writes} = {operation.reads[0]}.unflatten(3, {operation.size})  # maps"]
+
+
+def _sampling(operation: Sampling) -> _Lines:
+    return [], [f"{operation.writes} = {operation.reads[0]}[..., ::2, ::2]"]
+
+
 def _pooling(operation: Pooling) -> _Lines:
     name = f"{_attribute(operation.place)}_pool"
     made = f"self.{name} = layer.MaxPool2d(kernel_size=3, stride=2, padding=1, step_mode='m')"
@@ -261,12 +294,16 @@ def _head(operation: Head) -> _Lines:
 
 _WRITERS: dict[type[Operation], Callable[[Any], _Lines]] = {
     Convolution: lambda one: _product(one, "conv3x3"),
+    StridedConvolution: lambda one: _product(one, "strided3x3"),
+    DepthwiseConvolution: lambda one: _product(one, "depthwise", f"side={one.kernel}"),
     Linear: lambda one: _product(one, "linear"),
     Attention: _attention,
     SpikeDrivenAttention: lambda one: _mixer(one, "spike_driven_attention"),
     TokenAttention: lambda one: _mixer(one, "token_attention", f"heads={one.heads}"),
     Firing: _firing,
     Tokens: _tokens,
+    Maps: _maps,
+    Sampling: _sampling,
     Pooling: _pooling,
     Addition: _addition,
     Mean: _mean,

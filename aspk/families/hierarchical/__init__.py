@@ -1,0 +1,1 @@
+"""Hierarchical networks: what they compute (``program``), and as a module (``network``)."""
