@@ -174,6 +174,18 @@ def test_the_report_tells_what_networks_trained_alone_came_to(tmp_path):
     assert "Trained alone" not in write_report(study, tmp_path / "report").read_text()
 
 
+def test_several_seeds_have_the_standard_error_of_their_mean(tmp_path):
+    study = made_study(20)
+    row = summarise(study).front[0]
+    tests = [0.90, 0.93, 0.94]
+    for seed, accuracy in enumerate(tests):
+        known = {"inherited": row.metrics.accuracy, "search": 0.9111, "test": accuracy}
+        training(tmp_path, study.study_name, row.number, seed=seed, **known)
+    page = write_report(study, tmp_path / "report", trained=tmp_path).read_text()
+    error = np.std(tests, ddof=1) / np.sqrt(3)
+    assert f"<td>0.9111 ± 0.0000</td><td>0.9233 ± {error:.4f}</td><td>3</td>" in page
+
+
 # ---------------------------------------------------------------------- units and ticks
 
 
