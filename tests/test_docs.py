@@ -141,11 +141,15 @@ def test_links_lead_somewhere():
 def test_the_short_page_of_the_search_has_the_figures_of_the_long_one():
     row = re.compile(r"^\| ([`\w].*?) \|(.*)\|$", re.MULTILINE)
     long = dict(row.findall((DOCS / "measured_search.md").read_text(encoding="utf-8").partition("```")[0]))
-    short = row.findall((DOCS / "search.md").read_text(encoding="utf-8"))[1:]  # without the heading
+    short = row.findall((DOCS / "measured.md").read_text(encoding="utf-8"))[1:]  # without the heading
     assert len(short) == 7
     for name, cells in short:
         figures = [cell.strip() for cell in cells.split("|")]
         assert figures == [re.sub(r" \(.*", "", cell).strip() for cell in long[name].split("|")[:4]]
+
+
+def test_no_page_has_the_name_of_one_that_sphinx_writes():
+    assert not {"search", "genindex", "py-modindex"} & {page.stem for page in PAGES}
 
 
 def test_every_error_has_its_place():
