@@ -13,7 +13,7 @@ from torch import nn
 from aspk.costs import cost
 from aspk.errors import SpaceError
 from aspk.families import network_of, program_of
-from aspk.families.layers import initialise
+from aspk.families.layers import initialise, normalised
 from aspk.metrics import LayerShape
 from aspk.space.file import load_space, space_from_dict
 
@@ -229,3 +229,19 @@ def test_settings_of_another_family_are_refused():
     data["settings"]["family"] = "transformer"
     with pytest.raises(SpaceError, match=r"settings.family = 'transformer': expected"):
         space_from_dict(data)
+
+
+def test_the_gradient_of_a_normalisation_is_laid_out_as_its_input():
+    """The gradients are PyTorch's, however the gradient that arrives lies in memory."""
+    generator = torch.Generator().manual_seed(0)
+    norm = torch.nn.BatchNorm2d(3).double()
+    y, weights = (torch.randn(4, 3, 5, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    y = y.contiguous(memory_format=torch.channels_last)
+    gradients = []
+    for module in (norm, lambda z: normalised(z, norm)):
+        z = y.clone().requires_grad_()
+        (module(z) * weights).sum().backward()
+        gradients.append((z.grad, norm.weight.grad.clone()))
+        norm.zero_grad()
+    for expected, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

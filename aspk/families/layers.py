@@ -102,8 +102,7 @@ class ConvNorm(Site):
     def current(self, x: Tensor) -> Tensor:
         """Currents without neurons, [T, B, C', H, W] of [T, B, C, H, W]."""
         y = convolution(x.flatten(0, 1), self.conv)
-        normalised: Tensor = self.norm(y.to(torch.promote_types(y.dtype, torch.float32)))
-        return normalised.reshape(*x.shape[:2], *y.shape[1:])
+        return normalised(y, self.norm).reshape(*x.shape[:2], *y.shape[1:])
 
 
 class LinearNorm(Site):
@@ -122,8 +121,22 @@ class LinearNorm(Site):
     def current(self, x: Tensor) -> Tensor:
         """Currents without neurons, [T, B, L, D'] of [T, B, L, D]."""
         y = linear(x, self.linear)
-        normalised: Tensor = self.norm(y.to(torch.promote_types(y.dtype, torch.float32)).flatten(0, 2))
-        return normalised.reshape(y.shape)
+        return normalised(y.flatten(0, 2), self.norm).reshape(y.shape)
+
+
+def normalised(y: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
+    """Batch normalisation in single precision, or double if y is, of [N, D] or [N, C, H, W].
+
+    On a processor PyTorch's gradient of it is several times slower if the arriving gradient is laid out in
+    memory in another way than y, as happens where maps become tokens; so it is laid out as y is.
+    """
+    y = y.to(torch.promote_types(y.dtype, torch.float32))
+    found: Tensor = norm(y)
+    if found.requires_grad and y.device.type == "cpu":
+        channels_last = y.dim() == 4 and y.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        found.register_hook(lambda gradient: gradient.contiguous(memory_format=layout))
+    return found
 
 
 def tokens_of(maps: Tensor) -> Tensor:
