@@ -135,7 +135,9 @@ def normalised(y: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
     if found.requires_grad and y.device.type == "cpu":
         channels_last = y.dim() == 4 and y.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        found.register_hook(lambda gradient: gradient.contiguous(memory_format=layout))
+        found.register_hook(  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+            lambda gradient: gradient.contiguous(memory_format=layout)
+        )
     return found
 
 
