@@ -14,12 +14,14 @@ from torch import nn
 from torch.nn.functional import conv2d, max_pool2d
 
 from aspk.costs import Cost, cost
+from aspk.energy import PAPER
 from aspk.errors import GenotypeError, SpaceError
 from aspk.families import Supernet, calibrate, network_of, program_of
 from aspk.families.counting import Counter
 from aspk.families.hierarchical.network import StageEmbedding
 from aspk.families.layers import initialise, nobody
 from aspk.families.neurons import lif
+from aspk.report.structure import parts_of
 from aspk.space.file import load_space, space_from_dict
 
 SHAPE = (3, 16, 16)  # half the published side: the same layers, a quarter of the work
@@ -297,3 +299,16 @@ def test_a_reference_may_differ_from_stage_to_stage():
 def test_what_the_family_does_not_have_is_refused(data, message):
     with pytest.raises(SpaceError, match=message):
         space_from_dict(data)
+
+
+def test_the_drawing_names_every_operation():
+    space = load_space("hierarchical_small")
+    config = dataclasses.replace(space.reference, embedding="orig")
+    program = program_of(config, space.settings, shape=(1, 28, 28), classes=10)
+    parts = {part.name: part.steps for part in parts_of(program, (), PAPER)}
+    assert list(parts)[:4] == ["embed.0", "blocks.0.0", "embed.1", "blocks.1.0"]
+    shown = {(step.kind, step.detail) for steps in parts.values() for step in steps}
+    assert ("conv", "depthwise 3×3, 48 channels, 14×14") in shown
+    assert ("conv", "conv 48→48, 28×28, stride 2") in shown
+    assert ("pooling", "every second pixel") in shown
+    assert "other" not in {kind for kind, _ in shown}

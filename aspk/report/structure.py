@@ -10,7 +10,21 @@ from itertools import groupby
 from aspk.energy import EnergyModel, layer_energy, site_flag
 from aspk.errors import AspkError
 from aspk.families import program_of
-from aspk.families.base import Addition, Attention, Head, Mean, Operation, Pooling, Product, Program
+from aspk.families.base import (
+    Addition,
+    Attention,
+    DepthwiseConvolution,
+    Head,
+    Maps,
+    Mean,
+    Operation,
+    Pooling,
+    Product,
+    Program,
+    Sampling,
+    StridedConvolution,
+    Tokens,
+)
 from aspk.metrics import LayerCount, LayerShape
 from aspk.report.summary import Row, StudySummary
 from aspk.space.file import space_from_dict
@@ -85,6 +99,8 @@ def parts_of(program: Program, layers: Sequence[LayerCount], model: EnergyModel)
     total = math.fsum(layer_energy(layer, model).mj for layer in layers)
     branches, steps, part = _branches(program.operations), [], ""
     for index, operation in enumerate(program.operations):
+        if isinstance(operation, Tokens | Maps):  # another view of the same values
+            continue
         part = _part(operation, program.time_steps) or part
         steps.append(_step(operation, part, counts, model, total, branch=index in branches))
     return tuple(
@@ -212,9 +228,15 @@ def _described(operation: Operation) -> tuple[str, str, int]:
     kinds = [layer.kind for layer in operation.layers(1)]
     kind: str = kinds[0] if kinds else "other"
     match operation:
+        case DepthwiseConvolution():
+            height, columns = operation.size
+            side = operation.kernel
+            said = f"depthwise {side}×{side}, {operation.outputs} channels, {height}×{columns}"
+            found = kind, said, operation.outputs
         case Product():
             height, columns = operation.size
             size = f"{height}×{columns}" if kind == "conv" else f"{height * columns} tokens"
+            size += ", stride 2" if isinstance(operation, StridedConvolution) else ""
             found = kind, f"{kind} {operation.inputs}→{operation.outputs}, {size}", operation.outputs
         case Attention():
             heads = f"{operation.heads} head{'s' if operation.heads > 1 else ''}"
@@ -225,6 +247,8 @@ def _described(operation: Operation) -> tuple[str, str, int]:
             found = "pooling", "max-pool, half the size", 0
         case Addition():
             found = "addition", "", 0
+        case Sampling():
+            found = "pooling", "every second pixel", 0
         case Mean():
             found = "mean", f"mean over {operation.tokens} tokens", 0
         case _:  # from a family with its own operations
