@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from pages import DOCS, blocks
 from spikingjelly.activation_based import functional, layer, neuron, op_counter
 from torch import nn
 
@@ -224,11 +223,9 @@ def test_energies_are_unchanged_by_the_new_switches():
     assert energy_mj([IMAGE, count()]) == pytest.approx((5000 * 4.6 + 1000 * 0.9) * PJ)
 
 
-def test_the_examples_of_the_documentation_run(capsys):
-    """Of docs/energy.md the network, its profile and its comparison, one after the other."""
-    text = (Path(__file__).parent.parent / "docs" / "energy.md").read_text(encoding="utf-8")
+def test_the_example_of_the_documentation_is_compared(capsys):
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)[:2]:
-        exec(block, names)  # the documentation's own code
-    assert names["comparison"].totals[0].mj == names["profile"].energy_mj() > 0
+    exec(blocks(DOCS / "energy.md", "python")[0], names)  # the documentation's own code
+    profile = names["profile"]
+    assert profile.compare().totals[0].mj == profile.energy_mj() > 0
     assert "Input read as [B, ...] with T = 4" in capsys.readouterr().out
