@@ -151,7 +151,10 @@ class NativeEngine(Engine):
             return self._run.between(native_operations.POOL_CURRENTS, spikes, to)
         pooled = self._run.bits(to)
         counts = self._run.emit(
-            {"kind": native_operations.POOL}, x, read=spikes.bits.place, written=pooled.place
+            {"kind": native_operations.POOL, "stride": spikes.words},
+            x,
+            read=spikes.bits.place,
+            written=pooled.place,
         )
         return Spikes(to, pooled, words_of(to.channels), Counts(counts[0], counts[1]))
 
@@ -179,7 +182,7 @@ class NativeEngine(Engine):
         of = spikes.map
         total = self._run.take(of, of.steps, of.positions, of.channels, itemsize=1)
         counts = self._run.emit(
-            {"kind": native_operations.ADD},
+            {"kind": native_operations.ADD, "stride": spikes.words},
             of,
             read=spikes.bits.place,
             added=x.added.place if x else Place(),
@@ -188,7 +191,8 @@ class NativeEngine(Engine):
         )
         known = x is None or (x.spikes and x.start is None)
         parts = (*(x.spikes if x else ()), spikes) if known else ()
-        return Stream(of, total, Counts(counts[0], counts[1]), origin, parts if len(parts) <= _PARTS else ())
+        alike = len(parts) <= _PARTS and len({one.words for one in parts}) == 1  # a layer reads them alike
+        return Stream(of, total, Counts(counts[0], counts[1]), origin, parts if alike else ())
 
     def mix(self, mixer: Mixer, spikes: Spikes, reciprocal_tau: float | None) -> Mixed:
         """See :class:`~aspk.engines.base.Engine`."""
@@ -259,7 +263,10 @@ class NativeEngine(Engine):
         x, to = spikes.map, spikes.map.half
         sampled = self._run.bits(to)
         counts = self._run.emit(
-            {"kind": native_operations.SAMPLE}, x, read=spikes.bits.place, written=sampled.place
+            {"kind": native_operations.SAMPLE, "stride": spikes.words},
+            x,
+            read=spikes.bits.place,
+            written=sampled.place,
         )
         return Spikes(to, sampled, words_of(to.channels), Counts(counts[0], counts[1]))
 

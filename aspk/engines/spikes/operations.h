@@ -50,14 +50,17 @@ void count(const Map& map, const uint64_t* spikes, int64_t stride, int64_t* coun
 void count_windows(const Map& map, int64_t window, int64_t every, const uint64_t* spikes, int64_t stride,
                    int64_t* counts);
 
-// Every second pixel in both directions, the first one included. counts: of the sampled spikes.
-void sample(const Map& map, const uint64_t* spikes, uint64_t* sampled, int64_t* counts);
+// Every second pixel in both directions, the first one included. stride: words from one pixel of `spikes` to the next.
+// counts: of the sampled spikes.
+void sample(const Map& map, const uint64_t* spikes, int64_t stride, uint64_t* sampled, int64_t* counts);
 
-// 3x3 pooling with stride 2 and padding 1: a pixel fires if one of its window does. counts: of the pooled spikes.
-void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int64_t* counts);
+// 3x3 pooling with stride 2 and padding 1: a pixel fires if one of its window does. stride: words from one pixel of
+// `spikes` to the next. counts: of the pooled spikes.
+void pool(const Map& map, const uint64_t* spikes, int64_t stride, uint64_t* pooled, int64_t* counts);
 
-// sum = x + spikes; x may be null. counts: of sum and origin together at each step, twice; origin may be null.
-void add(const Map& map, const uint8_t* x, const uint64_t* spikes, const uint8_t* origin, uint8_t* sum,
+// sum = x + spikes, whose rows are `stride` words apart; x may be null. counts: of sum and origin together at each step,
+// twice; origin may be null.
+void add(const Map& map, const uint8_t* x, const uint64_t* spikes, int64_t stride, const uint8_t* origin, uint8_t* sum,
          int64_t* counts);
 
 // Sums over the tokens of x and origin together, [steps, channels]; origin may be null.

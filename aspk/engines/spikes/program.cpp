@@ -108,9 +108,9 @@ void run_operation(const Operation& op, const Piece& piece, Scratch& scratch) {
     for (int64_t i = 0; op.kind != kLayer && i < piece.number; ++i) {
         const uint64_t* bits = piece.at<uint64_t>(op.read, i);
         uint64_t* spikes = piece.at<uint64_t>(op.written, i);
-        if (op.kind == kPool) pool(map, bits, spikes, counts);
+        if (op.kind == kPool) pool(map, bits, op.stride, spikes, counts);
         if (op.kind == kAdd)
-            add(map, piece.at<uint8_t>(op.added, i), bits, piece.at<uint8_t>(op.base, i),
+            add(map, piece.at<uint8_t>(op.added, i), bits, op.stride, piece.at<uint8_t>(op.base, i),
                 piece.at<uint8_t>(op.written, i), counts);
         if (op.kind == kAttend)
             attend(map, op.heads, bits, op.stride, static_cast<Number>(op.factor), neuron, spikes, counts,
@@ -121,7 +121,7 @@ void run_operation(const Operation& op, const Piece& piece, Scratch& scratch) {
         if (op.kind == kCount) count(map, bits, op.stride, counts);
         if (op.kind == kMaskByChannel) mask_by_channel(map, bits, op.stride, neuron, spikes, counts);
         if (op.kind == kMaskByToken) mask_by_token(map, op.heads, bits, op.stride, neuron, spikes, counts);
-        if (op.kind == kSample) sample(map, bits, spikes, counts);
+        if (op.kind == kSample) sample(map, bits, op.stride, spikes, counts);
         if (op.kind == kCountWindows) count_windows(map, op.window, op.every, bits, op.stride, counts);
         if (op.kind == kConvolveChannels)
             convolve_channels(map, op.window, bits, op.stride, reinterpret_cast<const Number*>(op.weights), op.outputs,

@@ -32,29 +32,29 @@ void count_windows(const Map& map, int64_t window, int64_t every, const uint64_t
                                     __builtin_popcountll(part_word(spikes + row * stride, 0, map.channels, first));
 }
 
-void sample(const Map& map, const uint64_t* spikes, uint64_t* sampled, int64_t* counts) {
+void sample(const Map& map, const uint64_t* spikes, int64_t stride, uint64_t* sampled, int64_t* counts) {
     const Map to{map.steps, (map.height + 1) / 2, (map.width + 1) / 2, map.channels};
     const int64_t words = map.words();
     uint64_t* out = sampled;
     for (int64_t step = 0; step < map.steps; ++step)
         for (int64_t y = 0; y < map.height; y += 2)
             for (int64_t x = 0; x < map.width; x += 2, out += words)
-                std::copy_n(spikes + ((step * map.height + y) * map.width + x) * words, words, out);
+                std::copy_n(spikes + ((step * map.height + y) * map.width + x) * stride, words, out);
     count(to, sampled, words, counts);
 }
 
-void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int64_t* counts) {
+void pool(const Map& map, const uint64_t* spikes, int64_t stride, uint64_t* pooled, int64_t* counts) {
     const Map to{map.steps, (map.height + 1) / 2, (map.width + 1) / 2, map.channels};
     const int64_t words = map.words(), line = to.width * words;
     std::vector<uint64_t> across(map.height * line);  // of a step, pooled along the rows
     for (int64_t step = 0; step < map.steps; ++step) {
         for (int64_t i = 0; i < map.height; ++i)
             for (int64_t x = 0; x < to.width; ++x) {
-                const uint64_t* row = spikes + (step * map.height + i) * map.width * words;
+                const uint64_t* row = spikes + (step * map.height + i) * map.width * stride;
                 const int64_t left = std::max<int64_t>(2 * x - 1, 0), right = std::min(2 * x + 1, map.width - 1);
                 for (int64_t w = 0; w < words; ++w)
                     across[i * line + x * words + w] =
-                        row[left * words + w] | row[2 * x * words + w] | row[right * words + w];
+                        row[left * stride + w] | row[2 * x * stride + w] | row[right * stride + w];
             }
         for (int64_t y = 0; y < to.height; ++y) {
             const int64_t above = std::max<int64_t>(2 * y - 1, 0), below = std::min(2 * y + 1, map.height - 1);
@@ -66,14 +66,13 @@ void pool(const Map& map, const uint64_t* spikes, uint64_t* pooled, int64_t* cou
     count(to, pooled, words, counts);
 }
 
-void add(const Map& map, const uint8_t* x, const uint64_t* spikes, const uint8_t* origin, uint8_t* sum,
+void add(const Map& map, const uint8_t* x, const uint64_t* spikes, int64_t stride, const uint8_t* origin, uint8_t* sum,
          int64_t* counts) {
-    const int64_t words = map.words();
     for (int64_t row = 0; row < map.rows(); ++row) {
         int64_t total = 0;
         for (int64_t first = 0; first < map.channels; first += kWord) {
             const int64_t length = std::min(kWord, map.channels - first), at = row * map.channels + first;
-            const uint64_t bits = spikes[row * words + first / kWord];
+            const uint64_t bits = spikes[row * stride + first / kWord];
 #ifdef __AVX512BW__
             const __mmask64 lanes = length == kWord ? ~0ull : (1ull << length) - 1;
             const __m512i none = _mm512_setzero_si512();
