@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STUDY := digits
 RUN := runs/digits
-BASELINE := fashion_mnist
+BASELINE := cifar10_16
 
 .PHONY: demo test test-python lint docs baseline bench clean
 
@@ -43,9 +43,10 @@ lint: .venv/.test-installed
 docs: .venv/.test-installed
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
-# Resumable: the same command goes on. BASELINE_OPTIONS=--quick only shows that everything runs.
+# Found networks against hand-made ones: benchmarks/comparison/PLAN.md. Resumable: the same command goes on.
+# BASELINE_OPTIONS=--quick only shows that everything runs.
 baseline: .venv/.demo-installed
-	$(BIN)/python -m benchmarks.baseline $(BASELINE) --device cpu $(BASELINE_OPTIONS)
+	$(BIN)/python -m benchmarks.comparison $(BASELINE) --device cpu $(BASELINE_OPTIONS)
 
 bench: .venv/.test-installed
 	$(BIN)/python benchmarks/training.py --quick

@@ -34,6 +34,10 @@ class RunLog:
         """The runs with these values of their keys."""
         return [run for run in self._runs.values() if all(run[key] == value for key, value in values.items())]
 
+    def all(self) -> list[dict[str, Any]]:
+        """All runs, in the order in which they were kept."""
+        return list(self._runs.values())
+
     def add(self, run: dict[str, Any]) -> None:
         """Keep a run."""
         self._runs[tuple(run[key] for key in self._keys)] = run

@@ -126,7 +126,17 @@ def test_generated_images_have_the_shape_of_the_real_ones(name):
     assert torch.equal(made.train.images, generated_data(DataSettings(name=name), 4, frames=3).train.images)
 
 
-@pytest.mark.parametrize("study", ["fashion_mnist", "cifar10", "cifar100", "cifar10_dvs", "nmnist"])
+@pytest.mark.parametrize(
+    "study",
+    [
+        "fashion_mnist",
+        "cifar10",
+        "cifar100",
+        "cifar10_dvs",
+        "nmnist",
+        "cifar10_membrane",
+    ],
+)
 def test_shipped_studies_need_no_files_to_be_tried_out(study, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert check(study) == 0

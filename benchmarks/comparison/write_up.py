@@ -1,0 +1,181 @@
+"""A comparison as Markdown and a figure, from the content of ``comparison.json`` alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from aspk.energy.table import energy_unit
+from aspk.report.figures import png
+from aspk.util.files import write_atomically
+
+_Record = Mapping[str, Any]
+_NONE = "–"
+
+
+def write_files(content: _Record, folder: Path) -> Path:
+    """Write ``comparison.json``, ``comparison.md`` and ``comparison.png``; the path of the second."""
+    write_atomically(folder / "comparison.json", json.dumps(content, indent=1) + "\n")
+    write_atomically(folder / "comparison.png", png(figure(content)))
+    write_atomically(folder / "comparison.md", write_up(content))
+    return folder / "comparison.md"
+
+
+def write_up(content: _Record) -> str:
+    """The record as Markdown."""
+    parts = [f"# {content['images']}: found networks against hand-made ones"]
+    if content["quick"]:
+        parts.append("**A quick run: budgets are tiny, and the figures mean nothing.**")
+    parts += [*_main(content), *_searches(content), *_recipe(content), _costs(content)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _main(content: _Record) -> list[str]:
+    if not content["networks"]:
+        return ["`test` has not been read: the found networks are not named yet, or not trained."]
+    unit, per_mj = energy_unit(max(mean(own["energy_mj"]) for own in content["networks"].values()))
+    rows = [
+        [
+            name,
+            ", ".join(role for role in own["roles"] if role != name) or "hand-made",
+            own["family"],
+            f"{own['parameters']:,.0f}",
+            f"{own['operations']:,.0f}",
+            f"**{_spread(own['test'], 100, '.2f')}**",
+            _spread(own["energy_mj"], per_mj, ".3g"),
+            _spread(own["strict_mj"], per_mj, ".3g"),
+        ]
+        for name, own in content["networks"].items()
+    ]
+    header = ["network", "chosen as", "family", "parameters", "operations", "test, %"]
+    seeds = len(next(iter(content["networks"].values()))["test"])
+    against = [
+        [
+            row["network"],
+            row["against"],
+            _interval(row["accuracy"], 100, "+.2f"),
+            _interval(row["paper"], 1, ".3f"),
+            _interval(row["strict"], 1, ".3f"),
+        ]
+        for row in content["against"]
+    ]
+    goals = [f"- {name}: {said}." for name, said in content["goals"].items()]
+    return [
+        f"## Trained from scratch with one recipe, {seeds} seeds each\n\nMean ± standard deviation over the "
+        "seeds; energies are estimates from operation counts, for one image of `test`.",
+        _table([*header, f"{unit}, paper's account", f"{unit}, strict"], rows),
+        "Found against hand-made networks, paired by seed. All intervals hold together with 95 % confidence "
+        "(randomised blocks); they say nothing of other images or another search.",
+        _table(["network", "against", "accuracy, points", "energy, paper", "energy, strict"], against),
+        f"The goals, against {content['first']}: 2 points more at no more energy; half of the energy at less "
+        "than a point less; both under both accounts.",
+        "\n".join(goals),
+        "![The networks: accuracy over energy, with standard deviations](comparison.png)",
+    ]
+
+
+def _searches(content: _Record) -> list[str]:
+    rows = [
+        [
+            family,
+            stage,
+            str(own["networks"]),
+            f"{own['core_hours']:.2f}",
+            *(
+                _value(own[account][name])
+                for account in ("paper", "strict")
+                for name in ("hypervolume", "accuracy", "energy")
+            ),
+        ]
+        for family, stages in content["searches"].items()
+        for stage, own in stages.items()
+    ]
+    header = ["families", "method", "trained", "core-hours"]
+    for account in ("paper", "strict"):
+        header += [f"hypervolume, {account}", "accuracy at equal energy", "energy at equal accuracy"]
+    return [
+        "## The searches, and random search for the same cost",
+        "On `search`, one training of each network and one run of each method, beside one training of "
+        f"{content['first']}. Hypervolume: share of the box between chance and 1, and between 1/300 and 3 "
+        "times that network's energy on a logarithmic axis. The cost of `refine` includes the supernet and "
+        "its search, and the training of the reference, which is not counted as found.",
+        _table(header, rows),
+    ]
+
+
+def _recipe(content: _Record) -> list[str]:
+    rates = content["tuning"]
+    names = list(next(iter(rates.values())))
+    tuned = [[rate, *(f"{100 * own[name]:.2f}" for name in names)] for rate, own in rates.items()]
+    longer = [
+        [name, *(f"{key} updates: {100 * value:.2f}" for key, value in own.items())]
+        for name, own in content["enough"].items()
+    ]
+    return [
+        "## The recipe",
+        "Tuned on hand-made networks only: accuracy on `search` in %, by peak learning rate. "
+        f"{content['recipe']['learning_rate']:g} is used for all.",
+        _table(["rate", *names], tuned),
+        "Whether it trains enough: the same networks with twice the updates.",
+        _table(["network", "", ""], longer),
+    ]
+
+
+def _costs(content: _Record) -> str:
+    spent = content["core_hours"]
+    shown = ", ".join(f"{stage} {hours:.2f}" for stage, hours in spent.items())
+    return (
+        f"## Cost\n\nCore-hours (processor time; pieces that were killed are not counted): {shown}; "
+        f"{sum(spent.values()):.2f} of {content['budget']:g} in all. {content['machine']}. Data: "
+        f"`{content['about']['data']}`."
+    )
+
+
+def figure(content: _Record) -> Figure:
+    """Accuracy over energy under both accounts, with standard deviations."""
+    drawn = Figure(figsize=(9, 4), layout="constrained")
+    axes = drawn.subplots(1, 2, sharey=True)
+    for axis, (title, key) in zip(
+        axes, (("paper's account", "energy_mj"), ("strict account", "strict_mj")), strict=True
+    ):
+        for name, own in content["networks"].items():
+            axis.errorbar(
+                mean(own[key]),
+                100 * mean(own["test"]),
+                xerr=stdev(own[key]),
+                yerr=100 * stdev(own["test"]),
+                fmt="s" if own["roles"][0] == name else "o",
+                label=name,
+            )
+        axis.set_xscale("log")
+        axis.set_xlabel(f"energy in mJ, {title}")
+    axes[0].set_ylabel("accuracy on test in %")
+    if content["networks"]:
+        axes[1].legend(fontsize=7)
+    drawn.suptitle(content["images"], fontsize=9)
+    return drawn
+
+
+def _spread(values: Sequence[float], scale: float, form: str) -> str:
+    scaled = [scale * value for value in values]
+    return f"{mean(scaled):{form}} ± {stdev(scaled):{form.replace('.3g', '.2g')}}"
+
+
+def _interval(interval: Sequence[float] | None, scale: float, form: str) -> str:
+    if interval is None:
+        return _NONE
+    estimate, low, high = (scale * value for value in interval)
+    return f"{estimate:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _value(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.3f}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
