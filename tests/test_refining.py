@@ -316,6 +316,11 @@ def test_trials_say_what_the_supernet_said(spec):
     assert all(row.inherited is None for row in summarise(open_study(spec)).trials)
 
 
+def test_an_aim_without_refined_is_refused(file, capsys):
+    assert main(["report", str(file), "--aim", "f_aeb"]) != 0
+    assert "give --refined" in capsys.readouterr().err
+
+
 def test_the_command_and_the_report_take_the_aim(file, tmp_path, capsys):
     command = ["refine", str(file), "--trainings", "3", "--aim", "f_aeb", "--no-stopping", "--device", "cpu"]
     assert main(command) == 0

@@ -167,6 +167,7 @@ def spec_of(options: argparse.Namespace, *, searched: bool = False) -> StudySpec
     """
     import optuna
 
+    from aspk.errors import StudyError
     from aspk.spec.study import load_study_file, refined, with_sampler
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # our progress bar replaces its INFO lines
@@ -175,6 +176,8 @@ def spec_of(options: argparse.Namespace, *, searched: bool = False) -> StudySpec
         from aspk.study.address import check_address
 
         check_address(spec.storage)
+    if getattr(options, "refined", None) is False and options.aim != "objectives":
+        raise StudyError(f"--aim {options.aim} chooses between studies of 'aspk refine': give --refined, too")
     return refined(spec, aim=options.aim) if getattr(options, "refined", False) and not searched else spec
 
 
