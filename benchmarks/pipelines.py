@@ -1,6 +1,6 @@
 """A study of scikit-learn pipelines with a choice of models, tabulated once: 3-fold error, size and features.
 
-python benchmarks/pipelines.py --write          # evaluates every pipeline, about a minute
+python benchmarks/pipelines.py --write          # evaluates every pipeline, two minutes
 python benchmarks/pipelines.py                  # how well samplers search them
 python benchmarks/pipelines.py --objectives 3
 python benchmarks/pipelines.py --constraint     # at most 4 % of the malignant cases missed
