@@ -68,8 +68,7 @@ def _shown(value: object) -> str:
 def _energies(
     space: SearchSpace, config: SubnetConfig, shape: tuple[int, int, int], classes: int
 ) -> list[str]:
-    # PyTorch takes a second to import, and is needed only here.
-    from aspk.report.energy import random_account  # noqa: PLC0415
+    from aspk.report.energy import random_account  # noqa: PLC0415  # PyTorch takes a second to import
 
     layers = random_account(space, config, shape=shape, classes=classes, images=_IMAGES).layers
     return [f"{energy_mj(layers):.4g}", f"{energy_mj(layers, STRICT):.4g}"]

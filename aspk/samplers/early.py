@@ -108,10 +108,9 @@ def _predicted(then: FloatArray, final: FloatArray, now: FloatArray) -> tuple[Fl
 
 def _nondominated_probability(mean: FloatArray, std: FloatArray, front: FloatArray) -> float:
     """The probability that independent Gaussian values, shape (k,), are dominated by no point of a front."""
-    # On use: SciPy takes long to import, and other names of aspk.samplers do not need it.
-    from scipy.special import ndtr  # noqa: PLC0415
+    from scipy.special import ndtr  # noqa: PLC0415  # SciPy loads slowly; other names do not need it
 
-    from aspk.samplers._acquisition import boxes  # noqa: PLC0415
+    from aspk.samplers._acquisition import boxes  # noqa: PLC0415  # SciPy, too
 
     lower, upper = boxes(front, np.full(len(mean), np.inf))
     sides = ndtr((upper - mean) / std) - ndtr((lower - mean) / std)
