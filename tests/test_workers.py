@@ -247,7 +247,7 @@ def test_two_workers_that_ask_at_the_same_moment_get_different_networks(tmp_path
     asked = []
     sampler.other = lambda: asked.extend(two.ask(type(study.sampler)(space=SPACE, seed=0), 5, budget=50))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aspk.samplers._base._PROPOSING", threading.RLock())
+        patch.setattr("aspk.samplers._base.PROPOSING", threading.RLock())
         mine = one.ask(sampler, 5, budget=50)
     assert len(asked) == 5
     assert mine == []  # the same seed, the same study: all five were the other's
