@@ -29,12 +29,18 @@ def ran(command, **options):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Weights and losses by recipe, processes in all, and process."""
+def trained(tmp_path_factory):
+    """The folder that the program wrote, in one process and in two."""
     folder = tmp_path_factory.mktemp("distributed")
     for command in ([sys.executable], TORCHRUN):
         ran([*command, str(PROGRAM), str(folder)])
-    return {file.stem: load_file(file) for file in folder.glob("*.safetensors")}
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(trained):
+    """Weights and losses by recipe, processes in all, and process."""
+    return {file.stem: load_file(file) for file in trained.glob("*.safetensors")}
 
 
 @pytest.mark.parametrize("recipe", ["single", "sandwich"])
@@ -58,6 +64,14 @@ def test_in_float32_the_loss_curve_of_two_processes_lies_within_the_spread_of_se
     distances = [(one - other).square().mean().sqrt() for other in others]
     assert (one - two).square().mean().sqrt() < min(distances)
     assert torch.equal(two, curve("0-2-1"))
+
+
+def test_no_thread_of_the_group_outlives_it(trained):
+    """One that frees a tensor while the interpreter shuts down aborts a training that has ended well."""
+    for rank in range(2):
+        threads = (trained / f"threads-2-{rank}.txt").read_text().splitlines()
+        assert threads
+        assert not [name for name in threads if "gloo" in name]
 
 
 # ------------------------------------------------------------------ the command

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import signal
 import threading
@@ -115,6 +117,8 @@ def processes(device: torch.device) -> Iterator[Processes]:
         signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(_GRACE_S))
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # DistributedDataParallel imports it; later than now, its default arguments would keep the group for good.
+    importlib.import_module("torch.distributed.nn")
     try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         yield Processes(rank=dist.get_rank(), count=dist.get_world_size(), device=device)
@@ -127,4 +131,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
         ) from None
     finally:
         if dist.is_initialized():
+            # Models are in reference cycles and keep the group. Its threads have to end here: one that frees
+            # a tensor while the interpreter shuts down aborts the process.
+            gc.collect()
             dist.destroy_process_group()
