@@ -5,10 +5,11 @@ quarter and half of them. Its accuracy by then is drawn as if the images were in
 correct ones among n of N is hypergeometric. Its energy by then varies by 5 % from image to image, which is an
 assumption. Networks are compared on different images here, while a real evaluation shows all of them the same
 ones, so that its partial figures are more alike. Images that recalibrate batch normalisation are needed
-for every network, stopped or not.
+for every network, stopped or not. What that costs in time is measured with ``--time``, on a study's supernet.
 
     python benchmarks/early_stopping.py --log benchmarks/records/early_stopping.jsonl
     python benchmarks/early_stopping.py --log benchmarks/records/early_stopping.jsonl --seeds 0  # print
+    OMP_NUM_THREADS=1 python benchmarks/early_stopping.py --time studies/fashion_mnist.toml
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,11 @@ import optuna
 from run_log import RunLog
 from search_problems import TableProblem
 
+from aspk.data import load_data
+from aspk.evaluation.supernet import SupernetEvaluator
 from aspk.samplers import GenotypeSampler, NSGA2Sampler, RandomSampler, SurrogateSampler, report, should_stop
+from aspk.spec.study import load_study_file
+from aspk.study import evaluator_of
 from aspk.tables import TabularEvaluator
 
 TABLES = ("fashion_blocks", "fashion_shared", "mnist_mixed")
@@ -102,6 +108,42 @@ def _stopped_at(
     return None
 
 
+def fixed_shares(study: str, *, networks: int = 12, fewer: int = 500) -> list[float]:
+    """Share of each network's evaluation that an early end cannot save, in processor time.
+
+    From two evaluations, of the study's images and of fewer: time = fixed + images * rest.
+    """
+    spec = load_study_file(study)
+    data = load_data(spec.data)
+    all_images = spec.evaluation.images or len(data.search.labels)
+    supernet = evaluator_of(spec, "cpu", data=data)[0].supernet  # its evaluator remembers results
+    evaluators = {
+        images: SupernetEvaluator(
+            supernet,
+            data,
+            settings=replace(spec.evaluation, images=images),
+            energy_model=spec.energy,
+            machine=spec.engine,
+        )
+        for images in (fewer, all_images)
+    }
+    space = supernet.space
+    X = space.sample_choices(networks, np.random.default_rng(0))
+    configs = list(dict.fromkeys(space.decode(x) for x in X))
+    for evaluator in evaluators.values():  # the first evaluation prepares more than a network
+        evaluator.evaluate([space.reference])
+    shares = []
+    for config in configs:
+        seconds = {}
+        for images, evaluator in evaluators.items():
+            start = time.process_time()
+            evaluator.evaluate([config])
+            seconds[images] = time.process_time() - start
+        rest = (seconds[all_images] - seconds[fewer]) / (all_images - fewer)
+        shares.append(1 - rest * all_images / seconds[all_images])
+    return shares
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -109,7 +151,13 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sampler", action="append", choices=SAMPLERS)
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--time", metavar="STUDY", help="measure only what calibration costs in this study")
     options = parser.parse_args()
+    if options.time is not None:
+        shares = fixed_shares(options.time)
+        low, middle, high = np.quantile(shares, [0, 0.5, 1])
+        print(f"fixed share of {len(shares)} evaluations: median {middle:.2f}, from {low:.2f} to {high:.2f}")
+        return 0
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.disable(logging.WARNING)
     log = RunLog(options.log, ("problem", "sampler", "stops", "seed"))
