@@ -11,6 +11,7 @@ With `--log FILE` each finished run is a line of that file, and the same command
     python benchmarks/search.py --ablation         # what each part of aspk's surrogate brings
     python benchmarks/search.py --faeb             # the single objective F_AEB in its three forms
     python benchmarks/search.py --speed            # what a suggestion costs
+    python benchmarks/search.py --peers            # Ax, SMAC3, syne-tune and Optuna's AutoSampler beside
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from search_methods import (
     Method,
     run,
 )
+from search_peers import PEER_ENCODINGS, PEERS, WITHOUT_PRIORS, MissingPeerError, required
 from search_problems import FaebProblem, FormulaProblem, Problem, TableProblem
 from search_speed import speed
 
@@ -56,7 +58,7 @@ def measured(problem: Problem, name: str, method: Method, budget: int, seed: int
 
     If a method was stopped for repeating itself, what it had found by then is used for all later counts.
     """
-    patience = SHORT_PATIENCE if "TPE" in name else PATIENCE
+    patience = SHORT_PATIENCE if "TPE" in name or _slow(name) else PATIENCE
     ledger = run(method, problem, budget, seed, patience)
     X, F = ledger.arrays()
     counts = {n: min(n, len(X)) for n in AT if n <= budget}
@@ -75,6 +77,10 @@ def measured(problem: Problem, name: str, method: Method, budget: int, seed: int
     }
 
 
+def _slow(name: str) -> bool:
+    return name.partition(",")[0] in SLOW
+
+
 def runs(
     problems: Sequence[Problem], methods: Mapping[str, Method], options: argparse.Namespace
 ) -> Iterator[Run]:
@@ -83,8 +89,8 @@ def runs(
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for problem in problems:
             for name, method in methods.items():
-                budget = options.slow_budget if name in SLOW else options.budget
-                if name in SLOW and seed >= options.first_seed + options.slow_seeds:
+                budget = options.slow_budget if _slow(name) else options.budget
+                if _slow(name) and seed >= options.first_seed + options.slow_seeds:
                     continue
                 known = log.get(problem.name, name, seed, budget)
                 if known is None:
@@ -185,21 +191,40 @@ def parsed() -> argparse.Namespace:
     add("--formula", action="store_true", help="the formula on auto_spikformer only, or beside --table")
     add("--faeb", action="store_true", help="single-objective F_AEB instead of accuracy and energy")
     add("--encodings", action="store_true", help="compare the encodings of the peers instead")
+    add("--peers", action="store_true", help="beside other methods, those of requirements-peers.txt")
     add("--ablation", action="store_true", help="compare aspk's surrogate with itself, one part replaced")
     add("--methods", nargs="+", metavar="NAME", help="only methods whose name contains one of these")
     add("--seeds", type=int, default=15)
     add("--first-seed", type=int, default=1000, help="tuning used 0 to 149")
     add("--budget", type=int, default=400, help="unique evaluations (default: 400)")
-    add("--slow-seeds", type=int, default=5, help="seeds of Optuna's GPSampler (default: 5)")
-    add("--slow-budget", type=int, default=100, help="its budget (default: 100)")
+    add("--slow-seeds", type=int, default=5, help="seeds of GPSampler and of slow peers (default: 5)")
+    add("--slow-budget", type=int, default=100, help="their budget (default: 100)")
     add("--log", type=Path, metavar="FILE", help="keep finished runs here, and go on from them")
     add("--json", type=Path, metavar="FILE", help="write the summary as JSON")
     add("--speed", action="store_true", help="time suggestions of aspk's surrogate at 200 and 1,000 trials")
-    add("--quick", action="store_true", help="3 seeds, 100 evaluations, no GPSampler: within two minutes")
+    add("--quick", action="store_true", help="3 seeds, 100 evaluations, nothing slow: within two minutes")
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.budget, options.slow_seeds = 3, 100, 0
     return options
+
+
+def chosen_methods(options: argparse.Namespace) -> dict[str, Method]:
+    """The methods that the options name.
+
+    Raises:
+        MissingPeerError: one of them needs a package that is not installed.
+    """
+    if options.ablation:
+        methods = {**ABLATION, **(FAEB_ABLATION if options.faeb else {})}
+    elif options.encodings:
+        methods = PEER_ENCODINGS if options.peers else ENCODINGS
+    else:
+        methods = {**METHODS, **WITHOUT_PRIORS, **PEERS} if options.peers else METHODS
+    if options.methods:
+        methods = {k: m for k, m in methods.items() if any(part in k for part in options.methods)}
+    required(methods)
+    return methods
 
 
 def main() -> int:
@@ -209,10 +234,11 @@ def main() -> int:
         for problem in chosen_problems(options):
             speed(problem)
         return 0
-    ablation = {**ABLATION, **(FAEB_ABLATION if options.faeb else {})}
-    methods = ablation if options.ablation else ENCODINGS if options.encodings else METHODS
-    if options.methods:
-        methods = {k: m for k, m in methods.items() if any(part in k for part in options.methods)}
+    try:
+        methods = chosen_methods(options)
+    except MissingPeerError as error:
+        print(f"search.py: {error}", file=sys.stderr)
+        return 2
     start, load = time.time(), os.getloadavg()[0]
     result = summary(list(runs(chosen_problems(options), methods, options)))
     printed(result)
