@@ -27,12 +27,9 @@ demo: .venv/.demo-installed
 test: .venv/.test-installed
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# The same on another Python, in an environment of its own (6 GB): make test-python PYTHON=python3.13
-test-python: VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+# The same on another Python, in an environment of its own: make test-python PYTHON=python3.13
 test-python:
-	$(PYTHON) -m venv .venv-$(VERSION)
-	.venv-$(VERSION)/bin/python -m pip install --quiet --progress-bar off --editable '.[dashboard,grpc,postgres,dev]'
-	.venv-$(VERSION)/bin/python -m pytest -n auto --dist loadfile $(TESTS)
+	bash .ci/test_python $(PYTHON) dashboard,grpc,postgres,dev $(TESTS)
 
 lint: .venv/.test-installed
 	$(BIN)/ruff check

@@ -63,11 +63,9 @@ def main() -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.disable(logging.WARNING)
     log = RunLog(options.log, ("problem", "kind", "seed", "budget"))
-    for seed in range(1000, 1000 + options.seeds):
-        for name in TABLES:
-            for kind in KINDS:
-                if log.get(name, kind, seed, options.budget) is None:
-                    log.add(measured(name, kind, seed, options.budget))
+    seeds = range(1000, 1000 + options.seeds)
+    keys = ((name, kind, seed, options.budget) for seed in seeds for name in TABLES for kind in KINDS)
+    log.complete(measured, keys)
     for name in TABLES:
         for kind in KINDS:
             runs = log.select(problem=name, kind=kind, budget=options.budget)

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -101,7 +102,7 @@ KINDS: dict[str, Make] = {
 }
 
 
-def measured(name: str, kind: str, seed: int, budget: int) -> dict[str, object]:
+def measured(name: str, kind: str, seed: int, budget: int) -> dict[str, Any]:
     """One search: the share of the hypervolume after each evaluation."""
     problem = TableProblem(name)
     priors = KINDS[kind](problem.search.table, np.random.default_rng([seed, 1]))
@@ -140,11 +141,9 @@ def main() -> int:
     logging.disable(logging.WARNING)
     log = RunLog(options.log, ("problem", "kind", "seed", "budget"))
     tables = options.table or list(RELATED)
-    for seed in range(1000, 1000 + options.seeds):
-        for name in tables:
-            for kind in KINDS:
-                if log.get(name, kind, seed, options.budget) is None:
-                    log.add(measured(name, kind, seed, options.budget))
+    seeds = range(1000, 1000 + options.seeds)
+    keys = ((name, kind, seed, options.budget) for seed in seeds for name in tables for kind in KINDS)
+    log.complete(measured, keys)
     for name in tables:
         for kind in KINDS:
             runs = log.select(problem=name, kind=kind, budget=options.budget)

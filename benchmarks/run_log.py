@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,14 @@ class RunLog:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(run) + "\n")
+
+    def complete(self, measured: Callable[..., dict[str, Any]], keys: Iterable[tuple[Any, ...]]) -> None:
+        """Measure what is missing, in this order.
+
+        Args:
+            measured: the run of a key, whose fields are its arguments.
+            keys: the fields that identify each run, in the log's order.
+        """
+        for key in keys:
+            if self.get(*key) is None:
+                self.add(measured(*key))

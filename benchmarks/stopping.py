@@ -40,8 +40,9 @@ class Noting(SurrogateSampler):
         return chosen
 
 
-def measured(problem: TableProblem, seed: int, budget: int) -> dict[str, Any]:
+def measured(name: str, seed: int, budget: int) -> dict[str, Any]:
     """One search: after each evaluation, the share of the hypervolume and the next one's expected gain."""
+    problem = TableProblem(name)
     sampler = Noting(space=problem.space, seed=seed)
     study = optuna.create_study(sampler=sampler, directions=["minimize"] * 2)
     X, gains = [], []
@@ -52,7 +53,7 @@ def measured(problem: TableProblem, seed: int, budget: int) -> dict[str, Any]:
         study.tell(trial, problem.values(X[-1][None])[0].tolist())
     curve = problem.quality(np.array(X), problem.values(np.array(X)), range(1, budget + 1))
     return {
-        "problem": problem.name,
+        "problem": name,
         "seed": seed,
         "budget": budget,
         "curve": [round(float(share), 4) for share in curve],
@@ -105,10 +106,8 @@ def main() -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.disable(logging.WARNING)
     log = RunLog(options.log, ("problem", "seed", "budget"))
-    for seed in range(options.first_seed, options.first_seed + options.seeds):
-        for name in shipped_tables():
-            if log.get(name, seed, options.budget) is None:
-                log.add(measured(TableProblem(name), seed, options.budget))
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    log.complete(measured, ((name, seed, options.budget) for seed in seeds for name in shipped_tables()))
     runs = log.select(budget=options.budget)
     if options.rules:
         for share in SHARES:

@@ -209,3 +209,15 @@ def test_no_study_and_no_package_are_clean_errors(tmp_path, monkeypatch, capsys)
     monkeypatch.setitem(__import__("sys").modules, "optuna_dashboard", None)
     assert main(["dashboard", "digits"]) == 1
     assert "pip install 'aspk[dashboard]'" in capsys.readouterr().err
+
+
+def test_its_end_is_no_interruption_that_something_goes_on_from(tmp_path, monkeypatch, capsys):
+    from aspk.cli import main
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("aspk.report.dashboard.show", interrupted)
+    assert main(["dashboard", "digits"]) == 130
+    assert capsys.readouterr().err == "aspk: the dashboard has stopped\n"

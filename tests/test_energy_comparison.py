@@ -125,6 +125,15 @@ def test_a_module_under_every_account():
     assert found.rates["1"] == pytest.approx([spikes / 144 for spikes in profile.sites[0].step_spikes])
 
 
+def test_without_spikes_one_line_says_that_there_is_no_break_even():
+    dense = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+    found = profile_energy(dense, torch.rand(2, 1, 8, 8)).compare()
+    assert len(found.break_evens) > 1
+    for text in (found.text(), comparison_html(found)):
+        assert text.count("no account bills a layer by its spikes") == 1
+        assert "no layer is billed by its spikes" not in text
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_each_of_spikingjellys_accounts_is_taken_as_it_is():
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -124,7 +125,12 @@ def test_every_network_of_every_shipped_space_can_be_written():
         space = load_space(name)
         for config in (space.smallest, space.reference):
             program = program_of(config, space.settings, shape=(2, 16, 16), classes=7)
-            compile(code(program), name, "exec")
+            tree = ast.parse(code(program))
+            defined = {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}
+            called = {
+                one.func.id for one in ast.walk(tree) if isinstance(getattr(one, "func", None), ast.Name)
+            }
+            assert defined - called == {"load_network"}, name
 
 
 @pytest.mark.parametrize("space", [*MIXERS, NEURONS[0], HIERARCHICAL], ids=lambda space: space.name)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampler_cases import TINY, create, networks, search, values
 
+from aspk.cli import main
 from aspk.errors import SamplerError, StudyError
 from aspk.objectives import minimised
 from aspk.samplers import RandomSampler, SurrogateSampler, gene_distribution
@@ -24,7 +25,7 @@ from aspk.samplers._prior import FEWEST, PriorStudy, prior_histories
 from aspk.space.file import space_from_dict
 from aspk.spec.settings import DataSettings
 from aspk.spec.study import StudySpec, load_study_file
-from aspk.study import make_sampler, run_study, study_problem
+from aspk.study import check_sampler, make_sampler, run_study, study_problem
 from aspk.surrogate.encoder import WithPrediction
 from aspk.testing import FormulaEvaluator
 from aspk.trials import note_study_record
@@ -252,7 +253,18 @@ def test_a_study_file_names_the_studies_to_learn_from(tmp_path):
 def test_prior_studies_that_are_not_there_or_not_used_are_refused(tmp_path):
     problem = study_problem(formula_spec(tmp_path), FormulaEvaluator(TINY), classes=10)
     spec = formula_spec(tmp_path, prior_studies=("digits",))
-    with pytest.raises(StudyError, match="no study 'digits'"):
-        make_sampler(dataclasses.replace(spec, prior_studies=(str(written(tmp_path, "digits")),)), problem)
+    missing = dataclasses.replace(spec, prior_studies=(str(written(tmp_path, "digits")),))
+    for refused in (lambda: make_sampler(missing, problem), lambda: check_sampler(missing, TINY)):
+        with pytest.raises(StudyError, match=r"prior study '.*digits.toml': no study 'digits' in "):
+            refused()
     with pytest.raises(StudyError, match=r"prior_studies = \['digits'\]: sampler 'nsga2' does not learn"):
         make_sampler(dataclasses.replace(spec, sampler="nsga2"), problem)
+
+
+def test_the_command_looks_for_prior_studies_before_it_loads_a_supernet(tmp_path, capsys):
+    """There is no supernet either, which takes longer to see."""
+    file = str(written(tmp_path, "second"))
+    first = str(written(tmp_path, "first"))
+    for prior, found in ((first, "no study 'first' in"), ("fashion", "no study 'fashion'")):
+        assert main(["search", file, "--prior-study", prior]) == 1
+        assert f"aspk: error: prior study {prior!r}: {found}" in capsys.readouterr().err

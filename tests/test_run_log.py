@@ -41,3 +41,16 @@ def test_a_torn_line_is_run_again_and_tears_no_other(log, tmp_path, cut):
 def test_without_a_file_nothing_is_written(log, tmp_path):
     log(None).add(RUNS[0])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_is_missing_is_measured(log):
+    first, measured = log(), []
+
+    def run(table, seed):
+        measured.append((table, seed))
+        return {"table": table, "seed": seed, "to": seed + 0.5}
+
+    first.add(RUNS[1])
+    first.complete(run, (("a", seed) for seed in range(3)))
+    assert measured == [("a", 0), ("a", 2)]
+    assert [log().get("a", seed) for seed in range(3)] == RUNS

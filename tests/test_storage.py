@@ -26,7 +26,7 @@ from worker_processes import HASTY, PROCESSES, SPACE, problem_of, search, spec_i
 
 from aspk.cli import main
 from aspk.errors import StudyError
-from aspk.spec.study import with_sampler
+from aspk.spec.study import refined, with_sampler
 from aspk.study import run_study
 from aspk.study import storage as storage_module
 from aspk.study.address import check_address
@@ -459,6 +459,12 @@ def test_siblings_are_named_with_the_option_that_picks_each(tmp_path):
     assert f"no study 'formula-surrogate' in {url}, {found}" in refusal(with_sampler(own, "surrogate"))
     storage_with(tmp_path, "formula")
     assert "but 'formula' with no --sampler, 'form" in refusal(with_sampler(own, "surrogate"))
+
+
+def test_a_study_of_trained_networks_is_made_by_refine(tmp_path):
+    spec = spec_in(tmp_path, storage=storage_with(tmp_path, "formula"))
+    for aim in ("objectives", "f_aeb"):
+        assert "(there: 'formula'); 'aspk refine' makes it" in refusal(refined(spec, aim=aim))
 
 
 def test_without_siblings_some_other_studies_are_named(tmp_path):

@@ -20,6 +20,7 @@ from aspk.cli.energy import add_energy_command
 from aspk.cli.networks import add_network_commands
 from aspk.cli.other import add_other_commands
 from aspk.cli.prepare import add_prepare_commands
+from aspk.cli.retrain import add_retrain_command
 from aspk.cli.search import add_search_commands
 from aspk.cli.trust import add_trust_commands
 from aspk.errors import AspkError, StudyError
@@ -128,6 +129,7 @@ def command_parser() -> GroupedParser:
     add_prepare_commands(commands)
     add_search_commands(commands)
     add_network_commands(commands)
+    add_retrain_command(commands)
     add_energy_command(commands)
     add_trust_commands(commands)
     add_other_commands(commands, parser)

@@ -136,7 +136,6 @@ def add_search_commands(commands: Commands) -> None:
 
 
 def _search(options: argparse.Namespace) -> int:
-
     spec = spec_of(options)
     if options.evaluations is not None:
         spec = replace(spec, evaluations=options.evaluations)
@@ -146,8 +145,10 @@ def _search(options: argparse.Namespace) -> int:
         spec = replace(spec, prior_studies=(*spec.prior_studies, *options.prior_study))
 
     from aspk.report import pareto_text, select, selection_text, statistics_text, summarise
-    from aspk.study import load_problem, run_study
+    from aspk.space.file import load_space
+    from aspk.study import check_sampler, load_problem, run_study
 
+    check_sampler(spec, load_space(spec.space))  # before a supernet is loaded and its reference evaluated
     problem = load_problem(spec, device=options.device)
     print(problem.verdict)
     reference, faeb = problem.reference, problem.faeb
@@ -253,13 +254,17 @@ def _dashboard(options: argparse.Namespace) -> int:
 
     searched = spec_of(options, searched=True)
     export = partial(export_all_refined, searched, aim=options.aim) if options.refined else None
-    return show(
-        spec,
-        export=export,
-        host=options.host,
-        port=options.port,
-        models=options.models,
-        device=options.device,
-        selection=options.select,
-        margin=options.margin,
-    )
+    try:
+        return show(
+            spec,
+            export=export,
+            host=options.host,
+            port=options.port,
+            models=options.models,
+            device=options.device,
+            selection=options.select,
+            margin=options.margin,
+        )
+    except KeyboardInterrupt:
+        print("aspk: the dashboard has stopped", file=sys.stderr)
+        return INTERRUPTED

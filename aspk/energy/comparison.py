@@ -62,8 +62,14 @@ class Comparison:
             f"{name:{widths[0]}}  {mj:>{widths[1]}}  {ratio:>{widths[2]}}  {note}".rstrip()
             for name, mj, ratio, note in rows
         ]
-        even = ["", "Break-even with a network without spikes:", *map(break_even_text, self.break_evens)]
+        even = ["", "Break-even with a network without spikes:", *self.break_even_lines()]
         return "\n".join([self.network, *lines, *(even if self.break_evens else []), ESTIMATE])
+
+    def break_even_lines(self) -> list[str]:
+        """A line for each account's break-even; a single one if no account bills spikes."""
+        if self.break_evens and all(found.limit is None for found in self.break_evens):
+            return ["none: no account bills a layer by its spikes."]
+        return [break_even_text(found) for found in self.break_evens]
 
     def _cells(self, total: AccountTotal) -> tuple[str, str, str, str]:
         ratio = self.ratio(total)

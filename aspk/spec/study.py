@@ -252,6 +252,9 @@ def with_sampler(spec: StudySpec, sampler: SamplerName | None) -> StudySpec:
     return replace(spec, name=f"{spec.name}-{sampler}", sampler=sampler, sampler_options=options)
 
 
+_REFINED: dict[Aim, str] = {"objectives": "-refined", "f_aeb": "-refined-f_aeb"}
+
+
 def refined(spec: StudySpec, trainings: int | None = None, *, aim: Aim = "objectives") -> StudySpec:
     """The study of trained networks that follows a study of a supernet.
 
@@ -264,7 +267,7 @@ def refined(spec: StudySpec, trainings: int | None = None, *, aim: Aim = "object
     alone = aim == "f_aeb"
     return replace(
         spec,
-        name=f"{spec.name}-refined{'-f_aeb' if alone else ''}",
+        name=f"{spec.name}{_REFINED[aim]}",
         objectives=("f_aeb",) if alone else spec.objectives,
         evaluations=trainings or spec.evaluations,
         batch=1,
@@ -273,3 +276,8 @@ def refined(spec: StudySpec, trainings: int | None = None, *, aim: Aim = "object
         prior_studies=(),
         stop_below=None,
     )
+
+
+def maker(spec: StudySpec) -> str:
+    """The command that makes a study, for messages that say what to run."""
+    return "aspk refine" if spec.name.endswith(tuple(_REFINED.values())) else "aspk search"

@@ -8,6 +8,8 @@ from inspect import Parameter, signature
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
+from optuna import Study
+
 from aspk.errors import SamplerError, StudyError
 from aspk.samplers import GenotypeSampler, SurrogateSampler, sampler_class
 from aspk.space import SearchSpace
@@ -39,7 +41,7 @@ def check_sampler(spec: StudySpec, space: SearchSpace) -> None:
     """Refuse a table [sampler] with which no sampler can be made, before anything is evaluated.
 
     Raises:
-        StudyError: an option is unknown or impossible.
+        StudyError: an option is unknown or impossible, or there is no such prior study.
     """
     options = sampler_options(spec.sampler)
     for key, value in spec.sampler_options.items():
@@ -56,6 +58,7 @@ def check_sampler(spec: StudySpec, space: SearchSpace) -> None:
             "expected sampler 'surrogate'"
         )
     _make_sampler(spec, {"space": space})
+    _prior_studies(spec)
 
 
 def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
@@ -73,7 +76,7 @@ def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
         "composites": problem.composites,
         "fitness": lambda trial: f_aeb_of(trial, problem.faeb),
         **({"features": problem.features} if problem.features else {}),
-        "prior_studies": [open_study(load_study_file(prior)) for prior in spec.prior_studies],
+        "prior_studies": _prior_studies(spec),
     }
     taken = signature(sampler_class(spec.sampler)).parameters
     options = {name: value for name, value in offered.items() if name in taken}
@@ -81,6 +84,16 @@ def make_sampler(spec: StudySpec, problem: StudyProblem) -> GenotypeSampler:
         own = {name: value for name, value in spec.sampler_options.items() if name != "cost"}
         return _make_sampler(replace(spec, sampler_options=own), {**options, "cost": known})
     return _make_sampler(spec, options)
+
+
+def _prior_studies(spec: StudySpec) -> list[Study]:
+    found = []
+    for prior in spec.prior_studies:
+        try:
+            found.append(open_study(load_study_file(prior)))
+        except StudyError as error:
+            raise StudyError(f"prior study {prior!r}: {error}") from None
+    return found
 
 
 def _make_sampler(spec: StudySpec, options: Mapping[str, Any]) -> GenotypeSampler:

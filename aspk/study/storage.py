@@ -25,7 +25,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from aspk.errors import StudyError
 from aspk.space.file import load_space
 from aspk.spec.samplers import SAMPLERS
-from aspk.spec.study import StudySpec
+from aspk.spec.study import StudySpec, maker
 from aspk.study.address import file_of, host_and_port, is_journal, refused
 from aspk.trials import study_record
 from aspk.trials.attributes import CONTEXT, SPACE, SPEC, VERDICT, mapping_in
@@ -237,7 +237,7 @@ def open_study(spec: StudySpec) -> optuna.Study:
         return optuna.load_study(study_name=spec.name, storage=storage)
     except KeyError:
         place, instead = masked(spec.storage_url), _instead(spec, optuna.get_all_study_names(storage))
-        raise StudyError(f"no study {spec.name!r} in {place}{instead}; 'aspk search' makes it") from None
+        raise StudyError(f"no study {spec.name!r} in {place}{instead}; {maker(spec)!r} makes it") from None
 
 
 def _instead(spec: StudySpec, names: Sequence[str]) -> str:

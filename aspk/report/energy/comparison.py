@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aspk.energy import NOTHING, AccountTotal, Comparison, break_even_text
+from aspk.energy import NOTHING, AccountTotal, Comparison
 from aspk.report.energy.pages import html_page, table_row
 from aspk.report.figures import FRONT, SVG_INK, label, style_axes, svg
 from aspk.util.text import printable
@@ -27,7 +27,7 @@ def comparison_html(comparison: Comparison) -> str:
         f"<figure>{drawing}</figure>",
     ]
     if comparison.break_evens:
-        lines = "".join(f"<li>{escape(break_even_text(found))}</li>" for found in comparison.break_evens)
+        lines = "".join(f"<li>{escape(line)}</li>" for line in comparison.break_even_lines())
         parts.append(f"<h2>Break-even with a network without spikes</h2><ul>{lines}</ul>")
     if comparison.rates:
         steps = max(len(rates) for rates in comparison.rates.values())

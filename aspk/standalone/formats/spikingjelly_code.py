@@ -5,6 +5,7 @@ The code is a fold over the network's program, so it works for any family whose 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from aspk.util.files import write_atomically
 from aspk.util.text import printable
 
 FOLDER = "spikingjelly"
+_CLASS = "\n\n\nclass Network(nn.Module):"
 _HEAD = '''"""A spiking transformer that aspk found, of spikingjelly's own layers and neurons.
 
 It needs torch, spikingjelly (2.0 or newer) and safetensors:
@@ -194,12 +196,21 @@ def code(program: Program, *, origin: str = "") -> str:
         layers += made
         steps += done
     lines = ("\n".join(f"        {line}" for line in part) for part in (layers, steps))
-    return _HEAD.format(
+    text = _HEAD.format(
         origin=printable(origin).replace('"', "'") or "unknown",
         time_steps=program.time_steps,
         layers=next(lines),
         steps=next(lines),
     )
+    return _without_unused(text)
+
+
+def _without_unused(text: str) -> str:
+    """The code without the functions that this network does not call."""
+    before, network = text.split(_CLASS, 1)
+    first, *functions = before.split("\n\n\ndef ")
+    used = [one for one in functions if re.search(rf"\b{one.partition('(')[0]}\(", network)]
+    return "\n\n\ndef ".join((first, *used)) + _CLASS + network
 
 
 def weights(program: Program, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,7 +284,7 @@ def _sampling(operation: Sampling) -> _Lines:
 
 def _pooling(operation: Pooling) -> _Lines:
     name = f"{_attribute(operation.place)}_pool"
-    made = f"self.{name} = layer.MaxPool2d(kernel_size=3, stride=2, padding=1, step_mode='m')"
+    made = f'self.{name} = layer.MaxPool2d(kernel_size=3, stride=2, padding=1, step_mode="m")'
     return [made], [f"{operation.writes} = self.{name}({operation.reads[0]})"]
 
 
