@@ -175,7 +175,7 @@ const Charts = (() => {
 
   function bars(rows, series, name) {
     return { ...base(), legend: series.length > 1 ? legend(series.map((one) => one.name)) : undefined,
-      grid: { left: 8, right: 16, top: series.length > 1 ? 36 : 12, bottom: 28, containLabel: true },
+      grid: { left: 20, right: 16, top: series.length > 1 ? 36 : 12, bottom: 28, containLabel: true },
       xAxis: axis(name, [], { nameGap: 28 }),
       yAxis: { type: "category", data: rows.map((row) => short(row)), inverse: true,
         axisLabel: { color: colour("--ink"), interval: 0, fontSize: 11 }, axisTick: { show: false },
@@ -211,7 +211,7 @@ const Charts = (() => {
       });
     });
     const label = { color: colour("--ink"), fontSize: 11 };
-    return { ...base(), grid: { left: 8, right: 12, top: 8, bottom: 28, containLabel: true },
+    return { ...base(), grid: { left: 20, right: 12, top: 8, bottom: 28, containLabel: true },
       xAxis: { type: "category", data: data.front.map(String), axisLabel: label, name: "trial, from the cheapest to the most expensive",
         nameLocation: "middle", nameGap: 28, nameTextStyle: { color: colour("--ink") }, axisTick: { show: false } },
       yAxis: { type: "category", inverse: true, data: data.genes.map((gene) => short(gene.name)),
