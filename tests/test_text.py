@@ -20,6 +20,7 @@ from aspk.cli.terminal import show
 from aspk.energy import PRESETS, energy_csv
 from aspk.report import pareto_text, summarise
 from aspk.report.tables import csv_text
+from aspk.util.progress import ProgressBar
 from aspk.util.text import PlainStream, printable, to_csv
 from studies import made_study
 
@@ -136,6 +137,33 @@ def test_progress_bars_are_drawn_as_before():
             bar.update(2)
     assert plain.getvalue() == direct.getvalue()
     assert "\rünï 2/3" in plain.getvalue()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def nested_bars(stream):
+    options = {"file": stream, "mininterval": 0, "bar_format": "{desc} {n}/{total}"}
+    with ProgressBar(total=2, desc="networks", **options) as outer:
+        for name in ("\x1b[A", "b"):
+            with ProgressBar(total=3, desc=printable(name), **options) as inner:
+                for _ in range(3):
+                    inner.update()
+            outer.update()
+    return stream
+
+
+def test_a_bar_below_another_finds_its_line_on_a_terminal_and_none_in_a_file():
+    behind, direct, file = Terminal(), Terminal(), io.StringIO()
+    for stream in (PlainStream(behind), direct, PlainStream(file)):
+        nested_bars(stream)
+    assert behind.getvalue() == direct.getvalue()
+    assert behind.getvalue().count("\x1b[A") == 8  # four for each bar below
+    assert "\x1b" not in file.getvalue()
+    assert file.getvalue().count("\\x1b[A") == 5  # the name, as often as it is drawn
+    assert file.getvalue().count("\n") == 3  # the end of each bar
 
 
 def test_commands_print_nothing_that_steers_a_terminal(tmp_path, monkeypatch, capsys):

@@ -9,10 +9,9 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from aspk.errors import DataError
 from aspk.util.files import write_atomically
+from aspk.util.progress import ProgressBar
 
 _CHUNK = 1 << 20
 _MOST = 200 << 20  # bytes; the largest published file has 162 MiB
@@ -70,7 +69,7 @@ def _read(remote: Remote) -> bytes:
     content = bytearray()
     with (
         urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as response,
-        tqdm(total=response.length, desc=remote.name, unit="B", unit_scale=True) as bar,
+        ProgressBar(total=response.length, desc=remote.name, unit="B", unit_scale=True) as bar,
     ):
         since, before = time.monotonic(), 0
         while chunk := response.read1(_CHUNK):  # what has arrived, however little

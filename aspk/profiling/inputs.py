@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from aspk.errors import ProfilingError
 from aspk.profiling.operators import tensors
+from aspk.util.progress import ProgressBar
 
 Call = Callable[[nn.Module, Any], object]
 
@@ -39,7 +39,7 @@ def batches(x: Any, *, labelled: bool, progress: bool) -> Iterator[Any]:  # noqa
             f"x is a {type(x).__name__}: expected a tensor, a tuple or mapping of arguments, or an iterable "
             "of batches such as a DataLoader"
         )
-    for batch in tqdm(x, desc="profile", unit="batch", disable=not progress):
+    for batch in ProgressBar(x, desc="profile", unit="batch", disable=not progress):
         pair = labelled and isinstance(batch, tuple | list) and len(batch) > 0
         yield batch[0] if pair else batch
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from aspk.data import DataSet, Split, load_data
 from aspk.energy import STRICT, EnergyModel, energy_mj
@@ -32,6 +31,7 @@ from aspk.standalone.export import export_network
 from aspk.training import EarlyStop, NetworkRun, train_network
 from aspk.training.checkpoint import load_supernet, previous_state
 from aspk.util.pool import results_of
+from aspk.util.progress import ProgressBar
 from aspk.util.records import Identity, Record, read_json
 
 
@@ -286,7 +286,7 @@ def train_alone(
     results: list[Trained | None] = [None] * len(jobs)
     alone = workers == 1 or len(jobs) < 2
     with (
-        tqdm(total=len(jobs), desc="alone", unit="net", disable=not progress or len(jobs) == 1) as bar,
+        ProgressBar(total=len(jobs), desc="alone", unit="net", disable=not progress or len(jobs) == 1) as bar,
         closing(trainings(jobs, workers=workers, threads=threads, progress=progress and alone)) as found,
     ):
         for place, result in found:

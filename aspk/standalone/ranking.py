@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from aspk.costs import cost
 from aspk.data import load_data
@@ -26,6 +25,7 @@ from aspk.training.checkpoint import load_supernet
 from aspk.trials.verdict import summarise, variant_name
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.locks import exclusive
+from aspk.util.progress import ProgressBar
 from aspk.util.records import Identity, Record
 
 _DRAWS_PER_STRATUM = 64
@@ -191,7 +191,7 @@ def _inherited(study: RankingStudy, jobs: Sequence[Job], *, progress: bool) -> d
     total = len(settings) * len(jobs)
     with (
         graceful_interruption(finishing="the batch", lost="its networks are evaluated again") as interruption,
-        tqdm(total=total, initial=total - len(missing), desc="inherited", disable=not progress) as bar,
+        ProgressBar(total=total, initial=total - len(missing), desc="inherited", disable=not progress) as bar,
     ):
         for name, setting in settings.items():
             evaluator = SupernetEvaluator(loaded.supernet, data, settings=setting, energy_model=study.energy)

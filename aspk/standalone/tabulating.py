@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from aspk.costs import cost
 from aspk.data import DataSet, load_data
@@ -36,6 +35,7 @@ from aspk.util.files import safe_name
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.journal import Journal
 from aspk.util.locks import exclusive
+from aspk.util.progress import ProgressBar
 from aspk.util.records import Identity
 
 STATISTICS: tuple[StatisticsName, ...] = ("own", "shared_time")
@@ -235,7 +235,9 @@ def _train(plan: TrainedTablePlan, journal: Journal, *, workers: int, progress: 
     missing = {key: job for key, job in jobs.items() if key not in done}
     count = len(jobs) - len(missing)
     with (
-        tqdm(total=len(jobs), initial=count, desc=plan.file.stem, unit="net", disable=not progress) as bar,
+        ProgressBar(
+            total=len(jobs), initial=count, desc=plan.file.stem, unit="net", disable=not progress
+        ) as bar,
         closing(trainings(list(missing.values()), workers=workers, threads=1)) as results,
     ):
         for place, result in results:
@@ -274,7 +276,7 @@ def _inherited(
     chunks = np.split(order, range(_EVALUATED_TOGETHER, len(order), _EVALUATED_TOGETHER))
     with (
         graceful_interruption(finishing="the batch", lost="the supernet evaluates again") as interruption,
-        tqdm(total=len(kinds) * len(order), desc="inherited", unit="net", disable=not progress) as bar,
+        ProgressBar(total=len(kinds) * len(order), desc="inherited", unit="net", disable=not progress) as bar,
     ):
         for statistics, images in kinds:
             settings = replace(plan.spec.evaluation, statistics=statistics, split=images)

@@ -11,7 +11,6 @@ from functools import partial
 
 import optuna
 from optuna.trial import Trial, TrialState
-from tqdm import tqdm
 
 from aspk.errors import EvaluationError, EvaluationStopped, GenotypeError, StudyError
 from aspk.evaluation import Progress, Result, evaluate_all
@@ -29,6 +28,7 @@ from aspk.study.workers import Worker, WorkerSettings
 from aspk.trials import attributes, complete, note_counts
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.pareto import anchored_hypervolume, nondominated
+from aspk.util.progress import ProgressBar
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def run_study(
     scores.read(study)
     done = min(scores.complete, spec.evaluations)
     # Without smoothing, the time left is estimated from the whole run, in which batches are proposed as well.
-    bar = tqdm(total=spec.evaluations, initial=done, unit="net", smoothing=0, disable=not progress)
+    bar = ProgressBar(total=spec.evaluations, initial=done, unit="net", smoothing=0, disable=not progress)
     stopping = graceful_interruption(finishing="the batch", lost="its networks are evaluated again")
     with stopping as interruption, bar, worker.at_work():
         bar.set_postfix_str(scores.figures())
@@ -147,7 +147,7 @@ def _ask(
     return worker.ask(sampler, min(spec.batch, room), budget=spec.evaluations) if room > 0 else []
 
 
-def _move(bar: tqdm, share: float, *, start: int, size: int) -> None:
+def _move(bar: ProgressBar, share: float, *, start: int, size: int) -> None:
     """Move a bar within a batch: networks that are evaluated together are all done at the same time."""
     bar.update(start + int(share * size) - bar.n)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
-from tqdm import tqdm
 
 from aspk.errors import StudyError
 from aspk.samplers import GenotypeSampler
@@ -17,6 +16,7 @@ from aspk.study.loop import evaluate, tell
 from aspk.study.problem import StudyProblem
 from aspk.study.record import check_problem, create_or_resume, different, versions
 from aspk.trials import attributes, study_record
+from aspk.util.progress import ProgressBar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def reproduce(
     versions_then = study_record(study)[attributes.CONTEXT].get("versions")
     changed = tuple(different("version", versions_then, versions()))
     count = 0
-    with tqdm(desc=f"{study.study_name} again", unit="net", disable=not progress) as bar:
+    with ProgressBar(desc=f"{study.study_name} again", unit="net", disable=not progress) as bar:
         for first, second in _searched_again(batches, spec, problem):
             difference = _difference(first, second)
             if difference is not None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from aspk.energy import STRICT, energy_mj
 from aspk.errors import TableError
@@ -22,6 +21,7 @@ from aspk.util.files import write_atomically
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.locks import exclusive
 from aspk.util.npz import read_npz
+from aspk.util.progress import ProgressBar
 from aspk.util.records import Identity, read_json, write_json
 
 _MOST = 1_000_000  # networks of a table, whose rows are all in memory
@@ -80,7 +80,7 @@ def _build(
     _agree(parts, {"space": space.to_json(), "splits": list(evaluators), "about": about, "batch": batch})
     order = prefix_order(space, networks)
     batches = np.split(order, range(batch, len(order), batch))
-    bar = tqdm(total=len(order), desc=path.stem, unit="net", disable=not progress)
+    bar = ProgressBar(total=len(order), desc=path.stem, unit="net", disable=not progress)
     with (
         graceful_interruption(finishing="the batch", lost="its networks are evaluated again") as interruption,
         bar,

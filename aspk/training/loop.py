@@ -7,13 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from aspk.training.checkpoint import save_state
 from aspk.training.progress import TensorBoard, moment
 from aspk.training.run import Run
 from aspk.util.interrupt import graceful_interruption
 from aspk.util.locks import exclusive
+from aspk.util.progress import ProgressBar
 
 
 def train(
@@ -54,9 +53,9 @@ def train(
         if run.processes.count > 1:
             run.take(run.processes.from_first(run.state()), state_file)
         if run.recipe.amp == "auto" and progress:
-            tqdm.write(run.choice())
+            ProgressBar.write(run.choice())
         if until is not None and progress:
-            tqdm.write(f"stops at {moment(until, datetime.now(until.tzinfo))}, unless it ends earlier")
+            ProgressBar.write(f"stops at {moment(until, datetime.now(until.tzinfo))}, unless it ends earlier")
         scalars = TensorBoard(state_file.parent / "tensorboard", run.update) if tensorboard else None
         with closing(scalars) if scalars else nullcontext():
             finished = _train(
@@ -83,7 +82,7 @@ def _train(
         graceful_interruption(
             finishing="the update", lost="updates since the last checkpoint are done again"
         ) as interruption,
-        tqdm(total=recipe.updates, disable=not progress, **options) as bar,
+        ProgressBar(total=recipe.updates, disable=not progress, **options) as bar,
     ):
         while run.update < end:
             loss = run.step()

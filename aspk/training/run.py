@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from aspk.data import DataSet
 from aspk.engines.device import half_precision
@@ -25,6 +24,7 @@ from aspk.training.checkpoint import load_state, previous_state
 from aspk.training.optimizer import MovingAverage, load_moments, optimizer_of
 from aspk.training.processes import ALONE, Processes
 from aspk.training.progress import expected_end
+from aspk.util.progress import ProgressBar
 from aspk.util.records import Identity
 
 MONITOR_IMAGES = 128
@@ -194,7 +194,7 @@ class Run(abc.ABC, Generic[Network]):
             if not rate or rate > _ALWAYS
         )
         if named != self._named:
-            tqdm.write(f"update {self.update}: {', '.join(named) or 'every neuron site fires again'}")
+            ProgressBar.write(f"update {self.update}: {', '.join(named) or 'every neuron site fires again'}")
         self._named = named
         return {
             **{f"accuracy/{name}": value for name, value in accuracies.items()},
@@ -264,7 +264,7 @@ class Run(abc.ABC, Generic[Network]):
                 problems.append(str(error))
                 continue
             for problem in problems:
-                tqdm.write(f"{problem}; going on from {file.name} at update {self.update}")
+                ProgressBar.write(f"{problem}; going on from {file.name} at update {self.update}")
             return
         if problems:
             raise CheckpointError(

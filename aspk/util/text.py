@@ -67,6 +67,11 @@ class PlainStream:
         self._stream.write(start + printable(text.removeprefix("\r"), keep="\n\t"))
         return len(text)
 
+    @property
+    def behind(self) -> IO[str]:
+        """Where the text goes, for escape sequences of our own."""
+        return self._stream
+
     def isatty(self) -> bool:
         """Whether escape sequences work here: no."""
         return False
@@ -77,4 +82,4 @@ class PlainStream:
 
 def unfiltered(stream: IO[str]) -> IO[str]:
     """The stream behind a :class:`PlainStream`, for escape sequences of our own."""
-    return stream._stream if isinstance(stream, PlainStream) else stream
+    return stream.behind if isinstance(stream, PlainStream) else stream
