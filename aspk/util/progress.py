@@ -5,7 +5,7 @@ from __future__ import annotations
 from tqdm import tqdm
 
 
-class ProgressBar(tqdm):
+class ProgressBar(tqdm):  # type: ignore[misc]  # tqdm brings no types
     """A bar of tqdm that finds its line on a :class:`~aspk.util.text.PlainStream`, too.
 
     A bar below another one moves down a line, writes, and moves up again. Moving up takes an escape sequence,
