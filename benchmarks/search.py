@@ -93,6 +93,8 @@ def runs(
                 if _slow(name) and seed >= options.first_seed + options.slow_seeds:
                     continue
                 known = log.get(problem.name, name, seed, budget)
+                if known is None and options.logged:
+                    continue
                 if known is None:
                     known = measured(problem, name, method, budget, seed)
                     log.add(known)
@@ -114,6 +116,7 @@ def summary(found: Sequence[Run]) -> dict[str, dict[str, Any]]:
                 "hypervolume_at": _quartiles([r["at"] for r in rows]),
                 "test_at": _quartiles([r["test"] for r in rows]),
                 **{f"evaluations_to_{100 * s:g}": _evaluations(rows, str(s)) for s in SHARES},
+                "quartiles_to_95": [_evaluations(rows, "0.95", q) for q in (0.25, 0.75)],
                 "ms_per_suggestion": float(np.median([r["ms"] for r in rows])),
                 "p_ours_ahead_at": {} if name == OURS else _p_values(methods.get(OURS, []), rows),
             }
@@ -127,11 +130,12 @@ def _quartiles(curves: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return {n: np.quantile([curve[n] for curve in curves], [0.25, 0.5, 0.75]).tolist() for n in common}
 
 
-def _evaluations(rows: Sequence[Run], share: str) -> float | None:
-    """Median over the seeds; None if half of them never got there."""
-    counts = [np.inf if r["reached"][share] is None else r["reached"][share] for r in rows]
-    median = float(np.median(counts))
-    return median if np.isfinite(median) else None
+def _evaluations(rows: Sequence[Run], share: str, quantile: float = 0.5) -> float | None:
+    """A quantile over the seeds; None if it lies among those that never got there."""
+    never = 1e12  # infinity times 0 would be no number
+    counts = [never if r["reached"][share] is None else r["reached"][share] for r in rows]
+    found = float(np.quantile(counts, quantile))
+    return found if found < never / 1e6 else None
 
 
 def _p_values(mine: Sequence[Run], theirs: Sequence[Run]) -> dict[str, float]:
@@ -156,16 +160,28 @@ def printed(result: Mapping[str, Mapping[str, Any]]) -> None:
         for name, m in methods.items():
             cells = [_cell(m["hypervolume_at"].get(n)) for n in counts]
             print(f"{name:38}" + "".join(f"{cell:>22}" for cell in cells))
-        header = ["to 90 %", "to 95 %", "to 99 %", "ms", f"test at {counts[-1]}"]
-        print(f"{'':38}" + "".join(f"{text:>12}" for text in header) + "  p at 100, 200")
+        header = [
+            "seeds",
+            "to 90 %",
+            "to 95 %",
+            "to 99 %",
+            "quartiles to 95 %",
+            "ms",
+            f"test at {counts[-1]}",
+        ]
+        widths = [6, 9, 9, 9, 19, 10, 13]
+        heads = (f"{text:>{width}}" for text, width in zip(header, widths, strict=True))
+        print(f"{'':38}" + "".join(heads) + "  p at 100, 200")
         for name, m in methods.items():
-            reached = "".join(f"{m[f'evaluations_to_{100 * s:g}'] or '-':>12}" for s in SHARES)
+            reached = "".join(f"{m[f'evaluations_to_{100 * s:g}'] or '-':>9}" for s in SHARES)
+            quartiles = "[{} {}]".format(*(value or "-" for value in m["quartiles_to_95"]))
             test = m["test_at"].get(counts[-1])
             p = ", ".join(
                 f"{m['p_ours_ahead_at'][n]:.1g}" for n in ("100", "200") if n in m["p_ours_ahead_at"]
             )
-            last = f"{test[1]:12.4f}" if test else f"{'-':>12}"
-            print(f"{name:38}{reached}{m['ms_per_suggestion']:12.2f}{last}  {p}")
+            last = f"{test[1]:13.4f}" if test else f"{'-':>13}"
+            ms = f"{m['ms_per_suggestion']:10.2f}"
+            print(f"{name:38}{m['seeds']:6}{reached}{quartiles:>19}{ms}{last}  {p}")
 
 
 def _cell(quartiles: Sequence[float] | None) -> str:
@@ -200,6 +216,7 @@ def parsed() -> argparse.Namespace:
     add("--slow-seeds", type=int, default=5, help="seeds of GPSampler and of slow peers (default: 5)")
     add("--slow-budget", type=int, default=100, help="their budget (default: 100)")
     add("--log", type=Path, metavar="FILE", help="keep finished runs here, and go on from them")
+    add("--logged", action="store_true", help="print what --log has, and run nothing")
     add("--json", type=Path, metavar="FILE", help="write the summary as JSON")
     add("--speed", action="store_true", help="time suggestions of aspk's surrogate at 200 and 1,000 trials")
     add("--quick", action="store_true", help="3 seeds, 100 evaluations, nothing slow: within two minutes")
@@ -223,7 +240,8 @@ def chosen_methods(options: argparse.Namespace) -> dict[str, Method]:
         methods = {**METHODS, **WITHOUT_PRIORS, **PEERS} if options.peers else METHODS
     if options.methods:
         methods = {k: m for k, m in methods.items() if any(part in k for part in options.methods)}
-    required(methods)
+    if not options.logged:
+        required(methods)
     return methods
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -48,6 +49,25 @@ def test_the_methods_of_a_comparison_with_peers(search, monkeypatch):
     assert "aspk surrogate, no transfer priors" in methods
     arguments(monkeypatch)
     assert list(search.chosen_methods(search.parsed())) == list(search.METHODS)
+
+
+def test_what_a_log_has_is_printed_without_the_peers(search, monkeypatch, capsys, tmp_path):
+    without(monkeypatch, *NEEDED.values())
+    run = {"problem": "mnist_mixed", "method": "Ax qLogNEHVI", "budget": 60, "evaluations": 60, "ms": 1500.0}
+    run |= {"at": {"25": 0.9, "50": 0.95}, "test": {"25": 0.8, "50": 0.8}}
+    counts = [20, 30, None]
+    lines = [
+        json.dumps(run | {"seed": 1000 + i, "reached": {"0.9": 10, "0.95": count, "0.99": None}})
+        for i, count in enumerate(counts)
+    ]
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    options = ["--table", "mnist_mixed", "--log", str(log), "--slow-budget", "60"]
+    arguments(monkeypatch, "--peers", "--logged", *options)
+    assert search.main() == 0
+    *_, row = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Ax"))
+    assert row.split()[2:8] == ["3", "10.0", "30.0", "-", "[25.0", "-]"]
+    assert log.read_text(encoding="utf-8").splitlines() == lines
 
 
 def test_each_peer_has_its_encodings(peers):
