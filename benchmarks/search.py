@@ -84,8 +84,12 @@ def _slow(name: str) -> bool:
 def runs(
     problems: Sequence[Problem], methods: Mapping[str, Method], options: argparse.Namespace
 ) -> Iterator[Run]:
-    """All runs, those in the log first; new ones are appended to it."""
+    """All runs; those that the log has are taken from it, new ones appended."""
     log = RunLog(options.log, ("problem", "method", "seed", "budget"))
+    if options.logged:
+        names = {problem.name for problem in problems}
+        yield from (run for run in log.all() if run["problem"] in names and run["method"] in methods)
+        return
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for problem in problems:
             for name, method in methods.items():
@@ -93,8 +97,6 @@ def runs(
                 if _slow(name) and seed >= options.first_seed + options.slow_seeds:
                     continue
                 known = log.get(problem.name, name, seed, budget)
-                if known is None and options.logged:
-                    continue
                 if known is None:
                     known = measured(problem, name, method, budget, seed)
                     log.add(known)

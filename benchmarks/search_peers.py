@@ -158,7 +158,7 @@ def smac(encoding: Encoding) -> Method:
     return method
 
 
-def morea(encoding: Encoding, population_size: int = 20) -> Method:
+def morea(encoding: Encoding, population_size: int = 50) -> Method:
     """syne-tune's multi-objective regularised evolution.
 
     It draws its first population from numpy's global generator; here the same is drawn with the seed.
@@ -264,6 +264,6 @@ PEER_ENCODINGS: dict[str, Method] = {
     **{f"SMAC3 ParEGO, {kind}": smac(kind) for kind in ENCODINGS},
     "Optuna AutoSampler, index": optunas(AutoSampler, "index"),
     "Optuna AutoSampler, categorical": optunas(AutoSampler, "categorical"),
-    **{f"syne-tune MO-REA, {kind}": morea(kind) for kind in ENCODINGS},
+    **{f"syne-tune MO-REA, {kind}, population 20": morea(kind, 20) for kind in ENCODINGS},
     "syne-tune MO-REA, integer, population 50": morea("integer", 50),
 }
