@@ -58,7 +58,7 @@ def test_fashion_mnist_is_found_where_it_usually_is(tmp_path, monkeypatch):
     for words in (
         "train-images-idx3-ubyte or train-images-idx3-ubyte.gz",
         f"{tmp_path / 'system'}, {tmp_path / 'cache' / 'aspk' / 'fashion_mnist'}",
-        "'aspk train --download'",
+        "'aspk train STUDY --download'",
         "dataset-fashion-mnist",
         "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
     ):
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_named_with_advice(tmp_path, name, suffix, damage):
     message = str(caught.value)
     assert name in message
     assert str(tmp_path) in message
-    assert "'aspk train --download'" in message
+    assert "'aspk train STUDY --download'" in message
     assert f"{name}.gz (MD5" in message
     assert "\n" not in message
 

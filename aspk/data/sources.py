@@ -147,7 +147,7 @@ class Origin:
 
     def advice(self, remote: Remote) -> str:
         """How to get a file."""
-        return f"get it with 'aspk train --download' or from {remote.url} (MD5 {remote.md5}){self.note}"
+        return f"get it with 'aspk train STUDY --download' or from {remote.url} (MD5 {remote.md5}){self.note}"
 
 
 def named_folder(name: str) -> Path:
