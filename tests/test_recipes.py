@@ -189,9 +189,13 @@ def test_a_run_keeps_the_precision_that_it_began_with(digits, monkeypatch, tmp_p
     save_state(tmp_path / "other" / "training.pt", state)
     with pytest.raises(CheckpointError, match="half 'yes'"):
         run_with(unit).resume(tmp_path / "other" / "training.pt")
-    train(run_with(unit), tmp_path / "new" / "training.pt", description="train", progress=True)
     reason = "since AMX is here" if unit else "since no unit for bfloat16 is here"
-    assert f'amp = "auto": {whole.precision}, {reason}' in capsys.readouterr().out
+    for announce in (True, False):
+        state = tmp_path / f"new-{announce}" / "training.pt"
+        train(run_with(unit), state, description="train", progress=True, announce=announce)
+        written = capsys.readouterr()
+        assert (f'amp = "auto": {whole.precision}, {reason}' in written.out) == announce
+        assert f"amp={whole.precision}" in written.err
 
 
 @pytest.mark.parametrize("amp", [False, True])

@@ -21,6 +21,7 @@ def train(
     *,
     description: str,
     progress: bool,
+    announce: bool = False,
     until: datetime | None = None,
     tensorboard: bool = False,
     pause_at: int | None = None,
@@ -34,6 +35,7 @@ def train(
         state_file: where its state is kept.
         description: labels the progress bar.
         progress: whether to show one.
+        announce: say above it what ``amp = "auto"`` became, and why; one line is enough for many networks.
         until: when to stop, with a time zone; None trains to the end.
         tensorboard: write scalars for TensorBoard into the folder ``tensorboard`` beside the state.
         pause_at: an update after which to save and return True, unless the state is already past it.
@@ -52,7 +54,7 @@ def train(
             run.resume(state_file)
         if run.processes.count > 1:
             run.take(run.processes.from_first(run.state()), state_file)
-        if run.recipe.amp == "auto" and progress:
+        if run.recipe.amp == "auto" and progress and announce:
             ProgressBar.write(run.choice())
         if until is not None and progress:
             ProgressBar.write(f"stops at {moment(until, datetime.now(until.tzinfo))}, unless it ends earlier")

@@ -222,7 +222,8 @@ class Run(abc.ABC, Generic[Network]):
             self._done, self.recipe.updates - self.update, seconds, datetime.now().astimezone()
         )
         rate = self._done * batch / seconds
-        return {"loss": f"{loss:.3f}", **self._shown, "images/s": f"{rate:.0f}", "ends": end}
+        precision = {"amp": self.precision} if self.recipe.amp == "auto" else {}
+        return {"loss": f"{loss:.3f}", **self._shown, "images/s": f"{rate:.0f}", **precision, "ends": end}
 
     # ------------------------------------------------------------------ state
 

@@ -80,7 +80,7 @@ def train_supernet(
     run = SupernetRun(space, data.to(device or torch.device("cpu")), recipe, seed, processes)
     weights_file = folder / "supernet.safetensors"
     watched: dict[str, Any] = {"progress": progress, "until": until, "tensorboard": tensorboard}
-    if not train(run, folder / "training.pt", description="train", **watched):
+    if not train(run, folder / "training.pt", description="train", announce=True, **watched):
         return TrainingResult(False, run.update, None)
     if processes.first:
         save_supernet(weights_file, run.evaluated, run.provenance())
