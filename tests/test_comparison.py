@@ -136,10 +136,11 @@ def test_the_whole_on_small_networks(plan_file, tmp_path, capsys):
     git("commit", "-qm", "Named")
     named = json.loads((log.parent / "comparison_small.named.json").read_text())["networks"]
     shutil.rmtree(tmp_path / "runs")  # with the log, nothing that is in it is done again
-    assert main([str(plan_file), "--device", "cpu"]) == 0
+    assert main([str(plan_file), "--device", "cpu", "--publish", "docs/comparison"]) == 0
     capsys.readouterr()
     rows = rows_of(log)
-    content = json.loads((tmp_path / "runs" / "comparison-small" / "comparison.json").read_text())
+    written = tmp_path / "runs" / "comparison-small"
+    content = json.loads((written / "small.json").read_text())
     assert [row["stage"] for row in rows[: len(stages)]] == stages
     final = [row for row in rows if row["stage"] == "final"]
     assert len(rows) == len(stages) + len(final)
@@ -151,9 +152,13 @@ def test_the_whole_on_small_networks(plan_file, tmp_path, capsys):
     assert len(final) == 2 * len(content["networks"])
     for name, own in content["networks"].items():
         assert own["test"] == [row["test"] for row in final if row["network"] == name]
-    text = (tmp_path / "runs" / "comparison-small" / "comparison.md").read_text()
+    text = (written / "small.md").read_text()
     assert text.startswith("# digits, a few")
-    assert (tmp_path / "runs" / "comparison-small" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    changes = [100 * (own["6"] - own["3"]) for own in content["enough"].values()]
+    assert f"They change by {sum(changes) / 3:+.2f} points on average" in text
+    assert "![The networks: accuracy over energy, with standard deviations](small.png)" in text
+    assert (written / "small.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "docs" / "comparison" / "small.md").read_text() == text
     # Names that were changed after their commit are refused.
     file = log.parent / "comparison_small.named.json"
     file.write_text(file.read_text() + "\n")

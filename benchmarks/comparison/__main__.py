@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import optuna
 
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--workers", type=whole_number(1, 1000), default=1, help="networks trained in parallel (default: 1)"
     )
+    parser.add_argument(
+        "--publish", type=Path, metavar="FOLDER", help="write the result into this folder, too"
+    )
     device_argument(parser)
     options = parser.parse_args(arguments)
     return reported(lambda: _compare(options))
@@ -57,9 +61,13 @@ def _compare(options: argparse.Namespace) -> int:
         again = shlex.join(["python", "-m", "benchmarks.comparison", *sys.argv[1:]])
         print(f"saved; go on with: {again}", file=sys.stderr)
         return INTERRUPTED
-    written = write_files(analyse(bench), plan.folder)
-    print(written.read_text(encoding="utf-8"))
-    print(f"wrote comparison.md, comparison.json and comparison.png in {written.parent}")
+    content = analyse(bench)
+    written = [
+        write_files(content, folder, name=plan.name) for folder in (plan.folder, options.publish) if folder
+    ]
+    print(written[0].read_text(encoding="utf-8"))
+    for file in written:
+        print(f"wrote {file}, and the figure and the record beside it")
     return 0
 
 

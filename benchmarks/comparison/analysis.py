@@ -23,7 +23,7 @@ POINTS, SHARE, MARGIN = 0.02, 0.5, 0.01  # the goals, and what counts as the sam
 
 
 def analyse(bench: Bench) -> dict[str, Any]:
-    """The content of ``comparison.json``."""
+    """The record of a comparison, for :func:`benchmarks.comparison.write_up.write_files`."""
     plan, recipe, log = bench.plan, tuned(bench), bench.log
     first = next(iter(plan.hand_made))
     content: dict[str, Any] = {

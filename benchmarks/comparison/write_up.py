@@ -1,4 +1,4 @@
-"""A comparison as Markdown and a figure, from the content of ``comparison.json`` alone."""
+"""A comparison as Markdown and a figure, from its record alone."""
 
 from __future__ import annotations
 
@@ -16,26 +16,33 @@ from aspk.util.files import write_atomically
 
 _Record = Mapping[str, Any]
 _NONE = "–"
+_ENOUGH = 0.5  # points of accuracy that twice the updates may change on average
 
 
-def write_files(content: _Record, folder: Path) -> Path:
-    """Write ``comparison.json``, ``comparison.md`` and ``comparison.png``; the path of the second."""
-    write_atomically(folder / "comparison.json", json.dumps(content, indent=1) + "\n")
-    write_atomically(folder / "comparison.png", png(figure(content)))
-    write_atomically(folder / "comparison.md", write_up(content))
-    return folder / "comparison.md"
+def write_files(content: _Record, folder: Path, *, name: str) -> Path:
+    """Write ``NAME.json``, ``NAME.md`` and ``NAME.png``; the path of the second."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
+    write_atomically(folder / f"{name}.png", png(figure(content)))
+    write_atomically(folder / f"{name}.md", write_up(content, picture=f"{name}.png"))
+    return folder / f"{name}.md"
 
 
-def write_up(content: _Record) -> str:
-    """The record as Markdown."""
+def write_up(content: _Record, *, picture: str) -> str:
+    """The record as Markdown.
+
+    Args:
+        content: see :func:`benchmarks.comparison.analysis.analyse`.
+        picture: where the figure is, relative to the text.
+    """
     parts = [f"# {content['images']}: found networks against hand-made ones"]
     if content["quick"]:
         parts.append("**A quick run: budgets are tiny, and the figures mean nothing.**")
-    parts += [*_main(content), *_searches(content), *_recipe(content), _costs(content)]
+    parts += [*_main(content, picture), *_searches(content), *_recipe(content), _costs(content)]
     return "\n\n".join(parts) + "\n"
 
 
-def _main(content: _Record) -> list[str]:
+def _main(content: _Record, picture: str) -> list[str]:
     if not content["networks"]:
         return ["`test` has not been read: the found networks are not named yet, or not trained."]
     unit, per_mj = energy_unit(max(mean(own["energy_mj"]) for own in content["networks"].values()))
@@ -75,7 +82,7 @@ def _main(content: _Record) -> list[str]:
         f"The goals, against {content['first']}: 2 points more at no more energy; half of the energy at less "
         "than a point less; both under both accounts.",
         "\n".join(goals),
-        "![The networks: accuracy over energy, with standard deviations](comparison.png)",
+        f"![The networks: accuracy over energy, with standard deviations]({picture})",
     ]
 
 
@@ -112,18 +119,37 @@ def _recipe(content: _Record) -> list[str]:
     rates = content["tuning"]
     names = list(next(iter(rates.values())))
     tuned = [[rate, *(f"{100 * own[name]:.2f}" for name in names)] for rate, own in rates.items()]
-    longer = [
-        [name, *(f"{key} updates: {100 * value:.2f}" for key, value in own.items())]
+    lengths = sorted({int(updates) for own in content["enough"].values() for updates in own})
+    doubled = {
+        name: [100 * own[str(updates)] for updates in lengths]
         for name, own in content["enough"].items()
+        if len(own) == len(lengths)
+    }
+    longer = [
+        [name, *(f"{value:.2f}" for value in own), f"{own[-1] - own[0]:+.2f}"]
+        for name, own in doubled.items()
     ]
     return [
         "## The recipe",
         "Tuned on hand-made networks only: accuracy on `search` in %, by peak learning rate. "
         f"{content['recipe']['learning_rate']:g} is used for all.",
         _table(["rate", *names], tuned),
-        "Whether it trains enough: the same networks with twice the updates.",
-        _table(["network", "", ""], longer),
+        "Whether it trains enough: the same networks with twice the updates, accuracy on `search` in %. "
+        + _enough([own[-1] - own[0] for own in doubled.values()]),
+        _table(["network", *(f"{updates:,} updates" for updates in lengths), "change"], longer),
     ]
+
+
+def _enough(changes: Sequence[float]) -> str:
+    if not changes:
+        return "Not measured yet."
+    change = mean(changes)
+    judged = (
+        "trained enough, which is below 0.5 points"
+        if abs(change) < _ENOUGH
+        else "this is a result of short trainings (0.5 points were allowed)"
+    )
+    return f"They change by {change:+.2f} points on average: {judged}."
 
 
 def _costs(content: _Record) -> str:
