@@ -113,11 +113,20 @@ BILLS = [
 @pytest.mark.parametrize(("source", "kind", "switches", "pj"), BILLS)
 def test_bill_of_one_layer(source: str, kind: str, switches: dict[str, str], pj: float) -> None:
     model = EnergyModel(**switches)  # type: ignore[arg-type]
-    bill = layer_energy(layer(source=source, kind=kind), model)
+    same = {"input_sums": (20.0,) * 3} if source == "image" else {}
+    bill = layer_energy(layer(source=source, kind=kind, **same), model)
     assert bill.mj == pytest.approx(pj * PJ, rel=1e-12)
     assert bill.name == "layer"
     rest = (bill.neuron_mj + bill.memory_mj) / PJ
     assert 4.6 * bill.mac + 0.9 * bill.ac + rest == pytest.approx(pj, rel=1e-12)
+
+
+def test_only_an_image_that_is_the_same_at_each_step_is_billed_once() -> None:
+    once = EnergyModel(first_layer_repeats="1")
+    frames = layer(source="image")  # three frames with 10, 20 and 30 events
+    assert energy_mj([frames], once) == energy_mj([frames])
+    rounded = dataclasses.replace(frames, input_sums=(20.0, 20.0 + 1e-12, 20.0))
+    assert energy_mj([rounded], once) == pytest.approx(energy_mj([frames]) / 3)
 
 
 def test_constants_scale_the_bill() -> None:

@@ -15,6 +15,7 @@ from aspk.metrics import LayerCount
 _MJ_PER_PJ = 1e-9
 _ELEMENTWISE = ("addition", "multiplication", "mask", "pooling")
 _NORMALISATION_MACS = 2  # scale and shift of one value
+_ROUNDING = 1e-6  # of a mean input value: how much it may differ between steps that read the same image
 SATURATED = 0.9  # mean firing rate above which a neuron carries little information
 
 Flag = Literal["dead", "saturated", ""]
@@ -123,7 +124,15 @@ def billed_steps(layer: LayerCount, model: EnergyModel) -> int:
     """How many runs of a layer are billed."""
     if layer.source != "image" or model.first_layer_repeats == "T":
         return layer.repeats
-    return 1 if model.first_layer_repeats == "1" else layer.runs or layer.repeats
+    if model.first_layer_repeats == "as_run":
+        return layer.runs or layer.repeats
+    return 1 if _static(layer) else layer.repeats
+
+
+def _static(layer: LayerCount) -> bool:
+    """Whether a layer reads the same image at each step; the frames of a sequence differ in their sums."""
+    spread = max(layer.input_sums) - min(layer.input_sums)
+    return spread <= _ROUNDING * layer.input_size
 
 
 def energy_table(layers: Iterable[LayerCount], model: EnergyModel = PAPER) -> list[LayerEnergy]:

@@ -24,7 +24,8 @@ class EnergyModel:
         residual: how a layer that reads the integer residual stream is billed. ``events``: a value n is n
             spikes, AC. ``dense``: every dense operation is a MAC.
         first_layer_repeats: ``T``: the first convolution is billed at each step, as published figures do;
-            ``1``: once for a static image; ``as_run``: as often as it ran.
+            ``1``: once for a static image, and once for each frame of a sequence; ``as_run``: as often as it
+            ran.
         padding: ``dense``: rate times dense operations, which counts the padding of convolutions;
             ``exact``: only operations whose output lies inside the image.
         attention: q kᵀ and (q kᵀ) v as ``rate`` (spikes of q, of v, times tokens), ``exact`` (in q kᵀ only
