@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from xml.etree import ElementTree
 
 import numpy as np
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import create_trial
 from spaces import FIXED
 
 from aspk.energy import PAPER, energy_mj
 from aspk.families import program_of
 from aspk.families.base import Linear
 from aspk.report import summarise, write_report
+from aspk.report.dashboard import front_plot
 from aspk.report.diagram import diagram_svg
 from aspk.report.figures.drawing import log_ticks
+from aspk.report.genes import genes_of
 from aspk.report.measures import energy_unit_of, measures
 from aspk.report.structure import network_parts, parts_of
 from aspk.report.trained import trained_networks
 from aspk.surrogate.importance import importances
+from aspk.trials import attributes
 from aspk.util.files import safe_name
 from studies import made_study, strangers_study
 
@@ -197,6 +204,66 @@ def test_one_unit_for_every_energy():
     row = summary.trials[0]
     assert energy.of(row) == pytest.approx(row.metrics.energy_mj * 1e3)
     assert energy.title == "energy [µJ]"
+
+
+LISTS = ([1, 2], [3])
+
+
+def foreign(names, values, sizes=()):
+    """A study that aspk did not make, with names for its objectives, and lists as choices."""
+    study = optuna.create_study(directions=["minimize"] * len(names))
+    study.set_metric_names(names)
+    for row, size in itertools.zip_longest(values, sizes):
+        given_ones = {} if size is None else {"sizes": size}
+        distributions = dict.fromkeys(given_ones, CategoricalDistribution(LISTS)) if sizes else {}
+        study.add_trial(create_trial(values=row, params=given_ones, distributions=distributions))
+    return study
+
+
+def test_the_unit_of_a_foreign_energy_is_not_known(tmp_path):
+    study = foreign(["loss", "energy"], [(1.0, 20.0), (2.0, 10.0)])
+    page = write_report(study, tmp_path).read_text()
+    assert "energy" in page
+    assert "energy [mJ]" not in page
+    assert "energy, mJ" not in page
+    assert front_plot(summarise(study)).layout["xaxis"]["title"]["text"] == "energy"
+    assert front_plot(summarise(made_study(4))).layout["xaxis"]["title"]["text"] == "energy [mJ]"
+
+
+def test_parameters_in_millions_keep_their_fraction_and_large_counts_their_digits(tmp_path):
+    study = foreign(["loss", "parameters"], [(1.0, 2.215), (0.5, 1_234_567.0)])
+    page = write_report(study, tmp_path).read_text()
+    assert "<tr><td>parameters</td><td>2.215</td></tr>" in page
+    assert "<tr><td>parameters</td><td>1,234,567</td></tr>" in page
+    assert "1234567.0" in page  # for the table that can be sorted and copied
+
+
+def test_choices_that_are_lists_are_genes_too(tmp_path):
+    with pytest.warns(UserWarning, match="of type list"):
+        study = foreign(["a", "b"], [(1.0, 2.0), (2.0, 1.0)], sizes=LISTS)
+    (gene,) = genes_of(summarise(study))
+    assert gene.choices == ([1, 2], [3])
+    assert "sizes = [3]" in write_report(study, tmp_path).read_text()
+
+
+def test_the_split_of_the_evaluation_is_named(tmp_path):
+    study = made_study(6)
+    context = study.user_attrs[attributes.CONTEXT]
+    study.set_user_attr(attributes.CONTEXT, context | {"images": 100})
+    study.set_user_attr(
+        attributes.SPEC, study.user_attrs[attributes.SPEC] | {"evaluation": {"split": "test"}}
+    )
+    page = write_report(study, tmp_path).read_text()
+    assert "100 images of the split <i>test</i>" in page
+    assert "No network has been trained alone yet" in page
+
+
+def test_a_study_that_was_continued_did_not_evaluate_more_than_was_requested(tmp_path):
+    study = made_study(6)
+    study.set_user_attr(attributes.SPEC, study.user_attrs[attributes.SPEC] | {"evaluations": 4})
+    page = write_report(study, tmp_path).read_text()
+    assert "6 of 6 networks evaluated" in page
+    assert "6 networks were requested" in page
 
 
 @given(st.floats(1e-9, 1e9), st.floats(1.5, 1e6))

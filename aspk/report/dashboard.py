@@ -27,6 +27,7 @@ from aspk.metrics import Metrics
 from aspk.report import MARGIN, Row, Selection, StudySummary, select, selection_text, summarise
 from aspk.report.figures import BAD, FRONT, PALE, REFERENCE, energy_figure, png
 from aspk.report.local_server import address_of, local_server
+from aspk.report.measures import has_energies
 from aspk.space.file import space_from_dict
 from aspk.spec.study import StudySpec
 from aspk.standalone.export import EXPORT_FILES, export_trials
@@ -347,7 +348,8 @@ def front_plot(summary: StudySummary, selection: Selection | None = None) -> Plo
             }
         )
     traces += _from_inherited(summary)
-    axes = ["energy [mJ]" if name == "energy" else name for name in summary.objectives]
+    known = has_energies(summary)
+    axes = ["energy [mJ]" if known and name == "energy" else name for name in summary.objectives]
     return Plot(traces, _layout("feasible front", axes[1] if len(axes) > 1 else "trial", axes[0]))
 
 

@@ -34,16 +34,24 @@ def genes_of(summary: StudySummary) -> tuple[Gene, ...]:
     known: dict[str, tuple[object, ...]] = {}
     with suppress(AspkError):  # a foreign study
         known = {gene.parameter: gene.choices for gene in space_from_dict(summary.space).genes}
-    seen: dict[str, set[object]] = {}
+    found: dict[str, list[object]] = {}
     for row in summary.trials:
         for name, value in row.parameters.items():
-            seen.setdefault(name, set()).add(value)
+            found.setdefault(name, []).append(value)
+    seen = {name: _different(values) for name, values in found.items()}
     names = [*(name for name in known if name in seen), *(name for name in seen if name not in known)]
     return tuple(
         Gene(name=name, choices=known.get(name) or tuple(sorted(seen[name], key=_order)))
         for name in names
         if len(seen[name]) > 1
     )
+
+
+def _different(values: Sequence[object]) -> list[object]:
+    try:
+        return list(set(values))
+    except TypeError:  # lists, say, which Optuna accepts as choices of a study in memory
+        return [value for place, value in enumerate(values) if value not in values[:place]]
 
 
 def _order(value: object) -> tuple[bool, float, str]:

@@ -58,10 +58,16 @@ def energy_unit_of(summary: StudySummary) -> EnergyUnit:
     return EnergyUnit("µJ", 1e3) if most >= 1e-3 else EnergyUnit("nJ", 1e6)
 
 
+def has_energies(summary: StudySummary) -> bool:
+    """Whether networks carry energies, so that an objective of that name is in mJ; in a foreign study not."""
+    return summary.reference is not None or any(row.metrics is not None for row in summary.trials)
+
+
 def measures(summary: StudySummary, unit: EnergyUnit) -> tuple[Measure, ...]:
     """The study's objectives in order, then what else is known about its networks."""
+    known = unit if has_energies(summary) else None
     found = [
-        _measure(name, unit, direction, partial(_objective, index))
+        _measure(name, known, direction, partial(_objective, index))
         for index, (name, direction) in enumerate(zip(summary.objectives, summary.directions, strict=True))
     ]
     others: list[tuple[str, Direction | str, Callable[[Row], float | None]]] = [
@@ -76,7 +82,7 @@ def measures(summary: StudySummary, unit: EnergyUnit) -> tuple[Measure, ...]:
     ]
     for name, better, of in others:
         if name not in summary.objectives and any(of(row) is not None for row in summary.trials):
-            found.append(_measure(name, unit, better, of))
+            found.append(_measure(name, known, better, of))
     return tuple(found)
 
 
@@ -90,11 +96,11 @@ def _objective(index: int, row: Row) -> float | None:
 
 
 def _measure(
-    name: str, unit: EnergyUnit, better: Direction | str, of: Callable[[Row], float | None]
+    name: str, unit: EnergyUnit | None, better: Direction | str, of: Callable[[Row], float | None]
 ) -> Measure:
-    energy = name in ("energy", "strict energy")
-    title = f"{name} [{unit.name}]" if energy else {"f_aeb": "F_AEB"}.get(name, name)
-    per = unit.per_mj if energy else 1.0
+    energy = unit is not None and name in ("energy", "strict energy")
+    title = f"{name} [{unit.name}]" if unit and energy else {"f_aeb": "F_AEB"}.get(name, name)
+    per = unit.per_mj if unit and energy else 1.0
 
     def shown(row: Row) -> float | None:
         value = of(row)

@@ -97,10 +97,10 @@ def _shown(summary: StudySummary, on_front: set[int]) -> Sequence[Row]:
 
 
 def _number(value: float | None) -> float | None:
-    """A finite number to six digits, if an axis can show it, else None."""
+    """A whole number as it is, another finite one to six digits, if an axis can show it; else None."""
     if value is None or not is_finite(value) or abs(value) > 1e300:
         return None
-    return float(f"{value:.6g}")
+    return float(value) if float(value).is_integer() else float(f"{value:.6g}")
 
 
 def _error(row: Row, images: int | None) -> float | None:

@@ -60,8 +60,7 @@ def _facts(content: Content, trial: int, row: Row) -> str:
             error = ""
             if measure.is_accuracy and row.metrics and content.summary.images:
                 error = f" ± {standard_error(row.metrics.accuracy, content.summary.images):.4f}"
-            shown = number(int(value)) if measure.name in ("parameters", "operations") else number(value)
-            rows.append([text(measure.title), f"{shown}{error}"])
+            rows.append([text(measure.title), f"{number(value)}{error}"])
     for own in [by_trial(content.trained).get(trial, [])]:
         if own:
             rows.append(["accuracy on test, trained alone", number(mean([one.test for one in own]))])

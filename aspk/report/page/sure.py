@@ -12,6 +12,7 @@ from aspk.report.tables import (
     statistics_text,
 )
 from aspk.report.trained import mean, with_error
+from aspk.trials.attributes import mapping_in
 from aspk.trials.verdict import is_warning
 
 _TRUSTED = "Ranking of this supernet: trusted"
@@ -34,11 +35,13 @@ def sure(content: Content) -> list[str]:
 def _reasons(content: Content) -> list[str]:
     """How far the numbers above can be trusted, each reason a line of HTML."""
     summary, chosen = content.summary, content.selection.chosen
+    split = _split(summary)
     found = []
     if summary.images and chosen and chosen.standard_error is not None:
         found.append(
-            f"Accuracies were measured on {number(summary.images)} images of the split <i>search</i>; the "
-            f"standard error of {chosen.name} is {chosen.standard_error:.4f}, drawn as bars in the figure."
+            f"Accuracies were measured on {number(summary.images)} images of the split <i>{text(split)}</i>; "
+            f"the standard error of {chosen.name} is {chosen.standard_error:.4f}, drawn as bars in the "
+            "figure."
         )
     elif chosen and chosen.accuracy is not None:
         found.append(
@@ -63,9 +66,8 @@ def _reasons(content: Content) -> list[str]:
             )
         elif not by_trial(content.trained):
             words = f"aspk retrain {content.command} {' '.join(f'--trial {number}' for number in wanted)}"
-            found.append(
-                f"No network has been trained alone or measured on <i>test</i> yet: {command(words)}"
-            )
+            test = "" if split == "test" else " or measured on <i>test</i>"
+            found.append(f"No network has been trained alone{test} yet: {command(words)}")
     states = ", ".join(f"{count} {state}" for state, count in sorted(summary.states.items())) or "none"
     found.append(f"Trials: {states}; {planned(summary)} networks were requested.")
     found.append(
@@ -74,6 +76,13 @@ def _reasons(content: Content) -> list[str]:
         "accumulate), not a measurement."
     )
     return found
+
+
+def _split(summary: StudySummary) -> str:
+    """The split behind the accuracies; 'aspk refine' always measures on ``search``."""
+    refined = any(row.inherited is not None for row in summary.trials)
+    asked = mapping_in(summary.spec, "evaluation").get("split", "search")
+    return "search" if refined else str(asked)
 
 
 def _trained(content: Content) -> str:
@@ -109,6 +118,7 @@ def _trained(content: Content) -> str:
 
 
 def planned(summary: StudySummary) -> str:
-    """How many networks were requested."""
+    """How many networks were requested; a study that was continued may have more than it recorded."""
     planned = summary.spec.get("evaluations")
-    return number(planned) if isinstance(planned, int) else number(summary.evaluations)
+    done = summary.evaluations
+    return number(max(planned, done)) if isinstance(planned, int) else number(done)

@@ -8,6 +8,7 @@ from aspk.report.figures import (
     best_so_far_figure,
     front_figure,
 )
+from aspk.report.measures import has_energies
 from aspk.report.page.content import Content
 from aspk.report.page.document import chart, command, table, text
 from aspk.report.selection import Pick, selection_text
@@ -94,12 +95,14 @@ def _trials(content: Content) -> str:
 
 
 def _header(content: Content, name: str) -> str:
+    if not has_energies(content.summary):
+        return name
     return {"energy": f"energy, {content.unit.name}"}.get(name, name.replace(" mJ", f" {content.unit.name}"))
 
 
 def _cell(content: Content, name: str, value: object) -> str:
     energy = name == "energy" or name.endswith(" mJ")
-    if energy and isinstance(value, float):
+    if energy and isinstance(value, float) and has_energies(content.summary):
         value = value * content.unit.per_mj
     return text(number(value))
 
