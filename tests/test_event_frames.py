@@ -246,3 +246,9 @@ def test_a_search_measures_sequences_as_each_network_alone(tmp_path, statistics)
         assert metrics.accuracy == alone.accuracy
         assert metrics.energy_mj == pytest.approx(alone.energy_mj, rel=1e-6)
         assert metrics.layers[0].repeats == config.time_steps
+
+
+def test_frames_that_are_counted_already_are_not_split_again(tmp_path):
+    write_frames(tmp_path)
+    with pytest.raises(DataError, match="'event_frames' takes no split_by = 'time'; nmnist does"):
+        load_data(settings("event_frames", tmp_path, split_by="time"))

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from data_files import assert_holds, labelled, pictures, pixels, settings
+from PIL import Image
 
 from aspk.data import load_data
 from aspk.errors import DataError
 
 
 def write_images(folder, count=6, size=8, seed=0, classes=("ant", "bee")):
-    from PIL import Image
-
     written, labels = pictures(count * len(classes), 3, size, seed), []
     for number, image in enumerate(written):
         place = folder / classes[number % len(classes)]
@@ -42,6 +41,22 @@ def test_image_folder_without_a_test_set(tmp_path, inside):
     assert [len(part) for part in parts] == [6, 4, 2]
     found = [labelled(pixels(part.images), part.labels) for part in parts]
     assert set.union(*found) == labelled(images, labels)
+
+
+def test_a_channel_that_is_the_same_everywhere_becomes_zero(tmp_path):
+    """77 / 255 has no exact mean in float32: the deviation that rounding leaves must not be divided by."""
+    rng = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            image = rng.integers(0, 256, (16, 16, 3), np.uint8)
+            image[..., 2] = 77
+            Image.fromarray(image).save(tmp_path / name / f"{number}.png")
+    data = load_data(settings("image_folder", tmp_path))
+    assert data.standardisation[2] == (pytest.approx(77 / 255), 1.0)
+    assert not data.train.images[:, 2].any()
+    assert not data.test.images[:, 2].any()
+    assert data.train.images[:, 0].std() == pytest.approx(1, abs=1e-3)
 
 
 def test_images_of_several_sizes_need_resize(tmp_path):

@@ -37,9 +37,7 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
         if not len(indices):
             raise DataError(f"{settings.name}: no image is left for {name}; its splits are too large")
     pixels = _pixels(source.train, train, settings.resize)
-    channels = [pixels[..., channel, :, :] for channel in range(pixels.shape[-3])]
-    # A channel that is the same everywhere has no deviation to divide by.
-    statistics = tuple((float(values.mean()), float(values.std()) or 1.0) for values in channels)
+    statistics = tuple(_statistics(pixels[..., channel, :, :]) for channel in range(pixels.shape[-3]))
 
     def prepared(images: Images, indices: _Indices, pixels: Pixels) -> Split:
         standardise(pixels, statistics)
@@ -61,6 +59,13 @@ def load_data(data: DataSettings | str, *, download: bool = False) -> DataSet:
         source.classes,
         source.resize,
     )
+
+
+def _statistics(values: Pixels) -> tuple[float, float]:
+    """Mean and deviation of a channel; one that is the same everywhere has no deviation to divide by."""
+    if values.min() == values.max():  # its computed deviation is what rounding leaves, not always 0
+        return float(values.flat[0]), 1.0
+    return float(values.mean()), float(values.std())
 
 
 def _split(source: Source, settings: DataSettings) -> tuple[_Indices, _Indices, _Indices]:

@@ -25,7 +25,7 @@ def reader_of(settings: DataSettings) -> Reader:
     """The data set that the settings name.
 
     Raises:
-        DataError: the name is unknown, or ``frames`` is missing or not supported.
+        DataError: the name is unknown, or ``frames`` is missing, or it or ``split_by`` is not supported.
     """
     if settings.name not in DATA_SETS:
         raise DataError(f"data set {settings.name!r}: expected one of {', '.join(DATA_SETS)}")
@@ -35,7 +35,9 @@ def reader_of(settings: DataSettings) -> Reader:
             f"data set {settings.name!r} needs the number of frames that its events are counted into "
             "([data] frames = 10)"
         )
-    if settings.frames is not None and not reader.counts:
-        counting = ", ".join(name for name, other in DATA_SETS.items() if other.counts)
-        raise DataError(f"data set {settings.name!r} takes no frames = {settings.frames}; {counting} does")
+    defaults = DataSettings(name=settings.name)
+    for key in () if reader.counts else ("frames", "split_by"):
+        if (value := getattr(settings, key)) != getattr(defaults, key):
+            counting = ", ".join(name for name, other in DATA_SETS.items() if other.counts)
+            raise DataError(f"data set {settings.name!r} takes no {key} = {value!r}; {counting} does")
     return reader
