@@ -58,6 +58,28 @@ def test_generators_lists_and_our_own_networks():
     assert parts.images == len(x)
 
 
+@pytest.mark.parametrize(
+    ("shape", "options", "reason"),
+    [
+        (
+            (6, 4, 1, 8, 8),
+            {"time_first": False},
+            r"\(6, 4, 1, 8, 8\), time_first = False: .* its T = 4 steps",
+        ),
+        ((4, 6, 1, 8, 8), {"time_first": False}, "time_first = False: .*sequences"),
+        ((6, 4, 1, 8, 8), {}, "its T = 4 steps"),
+        ((6, 1, 8, 8), {"time_first": True}, "time_first = True: .*images"),
+        ((1, 8, 8), {}, r"shape \(1, 8, 8\): one of aspk's networks takes images"),
+        ((6, 1, 8, 8), {"time_steps": 2}, "time_steps = 2: the network has T = 4"),
+    ],
+)
+def test_the_axes_of_our_own_networks_are_fixed(shape, options, reason):
+    space = load_space("tiny")
+    network, _ = calibrated_random_network(space.reference, space.settings, shape=(1, 8, 8), classes=10)
+    with pytest.raises(ProfilingError, match=reason):
+        profile_energy(network, torch.rand(shape), **options)
+
+
 class Two(nn.Module):
     def __init__(self):
         super().__init__()
@@ -146,6 +168,25 @@ def test_operations_between_activations_are_listed_and_billed_on_demand():
     text = str(profile)
     assert "32 additions, 32 products with 0/1 masks, 32 products, 40 values pooled" in text
     assert profile.text([billed]).count("Residual") == 4  # a row for each kind, in the table
+
+
+def test_products_with_weights_element_by_element_are_named():
+    """A layer that is written as a product and a sum is in no account: the printout must say so."""
+
+    class Written(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.scale = nn.Parameter(torch.rand(5, 6)), nn.Parameter(torch.rand(1))
+            self.head = nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.head(self.scale * (x[:, None] * self.weight).sum(-1) / 6)
+
+    profile = profile_energy(Written(), X)
+    assert [layer.operations for layer in profile.layers] == [10]
+    assert profile.scaled == (("Written", 30),)  # a single factor can be folded into weights
+    assert "Values multiplied by weights, element by element, in no account: Written (30)." in str(profile)
+    assert "multiplied by weights" not in str(profile_energy(Residual(), torch.rand(2, 1, 4, 4)))
 
 
 def test_a_first_layer_that_ran_once_is_named():

@@ -253,6 +253,22 @@ def test_quantised_layers(kind):
         assert ac(profile) == pytest.approx(float(plain.sum()) * N / B)
 
 
+def test_complex_products_are_four_real_ones():
+    class Rotates(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Parameter(torch.randn(D, N, dtype=torch.complex64))
+            self.last = nn.Parameter(torch.ones(N, N, dtype=torch.complex64))
+
+        def forward(self, x):
+            y = x.to(torch.complex64) @ self.first
+            return (torch.round(y.real) + 0j) @ self.last
+
+    profile = profile_energy(Rotates(), torch.randn(B, D), time_first=False)
+    assert [layer.operations for layer in profile.layers] == [4 * D * N, 4 * N * N]
+    assert profile.energy_mj() == pytest.approx(4 * (D * N + N * N) * 4.6e-9)  # whole numbers, but no events
+
+
 def test_what_is_in_no_table_is_named():
     class Transforms(nn.Module):
         def forward(self, x):

@@ -27,6 +27,7 @@ def notes(profile: Profile, models: Sequence[EnergyModel]) -> list[str]:
         *_ran_once(profile, models),
         *_left_out(profile),
         *_elementwise(profile),
+        *_scaled(profile),
         f"Input read as {profile.layout}, {profile.images} images." if profile.layout else "",
     ]
 
@@ -82,6 +83,12 @@ def _elementwise(profile: Profile) -> Iterator[str]:
     if values:
         found = ", ".join(f"{count:,} {_WORDS[kind]}" for kind, count in values.items() if count)
         yield f'Elementwise between activations, billed only with elementwise = "billed": {found}.'
+
+
+def _scaled(profile: Profile) -> Iterator[str]:
+    if profile.scaled:
+        found = _listed([f"{name} ({values:,})" for name, values in profile.scaled])
+        yield f"Values multiplied by weights, element by element, in no account: {found}."
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -71,10 +71,14 @@ class Operation:
 
 
 def count(kind: Kind, x: Tensor, *, macs: int, outputs: int, exact: float, effective: float) -> Operation:
-    """One call that reads ``x``; the arguments are the fields of :class:`Operation`."""
-    integer = is_integer(x)
-    values = x.abs() if integer else x
-    signed = bool(((x == 0) | (x.abs() == 1)).all())
+    """One call that reads ``x``; the arguments are the fields of :class:`Operation`.
+
+    A product of complex numbers is four products of real ones, none of which is a spike.
+    """
+    integer, real = is_integer(x), 4 if x.is_complex() else 1
+    macs, exact, effective = macs * real, exact * real, effective * real
+    values = x.abs() if integer or x.is_complex() else x
+    signed = not x.is_complex() and bool(((x == 0) | (x.abs() == 1)).all())
     return Operation(
         kind,
         rows=[values.flatten(1).sum(1, dtype=torch.float64).cpu()],
@@ -168,10 +172,12 @@ def total(x: Tensor) -> float:
 
 
 def is_binary(x: Tensor) -> bool:
-    """Whether all values are 0 or 1."""
-    return bool(((x == 0) | (x == 1)).all())
+    """Whether all values are 0 or 1, and real."""
+    return not x.is_complex() and bool(((x == 0) | (x == 1)).all())
 
 
 def is_integer(x: Tensor) -> bool:
-    """Whether all values are whole numbers."""
+    """Whether all values are whole numbers, and real."""
+    if x.is_complex():
+        return False
     return not x.is_floating_point() or bool((x == x.round()).all())

@@ -86,6 +86,8 @@ class Profile:
         images: number of images seen.
         layout: how the input's axes were read.
         elementwise: operations between two activations, element by element, for each module and kind.
+        scaled: values of one image that are multiplied by a weight each, element by element, by module: in no
+            account.
         not_counted: operations that are in no account.
         unrecognised: modules that look like neurons but are of no known class, with their classes.
         offline: products of weights with weights, by module: computed once and not billed.
@@ -102,6 +104,7 @@ class Profile:
     images: int
     layout: str = ""
     elementwise: tuple[LayerCount, ...] = ()
+    scaled: tuple[tuple[str, int], ...] = ()
     not_counted: tuple[Uncounted, ...] = ()
     unrecognised: tuple[tuple[str, str], ...] = ()
     offline: tuple[tuple[str, int], ...] = ()
@@ -192,7 +195,9 @@ def profile_energy(
     first: Source | None = None
     device = next((parameter.device for parameter in module.parameters()), None)
     if isinstance(module, Network) and call is None:
-        return _own(module, batches(x, labelled=True, progress=progress), device)
+        if time_steps not in (None, module.config.time_steps):
+            raise ProfilingError(f"time_steps = {time_steps}: the network has T = {module.config.time_steps}")
+        return _own(module, batches(x, labelled=True, progress=progress), device, time_first=time_first)
     for batch in batches(x, labelled=call is None, progress=progress):
         there = to_device(batch, device)
         shape = tuple(main_input(there).shape)
@@ -250,6 +255,7 @@ def _profile(module: nn.Module, parts: Sequence[tuple[Recording, Layout]]) -> Pr
     elementwise: dict[Any, Elementwise] = {}
     uncounted: dict[str, Counter[str]] = {}
     offline, inside, unrecognised = Counter[str](), Counter[str](), dict[str, str]()
+    scaled = Counter[str]()
     for found, _ in parts:
         for key, item in found.elementwise.items():
             kept = elementwise.setdefault(key, Elementwise())
@@ -259,6 +265,7 @@ def _profile(module: nn.Module, parts: Sequence[tuple[Recording, Layout]]) -> Pr
             uncounted.setdefault(name, Counter()).update(shapes)
         offline.update(found.offline)
         inside.update(found.inside)
+        scaled.update(found.scaled)
         unrecognised |= found.unrecognised
     totals: dict[str, Totals] = added([totals_of(found, layout) for found, layout in parts])
     return Profile(
@@ -269,6 +276,7 @@ def _profile(module: nn.Module, parts: Sequence[tuple[Recording, Layout]]) -> Pr
         images=images,
         layout=str(parts[0][1]),
         elementwise=elementwise_counts(elementwise, images),
+        scaled=tuple((name, round(values / images)) for name, values in scaled.items()),
         not_counted=tuple(
             Uncounted(operator=name, calls=shapes.total(), shapes=shapes.most_common(1)[0][0])
             for name, shapes in uncounted.items()
@@ -316,8 +324,11 @@ def _sites(parts: Sequence[tuple[Recording, Layout]], images: int) -> tuple[Neur
     )
 
 
-def _own(network: Network, given: Iterable[Any], device: torch.device | None) -> Profile:
+def _own(
+    network: Network, given: Iterable[Any], device: torch.device | None, *, time_first: bool | None
+) -> Profile:
     """Profile one of aspk's networks, which reports its own layers."""
+    time_steps = network.config.time_steps
     program = program_of(network.config, network.settings, shape=network.shape, classes=network.classes)
     counter, images, static = NetworkCounter(program.layers), 0, True
     first: Source | None = None
@@ -325,12 +336,20 @@ def _own(network: Network, given: Iterable[Any], device: torch.device | None) ->
         for batch in given:
             x = main_input(to_device(batch, device))
             static = x.dim() == 4
+            if (not static and (x.dim() != 5 or len(x) != time_steps)) or time_first not in (
+                None,
+                not static,
+            ):
+                said = "" if time_first is None else f", time_first = {time_first}"
+                raise ProfilingError(
+                    f"the input has shape {tuple(x.shape)}{said}: one of aspk's networks takes images "
+                    f"[B, C, H, W], or sequences [T, B, C, H, W] of its T = {time_steps} steps"
+                )
             images += x.shape[0 if static else 1]
             first = first or (network, x, images, ())
             network(x, counter)
     if not images:
         raise ProfilingError("x gave no batch")
-    steps = network.config.time_steps
     layers = tuple(
         replace(layer, runs=1 if layer.source == "image" and static else layer.repeats)
         for layer in counter.counts()
@@ -339,7 +358,7 @@ def _own(network: Network, given: Iterable[Any], device: torch.device | None) ->
         NeuronSite(
             name=layer.name,
             neurons=layer.output_size,
-            steps=steps,
+            steps=time_steps,
             spikes=layer.output_spikes,
             step_spikes=layer.output_sums,
         )
@@ -347,12 +366,12 @@ def _own(network: Network, given: Iterable[Any], device: torch.device | None) ->
         if layer.output_size
     )
     name = "[B, ...]" if static else "[T, B, ...]"
-    layout = Layout(name=name, time_steps=steps, images=images, reason="as its network says")
+    layout = Layout(name=name, time_steps=time_steps, images=images, reason="as its network says")
     return Profile(
         layers=layers,
         sites=sites,
         parameters=cost.parameters(program.layers),
-        time_steps=steps,
+        time_steps=time_steps,
         images=images,
         layout=str(layout),
         elementwise=_own_elementwise(program),

@@ -239,6 +239,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         if known.group == "squares" and read and _squares(args):
             self._note_elementwise("multiplication", read[0].numel(), 0)
         if len(read) < 2:
+            if known.group == "multiplication":
+                self._scaled(*args[-2:])
             return
         a, b = read[:2]
         values = torch.Size(torch.broadcast_shapes(a.shape, b.shape)).numel()  # type: ignore[no-untyped-call]
@@ -252,6 +254,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         mask = min(masks, key=lambda tensor: int(tensor.count_nonzero()) * (values // max(tensor.numel(), 1)))
         passed = int(mask.count_nonzero()) * (values // max(mask.numel(), 1))
         self._note_elementwise("mask", values, passed)
+
+    def _scaled(self, *factors: object) -> None:
+        """Note a product of an activation and weights, element by element; a single factor can be folded."""
+        held = [factor for factor in factors if isinstance(factor, Tensor)]
+        kinds = [self._origins.of(tensor) for tensor in held]
+        weights = [t.numel() for t, origin in zip(held, kinds, strict=True) if origin.kind == Kind.WEIGHT]
+        if any(origin.depends for origin in kinds) and weights and weights[0] > 1:
+            shape = torch.broadcast_shapes(*(tensor.shape for tensor in held))  # type: ignore[no-untyped-call]
+            self.found.scaled[self._ledger.label()] += torch.Size(shape).numel()
 
     def _note_elementwise(self, kind: LayerKind, values: int, effective: int) -> None:
         item = self.found.elementwise.setdefault((self._ledger.label(), kind), Elementwise())

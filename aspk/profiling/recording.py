@@ -46,6 +46,7 @@ class Recording:
         operations: products, by name, in the order of their first call.
         neurons: neuron modules by name, in the order of their first call.
         elementwise: by module and kind: ``addition``, ``multiplication``, ``mask`` or ``pooling``.
+        scaled: values that are multiplied by a weight each, element by element, by module.
         uncounted: operations in no table, and their operands' shapes.
         offline: products of weights with weights, which do not depend on the input.
         inside: products that are the update of a neuron over time.
@@ -56,6 +57,7 @@ class Recording:
     operations: dict[str, Operation] = field(default_factory=dict)
     neurons: dict[str, Neurons] = field(default_factory=dict)
     elementwise: dict[tuple[str, Kind], Elementwise] = field(default_factory=dict)
+    scaled: Counter[str] = field(default_factory=Counter)
     uncounted: dict[str, Counter[str]] = field(default_factory=dict)
     offline: Counter[str] = field(default_factory=Counter)
     inside: Counter[str] = field(default_factory=Counter)
