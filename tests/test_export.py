@@ -11,7 +11,10 @@ import aspk
 from aspk.errors import CheckpointError, StudyError
 from aspk.spec.study import load_study_file
 from aspk.standalone.export import export_trial, load_exported
+from aspk.standalone.retraining import retrain
 from aspk.study import evaluator_of, load_problem, run_study
+from aspk.study.storage import open_study
+from aspk.trials import attributes, note_study_record, study_record
 
 
 @pytest.fixture
@@ -71,3 +74,19 @@ def test_unknown_trials_and_supernets_are_refused(exported, trained_folder):
         export_trial(spec, folder, number=99, device="cpu")
     with pytest.raises(CheckpointError):
         aspk.load_exported(trained_folder / "supernet.safetensors")
+
+
+def test_weights_that_the_study_did_not_measure_are_refused(exported, tmp_path):
+    """The network would not be the one whose accuracy its description repeats."""
+    spec, _ = exported
+    study = open_study(spec)
+    context = study_record(study)[attributes.CONTEXT]
+    prints = {**context["fingerprints"], "weights": "0" * 64}
+    note_study_record(study, {attributes.CONTEXT: {**context, "fingerprints": prints}})
+    for refused in (
+        lambda: export_trial(spec, tmp_path / "other", number=2, device="cpu"),
+        lambda: retrain(spec, [2], device="cpu"),
+    ):
+        with pytest.raises(StudyError, match="has other weights"):
+            refused()
+    assert not (tmp_path / "other").exists()

@@ -101,6 +101,7 @@ def test_nan_raises(form: Form, name: str, wrong: float) -> None:
         ({"weight": 0.0}, "weight = 0.0"),
         ({"weight": math.nan}, "weight = nan"),
         ({"weight": 1.0, "form": "chebyshev"}, "weight = 1.0: expected a number below 1"),
+        ({"weight": 50.0, "floor": 1e-10}, "floor = 1e-10 with weight = 50: floor ** -weight overflows"),
     ],
 )
 def test_impossible_settings(changes: dict[str, object], message: str) -> None:

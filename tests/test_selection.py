@@ -8,14 +8,17 @@ import re
 from fractions import Fraction
 
 import numpy as np
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.trial import create_trial
 
 from aspk.cli import main
 from aspk.cli.arguments import selection_arguments
 from aspk.errors import StudyError
 from aspk.metrics import Metrics
+from aspk.objectives import OBJECTIVES
 from aspk.report import SELECTIONS, Row, select, selection_text, summarise
 from aspk.report.selection import (
     best_f_aeb,
@@ -176,6 +179,20 @@ def test_the_four_picks_of_a_study_by_hand(seed):
             f"{other} would be trial {expected[other]} (" in text for other in SELECTIONS if other != name
         )
         assert "\n" not in text
+
+
+@pytest.mark.parametrize(("objectives", "expected"), [(("accuracy",), 2), (("accuracy", "energy"), 1)])
+def test_of_equal_objectives_the_cheapest_network_is_taken(objectives, expected):
+    """With few images, many networks share the best accuracy, and the energy may be no objective."""
+    study = optuna.create_study(directions=[OBJECTIVES[name].direction for name in objectives])
+    for accuracy, energy in ((0.9, 3.0), (0.95, 2.0), (0.95, 1.0 if len(objectives) == 1 else 2.0)):
+        metrics = Metrics(accuracy=accuracy, energy_mj=energy)
+        values = [OBJECTIVES[name](metrics) for name in objectives]
+        study.add_trial(create_trial(values=values, user_attrs=attributes.metrics_to_attributes(metrics)))
+    summary = summarise(study)
+    (row,) = summary.front
+    assert (row.number, row.alike) == (expected, 2)
+    assert {pick.row.number for pick in select(summary).picks.values()} == {expected}
 
 
 def test_the_margin_is_said_and_what_is_not_known():

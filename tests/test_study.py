@@ -16,10 +16,14 @@ from worker_processes import completed, launch
 
 from aspk.energy import PRESETS
 from aspk.errors import AspkError, CheckpointError, EvaluationError, StudyError
+from aspk.metrics import Metrics
+from aspk.objectives import Objective
+from aspk.report import compare_text, summarise
 from aspk.space.file import load_space
 from aspk.spec.settings import DataSettings, EvaluationSettings
-from aspk.spec.study import StudySpec, load_study_file, study_from_dict, with_sampler
+from aspk.spec.study import FAEBSettings, StudySpec, load_study_file, study_from_dict, with_sampler
 from aspk.study import load_problem, make_sampler, run_study, study_problem
+from aspk.study.loop import tell
 from aspk.study.storage import open_storage, open_study, studies_of
 from aspk.testing import FormulaEvaluator
 from aspk.trials import attributes, study_record
@@ -110,6 +114,21 @@ def test_a_search_in_which_everything_fails_ends(tmp_path):
         problem_of(spec, Broken())
 
 
+def test_an_objective_without_a_value_fails_its_network_alone(tmp_path):
+    """Else every later run would begin with that network, and end there."""
+    deep = Objective("energy", "minimize", lambda m: m.energy_mj if m.parameters % 2 else float("nan"))
+    spec = spec_in(tmp_path)
+    problem = problem_of(spec)
+    problem = dataclasses.replace(problem, objectives=(problem.objectives[0], deep))
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for parameters in (1, 2):
+        tell(study, study.ask(), Metrics(accuracy=0.5, energy_mj=1.0, parameters=parameters), problem)
+    good, bad = study.trials
+    assert good.values == [0.5, 1.0]
+    assert bad.state == TrialState.FAIL
+    assert "objective 'energy' gave nan" in bad.user_attrs[attributes.FAILURE]
+
+
 def test_constraints_reach_optuna_and_the_dashboard(tmp_path):
     spec = spec_in(tmp_path)
     bound = problem_of(spec).reference.energy_mj / 2
@@ -197,6 +216,29 @@ def test_samplers_of_one_file_are_found_together(tmp_path):
     assert [study.study_name for study in studies_of(spec)] == ["formula-nsga2", "formula-random"]
     with pytest.raises(StudyError, match=r"no study 'formula' .*formula-nsga2"):
         open_study(spec)
+
+
+def test_studies_of_another_f_aeb_are_not_the_same_problem(tmp_path):
+    spec = spec_in(tmp_path, objectives=("f_aeb",), sampler="random", evaluations=5)
+    other = dataclasses.replace(spec, name="other", faeb=FAEBSettings(form="linear"))
+    for one in (spec, other):
+        run_study(one, problem_of(one), progress=False)
+    assert [study.study_name for study in studies_of(spec)] == ["formula"]
+    assert [study.study_name for study in studies_of(other)] == ["other"]
+    same = dataclasses.replace(spec, faeb=FAEBSettings(weight=0.07))
+    assert [study.study_name for study in studies_of(same)] == ["formula"]
+
+
+def test_a_run_with_another_f_aeb_is_told_that_reports_keep_the_studys(tmp_path, caplog):
+    spec = spec_in(tmp_path, sampler="random", evaluations=5)
+    other = dataclasses.replace(spec, name="other", faeb=FAEBSettings(form="linear"))
+    first, second = (run_study(one, problem_of(one), progress=False).study for one in (spec, other))
+    caplog.clear()
+    assert "F_AEB is not the same function" in compare_text([summarise(first), summarise(second)])
+    changed = dataclasses.replace(spec, faeb=FAEBSettings(form="linear", weight=0.07))
+    run_study(changed, problem_of(changed), progress=False)
+    (told,) = [record.message for record in caplog.records if record.name.startswith("aspk")]
+    assert 'faeb.form: the study has "product", this run brings "linear"' in told
 
 
 class Slow(FormulaEvaluator):

@@ -122,4 +122,4 @@ def _means(results: list[Retrained]) -> str:
             cells.append(f"{mean(values):{form}} ± {stdev(values):{form.replace('3', '2')}}")
         rows.append([*cells, f"{own[0].predicted_mj:.3g}"])
     header = ["network", "seeds", "inherited", "search", "test", "mJ", "strict mJ", "predicted mJ"]
-    return align(header, rows)
+    return f"{align(header, rows)}\n± is the standard deviation over the seeds"

@@ -11,6 +11,7 @@ The functions take the numbers of one network, or arrays for many networks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -33,6 +34,7 @@ Form = Literal["product", "linear", "chebyshev"]
 # of accuracy; the others are set so that halving the reference's energy is worth about the same there.
 DEFAULT_WEIGHTS: dict[Form, float] = {"product": 0.07, "linear": 0.1, "chebyshev": 0.1}
 _AUGMENTATION = 0.05
+_LARGEST_LOGARITHM = 709.0  # whose exponential does not overflow
 
 
 def accuracy_above_chance(accuracy: npt.ArrayLike, classes: int) -> FloatArray:
@@ -99,9 +101,14 @@ class FAEB:
 
     def __post_init__(self) -> None:
         check_fields(self, error=ObjectiveError, at="F_AEB: ")
-        bound = 1.0 if self.form == "chebyshev" else 100.0  # beyond it, a floored energy overflows
+        bound = 1.0 if self.form == "chebyshev" else 100.0
         if self.energy_weight >= bound:
             raise ObjectiveError(f"F_AEB: weight = {self.weight!r}: expected a number below {bound:g}")
+        if self.form == "product" and -self.energy_weight * math.log(self.floor) > _LARGEST_LOGARITHM:
+            raise ObjectiveError(
+                f"F_AEB: floor = {self.floor!r} with weight = {self.energy_weight:g}: floor ** -weight "
+                "overflows; expected a larger floor, or a smaller weight"
+            )
 
     @property
     def energy_weight(self) -> float:

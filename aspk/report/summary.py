@@ -39,7 +39,8 @@ class Row:
         parameters: Optuna's parameters.
         paper_mj: energy in mJ under the published account, None without layer counts.
         strict_mj: the same with dense bills for the residual stream.
-        alike: on a front, how many trials have exactly these objectives; this is the first of them.
+        alike: on a front, how many trials have exactly these objectives; this is the cheapest of them, then
+            the most accurate, then the first.
     """
 
     number: int
@@ -82,7 +83,7 @@ class StudySummary:
         states: number of trials in each state, by lower-case name.
         trials: the complete trials with finite values, by number.
         front: the feasible ones that no other feasible one dominates, best first objective first; of those
-            with the same objectives the first.
+            with the same objectives one, see :attr:`Row.alike`.
         knee: trial number of the front's knee, None for an empty front.
         best_f_aeb: largest F_AEB of a feasible trial and its number, None without F_AEB.
         hypervolume: of the front, as a fraction of the box between the anchors.
@@ -293,8 +294,14 @@ def _front(rows: Sequence[Row], directions: Sequence[Direction]) -> tuple[Row, .
     alike: dict[tuple[float, ...], list[Row]] = {}
     for index in np.flatnonzero(nondominated(F)):
         alike.setdefault(tuple(F[index].tolist()), []).append(feasible[index])
-    first = {values: min(rows, key=lambda row: row.number) for values, rows in alike.items()}
-    return tuple(replace(first[values], alike=len(alike[values])) for values in sorted(alike))
+    one_of = {values: min(rows, key=_order) for values, rows in alike.items()}
+    return tuple(replace(one_of[values], alike=len(alike[values])) for values in sorted(alike))
+
+
+def _order(row: Row) -> tuple[float, float, int]:
+    """How ties between trials with the same objectives are broken."""
+    known = row.metrics
+    return (known.energy_mj, -known.accuracy, row.number) if known else (math.inf, 0.0, row.number)
 
 
 def _anchors(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,9 @@ def incomparable(summaries: Sequence[StudySummary]) -> str:
             for title, summary in zip(titles(summaries), summaries, strict=True)
         )
         reasons.append(f"networks were evaluated with different statistics ({taken})")
+    forms = {replace(one.faeb, weight=one.faeb.energy_weight) for one in summaries if one.faeb is not None}
+    if len(forms) > 1:
+        reasons.append("F_AEB is not the same function in all of them")
     return "; ".join(reasons)
 
 

@@ -20,7 +20,7 @@ from aspk.space.file import load_space, settings_from_dict
 from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec
 from aspk.study import evaluator_of
-from aspk.study.storage import open_study
+from aspk.study.storage import open_study, require_weights
 from aspk.training.checkpoint import (
     UNUSABLE,
     check_weights,
@@ -200,9 +200,10 @@ def export_trials(spec: StudySpec, folders: Mapping[int, Path], *, device: str =
         device: where the networks' statistics are computed.
 
     Raises:
-        StudyError: there is no such complete trial.
+        StudyError: there is no such complete trial, or the supernet is not the one that the study measured.
     """
     found = networks_of_trials(spec, list(folders))
+    require_weights(open_study(spec), spec)
     data = load_data(spec.data)
     evaluator, fingerprints = evaluator_of(spec, device, data=data)
     for number, folder in folders.items():

@@ -13,6 +13,7 @@ from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec
 from aspk.standalone.export import networks_of_trials
 from aspk.standalone.job import Job, Trained, train_alone
+from aspk.study.storage import open_study, require_weights
 from aspk.util.files import safe_name
 
 
@@ -89,8 +90,11 @@ def retrain(spec: StudySpec, trials: Sequence[int], **options: Any) -> list[Retr
     """Train the networks of some trials alone: :func:`train_candidates` with what the study knows about them.
 
     Raises:
-        StudyError: there is no such complete trial.
+        StudyError: there is no such complete trial, or the supernet that it is to inherit from is not the one
+            that the study measured.
     """
+    if not options.get("scratch"):
+        require_weights(open_study(spec), spec)
     candidates = [
         Candidate(name=f"trial-{number}", config=config, predicted=metrics, trial=number)
         for number, (config, metrics) in networks_of_trials(spec, trials).items()

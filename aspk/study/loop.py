@@ -12,7 +12,7 @@ from functools import partial
 import optuna
 from optuna.trial import Trial, TrialState
 
-from aspk.errors import EvaluationError, EvaluationStopped, GenotypeError, StudyError
+from aspk.errors import EvaluationError, EvaluationStopped, GenotypeError, ObjectiveError, StudyError
 from aspk.evaluation import Progress, Result, evaluate_all
 from aspk.metrics import Metrics
 from aspk.objectives import minimised
@@ -164,16 +164,21 @@ def _config(space: SearchSpace, trial: Trial) -> SubnetConfig:
 
 
 def tell(study: optuna.Study, trial: Trial, result: Result, problem: StudyProblem) -> None:
-    """Write one result, unless the trial is finished already, by this worker or by one that took over."""
+    """Write one result, unless the trial is finished already, by this worker or by one that took over.
+
+    A network without a finite value of an objective or a constraint fails like one without metrics.
+    """
     try:
-        if isinstance(result, EvaluationError):
-            trial.set_user_attr(attributes.FAILURE, str(result))
-            stopped = isinstance(result, EvaluationStopped)
+        try:
+            if isinstance(result, EvaluationError):
+                raise result
+            note_metrics(trial, result, problem)
+            complete(trial, [item(result) for item in problem.objectives])
+        except (EvaluationError, ObjectiveError) as error:
+            trial.set_user_attr(attributes.FAILURE, str(error))
+            stopped = isinstance(error, EvaluationStopped)
             state = TrialState.PRUNED if stopped else TrialState.FAIL
             study.tell(trial, state=state, skip_if_finished=True)
-            return
-        note_metrics(trial, result, problem)
-        complete(trial, [item(result) for item in problem.objectives])
     except optuna.exceptions.UpdateFinishedTrialError:
         return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import platform
 import time
 import warnings
@@ -20,6 +21,7 @@ from aspk.study.storage import open_storage, taken_statistics
 from aspk.trials import attributes, note_study_record, study_record
 from aspk.util.records import differences, fingerprint
 
+_LOGGER = logging.getLogger(__name__)
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
 _MOST_DETAILS = 6  # of one part of the problem that are spelled out
 _WAIT_S = 3  # for the record of a study that another worker is making at this moment
@@ -71,6 +73,9 @@ def _join(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> optuna
             return study
         time.sleep(0.05)
     check_problem(study, spec, problem)
+    known = attributes.mapping_in(attributes.mapping_in(study_record(study), attributes.CONTEXT), "faeb")
+    for change in different("faeb", known, _scalarisation(problem)) if known else ():
+        _LOGGER.warning("study %r: %s; reports keep the study's F_AEB", study.study_name, change)
     return study
 
 
@@ -143,9 +148,13 @@ def different(path: str, known: object, own: object) -> Iterator[str]:
         yield f"{where}: the study has {there}, this run brings {here}"
 
 
+def _scalarisation(problem: StudyProblem) -> dict[str, Any]:
+    faeb = problem.faeb
+    return {"form": faeb.form, "weight": faeb.energy_weight, "floor": faeb.floor}
+
+
 def _context(spec: StudySpec, problem: StudyProblem) -> dict[str, Any]:
-    record, faeb = spec.to_json(), problem.faeb
-    scalarisation = {"form": faeb.form, "weight": faeb.energy_weight, "floor": faeb.floor}
+    record, faeb, scalarisation = spec.to_json(), problem.faeb, _scalarisation(problem)
     plain = {
         "objectives": [[item.name, item.direction] for item in problem.objectives],
         **{key: record[key] for key in ("constraints", "energy")},

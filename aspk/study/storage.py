@@ -286,8 +286,9 @@ def studies_of(spec: StudySpec) -> list[optuna.Study]:
         same = written.get(SPACE) == space and _without_folder(held.get("data")) == _without_folder(
             record["data"]
         )
-        trained = mapping_in(mapping_in(written, CONTEXT), "fingerprints").get("weights")
+        trained = _recorded_weights(study)
         same &= None in (trained, weights) or trained == weights
+        same &= "f_aeb" not in spec.objectives or _has_form(mapping_in(written, CONTEXT), spec)
         if same and evaluation == wanted and all(held.get(key) == record[key] for key in parts):
             found.append(study)
     return found
@@ -297,6 +298,33 @@ def _without_folder(data: object) -> object:
     """The data that a study uses, wherever their files are."""
     table = {"name": data} if isinstance(data, str) else data
     return {key: table[key] for key in table if key != "folder"} if isinstance(table, dict) else table
+
+
+def _has_form(context: Mapping[str, Any], spec: StudySpec) -> bool:
+    """Whether a study's F_AEB has the spec's form; one whose record lacks the form may have."""
+    held, faeb = mapping_in(context, "faeb"), spec.faeb.of(1.0, 2)
+    return not held or held == {"form": faeb.form, "weight": faeb.energy_weight, "floor": faeb.floor}
+
+
+def require_weights(study: optuna.Study, spec: StudySpec) -> None:
+    """Refuse weights other than those with which a study's networks were measured.
+
+    Raises:
+        StudyError: the spec's weights have changed since.
+    """
+    known, own = _recorded_weights(study), _weights_hash(spec)
+    if None not in (known, own) and known != own:
+        raise StudyError(
+            f"{spec.weights_file} has other weights (SHA-256 {own}) than those that study "
+            f"{study.study_name!r} measured its networks with ({known}): put these back, or search with the "
+            "new ones in a study of another name"
+        )
+
+
+def _recorded_weights(study: optuna.Study) -> str | None:
+    """SHA-256 of the weights that a study was begun with; None where it records none."""
+    context = mapping_in(study_record(study), CONTEXT)
+    return mapping_in(context, "fingerprints").get("weights")
 
 
 def statistics_of(study: optuna.Study) -> str | None:
