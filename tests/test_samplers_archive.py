@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 from sampler_cases import MAKERS, TINY, create, every_sampler, search, values
 
+from aspk.samplers import report
 from aspk.samplers._archive import Archive
 from aspk.samplers._codec import SpaceCodec
 from aspk.study.storage import open_storage
@@ -40,7 +41,7 @@ def assert_equal(one, two):
             assert a.keys() == b.keys(), field.name
             assert all(np.array_equal(a[name], b[name], equal_nan=True) for name in a), field.name
         else:
-            assert np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b, field.name
+            assert np.array_equal(a, b, equal_nan=True) if isinstance(a, np.ndarray) else a == b, field.name
 
 
 @every_sampler
@@ -62,24 +63,26 @@ def test_a_finished_trial_is_read_once(make, storage, tmp_path):
 
 def test_memory_and_a_new_reader_agree_whatever_finished_first():
     study = create(sampler := MAKERS["nsga2"](space=TINY, seed=0))
-    archive = Archive(SpaceCodec(TINY), 0, lambda trial: trial.values[0])
+    archive, copying = (Archive(SpaceCodec(TINY), 0, lambda trial: trial.values[0]) for _ in range(2))
     rng = np.random.default_rng(0)
     evaluator = FormulaEvaluator(TINY)
     running = []
     for _ in range(12):
         running += sampler.ask_batch(study, 3)
         for _ in range(2):
-            trial = running.pop(rng.integers(len(running)))
-            if rng.random() < 0.2:
-                study.tell(trial, state=TrialState.FAIL)
+            trial, luck = running.pop(rng.integers(len(running))), rng.random()
+            measured = values(*evaluator.evaluate([TINY.suggest(trial)]))
+            report(trial, [value * rng.normal(1, 0.1) for value in measured], 1)
+            if luck < 0.4:
+                study.tell(trial, state=TrialState.FAIL if luck < 0.2 else TrialState.PRUNED)
             else:
                 trial.set_constraint("energy", float(rng.normal()))
-                study.tell(trial, values(*evaluator.evaluate([TINY.suggest(trial)])))
+                study.tell(trial, measured)
         trials = study.get_trials(deepcopy=False)
         fresh = Archive(SpaceCodec(TINY), 0, lambda trial: trial.values[0])
         assert_equal(archive.history(study, trials), fresh.history(study, trials))
         # a storage that makes its trials anew
-        assert_equal(archive.history(study, copy.deepcopy(trials)), fresh.history(study, trials))
+        assert_equal(copying.history(study, copy.deepcopy(trials)), fresh.history(study, trials))
 
 
 def test_another_study_is_noticed():

@@ -115,6 +115,19 @@ def test_one_callback_serves_several_studies_one_after_the_other():
         assert stopper.reason(study) is not None
 
 
+def test_a_study_of_the_same_name_is_another_one():
+    """What the first is expected to gain says nothing of the second, in which nothing is predicted yet."""
+    stopper = ImprovementStopper(share=0.99, patience=2)
+    found = []
+    for startup in (4, 20):
+        sampler = SurrogateSampler(space=TINY, seed=0, n_startup_trials=startup)
+        study = optuna.create_study(study_name="one", directions=["maximize", "minimize"], sampler=sampler)
+        search(study, sampler, 8, batch=1)
+        found.append(stopper.reason(study))
+    assert found[0] is not None
+    assert found[1] is None
+
+
 def test_wrong_options_and_samplers_are_refused():
     for share in (0, 1, -0.1, True, "0.1"):
         with pytest.raises(SamplerError, match="expected a number between 0 and 1"):

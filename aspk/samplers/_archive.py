@@ -56,6 +56,7 @@ class Archive:
         self._directions: tuple[Direction, ...] = ()
         self._X, self._discarded = _Table(genes, kind), _Table(genes, kind)
         self._numbers, self._violation, self._scores = (_Table(1, np.float64) for _ in range(3))
+        self._of_discarded = _Table(1, np.float64)  # their trials' numbers
         self._attributes = _Table(len(self._names), np.float64)
         self._constraints: list[dict[str, float]] = []
         self._pruned: list[bool] = []
@@ -102,6 +103,7 @@ class Archive:
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and self._measured(values):
             self._add(trial, x, values, pruned=pruned)
         else:
+            self._of_discarded.append(trial.number)
             self._discarded.append(x)
 
     def _add(self, trial: FrozenTrial, x: Genotypes, values: Sequence[float], *, pruned: bool) -> None:
@@ -141,36 +143,39 @@ class Archive:
             name: finite(np.array([values.get(name, math.nan) for values in self._constraints]))[order]
             for name in sorted(set().union(*self._constraints))
         }
-        pruned = np.array(self._pruned, dtype=bool)
-        own, std = worst_where_infinite(minimised(values, self._directions)), np.zeros(len(pruned))
+        pruned, curves = np.array(self._pruned, dtype=bool)[order], [self._curves[row] for row in order]
+        own, std = worst_where_infinite(minimised(values[order], self._directions)), np.zeros(len(pruned))
         if pruned.any():
-            columns = [self._completed(k, own[:, k], pruned) for k in range(own.shape[1])]
+            columns = [self._completed(k, own[:, k], pruned, curves) for k in range(own.shape[1])]
             own = np.column_stack([predicted for predicted, _ in columns])
             deviations = np.column_stack([deviation for _, deviation in columns])
             std = deviations[:, 0] if len(columns) == 1 else deviations
         pending = pending.reshape(len(pending), self._X.rows.shape[1]).astype(self._X.rows.dtype)
         return History(
             X=self._X.rows[order],
-            values=own[order],
+            values=own,
             directions=self._directions,
             violation=self._violation.rows[order, 0],
             pending=pending,
-            discarded=self._discarded.rows,
+            discarded=self._discarded.rows[np.argsort(self._of_discarded.rows[:, 0], kind="stable")],
             fitness=None if self._fitness is None else self._scores.rows[order, 0],
             designs=self._known_designs(pending),
             constraints=constraints,
             attributes=dict(zip(self._names, self._attributes.rows[order].T, strict=True)),
-            pruned=pruned[order],
-            std=std[order],
+            pruned=pruned,
+            std=std,
             whole=self.codec.whole,
             branches=self.codec.branches,
         )
 
-    def _completed(self, k: int, values: FloatArray, pruned: BoolArray) -> tuple[FloatArray, FloatArray]:
+    def _completed(
+        self, k: int, values: FloatArray, pruned: BoolArray, curves: Sequence[Mapping[int, Sequence[float]]]
+    ) -> tuple[FloatArray, FloatArray]:
         """Values of objective ``k``, predicted where a trial was pruned, and their deviations."""
         sign = minimised(np.ones((1, len(self._directions))), self._directions)[0, k]
-        curves = [{step: sign * row[k] for step, row in curve.items()} for curve in self._curves]
-        return completed(values, pruned, curves)
+        return completed(
+            values, pruned, [{step: sign * row[k] for step, row in curve.items()} for curve in curves]
+        )
 
     def _known_designs(self, pending: Genotypes) -> set[bytes]:
         """Keys of all genotypes except those whose other parameters may differ next time."""

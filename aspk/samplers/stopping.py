@@ -41,7 +41,7 @@ class ImprovementStopper:
         check_counts(patience=(patience, 1))
         self._share, self._patience = float(share), patience
         self._gains: dict[int, float | None] = {}  # after a trial, by its number; only a cache
-        self._of: str | None = None
+        self._of: Study | None = None
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         """Stop the study if it is time, and log why."""
@@ -60,8 +60,8 @@ class ImprovementStopper:
             raise SamplerError(
                 f"sampler {type(sampler).__name__} expects no improvements; expected a SurrogateSampler"
             )
-        if study.study_name != self._of:
-            self._of, self._gains = study.study_name, {}
+        if study is not self._of:  # another one may have the same name
+            self._of, self._gains = study, {}
         trials = study.get_trials(deepcopy=False)
         complete = [trial.number for trial in trials if trial.state == TrialState.COMPLETE]
         if len(complete) < self._patience:
