@@ -23,7 +23,7 @@ from aspk.space.file import load_space, space_from_dict
 from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
 from aspk.spec.study import StudySpec
 from aspk.standalone.tabulating import TrainedTablePlan, build_trained_table, expected, write_finished
-from aspk.tables import Table, TrainedTable, load_table, write_table
+from aspk.tables import Table, TrainedTable, load_table, shipped_trained_tables, write_table
 from aspk.training import train_network
 from aspk.training.checkpoint import load_supernet, save_supernet
 
@@ -181,6 +181,23 @@ def test_a_sample_is_of_different_networks_in_their_canonical_form():
 def test_a_table_of_a_supernet_alone_is_not_one_of_trained_networks():
     with pytest.raises(TableError, match="lacks test_seed_0"):
         TrainedTable("digits_heads")
+
+
+@pytest.mark.parametrize("name", shipped_trained_tables())
+def test_shipped_tables_hold_their_recorded_trainings(name):
+    """Nothing in a table but what its journal has, network by network and seed by seed."""
+    table = TrainedTable(name)
+    assert table.space.to_json() == load_space(name).to_json()
+    first, *lines = (Path("benchmarks/records") / f"{name}.jsonl").read_text().splitlines()
+    recorded = {(*row["x"], row["seed"]): row["trained"] for row in map(json.loads, lines)}
+    assert table.table.about["recipe"] == json.loads(first)["identity"]["recipe"]
+    for seed in range(table.seeds):
+        rows = [recorded[*x, seed] for x in table.networks.tolist()]
+        assert table.accuracies()[:, seed] == pytest.approx([row["test"] for row in rows], abs=1e-7)
+        assert table.accuracies("search")[:, seed] == pytest.approx([row["search"] for row in rows], abs=1e-7)
+        assert table.energies()[:, seed] == pytest.approx([row["energy_mj"] for row in rows], rel=1e-6)
+    assert len(table.networks) >= 150
+    assert table.seeds >= 2
 
 
 def test_results_of_another_recipe_are_refused(plan):
