@@ -216,6 +216,30 @@ def test_what_is_not_there_is_an_error(options, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["digits", "--config", "some.json"],
+            "--config is for --random-weights and --weights, not",
+        ),
+        (["digits", "--reference"], "--reference is for --random-weights and --weights"),
+        (["digits", "--split", "test"], "--split is for --weights and an exported model, not for a study"),
+        (["network.json", "--trial", "3"], "--trial is for a study, not for an exported model: leave it out"),
+        (["network.json", "--data", "digits"], "--data is for --weights"),
+        (["network.json", "--data-folder", "d"], "give --split as well"),
+        (
+            ["--weights", "w.safetensors", "--images", "64"],
+            "--images is for --random-weights, not",
+        ),
+        ([*RANDOM[1:], "--split", "test"], "--split is for --weights and an exported model"),
+    ],
+)
+def test_no_option_is_ignored(options, message, capsys):
+    assert main(["energy", *options]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_a_network_from_json(tmp_path):
     path = tmp_path / "network.json"
     for content in (TINY.smallest.to_json(), {"config": TINY.smallest.to_json(), "kind": "network"}):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import aspk
+from aspk.cli.main import main
+from aspk.data import load_data
 from aspk.errors import CheckpointError, StudyError
+from aspk.evaluation.supernet import measure
+from aspk.families.random_weights import calibrated_random_network
 from aspk.spec.study import load_study_file
-from aspk.standalone.export import export_trial, load_exported
+from aspk.standalone.export import export_network, export_trial, load_exported
 from aspk.standalone.retraining import retrain
 from aspk.study import evaluator_of, load_problem, run_study
 from aspk.study.storage import open_study
@@ -43,6 +49,45 @@ def test_the_description_says_where_it_comes_from(exported):
     assert description["config"]["embed_dim"] == aspk.load_exported(folder).config.embed_dim
     assert 0 <= description["metrics"]["accuracy"] <= 1
     assert load_exported(folder).provenance["data"] == "digits"
+
+
+def pictures(folder, *, classes, size=8, shade=255):
+    """Twelve random images of each class."""
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = rng.integers(0, shade, (size, size, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_a_network_is_measured_on_its_own_data_only(tmp_path, capsys):
+    """Labels are numbers and maps may have any size, so other data would give figures without an error."""
+    home = pictures(tmp_path / "home", classes=("ant", "bee"))
+    data = load_data(aspk.DataSettings(name="image_folder", folder=str(home)))
+    space = aspk.load_space("tiny")
+    network, _ = calibrated_random_network(space.reference, space.settings, shape=(3, 8, 8), classes=2)
+    metrics = measure(network, data.test)
+    origin = {"data": data.provenance()}
+    model = export_network(
+        tmp_path / "model", network, data=data, weights="inherited", metrics=metrics, provenance=origin
+    )
+
+    def said(folder, code):
+        assert main(["evaluate", str(model), "--device", "cpu", "--data-folder", str(folder)]) == code
+        return capsys.readouterr()
+
+    assert said(pictures(tmp_path / "moved", classes=("ant", "bee")), 0).err == ""
+    other = pictures(tmp_path / "other", classes=("bee", "wasp"))
+    assert "the network tells apart ant, bee, image_folder has bee, wasp" in said(other, 1).err
+    larger = pictures(tmp_path / "larger", classes=("ant", "bee"), size=12)
+    assert "takes (3, 8, 8) images of 2 classes, image_folder has (3, 12, 12) and 2" in said(larger, 1).err
+    darker = said(pictures(tmp_path / "darker", classes=("ant", "bee"), shade=200), 0)
+    assert "test accuracy" in darker.out
+    assert "not the images that the network was trained on" in darker.err
+    assert main(["energy", str(model), "--split", "test", "--data-folder", str(other)]) == 1
+    assert "has bee, wasp" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["network.safetensors", "network.json"])

@@ -36,7 +36,7 @@ def exported(tmp_path_factory, digits):
     network = network_of(space.largest, space.settings, shape=digits.shape, classes=digits.classes)
     initialise(network, seed=0)
     calibrate(network, digits.split("train").images[:200])
-    origin = {"study": 'a """name""" {of} yours', "trial": 3}
+    origin = {"study": 'a """name""" {of} C:\\New\\yours', "trial": 3}
     export_network(folder, network, data=digits, weights="inherited", metrics=METRICS, provenance=origin)
     return folder
 
@@ -191,6 +191,11 @@ def test_onnx_file_predicts_like_the_export(exported, onnx_file, digits, capsys,
     for own, other in zip(*told, strict=True):
         assert own["class"] == other["class"]
         assert own["probability"] == pytest.approx(other["probability"], abs=1e-4)
+
+
+def test_an_onnx_file_is_not_said_to_run_on_a_graphics_card(tmp_path, capsys):
+    assert main(["predict", str(tmp_path / "network.onnx"), "picture.png", "--device", "cuda"]) == 1
+    assert "network.onnx: an ONNX file runs on the CPU here" in capsys.readouterr().err
 
 
 def test_foreign_and_damaged_onnx_files_are_named(tmp_path, onnx_file):

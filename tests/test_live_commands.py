@@ -200,3 +200,17 @@ def test_a_model_or_a_trial_but_not_both(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", *arguments])
     assert "give an exported model, or --study and --trial" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--study", "digits", "--trial", "3", "--split", "test"], "a study's file says where to measure"),
+        (["--study", "digits", "--trial", "3", "--data-folder", "d"], "a study's file says where to measure"),
+        (["folder", "--sampler", "random"], "--sampler belongs to --study"),
+    ],
+)
+def test_evaluate_ignores_no_option(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", *arguments])
+    assert message in capsys.readouterr().err

@@ -36,11 +36,31 @@ from aspk.study.storage import open_study
 from aspk.util.files import write_atomically
 
 _SHOWN = ("spikformer_paper", "strict_dense_residual", "spikingformer_script")
+_KINDS = {  # where a network comes from, in words
+    "study": "a study",
+    "export": "an exported model",
+    "space": "--random-weights",
+    "weights": "--weights",
+}
+_FOR = {  # options that the others would ignore
+    "trial": ("study",),
+    "sampler": ("study",),
+    "reference": ("space", "weights"),
+    "config": ("space", "weights"),
+    "seed": ("space",),
+    "images": ("space",),
+    "shape": ("space",),
+    "classes": ("space",),
+    "data": ("weights",),
+    "data_folder": ("weights", "export"),
+    "split": ("weights", "export"),
+}
 _EXPORT_FILES = ("network.json", "network.safetensors")
 
 
 def run_energy(options: argparse.Namespace) -> int:
     """Run ``aspk energy``; see the command line's help for the options."""
+    _check_options(options)
     models = [load_energy_model(source) for source in options.model or (() if options.all else _SHOWN)]
     if len({model.name for model in models}) < len(models):
         raise EnergyModelError(f"models {[model.name for model in models]}: expected different names")
@@ -55,6 +75,19 @@ def run_energy(options: argparse.Namespace) -> int:
     else:
         _network(options, _account(options), models)
     return 0
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse options that would be ignored."""
+    network = "study" if _is_study(options) else "export"
+    kind = network if options.network is not None else "space" if options.space is not None else "weights"
+    for name, kinds in _FOR.items():
+        if kind not in kinds and getattr(options, name) != options.default(name):
+            words = " and ".join(_KINDS[one] for one in kinds)
+            option = f"--{name.replace('_', '-')}"
+            raise EnergyModelError(f"{option} is for {words}, not for {_KINDS[kind]}: leave it out")
+    if kind == "export" and options.data_folder is not None and options.split is None:
+        raise EnergyModelError("--data-folder is for counting again: give --split as well, or leave it out")
 
 
 def _is_study(options: argparse.Namespace) -> bool:

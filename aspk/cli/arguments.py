@@ -194,7 +194,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``aspk evaluate``."""
     add = parser.add_argument
     add("model", type=Path, nargs="?", help="the folder that 'aspk export' wrote")
-    add("--split", default="test", help="train, search or test (default: test)")
+    add("--split", help="train, search or test (default: test)")
     add("--data-folder", help="the folder of the data set's files, if they have moved")
     add("--study", help="a study, to evaluate one of its running trials; prints the values for 'optuna tell'")
     add("--trial", type=whole_number(0), help="the trial's number, from 'aspk optuna ask'")

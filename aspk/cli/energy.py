@@ -47,7 +47,7 @@ def add_energy_command(commands: Commands) -> None:
     add("--html", type=Path, metavar="FILE", help="write an HTML page")
     add("--figure", type=Path, metavar="FILE", help="with --all: write a figure, PNG or SVG")
     device_argument(energy)
-    energy.set_defaults(run=_energy, usage=energy.error)
+    energy.set_defaults(run=_energy, usage=energy.error, default=energy.get_default)
 
 
 def _energy(options: argparse.Namespace) -> int:

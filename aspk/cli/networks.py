@@ -127,24 +127,28 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.trial is None
     ):
         options.usage("give an exported model, or --study and --trial")
+    if options.study is None and options.sampler is not None:
+        options.usage("--sampler belongs to --study")
+    if options.study is not None and (options.split is not None or options.data_folder is not None):
+        options.usage(
+            "--split and --data-folder are for an exported model: a study's file says where to measure"
+        )
     if options.study is not None:
         return _evaluate_trial(options)
 
-    from aspk.data import load_data
     from aspk.energy import STRICT, energy_mj
     from aspk.engines.device import resolve_device
     from aspk.evaluation.supernet import measure
-    from aspk.spec.settings import DataSettings
-    from aspk.standalone.export import load_exported
+    from aspk.standalone.export import data_of, load_exported
 
     device = resolve_device(options.device)
     exported = load_exported(options.model, device)
-    settings = DataSettings.from_json(exported.provenance.get("data")).in_folder(options.data_folder)
-    data = load_data(settings).to(device)
-    metrics = measure(exported.network, data.split(options.split))
+    data = data_of(exported, folder=options.data_folder).to(device)
+    split = options.split or "test"
+    metrics = measure(exported.network, data.split(split))
     strict = energy_mj(metrics.layers, STRICT)
     print(
-        f"{options.model} ({exported.weights}): {data.name} {options.split} accuracy {metrics.accuracy:.4f}, "
+        f"{options.model} ({exported.weights}): {data.name} {split} accuracy {metrics.accuracy:.4f}, "
         f"{metrics.parameters:,} parameters, {metrics.firing_rate:.3f} mean firing rate\n"
         f"estimated energy per image: {metrics.energy_mj:.3g} mJ (Spikformer paper's account), "
         f"{strict:.3g} mJ (strict: dense residual)"
@@ -154,13 +158,18 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from aspk.engines.device import resolve_device
-    from aspk.errors import DataError
+    from aspk.errors import CheckpointError, DataError
     from aspk.standalone.export import load_exported
     from aspk.standalone.formats.onnx_file import load_onnx
     from aspk.standalone.prediction import predict_files
 
-    device, records, failures = resolve_device(options.device), [], 0
     is_onnx = options.model.suffix == ".onnx"
+    if is_onnx and options.device == "cuda":
+        raise CheckpointError(
+            f"{options.model}: an ONNX file runs on the CPU here; leave out --device cuda, or give the "
+            "export's folder"
+        )
+    device, records, failures = resolve_device(options.device), [], 0
     model = load_onnx(options.model) if is_onnx else load_exported(options.model, device)
     for found in predict_files(model, options.images):
         if isinstance(found, DataError):

@@ -91,6 +91,12 @@ class ExportedNetwork(Classifier):
         """Whether the network was trained on sequences [T, B, C, H, W]."""
         return self._preprocess is not None and self._preprocess.frames is not None
 
+    @property
+    def standardisation(self) -> tuple[tuple[float, float], ...] | None:
+        """Mean and deviation by which each channel is standardised; None if the export does not say."""
+        known = self._preprocess
+        return None if known is None else tuple(zip(known.mean, known.std, strict=True))
+
     def description(self) -> str:
         """What other forms of the network carry as JSON: preprocessing, classes and provenance."""
         known = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from aspk.families import Network, network_of
 from aspk.metrics import Metrics
 from aspk.space.file import load_space, settings_from_dict
 from aspk.space.genes import SubnetConfig
+from aspk.spec.settings import DataSettings
 from aspk.spec.study import StudySpec
 from aspk.study import evaluator_of
 from aspk.study.storage import open_study, require_weights
@@ -36,6 +38,8 @@ from aspk.util.records import read_json, write_json
 from aspk.util.shipped import shipped_files
 
 _WEIGHTS, _DESCRIPTION = EXPORT_FILES = ("network.safetensors", "network.json")
+_Standardisation = tuple[tuple[float, float], ...]  # mean and deviation of each channel
+_ROUNDING = 1e-5  # by which they may differ between machines
 _MOST_NAMED = 3  # exported networks in subfolders, in the message about a folder without one
 
 
@@ -137,6 +141,53 @@ def load_exported(path: str | Path, device: torch.device | None = None) -> Expor
         network, preprocess=preprocess, classes=classes, weights=origin, provenance=provenance
     )
     return model.to(device).eval()
+
+
+def data_of(exported: ExportedNetwork, *, folder: str | None = None) -> DataSet:
+    """The data set that an exported network was trained on, for measuring the network on one of its splits.
+
+    If the training images are others than those that the network was trained on, a warning says so.
+
+    Args:
+        exported: the network.
+        folder: where the data set's files are, if they have moved.
+
+    Raises:
+        DataError: the data set cannot be loaded, or is another one: in shape, or in its classes.
+    """
+    data = load_data(DataSettings.from_json(exported.provenance.get("data")).in_folder(folder))
+    network, names = exported.network, data.class_names or ()
+    numbers = tuple(map(str, range(network.classes)))  # where the export does not name its classes
+    if (network.shape, network.classes) != (data.shape, data.classes):
+        raise DataError(
+            f"the network takes {network.shape} images of {network.classes} classes, "
+            f"{data.name} has {data.shape} and {data.classes}"
+        )
+    if exported.classes not in (names, numbers):
+        raise DataError(
+            f"the network tells apart {', '.join(exported.classes)}, {data.name} has {', '.join(names)}"
+        )
+    before, now = exported.standardisation, data.standardisation
+    if before is not None and now is not None and not _alike(before, now):
+        warnings.warn(
+            f"{data.name}: not the images that the network was trained on, since mean and deviation of each "
+            f"channel are {_pairs(now)} and were {_pairs(before)}; so any split may hold some of those",
+            stacklevel=3,
+        )
+    return data
+
+
+def _alike(one: _Standardisation, other: _Standardisation) -> bool:
+    """Whether mean and deviation of each channel agree, but for rounding."""
+    return all(
+        math.isclose(a, b, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+        for pairs in zip(one, other, strict=True)
+        for a, b in zip(*pairs, strict=True)
+    )
+
+
+def _pairs(statistics: _Standardisation) -> str:
+    return ", ".join(f"{mean:.4g} and {deviation:.4g}" for mean, deviation in statistics)
 
 
 def _read_description(path: Path, weights: Path) -> dict[str, Any]:

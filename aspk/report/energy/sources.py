@@ -27,7 +27,7 @@ from aspk.profiling.op_counter import op_counter_totals, unknown_totals
 from aspk.space import SearchSpace
 from aspk.space.genes import SubnetConfig
 from aspk.spec.settings import DataSettings, EvaluationSettings, SplitName
-from aspk.standalone.export import load_exported
+from aspk.standalone.export import data_of, load_exported
 from aspk.training.checkpoint import load_supernet
 from aspk.trials.attributes import metrics_of
 from aspk.util.files import read_text
@@ -152,11 +152,11 @@ def exported_account(
 
     Raises:
         CheckpointError: a file is missing or damaged, or no counts were exported.
+        DataError: with ``split``, the data set is missing, or another one.
     """
     exported, ran = load_exported(path, resolve_device(device)), None
     if split is not None:
-        settings = DataSettings.from_json(exported.provenance.get("data")).in_folder(data_folder)
-        data = load_data(settings).to(resolve_device(device))
+        data = data_of(exported, folder=data_folder).to(resolve_device(device))
         metrics = measure(exported.network, data.split(split))
         some = network_input(data.split(split).images[:_IMAGES], exported.config.time_steps)
         ran = (exported.network, some)
