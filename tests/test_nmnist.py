@@ -143,6 +143,9 @@ def test_recordings_are_classified_as_the_data_set_is(tmp_path):
     logits = model(network_input(data.test.images, space.reference.time_steps))
     assert [item.probabilities[0][0] for item in found] == [str(int(label)) for label in logits.argmax(1)]
     assert [item.path.parent.name for item in found] == [str(int(label)) for label in data.test.labels]
+    for all_frames in (data.test.images, data.test.images.transpose(0, 1)):  # one is also batch first
+        with pytest.raises(DataError, match=r"expected \[T, B, C, H, W\] with the network's T = 4"):
+            model(all_frames)
 
 
 def test_what_is_missing_is_said(tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from aspk.data import Preprocess
 from aspk.data.preprocess import Pictures
-from aspk.errors import CheckpointError
-from aspk.families import Network
+from aspk.errors import CheckpointError, DataError
+from aspk.families import Network, native
 from aspk.space.genes import SubnetConfig
 
 
@@ -67,7 +67,17 @@ class Classifier(nn.Module):
         return images.to(next(self.parameters(), torch.zeros(())))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes] of preprocessed images [B, C, H, W], or sequences [T, B, C, H, W]."""
+        """Logits [B, classes] of preprocessed images [B, C, H, W], or sequences [T, B, C, H, W].
+
+        Raises:
+            DataError: a network of T steps is given a sequence of another length.
+        """
+        steps = None if self._preprocess is None else self._preprocess.time_steps
+        if steps is not None and not native.traced() and tuple(images.shape[:1]) != (steps,):
+            raise DataError(
+                f"sequences of shape {tuple(images.shape)}: expected [T, B, C, H, W] with the network's "
+                f"T = {steps}, as preprocess gives them"
+            )
         logits: Tensor = self.network(images)
         return logits
 
