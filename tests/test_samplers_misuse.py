@@ -6,9 +6,9 @@ import copy
 import pickle
 
 import pytest
-from sampler_cases import TINY
+from sampler_cases import TINY, create
 
-from aspk import load_space
+from aspk import Composite, load_space
 from aspk.errors import SamplerError, SpaceError
 from aspk.samplers import EvolutionarySampler, NSGA2Sampler, RandomSampler, SurrogateSampler
 
@@ -33,6 +33,7 @@ def test_constraints_belong_to_trials(kind):
             "known_constraints=.*expected a mapping",
         ),
         ({"known_constraints": {"c": len}}, "expected space= beside them"),
+        ({"space": TINY, "defaults": {"x": 5}}, "a search space knows its genes"),
     ],
 )
 def test_what_all_samplers_refuse(kind, options, message):
@@ -66,6 +67,20 @@ def test_what_all_samplers_refuse(kind, options, message):
 def test_what_one_sampler_refuses(kind, options, message):
     with pytest.raises(SamplerError, match=message):
         kind(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"known": {2: len}},
+        {"known": {-1: len}},
+        {"composites": {2: Composite(parts={"accuracy": "maximize"}, of=abs)}},
+    ],
+)
+def test_functions_of_objectives_that_the_study_does_not_have(options):
+    sampler = SurrogateSampler(space=TINY, **options)
+    with pytest.raises(SamplerError, match="number of an objective of the study, from 0 to 1"):
+        sampler.ask_batch(create(sampler), 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

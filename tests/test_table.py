@@ -70,6 +70,20 @@ def test_equal_tables_are_equal_bytes(tmp_path):
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "c.npz").read_bytes()
 
 
+def test_large_numbers_are_kept(tmp_path):
+    table = built(tmp_path / "t.npz").table
+    columns = {
+        **table.splits["search"],
+        "parameters": np.full(table.size, 2.0**24 + 1),  # whole, in floats
+        "operations": np.full(table.size, 2**31 + 1, dtype=np.uint64),
+        "mine": np.full(table.size, 1e39),
+    }
+    write_table(Table(table.space, {"search": columns}), tmp_path / "large.npz")
+    found = load_table(tmp_path / "large.npz").splits["search"]
+    for name in ("parameters", "operations", "mine"):
+        assert np.array_equal(found[name], columns[name]), name
+
+
 def test_building_goes_on_where_it_was_stopped(tmp_path):
     path, count = tmp_path / "t.npz", -(-SMALL.size // 4)
     with pytest.raises(KeyboardInterrupt):

@@ -108,8 +108,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
                 objectives.
             attributes: names of the trials' user attributes that the search reads.
             defaults: maps the name of a parameter that was added to the study later to the value it had
-                before, so that older trials can be learnt from; only without ``space``, which knows its
-                genes.
+                before, so that older trials can be learnt from; only without ``space``.
             prior_studies: earlier studies of the same objectives, as they are now.
 
         Raises:
@@ -122,6 +121,10 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             raise SamplerError(f"seed={seed!r}: expected a whole number of at least 0, or None")
         space = as_space(space)
         check_functions("known_constraints", known_constraints)
+        if space is not None and defaults:
+            raise SamplerError(
+                f"defaults={defaults!r}: a search space knows its genes; expected one of the two"
+            )
         if fitness is not None and not callable(fitness):
             raise SamplerError(f"fitness={fitness!r}: expected a function of a trial")
         self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])

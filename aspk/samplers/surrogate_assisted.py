@@ -194,6 +194,7 @@ class SurrogateSampler(GenotypeSampler):
         self, genome: Genome, history: History, count: int, rng: np.random.Generator
     ) -> tuple[Genotypes, FloatArray | None]:
         """The next networks, and what each is expected to gain, if it was predicted."""
+        self._check_objectives(len(history.directions))
         # While some parameters are unexplained, the search would learn only from the others, and give up a
         # choice because of what the first trials with it happened to draw.
         first = self._startup if history.whole else max(self._startup, FEWEST)
@@ -230,6 +231,16 @@ class SurrogateSampler(GenotypeSampler):
         size, cost = max(self._pool_size, count), self._cost_of(genome, model)
         chosen = choose(X[rows], values[rows], history, model, size, count, cost)
         return chosen.X, chosen.gains
+
+    def _check_objectives(self, count: int) -> None:
+        """Refuse functions for objectives that a study with ``count`` of them does not have."""
+        for option, given in (("known", self._known), ("composites", self._composites)):
+            for number in given:
+                if number not in range(count):
+                    raise SamplerError(
+                        f"{option}={{{number!r}: ...}}: expected the number of an objective of the study, "
+                        f"from 0 to {count - 1}"
+                    )
 
     def _model(self, genome: Genome, history: History) -> StudyModel:
         """The model of the study; functions that a trial contradicts are not part of it."""

@@ -36,6 +36,7 @@ MARGIN = 0.1  # of the front's range, by which the reference point lies beyond t
 _FOLDER = Path(__file__).parent / "data"
 _OWN = ("accuracy", "energy_mj", "parameters", "operations", "spikes", "firing_rate")
 _WHOLE = ("parameters", "operations")
+_INTEGERS = "iu"  # kinds of NumPy's types
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,11 @@ def npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 
 def _compact(name: str, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return column if name == "accuracy" or column.dtype.kind == "i" else column.astype(np.float32)
+    if name in ("accuracy", *_WHOLE) or column.dtype.kind in _INTEGERS:
+        return column
+    with np.errstate(over="ignore"):
+        short = column.astype(np.float32)
+    return short if np.isfinite(short).all() else column
 
 
 def load_table(source: str | Path) -> Table:
@@ -161,7 +166,7 @@ def load_table(source: str | Path) -> Table:
         for name, column in arrays.items():
             split, _, metric = name.partition("/")
             splits.setdefault(split, {})[metric] = (
-                column if column.dtype.kind == "i" else column.astype(float)
+                column if column.dtype.kind in _INTEGERS else column.astype(float)
             )
         return Table(space, splits, dict(header["about"]), sample)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
