@@ -90,6 +90,8 @@ def test_only_the_undisturbed_search_of_one_worker_can_be_repeated(tmp_path):
     study = run_study(spec, problem, progress=False).study
     with pytest.raises(StudyError, match=r"used another search: seed: the study has 0, this run brings 3"):
         reproduce(study, dataclasses.replace(spec, seed=3), problem, progress=False)
+    with pytest.raises(StudyError, match=r'used another search: prior_studies: .*, this run brings \["x"\]'):
+        reproduce(study, dataclasses.replace(spec, prior_studies=("x",)), problem, progress=False)
     other = dataclasses.replace(spec, constraints={"energy": 1.0})
     with pytest.raises(StudyError, match="has another problem"):
         reproduce(study, other, problem_of(other), progress=False)

@@ -241,6 +241,15 @@ def test_a_run_with_another_f_aeb_is_told_that_reports_keep_the_studys(tmp_path,
     assert 'faeb.form: the study has "product", this run brings "linear"' in told
 
 
+def test_a_run_with_another_sampler_is_told_that_reports_keep_the_studys(tmp_path, caplog):
+    spec = spec_in(tmp_path, sampler="random", evaluations=5)
+    for one in (spec, dataclasses.replace(spec, evaluations=10, sampler="nsga2")):
+        caplog.clear()
+        run_study(one, problem_of(one), progress=False)
+    (told,) = [record.message for record in caplog.records if record.name.startswith("aspk")]
+    assert 'reports keep what it has: sampler: the study has "random", this run brings "nsga2"' in told
+
+
 class Slow(FormulaEvaluator):
     def evaluate(self, configs):
         time.sleep(0.3)

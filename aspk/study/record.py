@@ -8,6 +8,7 @@ import platform
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -23,6 +24,7 @@ from aspk.util.records import differences, fingerprint
 
 _LOGGER = logging.getLogger(__name__)
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
+_SEARCH = ("seed", "sampler", "sampler_options", "prior_studies")
 _MOST_DETAILS = 6  # of one part of the problem that are spelled out
 _WAIT_S = 3  # for the record of a study that another worker is making at this moment
 
@@ -73,10 +75,32 @@ def _join(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> optuna
             return study
         time.sleep(0.05)
     check_problem(study, spec, problem)
-    known = attributes.mapping_in(attributes.mapping_in(study_record(study), attributes.CONTEXT), "faeb")
-    for change in different("faeb", known, _scalarisation(problem)) if known else ():
-        _LOGGER.warning("study %r: %s; reports keep the study's F_AEB", study.study_name, change)
+    for change in changes(study, spec, problem):
+        _LOGGER.warning("study %r goes on, but its reports keep what it has: %s", study.study_name, change)
     return study
+
+
+def changes(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> list[str]:
+    """What differs between a run's search and the one its study was begun with, as far as that is recorded.
+
+    Args:
+        study: the study, which has the run's problem.
+        spec: the run's study file.
+        problem: what it optimises.
+    """
+    held, own = study_record(study), spec.to_json()
+    stored = attributes.mapping_in(held, attributes.SPEC)
+    form = attributes.mapping_in(attributes.mapping_in(held, attributes.CONTEXT), "faeb")
+    pairs = {key: (_named(key, stored[key]), _named(key, own[key])) for key in _SEARCH if key in stored}
+    pairs |= {"faeb": (form, _scalarisation(problem))} if form else {}
+    return [text for key, (known, brought) in pairs.items() for text in different(key, known, brought)]
+
+
+def _named(key: str, value: object) -> object:
+    """A value of a study file; prior studies by their names, since paths depend on the working directory."""
+    if key == "prior_studies" and isinstance(value, list):
+        return [Path(str(one)).stem for one in value]
+    return value
 
 
 def check_problem(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -> None:

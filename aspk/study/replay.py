@@ -14,7 +14,7 @@ from aspk.samplers import GenotypeSampler
 from aspk.spec.study import StudySpec
 from aspk.study.loop import evaluate, tell
 from aspk.study.problem import StudyProblem
-from aspk.study.record import check_problem, create_or_resume, different, versions
+from aspk.study.record import changes, check_problem, create_or_resume, different, versions
 from aspk.trials import attributes, study_record
 from aspk.util.progress import ProgressBar
 
@@ -69,10 +69,7 @@ def _check_record(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -
     if attributes.CONTEXT not in study_record(study):
         raise StudyError(f"study {study.study_name!r} carries no record of its problem: aspk did not make it")
     check_problem(study, spec, problem)
-    stored, own = attributes.mapping_in(study_record(study), attributes.SPEC), spec.to_json()
-    search = ("seed", "sampler", "sampler_options")
-    found = [text for key in search for text in different(key, stored.get(key), own[key])]
-    if found:
+    if found := changes(study, spec, problem):
         raise StudyError(f"study {study.study_name!r} used another search: {'; '.join(found)}")
 
 
