@@ -28,6 +28,7 @@ from aspk.report import (
     summarise,
     write_report,
 )
+from aspk.report.page import data as page_data
 from aspk.trials import attributes
 from studies import add_unfinished, made_study, strangers_study
 
@@ -143,6 +144,18 @@ def test_the_page_tells_what_was_found(page: Page) -> None:
     assert "svg" in page.tags
     for name in SELECTIONS:  # each network once, with all that it is picked as
         assert len(re.findall(rf"trial \d+: [\w, -]*\b{name}\b", page.text)) == 1
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 3, 1000])
+def test_a_large_study_shows_its_front_and_the_latest_others(
+    monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    summary = summarise(made_study(40))
+    front = {row.number for row in summary.front}
+    monkeypatch.setattr(page_data, "_MOST_TRIALS", len(front) + beyond)
+    shown = [row.number for row in page_data._shown(summary, front)]
+    others = [row.number for row in summary.trials if row.number not in front]
+    assert shown == sorted(front | set(others[len(others) - max(0, min(beyond, len(others))) :]))
 
 
 def test_dead_and_saturated_sites_are_flagged(page: Page) -> None:

@@ -90,10 +90,9 @@ def page_data(content: Content) -> dict[str, Any]:
 
 def _shown(summary: StudySummary, on_front: set[int]) -> Sequence[Row]:
     rest = [row for row in summary.trials if row.number not in on_front]
-    kept = rest[-max(0, _MOST_TRIALS - len(on_front)) :] if len(summary.trials) > _MOST_TRIALS else rest
-    return sorted(
-        [*kept, *(row for row in summary.trials if row.number in on_front)], key=lambda row: row.number
-    )
+    first = max(0, len(rest) - max(0, _MOST_TRIALS - len(on_front)))
+    front = [row for row in summary.trials if row.number in on_front]
+    return sorted([*rest[first:], *front], key=lambda row: row.number)
 
 
 def _number(value: float | None) -> float | None:
