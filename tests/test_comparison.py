@@ -22,6 +22,9 @@ from benchmarks.comparison.__main__ import main
 from benchmarks.comparison.analysis import cheaper, more_accurate, set_values, verdict
 from benchmarks.comparison.choice import choose
 from benchmarks.comparison.plan import MOST, load_plan
+from benchmarks.comparison.write_up import write_up
+
+ROOT = Path(__file__).parents[1]
 
 KEYS = ("stage", "family", "network", "updates", "learning_rate", "seed")
 SPACE = """
@@ -251,6 +254,27 @@ def test_shipped_comparisons(name):
     quick = load_plan(name, quick=True, data_folder="/nowhere")
     assert quick.records.parent == quick.folder != plan.folder
     assert {family.spec.data.folder for family in quick.families} == {"/nowhere"}
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "docs" / "comparison").glob("*.json")), ids=lambda file: file.stem
+)
+def test_published_pages_are_made_of_their_records(file):
+    """The page is the record's, and the record's accuracies and energies are those of the log."""
+    content = json.loads(file.read_text())
+    assert file.with_suffix(".md").read_text() == write_up(content, picture=f"{file.stem}.png")
+    log = ROOT / "benchmarks" / "records" / f"comparison_{file.stem}.jsonl"
+    final = [row for row in rows_of(log) if row["stage"] == "final"]
+    seeds = load_plan(file.stem).final_seeds
+    for name, own in content["networks"].items():
+        rows = sorted((row for row in final if row["network"] == name), key=lambda row: row["seed"])
+        assert [row["seed"] for row in rows] == list(seeds)
+        for value in ("test", "energy_mj", "strict_mj"):
+            assert own[value] == [row[value] for row in rows]
+    named = json.loads(log.with_suffix(".named.json").read_text())["networks"]
+    roles = {role: own for own in content["networks"].values() for role in own["roles"]}
+    for role, row in named.items():
+        assert roles[role]["config"] == row["config"]
 
 
 def test_scaled_networks_have_the_published_proportions():
