@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from aspk.energy.table import energy_unit
 from aspk.report.figures import png
@@ -45,7 +46,7 @@ def write_up(content: _Record, *, picture: str) -> str:
 def _main(content: _Record, picture: str) -> list[str]:
     if not content["networks"]:
         return ["`test` has not been read: the found networks are not named yet, or not trained."]
-    unit, per_mj = energy_unit(max(mean(own["energy_mj"]) for own in content["networks"].values()))
+    unit, per_mj = _unit(content)
     rows = [
         [
             name,
@@ -164,27 +165,36 @@ def _costs(content: _Record) -> str:
 
 def figure(content: _Record) -> Figure:
     """Accuracy over energy under both accounts, with standard deviations."""
-    drawn = Figure(figsize=(9, 4), layout="constrained")
+    drawn = Figure(figsize=(9, 4.5), layout="constrained")
+    unit, per_mj = _unit(content)
     axes = drawn.subplots(1, 2, sharey=True)
     for axis, (title, key) in zip(
         axes, (("paper's account", "energy_mj"), ("strict account", "strict_mj")), strict=True
     ):
         for name, own in content["networks"].items():
             axis.errorbar(
-                mean(own[key]),
+                per_mj * mean(own[key]),
                 100 * mean(own["test"]),
-                xerr=stdev(own[key]),
+                xerr=per_mj * stdev(own[key]),
                 yerr=100 * stdev(own["test"]),
                 fmt="s" if own["roles"][0] == name else "o",
                 label=name,
             )
         axis.set_xscale("log")
-        axis.set_xlabel(f"energy in mJ, {title}")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xlabel(f"energy in {unit}, {title}")
     axes[0].set_ylabel("accuracy on test in %")
     if content["networks"]:
-        axes[1].legend(fontsize=7)
+        drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     drawn.suptitle(content["images"], fontsize=9)
     return drawn
+
+
+def _unit(content: _Record) -> tuple[str, float]:
+    """Name of the energies' unit and how many make a mJ."""
+    return energy_unit(max((mean(own["energy_mj"]) for own in content["networks"].values()), default=1.0))
 
 
 def _spread(values: Sequence[float], scale: float, form: str) -> str:
