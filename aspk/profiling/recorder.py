@@ -261,7 +261,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         kinds = [self._origins.of(tensor) for tensor in held]
         weights = [t.numel() for t, origin in zip(held, kinds, strict=True) if origin.kind == Kind.WEIGHT]
         if any(origin.depends for origin in kinds) and weights and weights[0] > 1:
-            shape = torch.broadcast_shapes(*(tensor.shape for tensor in held))  # type: ignore[no-untyped-call]
+            shape = torch.broadcast_shapes(*(tensor.shape for tensor in held))  # type: ignore[no-untyped-call]  # torch
             self.found.scaled[self._ledger.label()] += torch.Size(shape).numel()
 
     def _note_elementwise(self, kind: LayerKind, values: int, effective: int) -> None:

@@ -67,9 +67,10 @@ def _trained(plan: Plan, log: RunLog, images: int, updates: int, seed: int) -> d
     result = job.run()
     if result is None:
         raise SystemExit("saved; the same command goes on")
-    values = {name: getattr(result, name) for name in ("search", "losses", "processor_seconds")}
-    log.add(dict(zip(_KEYS, key, strict=True)) | values)
-    return dict(zip(_KEYS, key, strict=True)) | values
+    found = dict(zip(_KEYS, key, strict=True))
+    found |= {value: getattr(result, value) for value in ("search", "losses", "processor_seconds")}
+    log.add(found)
+    return found
 
 
 if __name__ == "__main__":
