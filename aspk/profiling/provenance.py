@@ -90,7 +90,7 @@ class Provenance:
         # The reference keeps the address from being used again, though not the memory behind it.
         self._origins[storage.cdata] = (storage, origin)
         if len(self._origins) > self._next_sweep:
-            self._origins = {key: item for key, item in self._origins.items() if not item[0].expired()}  # type: ignore[no-untyped-call]
+            self._origins = {key: item for key, item in self._origins.items() if not item[0].expired()}  # type: ignore[no-untyped-call]  # torch has no types for it
             self._next_sweep = max(4096, 2 * len(self._origins))
 
     def knows(self, tensor: Tensor) -> bool:
@@ -119,7 +119,7 @@ def _storage(tensor: Tensor) -> StorageWeakRef | None:
     try:
         if tensor.layout is not _STRIDED:
             tensor = tensor._values() if tensor.is_sparse else tensor.values()
-        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]  # torch has no types for it
     except (NotImplementedError, RuntimeError):
         return None
 

@@ -243,7 +243,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
                 self._scaled(*args[-2:])
             return
         a, b = read[:2]
-        values = torch.Size(torch.broadcast_shapes(a.shape, b.shape)).numel()  # type: ignore[no-untyped-call]
+        values = torch.Size(torch.broadcast_shapes(a.shape, b.shape)).numel()  # type: ignore[no-untyped-call]  # torch has no types for it
         if known.group == "addition":
             self._note_elementwise("addition", values, 0)
             return

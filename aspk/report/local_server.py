@@ -136,6 +136,6 @@ def _unframed(start_response: StartResponse) -> Callable[..., Callable[[bytes], 
     """Forbid other sites, in each response, to show it in a frame, where clicks can be hijacked."""
 
     def start(status: str, headers: list[tuple[str, str]], *error: object) -> Callable[[bytes], object]:
-        return start_response(status, [*headers, ("X-Frame-Options", "SAMEORIGIN")], *error)  # type: ignore[arg-type]
+        return start_response(status, [*headers, ("X-Frame-Options", "SAMEORIGIN")], *error)  # type: ignore[arg-type]  # WSGI hands exc_info on
 
     return start

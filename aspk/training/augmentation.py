@@ -33,7 +33,7 @@ def augment(
     """
     try:
         from torchvision import tv_tensors  # noqa: PLC0415  # heavy, and not in every recipe
-        from torchvision.transforms import v2  # noqa: PLC0415
+        from torchvision.transforms import v2  # noqa: PLC0415  # as above
     except (ImportError, RuntimeError) as error:
         raise TrainingError(f"augment, erase and mixup need torchvision: {error}") from None
     shares = F.one_hot(labels, data.classes).to(images.dtype)

@@ -104,6 +104,6 @@ def _owner(handle: int) -> str:
         found = json.loads(os.pread(handle, _MOST_BYTES, 0))
         host = re.fullmatch(r"[\w.-]{1,64}", found["host"], re.ASCII)
         since = datetime.fromisoformat(found["since"]).astimezone(UTC)
-        return f"process {int(found['process'])} on {host[0]} since {since:%Y-%m-%d %H:%M:%S} UTC"  # type: ignore[index]
+        return f"process {int(found['process'])} on {host[0]} since {since:%Y-%m-%d %H:%M:%S} UTC"  # type: ignore[index]  # no match: TypeError
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return "another process"
