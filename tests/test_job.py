@@ -11,13 +11,14 @@ import pytest
 
 from aspk.data import load_data
 from aspk.energy import STRICT
-from aspk.errors import CheckpointError
+from aspk.errors import CheckpointError, EvaluationStopped
+from aspk.families import Supernet
 from aspk.space.file import load_space
 from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
 from aspk.standalone.job import Job, train_alone
 from aspk.standalone.ranking import RankingStudy, ranking_jobs
-from aspk.training import NetworkRun
-from aspk.training.checkpoint import save_state
+from aspk.training import EarlyStop, NetworkRun
+from aspk.training.checkpoint import save_state, save_supernet
 
 SPACE = load_space("tiny")
 
@@ -204,3 +205,52 @@ def test_weights_of_another_space_are_refused(job, trained_folder):
     wrong = dataclasses.replace(job, weights=trained_folder / "supernet.safetensors", space=other)
     with pytest.raises(CheckpointError, match="trained for another search space"):
         wrong.run(progress=False)
+
+
+# ---------------------------------------------------------------------- inherited weights
+
+
+@pytest.fixture
+def inheriting(job, tmp_path):
+    """The job with a supernet's weights to start from, and a function that makes others."""
+    data = load_data(job.data)
+
+    def save(seed):
+        supernet = Supernet(SPACE, shape=data.shape, classes=data.classes, seed=seed)
+        save_supernet(tmp_path / "supernet.safetensors", supernet, {})
+
+    save(1)
+    return dataclasses.replace(job, weights=tmp_path / "supernet.safetensors"), save
+
+
+def test_a_record_names_the_weights_that_its_training_started_from(inheriting):
+    job, save = inheriting
+    (result,) = train_alone([job], progress=False)
+    save(2)
+    with pytest.raises(CheckpointError, match=r"made with weights = .*, now it is"):
+        job.result()
+    save(1)
+    assert job.result() == result
+    job.weights.unlink()  # without them, there is nothing to hold the record against
+    assert job.result() == result
+
+
+def test_a_state_names_the_weights_that_its_training_started_from(inheriting):
+    job, save = inheriting
+    with pytest.raises(EvaluationStopped):
+        job.run(progress=False, stop=EarlyStop(5, lambda run: "enough"))
+    assert job.state_file.exists()
+    save(2)
+    with pytest.raises(CheckpointError, match="start = "):
+        job.run(progress=False)
+    save(1)
+    assert job.run(progress=False) is not None
+
+
+def test_records_that_do_not_say_which_weights_are_taken(inheriting):
+    job, _ = inheriting
+    (result,) = train_alone([job], progress=False)
+    content = json.loads(job.record_file.read_text())
+    assert content["identity"].pop("weights")
+    write(job, content)
+    assert job.result() == result

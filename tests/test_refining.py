@@ -197,6 +197,14 @@ def test_too_little_of_level_one_is_refused(spec):
         refine(spec, trainings=3, device="cpu", progress=False)
 
 
+def test_another_supernet_than_level_one_s_is_refused(spec):
+    save_supernet(
+        spec.weights_file, Supernet(load_space(spec.space), shape=(1, 8, 8), classes=10, seed=5), {}
+    )
+    with pytest.raises(StudyError, match="has other weights"):
+        refine(spec, trainings=3, device="cpu", progress=False)
+
+
 # ---------------------------------------------------------------------- killed
 
 

@@ -30,6 +30,7 @@ from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
 from aspk.standalone.export import export_network
 from aspk.training import EarlyStop, NetworkRun, train_network
 from aspk.training.checkpoint import load_supernet, previous_state
+from aspk.util.files import hash_of
 from aspk.util.pool import results_of
 from aspk.util.progress import ProgressBar
 from aspk.util.records import Identity, Record, read_json
@@ -88,7 +89,7 @@ class Trained:
 class Job:
     """One network, to be trained alone with a recipe and a seed.
 
-    The network, the data, the recipe, the seed and whether weights are inherited are the job's identity:
+    The network, the data, the recipe, the seed and the weights that it starts from are the job's identity:
     a record or a state that does not agree with them is refused.
 
     Attributes:
@@ -147,7 +148,7 @@ class Job:
     @property
     def identity(self) -> Identity:
         """What a record must match to be this job's."""
-        values = {
+        values: dict[str, Any] = {
             "network": self.config.to_json(),
             "recipe": self.recipe.to_json(),
             "data": self.data.to_json(),
@@ -155,7 +156,10 @@ class Job:
             "scratch": self.weights is None,
             "test": self.test,
         }
-        return Identity(values=values, missing={"scratch": True, "test": True})
+        missing: dict[str, Any] = {"scratch": True, "test": True}
+        if self.weights is not None and self.weights.is_file():
+            values["weights"] = missing["weights"] = hash_of(self.weights)  # not in earlier versions' records
+        return Identity(values=values, missing=missing)
 
     def result(self) -> Trained | None:
         """The result, None if there is none yet, or only a damaged one.
@@ -223,7 +227,7 @@ class Job:
         """Weights to start from, None for fresh ones."""
         if self.weights is None:
             return None
-        supernet = _supernet(self.weights, self.device)
+        supernet = _supernet(self.weights, self.device, self.identity.values.get("weights"))
         if supernet.space.fingerprint != self.space.fingerprint:
             raise CheckpointError(f"{self.weights} was trained for another search space")
         return supernet.extract(self.config).state_dict()
@@ -353,6 +357,6 @@ def _data(settings: DataSettings, device: str) -> DataSet:
 
 
 @lru_cache(maxsize=1)
-def _supernet(weights: Path, device: str) -> Supernet:
-    """Loaded once in each worker."""
+def _supernet(weights: Path, device: str, content: str | None) -> Supernet:
+    """Loaded once in each worker, and again if the file's content has changed."""
     return load_supernet(weights, resolve_device(device)).supernet

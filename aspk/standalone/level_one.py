@@ -10,7 +10,7 @@ from aspk.metrics import Metrics
 from aspk.space.file import load_space
 from aspk.space.genes import SubnetConfig
 from aspk.spec.study import StudySpec
-from aspk.study.storage import open_study
+from aspk.study.storage import open_study, require_weights
 from aspk.surrogate import AccuracySurrogate
 from aspk.trials.attributes import metrics_of
 
@@ -28,12 +28,15 @@ class LevelOne:
         spec: the study of level one.
 
     Raises:
-        StudyError: there is no such study, or it has too few complete trials.
+        StudyError: there is no such study, it has too few complete trials, or its networks were measured with
+            weights that have changed since.
     """
 
     def __init__(self, spec: StudySpec) -> None:
         self.space = load_space(spec.space)
-        trials = open_study(spec).get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        study = open_study(spec)
+        require_weights(study, spec)
+        trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         found = [
             (self.space.from_parameters(trial.params), metrics)
             for trial in trials

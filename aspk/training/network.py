@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -111,11 +112,12 @@ class NetworkRun(Run[Network]):
         if start is not None:
             network.load_state_dict(dict(start))
         self.inherited = start is not None
+        self._start = {} if start is None else {"start": _digest(start)}
         super().__init__(network, data, recipe, seed)
 
     def subject(self) -> Mapping[str, Any]:
         """See :class:`Run`."""
-        return {"network": self.model.config.to_json(), "inherited": self.inherited}
+        return {"network": self.model.config.to_json(), "inherited": self.inherited, **self._start}
 
     def backward(self, batch: Batch, rng: np.random.Generator, share: float) -> float:
         """See :class:`Run`."""
@@ -140,3 +142,12 @@ class NetworkRun(Run[Network]):
             hits += int((network(self.input(search.images[chunk])).argmax(1) == search.labels[chunk]).sum())
         rates = firing_rates(network, self.input(search.images[:MONITOR_IMAGES]))
         return {"search": hits / min(_MONITORED, len(search))}, rates
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over tensors and their names."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

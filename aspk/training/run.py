@@ -278,7 +278,9 @@ class Run(abc.ABC, Generic[Network]):
         begun = self.recipe.as_begun(identity.get("recipe") if isinstance(identity, Mapping) else None)
         if begun != self.recipe:
             self.recipe, self.half = begun, begun.amp is True
-        Identity(values=self.identity()).require(identity, where=path, error=CheckpointError)
+        own = self.identity()
+        missing = {"start": own.get("start")}  # earlier versions did not record it
+        Identity(values=own, missing=missing).require(identity, where=path, error=CheckpointError)
         self.take(state, path)
 
     def take(self, state: Mapping[str, Any], path: Path) -> None:
