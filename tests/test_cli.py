@@ -269,6 +269,15 @@ def test_images_that_no_memory_holds_are_wrong_usage(line, capsys):
     assert "--images times --shape: expected at most" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "line", ["export digits --trial 3", "retrain digits --trial 3", "retrain digits --front"]
+)
+def test_a_margin_where_nothing_is_selected_is_wrong_usage(line, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*line.split(), "--margin", "2"])
+    assert "--margin chooses a network of the front" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("size", [2**50, 2**61])
 def test_memory_that_runs_out_ends_in_a_message(size, capsys):
     """As PyTorch says it, and as Python does."""

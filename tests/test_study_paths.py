@@ -49,6 +49,16 @@ def silently(file):
         return load_study_file(file)
 
 
+def test_a_tilde_is_the_home_folder(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = TEXT.format(storage="sqlite:///~/own.db").replace('"runs/own"', '"~/runs/own"')
+    study.write_text(text.replace('"pictures"', '"~/pictures"'))
+    spec, home = silently(study), tmp_path / "home"
+    assert spec.folder == home / "runs/own"
+    assert spec.data.folder == str(home / "pictures")
+    assert spec.storage_url == f"sqlite:///{home}/own.db"
+
+
 @pytest.mark.parametrize("relative", [False, True])
 def test_paths_start_from_the_file_wherever_the_command_runs(study, relative):
     spec = silently(Path("..") / "project" / "study.toml" if relative else study)

@@ -46,6 +46,7 @@ def study_words(options: argparse.Namespace) -> str:
 
 
 _SELECTIONS = ("cheapest", "knee", "most-accurate", "best-f-aeb")  # those of aspk.report, which loads slowly
+_MARGIN = 0.01  # likewise
 
 
 def selection_arguments(
@@ -69,11 +70,25 @@ def selection_arguments(
     parser.add_argument(
         "--margin",
         type=_points,
-        default=0.01,
         metavar="POINTS",
-        help="percentage points of accuracy that 'cheapest' may give up (default: 1), or the standard error "
-        "of the difference if that is larger",
+        help=f"percentage points of accuracy that 'cheapest' may give up (default: {100 * _MARGIN:g}), or "
+        "the standard error of the difference if that is larger",
     )
+
+
+def margin_of(options: argparse.Namespace, *, named: bool = False) -> float:
+    """The accuracy that ``cheapest`` may give up.
+
+    Args:
+        options: of a command with ``selection_arguments``, and with the parser's ``error`` as ``usage``.
+        named: whether other options name the networks, so that nothing is selected.
+
+    Raises:
+        SystemExit: ``--margin`` is given where nothing is selected.
+    """
+    if named and options.margin is not None:
+        options.usage("--margin chooses a network of the front: not with --trial or --front")
+    return _MARGIN if options.margin is None else float(options.margin)
 
 
 def time_of_day(text: str) -> datetime:

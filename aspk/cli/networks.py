@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aspk.cli.arguments import (
     device_argument,
     evaluate_arguments,
+    margin_of,
     refined_argument,
     selection_arguments,
     spec_of,
@@ -50,7 +51,7 @@ def add_network_commands(commands: Commands) -> None:
         help="also write this form beside it: a module of spikingjelly's layers, an ONNX file, or a program "
         "of torch.export; may be repeated",
     )
-    export.set_defaults(run=_export)
+    export.set_defaults(run=_export, usage=export.error)
 
     evaluate = commands.add(
         "evaluate",
@@ -87,6 +88,7 @@ def add_network_commands(commands: Commands) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
+    margin = margin_of(options, named=options.trial is not None)
     spec = spec_of(options)
 
     from aspk.report import no_front_text, select, selection_text, summarise
@@ -95,7 +97,7 @@ def _export(options: argparse.Namespace) -> int:
 
     summary, number = summarise(open_study(spec)), options.trial
     if number is None:
-        selection = select(summary, options.select, margin=options.margin)
+        selection = select(summary, options.select, margin=margin)
         if selection.chosen is None:
             raise StudyError(f"nothing to export from study {spec.name!r}: {no_front_text(summary)}")
         number = selection.chosen.row.number

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aspk.cli.arguments import (
+    margin_of,
     refined_argument,
     selection_arguments,
     spec_of,
@@ -50,10 +51,11 @@ def add_retrain_command(commands: Commands) -> None:
     )
     retrain.add_argument("--recipe", help="a recipe instead of the study's [retrain]: cpu, paper, FILE")
     retrain.add_argument("--output", type=Path, help="where to write the exports (default: FOLDER/retrained)")
-    retrain.set_defaults(run=_retrain)
+    retrain.set_defaults(run=_retrain, usage=retrain.error)
 
 
 def _retrain(options: argparse.Namespace) -> int:
+    margin = margin_of(options, named=bool(options.trial or options.front))
     from aspk.report import no_front_text, select, selection_text, summarise
     from aspk.standalone.retraining import retrain
     from aspk.study.storage import open_study
@@ -64,7 +66,7 @@ def _retrain(options: argparse.Namespace) -> int:
     if not trials:
         raise StudyError(f"nothing to train in study {spec.name!r}: {no_front_text(summary)}")
     if not (options.trial or options.front):
-        selection = select(summary, options.select, margin=options.margin)
+        selection = select(summary, options.select, margin=margin)
         trials = [selection.chosen.row.number] if selection.chosen else []
         print(selection_text(selection))
     results = retrain(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aspk.cli.arguments import (
     aim_argument,
+    margin_of,
     refined_argument,
     selection_arguments,
     share_between,
@@ -184,7 +185,7 @@ def _report(options: argparse.Namespace) -> int:
         record_verdict(study, verdict_of(spec, statistics))  # 'aspk rank' may have run since the search
     folder = options.output or spec.folder / safe_name(f"report-{spec.name}")
     others = [other for other in studies_of(spec) if other.study_name != spec.name]
-    marked = {"selection": options.select, "margin": options.margin}
+    marked = {"selection": options.select, "margin": margin_of(options)}
     write_report(
         study,
         folder,
@@ -195,7 +196,7 @@ def _report(options: argparse.Namespace) -> int:
         command=study_words(options),
     )
     summary = summarise(study)
-    selection = select(summary, options.select, margin=options.margin)
+    selection = select(summary, options.select, margin=margin_of(options))
     lines = [pareto_text(summary, selection), selection_text(selection), statistics_text(summary)]
     show("\n".join(line for line in (*lines, summary.verdict) if line))
     print(f"wrote {folder / 'report.html'}")
@@ -263,7 +264,7 @@ def _dashboard(options: argparse.Namespace) -> int:
             models=options.models,
             device=options.device,
             selection=options.select,
-            margin=options.margin,
+            margin=margin_of(options),
         )
     except KeyboardInterrupt:
         print("aspk: the dashboard has stopped", file=sys.stderr)

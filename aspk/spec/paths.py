@@ -20,9 +20,10 @@ _JOURNAL = re.compile(r"(?P<scheme>journal:|)(?!\w[\w+]+:)(?P<path>[^/].*\.log)"
 def with_places(data: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """A study's plain values, with paths made relative to the working directory.
 
-    Relative paths in a study file start from that file. If nothing exists there, but something exists where
-    earlier versions looked, relative to the working directory, that is used, with a FutureWarning. The files
-    shipped with aspk are in its package, which is not written to: their studies use the working directory.
+    Relative paths in a study file start from that file, and ``~`` is the user's home folder. If nothing
+    exists there, but something exists where earlier versions looked, relative to the working directory, that
+    is used, with a FutureWarning. The files shipped with aspk are in its package, which is not written to:
+    their studies use the working directory.
 
     Args:
         data: the values; those of the wrong type are left to the study's own checks.
@@ -82,6 +83,7 @@ class _Places:
 
     def of(self, key: str, given: str) -> str:
         """The place of a path that may not exist yet."""
+        given = os.path.expanduser(given)
         place = self._folder / given
         if os.path.exists(place) or not os.path.exists(given):
             return str(place)
@@ -90,6 +92,7 @@ class _Places:
 
     def of_file(self, key: str, given: str) -> str:
         """The place of a TOML file, given by its path or by the name of one shipped with aspk."""
+        given = os.path.expanduser(given)
         for name in (given, f"{given}.toml"):
             if os.path.isfile(self._folder / name):
                 return str(self._folder / name)
