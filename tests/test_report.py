@@ -23,6 +23,7 @@ from aspk.report import (
     summarise,
     write_csv,
 )
+from aspk.report.tables import csv_of_fronts
 from aspk.trials import attributes
 from studies import add_unfinished, made_study, strangers_study
 
@@ -242,6 +243,37 @@ def test_csv_has_full_precision_and_the_parameters(tmp_path: Path) -> None:
     for row, expected in zip(rows, summary.front, strict=True):
         assert (float(row["accuracy"]), float(row["energy"])) == expected.values
         assert {k: float(v) for k, v in row.items() if k in expected.parameters} == expected.parameters
+
+
+def named_study(*points: tuple[tuple[float, float], dict[str, float]]) -> optuna.Study:
+    """A study of two objectives, the first of which is called ``loss``, with parameters of any names."""
+    study = optuna.create_study(directions=("minimize", "minimize"))
+    study.set_metric_names(["loss", "size"])
+    for values, parameters in points:
+        choices = {name: optuna.distributions.FloatDistribution(0, 9) for name in parameters}
+        study.add_trial(create_trial(values=values, params=parameters, distributions=choices))
+    return study
+
+
+def test_a_parameter_with_the_name_of_a_column_does_not_hide_it(tmp_path: Path) -> None:
+    study = named_study(((0.5, 2.0), {"loss": 7.0, "trial": 3.0, "x": 1.0}))
+    write_csv(summarise(study), tmp_path / "front.csv")
+    with (tmp_path / "front.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert [float(row[name]) for name in ("trial", "loss", "size", "x")] == [0, 0.5, 2, 1]
+    assert [float(row[f"{name} (parameter)"]) for name in ("trial", "loss")] == [3, 7]
+
+
+def test_fronts_with_different_columns_share_a_csv_file() -> None:
+    first = summarise(named_study(((0.5, 2.0), {"model": 1.0, "x": 2.0})))
+    alike = {"x": 3.0, "y": 4.0}
+    second = summarise(named_study(((0.1, 1.0), alike), ((0.1, 1.0), alike)))
+    text = csv_of_fronts("model", [("paper", first), ("strict", second)])
+    one, other = csv.DictReader(text.splitlines())
+    assert (one["model"], one["loss"], one["model (study)"], one["x"]) == ("paper", "0.5", "1.0", "2.0")
+    assert one["y"] == one["alike"] == ""
+    assert (other["model"], other["loss"], other["x"], other["y"]) == ("strict", "0.1", "3.0", "4.0")
+    assert (other["alike"], other["model (study)"]) == ("2", "")
 
 
 def test_hypervolumes_are_compared_after_the_same_number_of_evaluations() -> None:

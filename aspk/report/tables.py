@@ -186,14 +186,41 @@ def compare_text(summaries: Sequence[StudySummary]) -> str:
 
 
 def csv_text(summary: StudySummary) -> str:
-    """The front with full precision, parameters as further columns; no text can start a formula."""
+    """The front with full precision, parameters as further columns; no text can start a formula.
+
+    A parameter with the name of another column has ``(parameter)`` behind its name.
+    """
+    return to_csv(_csv_rows(summary))
+
+
+def csv_of_fronts(first: str, fronts: Sequence[tuple[str, StudySummary]]) -> str:
+    """Several fronts of one study as CSV; a cell is empty where a front lacks a column.
+
+    Args:
+        first: header of the first column.
+        fronts: the fronts, each behind what stands in the first column of its rows.
+    """
+    tables = [(name, _csv_rows(summary)) for name, summary in fronts]
+    header = list(dict.fromkeys(cell for _, (own, *_) in tables for cell in own))
+    table: list[list[object]] = [[first, *(cell + " (study)" if cell == first else cell for cell in header)]]
+    for name, (own, *rows) in tables:
+        for row in rows:
+            cells = dict(zip(own, row, strict=True))
+            table.append([name, *(cells.get(column, "") for column in header)])
+    return to_csv(table)
+
+
+def _csv_rows(summary: StudySummary) -> list[list[Any]]:
+    """The header, in which every name is there once, and the rows."""
     shown = columns(summary)
     names = list(dict.fromkeys(name for row in summary.front for name in row.parameters))
+    headers = [column.header for column in shown]
+    headers += [f"{name} (parameter)" if name in headers else name for name in names]
     rows = [
         [*(column.of(row) for column in shown), *(row.parameters.get(name, "") for name in names)]
         for row in summary.front
     ]
-    return to_csv([[*(column.header for column in shown), *names], *rows])
+    return [headers, *rows]
 
 
 def write_csv(summary: StudySummary, path: str | Path) -> None:

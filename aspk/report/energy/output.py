@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
@@ -28,8 +26,8 @@ from aspk.report.energy.pages import html_page, table_row
 from aspk.report.energy.rebilling import Rebilling
 from aspk.report.energy.sources import NetworkAccount
 from aspk.report.figures import SVG_INK, front_figure, svg
-from aspk.report.tables import columns, csv_text, number
-from aspk.util.text import printable, to_csv
+from aspk.report.tables import columns, csv_of_fronts, number
+from aspk.util.text import printable
 
 _SHARE = "share"
 
@@ -133,12 +131,7 @@ def _changes(one: Rebilling) -> str:
 
 def rebilling_csv(rebillings: Sequence[Rebilling]) -> str:
     """All fronts with full precision, the account in the first column."""
-    table: list[list[str]] = []
-    for one in rebillings:
-        header, *rows = csv.reader(io.StringIO(csv_text(one.summary)))
-        table = table or [["model", *header]]
-        table += [[one.model.name, *row] for row in rows]
-    return to_csv(table)
+    return csv_of_fronts("model", [(one.model.name, one.summary) for one in rebillings])
 
 
 # ---------------------------------------------------------------------- pages
