@@ -34,3 +34,21 @@ def test_without_a_space_the_other_parameters_are_searched():
     )
     assert {trial.params["x"] for trial in study.trials} == {1.0}
     assert study.best_value < 1.001
+
+
+@pytest.mark.parametrize("make", [*MAKERS.values(), RandomSampler], ids=[*MAKERS, "random"])
+def test_what_was_seen_with_another_value_of_a_fixed_parameter_is_new(make):
+    """The best design was left out for good, since its other parameter had been tried with kind 'a'."""
+
+    def kinds(trial):
+        worse = 5 * (trial.suggest_categorical("kind", ["a", "b"]) == "a")
+        return abs(trial.suggest_int("x", 0, 20) - 7) + worse
+
+    study = create(make(seed=0), ["minimize"])
+    for x in range(10):
+        study.enqueue_trial({"kind": "a", "x": x})
+    study.optimize(kinds, n_trials=10)
+    study.sampler = PartialFixedSampler({"kind": "b"}, make(seed=0))
+    study.optimize(kinds, n_trials=21)
+    assert {trial.params["kind"] for trial in study.trials[10:]} == {"b"}
+    assert {trial.params["x"] for trial in study.trials[10:]} == set(range(21))

@@ -168,7 +168,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             return {}
         with PROPOSING:
             trials = study.get_trials(deepcopy=False)
-            codec: Codec = self._space or self._inference.codec(trials).of(search_space)
+            codec: Codec = self._space or self._inference.codec(trials).around(search_space)
             others = _without(trials, trial.number)
             if fixed := _fixed_around(codec, search_space, others):
                 x = self._pinned(study, codec, others, trial.number, fixed)

@@ -14,6 +14,7 @@ Where the two differ, parameters win: Optuna may have replaced a proposed value 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -216,6 +217,10 @@ class ParameterCodec:
         }
         return ParameterCodec(distributions, known, self.whole, self.defaults)
 
+    def around(self, distributions: Mapping[str, BaseDistribution]) -> ParameterCodec:
+        """This codec if it has these parameters, else that of these: others may be set by somebody else."""
+        return self if distributions.items() <= self.distributions.items() else self.of(distributions)
+
     @property
     def branches(self) -> tuple[int, ...]:
         """See :class:`Codec`."""
@@ -327,5 +332,10 @@ class ParameterCodec:
         return proposal_to_attributes(numbers)
 
     def pin(self, x: Genotypes, fixed: Mapping[str, Any]) -> Genotypes:
-        """See :class:`Codec`. All genes are given as parameters here, and Optuna itself keeps fixed ones."""
+        """See :class:`Codec`."""
+        x = x.copy()
+        for column, (name, coordinate) in enumerate(self._coordinates.items()):
+            if name in fixed:
+                with contextlib.suppress(ValueError, TypeError):  # Optuna keeps the fixed value anyway
+                    x[column] = coordinate.encode(fixed[name])
         return x
