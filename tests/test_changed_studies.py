@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from sampler_cases import MAKERS, Recording, every_sampler
 
-from aspk.samplers import SurrogateSampler
+from aspk.samplers import RandomSampler, SurrogateSampler
 
 
 def objective(trial, high=2.0):
@@ -63,6 +63,21 @@ def test_populations_keep_what_fits(make):
     study.optimize(objective, n_trials=1)
     assert len(sampler.history) == 18
     assert sampler.history.whole
+
+
+def test_what_a_trial_does_not_use_need_not_fit_a_narrowed_range():
+    """Trials of the other kind were lost, since what was proposed for them has a rate, too."""
+
+    def by_kind(trial, high):
+        kind, x = trial.suggest_categorical("kind", ["a", "b"]), trial.suggest_float("x", 0, 1)
+        return x + (trial.suggest_float("rate", 0, high) if kind == "b" else 0.3)
+
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    study.optimize(lambda trial: by_kind(trial, 10.0), n_trials=40)
+    study.optimize(lambda trial: by_kind(trial, 5.0), n_trials=6)
+    study.sampler = sampler = Recording(population_size=8, seed=0)
+    study.optimize(lambda trial: by_kind(trial, 5.0), n_trials=1)
+    assert len(sampler.history) == sum(trial.params.get("rate", 0) <= 5 for trial in study.trials[:-1])
 
 
 def test_defaults_say_what_a_new_parameter_stood_at():

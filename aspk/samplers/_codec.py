@@ -292,17 +292,21 @@ class ParameterCodec:
         parameters that are newer than the trial. Whatever none of them has is random: inactive genes of
         trials by other samplers.
         """
-        parameters = dict(self.defaults) | self._proposed(attributes) | dict(parameters)
-        given = np.array([name in parameters for name in self.distributions])
+        others = dict(self.defaults) | self._proposed(attributes)
+        genes: dict[str, float] = {}
+        for name, coordinate in self._coordinates.items():
+            try:
+                if name in parameters or name in others:
+                    genes[name] = coordinate.encode(parameters[name] if name in parameters else others[name])
+            except (ValueError, TypeError):
+                if name in parameters:  # an enqueued value that is not a choice
+                    return None
+                continue  # outside a range that was narrowed since: the trial may not use it
+        given = np.array([name in genes for name in self.distributions])
         if not given.all() and not self.conditions:
             return None
         x = np.zeros(len(given)) if given.all() else self._random(np.random.default_rng(seed))
-        try:
-            for column, (name, coordinate) in enumerate(self._coordinates.items()):
-                if name in parameters:
-                    x[column] = coordinate.encode(parameters[name])
-        except (ValueError, TypeError):  # an enqueued value that is not a choice
-            return None
+        x[given] = list(genes.values())
         top = np.where(self.cardinalities == 0, 1, self.cardinalities - 1)
         inside = ((x >= 0) & (x <= top)).all()
         return x if inside and (given.all() or given[self.active(x)].all()) else None
