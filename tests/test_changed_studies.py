@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 from sampler_cases import MAKERS, Recording, every_sampler
 
@@ -103,3 +104,28 @@ def test_a_range_that_changes_again_and_again_is_drawn_by_itself():
         near = sum(abs(trial.params["y"] - 0.3) < 0.1 for trial in study.trials[-20:])
         assert near > 6
         assert all(trial.params["x"] <= 1 + trial.number % 3 for trial in study.trials)
+
+
+def test_each_thing_that_is_left_out_is_said(caplog):
+    """Only the first was: a baseline without parameters hid that a parameter is new."""
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    baseline(study)
+    study.optimize(lambda trial: objective(trial, None), n_trials=3)
+    added(study)
+    study.optimize(objective, n_trials=15)
+    told = [record.message for record in caplog.records if "not learnt from" in record.message]
+    assert [text.partition(",")[0].partition(" ")[2] for text in told] == [
+        "learnt from: 1 trials",
+        "learnt from: 18 trials before parameter x",
+    ]
+
+
+def test_it_is_said_that_a_parameter_is_no_longer_searched(caplog):
+    """One trial that was added with another range was enough, without a word."""
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    study.optimize(objective, n_trials=3)
+    held = {"x": FloatDistribution(0, 3), "y": FloatDistribution(0, 1)}
+    study.add_trial(create_trial(params={"x": 1.0, "y": 0.5}, distributions=held, value=1.0))
+    study.optimize(objective, n_trials=3)
+    told = [record.message for record in caplog.records if "drawn by itself" in record.message]
+    assert told == ["parameter 'x' is drawn by itself: its range changes to and fro"]

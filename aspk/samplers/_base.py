@@ -156,8 +156,10 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             return dict(self._space.distributions)
         with PROPOSING:
             codec = self._inference.codec(study.get_trials(deepcopy=False))
-            for message in self._inference.left_out:
-                self._notices.warn("not learnt from", message)
+            for case, message in self._inference.left_out.items():
+                self._notices.warn("not learnt from", message, case=case)
+            for name in self._inference.changing:
+                self._notices.warn(f"parameter {name!r} is drawn by itself", "its range changes to and fro")
             return dict(codec.distributions)
 
     def sample_relative(

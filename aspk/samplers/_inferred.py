@@ -45,7 +45,7 @@ class Inference:
         self._changing: set[str] = set()  # parameters whose distribution differs again and again
         self._rows: list[tuple[int, dict[str, int]]] = []  # with the trial's number
         self._codec: ParameterCodec | None = None
-        self.left_out: list[str] = []  # messages about trials and parameters
+        self.left_out: dict[str, str] = {}  # messages about trials, by what is the matter with them
 
     def codec(self, trials: Sequence[FrozenTrial]) -> ParameterCodec:
         """The parameters that all trials with a value have, and those whose condition all of these satisfy.
@@ -68,6 +68,11 @@ class Inference:
             if self._codec is None or found != self._codec:  # the same object while nothing changes
                 self._codec = found
         return self._codec
+
+    @property
+    def changing(self) -> list[str]:
+        """Parameters whose distribution differs again and again, which are left out."""
+        return sorted(self._changing)
 
     def _is_as_before(self, trial: FrozenTrial) -> bool:
         """Whether a trial's parameters have the distributions recorded for them."""
@@ -140,9 +145,9 @@ class Inference:
         pairs = sorted(self._rows, key=lambda pair: pair[0])
         pairs = [pair for pair in pairs if pair[1]] or pairs  # a baseline without parameters has no design
         numbers, rows = [number for number, _ in pairs], [row for _, row in pairs]
-        self.left_out = []
+        self.left_out = {}
         if len(rows) < len(self._read):
-            self.left_out.append(
+            self.left_out["outside"] = (
                 f"{len(self._read) - len(rows)} trials, which have no parameters or some outside their range"
             )
         names = [
@@ -156,7 +161,7 @@ class Inference:
         if first := _since(table[:, unexplained] != _ABSENT, numbers):
             absent = (table[:first] == _ABSENT).all(axis=0)
             new = [names[place] for place in unexplained if absent[place]]
-            self.left_out.append(
+            self.left_out[f"new {', '.join(new)}"] = (
                 f"{first} trials before parameter {', '.join(new)}, which is new; "
                 f"defaults={{{new[0]!r}: ...}} gives its value in them"
             )

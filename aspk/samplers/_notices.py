@@ -11,12 +11,12 @@ class Notices:
     """The messages of one sampler."""
 
     def __init__(self) -> None:
-        self._logged: set[str] = set()
+        self._logged: set[tuple[str, str]] = set()
 
-    def warn(self, about: str, text: str) -> None:
-        """Log, once, that something is not as the user intended."""
-        if about not in self._logged:
-            self._logged.add(about)
+    def warn(self, about: str, text: str, *, case: str = "") -> None:
+        """Log, once for each case, that something is not as the user intended."""
+        if (about, case) not in self._logged:
+            self._logged.add((about, case))
             _LOGGER.warning("%s: %s", about, text)
 
     def mention(self, about: str, text: str) -> None:
