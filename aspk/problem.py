@@ -11,6 +11,7 @@ pymoo hands its algorithm's generator to every operator, so that ``seed`` decide
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,12 +36,13 @@ from aspk.space.operators import Genotypes, crossover, keys, mutate, sample_dist
 from aspk.util.pareto import FloatArray
 
 _LOGGER = logging.getLogger(__name__)
+_NOTHING_KNOWN = 1e30  # objective value of a network without metrics, if no other of its generation has any
 
 
 class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
     """Networks of a search space as a vectorised pymoo problem over index vectors.
 
-    Every network is evaluated once. A network without metrics gets the worst objective values of its
+    Every network is evaluated once. A network without metrics gets objective values worse than all of its
     generation, since pymoo cannot handle NaN, and a warning says why. If there are constraints, a last one is
     added, "could be evaluated", and such a network gets +1 in all of them. Without constraints it is added
     only on request, so that algorithms that refuse constraints, such as MOEA/D, still run. Problems and
@@ -106,7 +108,7 @@ class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
             if numbers is not None:
                 F[index] = minimised([numbers[0]], directions)[0]
                 G[index] = [*numbers[1], -1.0][: G.shape[1]]
-        out["F"] = _worst_where_missing(F)
+        out["F"] = _worse_where_missing(F)
         if G.shape[1]:
             out["G"] = G
 
@@ -119,7 +121,7 @@ class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         except (EvaluationError, ObjectiveError) as error:
             if (why := str(error)) not in self._told:
                 self._told.add(why)
-                _LOGGER.warning("a network without metrics counts as its generation's worst: %s", why)
+                _LOGGER.warning("a network without metrics counts as worse than its generation: %s", why)
             return None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpikformerProblem:
@@ -127,11 +129,24 @@ class SpikformerProblem(Problem):  # type: ignore[misc]  # pymoo has no types
         return self
 
 
-def _worst_where_missing(F: FloatArray) -> FloatArray:
-    """``F`` with NaN replaced by the column's largest number, by 1 if it has none."""
-    columns = [column[~np.isnan(column)].max(initial=-np.inf) for column in F.T]
-    worst = np.where(np.isfinite(columns), columns, 1.0)
-    return np.where(np.isnan(F), worst, F)
+def _worse_where_missing(F: FloatArray) -> FloatArray:
+    """``F`` with NaN replaced by a number worse than all others of the column.
+
+    It lies behind the worst one by the column's range, so that whatever was measured dominates the row and
+    algorithms that scale by ranges still can. Where a whole column is missing, as in a generation of one, it
+    is worse than anything that is measured before or later.
+    """
+    missing, result = np.isnan(F), F.copy()
+    for values, out in zip(result.T, missing.T, strict=True):
+        known = values[~out]
+        if len(known):
+            worst = float(known.max())
+            with np.errstate(over="ignore"):
+                behind = worst + (float(np.ptp(known)) or max(abs(worst), 1.0))
+            values[out] = min(behind, sys.float_info.max)
+        else:
+            values[out] = _NOTHING_KNOWN
+    return result
 
 
 # ------------------------------------------------------------------ operators
