@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -22,7 +23,7 @@ from aspk.report import summarise, write_report
 from aspk.report.dashboard import front_plot
 from aspk.report.diagram import diagram_svg
 from aspk.report.figures.drawing import log_ticks
-from aspk.report.genes import genes_of
+from aspk.report.genes import Gene, genes_of
 from aspk.report.measures import energy_unit_of, measures
 from aspk.report.structure import network_parts, parts_of
 from aspk.report.trained import trained_networks
@@ -65,6 +66,19 @@ def test_names_are_told_apart_and_noise_explains_nothing():
     found = importances(parameters, [float(one["kind"] == "y") for one in parameters])
     assert found.shares["kind"] > 0.9
     assert importances(parameters, rng.normal(size=90).tolist()).explained < 0.1
+
+
+def test_none_is_a_choice_like_any_other():
+    """It counted as a parameter that is not there, and kept its value when others were shuffled."""
+    rng = np.random.default_rng(0)
+    parameters = [
+        {"depth": [None, 3, 5][rng.integers(3)], "rate": float(rng.random())} for _ in range(90)
+    ]
+    found = importances(parameters, [(one["depth"] is None) + 0.1 * one["rate"] for one in parameters])
+    assert found.shares["depth"] > 0.8
+    gene = Gene(name="depth", choices=(3, 5, None))
+    assert gene.rank(SimpleNamespace(parameters={"depth": None})) == 2
+    assert gene.rank(SimpleNamespace(parameters={})) is None
 
 
 @pytest.mark.parametrize(

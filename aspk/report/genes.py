@@ -25,7 +25,9 @@ class Gene:
 
     def rank(self, row: Row) -> int | None:
         """Index of a trial's value among the choices, None where the trial has no such value."""
-        value = row.parameters.get(self.name)
+        if self.name not in row.parameters:  # None may be a choice
+            return None
+        value = row.parameters[self.name]
         return self.choices.index(value) if value in self.choices else None
 
 

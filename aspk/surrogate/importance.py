@@ -64,7 +64,7 @@ def importances(
     names = list(dict.fromkeys(name for one in parameters for name in one))
     if len(y) < _FEWEST or not np.isfinite(y).all() or np.ptp(y) == 0 or not names:
         return None
-    X = np.column_stack([_column([one.get(name) for one in parameters]) for name in names])
+    X = np.column_stack([_column(parameters, name) for name in names])
     spread = float(y.var())
     if not 0 < spread < np.inf or (np.nan_to_num(X, nan=-1.0) == np.nan_to_num(X[:1], nan=-1.0)).all():
         return None
@@ -76,12 +76,19 @@ def importances(
     return Importances(shares=ordered, explained=max(0.0, 1 - rest / spread), trials=len(y))
 
 
-def _column(values: Sequence[object]) -> FloatArray:
-    """Numbers as they are, names by their alphabetical rank; missing values become NaN."""
-    if all(value is None or isinstance(value, int | float) for value in values):
-        return np.array([np.nan if value is None else float(value) for value in values])  # type: ignore[arg-type]  # all are numbers
-    order = {text: float(place) for place, text in enumerate(sorted({str(value) for value in values}))}
-    return np.array([np.nan if value is None else order[str(value)] for value in values])
+def _column(parameters: Sequence[Mapping[str, Any]], name: str) -> FloatArray:
+    """Numbers as they are, others by the alphabetical rank of their text; NaN where there is no parameter.
+
+    None is a choice like any other: shuffled among the trials that have the parameter.
+    """
+    values = [one[name] for one in parameters if name in one]
+    rank = {text: float(place) for place, text in enumerate(sorted(set(map(str, values))))}
+    numbers = all(isinstance(value, int | float) for value in values)
+
+    def place(value: Any) -> float:  # noqa: ANN401  # whatever a categorical parameter holds
+        return float(value) if numbers else rank[str(value)]
+
+    return np.array([place(one[name]) if name in one else np.nan for one in parameters])
 
 
 def _errors(X: FloatArray, y: FloatArray, seed: int) -> tuple[float, FloatArray]:
