@@ -14,6 +14,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import json_to_distribution
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from worker_processes import SPACE, problem_of, spec_in, start
 
@@ -22,7 +23,7 @@ from aspk.cli.stock import SAMPLERS, optuna_search_space, run_optuna
 from aspk.errors import StudyError
 from aspk.spec.study import load_study_file, with_sampler
 from aspk.study import reproduce, run_study
-from aspk.study.storage import open_study
+from aspk.study.storage import open_storage, open_study
 from aspk.testing import FormulaEvaluator
 from aspk.trials import attributes, study_record
 
@@ -136,6 +137,17 @@ def test_optunas_samplers_are_as_before_when_its_command_is_over(capsys):
         run_optuna(["ask", "--help"])
     assert set(vars(optuna.samplers)) == before
     assert not set(SAMPLERS) & before  # none of Optuna's own is hidden
+
+
+def test_an_address_that_begins_with_journal_is_the_same_file_for_optuna(tmp_path, monkeypatch, capsys):
+    """It was a new journal in a file called "journal:study.log", without a study in it."""
+    monkeypatch.chdir(tmp_path)
+    open_storage("journal:study.log").create_new_study([StudyDirection.MINIMIZE], "found")
+    for arguments in (["--storage", "journal:study.log"], ["--storage=journal:study.log"], []):
+        monkeypatch.setenv("OPTUNA_STORAGE", "" if arguments else "journal:study.log")
+        assert main(["optuna", "study-names", *arguments]) == 0
+        assert capsys.readouterr().out == "found\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["study.log"]
 
 
 def test_the_flat_space_is_what_trials_hold():

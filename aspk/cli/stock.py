@@ -20,7 +20,7 @@ from aspk.samplers import GenotypeSampler, gene_distribution, sampler_class
 from aspk.space import SearchSpace
 from aspk.space.file import load_space
 from aspk.spec.samplers import SAMPLERS as REGISTERED
-from aspk.study.address import check_address, is_journal
+from aspk.study.address import check_address, file_of, is_journal
 from aspk.study.retry import reason
 from aspk.util.files import write_atomically
 from aspk.util.passwords import without_password
@@ -51,8 +51,11 @@ def run_optuna(arguments: Sequence[str]) -> int:
     address = _address(arguments)
     if address is not None and not address.startswith("redis") and not os.path.isfile(address):
         check_address(address)
-        if is_journal(address):  # a journal that is not there yet, which Optuna cannot tell from a typo
-            arguments = [*arguments, "--storage-class", "JournalFileBackend"]
+        if is_journal(address):
+            # Optuna takes "journal:" for a part of the file's name, and cannot tell a journal that is not
+            # there yet from a typo. Of an option that is given twice, the last one holds.
+            file = str(file_of(address))
+            arguments = [*arguments, "--storage", file, "--storage-class", "JournalFileBackend"]
     try:
         with _samplers_known(), _command_line(["optuna", *arguments]), _silent_about(secrets):
             return main() or 0
