@@ -76,6 +76,29 @@ def test_equal_costs_change_nothing():
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.parametrize("kind", [float, np.float32, np.int64])
+def test_numbers_of_numpy_are_costs_too(kind, caplog):
+    """All others were as if no trial had said what it cost."""
+
+    def objective(trial):
+        x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
+        trial.set_user_attr("ms", kind(10 ** (4 * y)))
+        return (x - 0.3) ** 2 + 0.01 * (y - 0.5) ** 2
+
+    study = optuna.create_study(sampler=SurrogateSampler(seed=0, cost="ms"))
+    study.optimize(objective, n_trials=20)
+    assert np.mean([trial.params["y"] for trial in study.trials[8:]]) < 0.3
+    assert not caplog.records
+
+
+def test_a_cost_that_no_trial_carries_is_said(caplog):
+    study = create(SurrogateSampler(space=TINY, seed=0, cost="milliseconds"))
+    search(study, study.sampler, 12, batch=2)
+    assert [record.message for record in caplog.records] == [
+        "cost='milliseconds' is left out: no trial has a user attribute of that name above 0"
+    ]
+
+
 def test_cheap_networks_are_preferred():
     spent = []
     for options in ({}, {"cost": OPERATIONS}, {"cost": OPERATIONS.__call__}):

@@ -71,9 +71,7 @@ def test_names_are_told_apart_and_noise_explains_nothing():
 def test_none_is_a_choice_like_any_other():
     """It counted as a parameter that is not there, and kept its value when others were shuffled."""
     rng = np.random.default_rng(0)
-    parameters = [
-        {"depth": [None, 3, 5][rng.integers(3)], "rate": float(rng.random())} for _ in range(90)
-    ]
+    parameters = [{"depth": [None, 3, 5][rng.integers(3)], "rate": float(rng.random())} for _ in range(90)]
     found = importances(parameters, [(one["depth"] is None) + 0.1 * one["rate"] for one in parameters])
     assert found.shares["depth"] > 0.8
     gene = Gene(name="depth", choices=(3, 5, None))

@@ -225,7 +225,8 @@ def _attribute(trial: FrozenTrial, name: str) -> float:
 
 
 def _number(value: object) -> float:
-    """A number that can be learnt from, else NaN."""
+    """A number that can be learnt from, else NaN; storages in memory hold NumPy's, too."""
+    value = value.item() if isinstance(value, np.integer | np.floating) else value
     return float(value) if isinstance(value, int | float) and abs(value) <= REACH else math.nan
 
 

@@ -228,7 +228,7 @@ class SurrogateSampler(GenotypeSampler):
         if len(rows) < count:
             nearest = bounds.nearest_first(X)
             return bounds.fill(count, lambda _: nearest, rng, seen=history.designs), None
-        size, cost = max(self._pool_size, count), self._cost_of(genome, model)
+        size, cost = max(self._pool_size, count), self._cost_of(genome, history, model)
         chosen = choose(X[rows], values[rows], history, model, size, count, cost)
         return chosen.X, chosen.gains
 
@@ -259,9 +259,17 @@ class SurrogateSampler(GenotypeSampler):
             cost=self._cost if isinstance(self._cost, str) else None,
         )
 
-    def _cost_of(self, genome: Genome, model: StudyModel) -> Callable[[Genotypes], FloatArray] | None:
+    def _cost_of(
+        self, genome: Genome, history: History, model: StudyModel
+    ) -> Callable[[Genotypes], FloatArray] | None:
         """What evaluations of genotypes cost, if that is known or learnt."""
         function = self._cost
+        if isinstance(function, str):
+            values = history.attributes[function]
+            if len(values) >= self._startup and not (values > 0).any():
+                self._notices.warn(
+                    f"cost={function!r} is left out", "no trial has a user attribute of that name above 0"
+                )
         if function is None or isinstance(function, str):
             return None if model.cost is None else model.cost.predict
 
