@@ -94,3 +94,13 @@ def test_a_sampler_is_read_back():
     said = f"SurrogateSampler(space={TINY.name!r}, known={{1: len}}, pool_size=50, seed=3)"
     assert repr(sampler) == repr(copy.deepcopy(sampler)) == repr(pickle.loads(pickle.dumps(sampler))) == said
     assert repr(NSGA2Sampler()).startswith("NSGA2Sampler(seed=")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_space_that_the_objective_does_not_use_is_said(kind, caplog):
+    """The search was at random, and learnt from networks that nobody had evaluated."""
+    study = create(kind(space=TINY, seed=0), ["minimize"])
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=6)
+    assert [record.message for record in caplog.records] == [
+        f"not learnt from: 1 trials, whose parameters are no network of space {TINY.name!r}"
+    ]

@@ -62,6 +62,7 @@ class Archive:
         self._pruned: list[bool] = []
         self._curves: list[Mapping[int, Sequence[float]]] = []
         self._values: _Table | None = None
+        self.unread = 0  # complete trials that are not learnt from, since they are no genotypes
 
     def history(self, study: Directed, trials: Sequence[FrozenTrial]) -> History:
         """The study's trials as arrays, by number.
@@ -84,6 +85,7 @@ class Archive:
             if trial.state.is_finished():
                 self._known[id(trial)] = trial
             if x is None:
+                self.unread += trial.state == TrialState.COMPLETE
                 continue
             if trial.state in (TrialState.RUNNING, TrialState.WAITING):
                 pending.append(x)
@@ -187,6 +189,10 @@ class Archive:
         parameters = trial.params
         if not trial.state.is_finished():  # it will be given its enqueued values
             parameters = trial.system_attrs.get("fixed_params", {}) | parameters
+        elif parameters and trial.state == TrialState.COMPLETE:
+            mine = not parameters.keys().isdisjoint(self.codec.distributions)
+            if not mine:  # whatever was proposed for it, the objective asked for something else
+                return None
         return self.codec.read(parameters, trial.system_attrs, (self._seed, trial.number, 1))
 
 

@@ -288,6 +288,9 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         if self._archive is None or self._archive.codec != codec:
             self._archive = Archive(codec, self._seed, self._fitness, self._attributes)
         history = self._archive.history(study, trials)
+        if self._space is not None and (unread := self._archive.unread):
+            text = f"{unread} trials, whose parameters are no network of space {self._space.genome.name!r}"
+            self._notices.warn("not learnt from", text, case="space")
         if self._priors:
             history = replace(history, priors=self._earlier(study, codec))
         return history
