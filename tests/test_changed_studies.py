@@ -66,6 +66,15 @@ def test_populations_keep_what_fits(make):
     assert sampler.history.whole
 
 
+@pytest.mark.parametrize("make", [*MAKERS.values(), RandomSampler], ids=[*MAKERS, "random"])
+def test_points_of_a_coarser_grid_are_tried_beside_older_trials(make):
+    """A trial at 58 counted as one at 60, which was never tried; those that had been came again and again."""
+    study = optuna.create_study(sampler=make(seed=0))
+    study.optimize(lambda trial: abs(trial.suggest_int("x", 0, 99) - 41), n_trials=12)
+    study.optimize(lambda trial: abs(trial.suggest_int("x", 0, 90, step=10) - 41), n_trials=10)
+    assert {trial.params["x"] for trial in study.trials} >= set(range(0, 91, 10))
+
+
 def test_what_a_trial_does_not_use_need_not_fit_a_narrowed_range():
     """Trials of the other kind were lost, since what was proposed for them has a rate, too."""
 

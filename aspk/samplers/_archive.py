@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -79,7 +80,7 @@ class Archive:
             "maximize" if direction == StudyDirection.MAXIMIZE else "minimize"
             for direction in study.directions
         )
-        pending, finished, open_ended = [], [], []
+        pending, finished, open_ended, exact = [], [], [], []
         for trial in fresh:
             x = self._genotype(trial)
             if trial.state.is_finished():
@@ -92,10 +93,13 @@ class Archive:
             else:
                 finished.append(x)
                 open_ended.append(not self.codec.whole and _has_others(trial, self.codec.distributions))
+                exact.append(self.codec.exact(trial.params))
                 self._take(trial, x)
         if finished:
-            for key, more in zip(keys(self.codec.genome, np.array(finished)), open_ended, strict=True):
-                (self._open if more else self._designs).add(key)
+            known = keys(self.codec.genome, np.array(finished))
+            self._open |= set(itertools.compress(known, open_ended))
+            closed = [only and not more for only, more in zip(exact, open_ended, strict=True)]
+            self._designs |= set(itertools.compress(known, closed))
         return self._history(np.array(pending))
 
     def _take(self, trial: FrozenTrial, x: Genotypes) -> None:

@@ -78,6 +78,10 @@ class Codec(Protocol):
         """
         ...
 
+    def exact(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether a trial's genotype stands for its own parameters, not for the nearest ones on a grid."""
+        ...
+
     def parameters(self, x: Genotypes) -> dict[str, Any]:
         """The active genes as parameters."""
         ...
@@ -153,6 +157,10 @@ class SpaceCodec:
             return None
         inside = all(0 <= i < len(indices) for i, indices in zip(x, self._choices.values(), strict=True))
         return list(x) if inside else None
+
+    def exact(self, parameters: Mapping[str, Any]) -> bool:
+        """See :class:`Codec`: other values are no choices."""
+        return True
 
     def parameters(self, x: Genotypes) -> dict[str, Any]:
         """See :class:`Codec`."""
@@ -322,6 +330,14 @@ class ParameterCodec:
     def _random(self, rng: np.random.Generator) -> Genotypes:
         """Any genotype, shape (G,)."""
         return np.asarray(sample(self, 1, rng)[0], dtype=float)
+
+    def exact(self, parameters: Mapping[str, Any]) -> bool:
+        """See :class:`Codec`: a grid may be newer than the trial."""
+        return all(
+            self._coordinates[name].holds(value)
+            for name, value in parameters.items()
+            if name in self._coordinates
+        )
 
     def parameters(self, x: Genotypes) -> dict[str, Any]:
         """See :class:`Codec`."""

@@ -18,6 +18,7 @@ from optuna.distributions import (
 ParameterValue = Any  # anything that a categorical parameter may hold
 _MOST_CHOICES = 64  # a numeric grid with more points becomes a real coordinate
 _MOST_STEPS = 2**53  # of a grid; floats cannot count beyond
+_ON_GRID, _ROUNDING = 1e-6, 1e-9  # distances from a point of a grid, in steps, that are due to rounding
 _LARGEST = sys.float_info.max
 _LARGEST_LOGARITHM = 709.78  # whose exponential does not overflow
 
@@ -66,6 +67,13 @@ class Coordinate:
     def stepped(self) -> bool:
         """Whether the parameter's values lie on a grid."""
         return self._step is not None
+
+    def holds(self, value: ParameterValue) -> bool:
+        """Whether a number is on the grid, if there is one; a trial from before there was may lie between."""
+        if self._step is None or self.distribution.single():
+            return True
+        steps = (float(value) - self._range[0]) / self._step
+        return math.isclose(steps, round(steps), rel_tol=_ROUNDING, abs_tol=_ON_GRID)
 
     @property
     def _bounds(self) -> tuple[float, float]:
