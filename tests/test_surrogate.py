@@ -303,6 +303,17 @@ def test_what_cannot_be_learnt_is_an_error(use, error):
         use(X, y[:, 0])
 
 
+def test_targets_without_the_logarithm_that_is_learnt_are_an_error():
+    """All predictions were NaN."""
+    X, y = evaluated(20)
+    surrogate, energies = AccuracySurrogate(TINY, folds=0), y[:, 1]
+    assert surrogate.fit(X, energies).logarithm_
+    with pytest.raises(ValueError, match=r"y has -1, and its logarithm is learnt: expected numbers above 0"):
+        surrogate.update(X, np.where(energies == energies.max(), -1.0, energies))
+    with pytest.raises(ValueError, match="y has 0, and its logarithm is learnt"):
+        AccuracySurrogate(TINY, logarithm=True).fit(X, energies - energies.min())
+
+
 def test_it_can_be_cloned_with_its_space():
     surrogate = clone(AccuracySurrogate(TINY, logarithm=False))
     assert surrogate.get_params()["logarithm"] is False

@@ -77,13 +77,15 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
             y: targets, shape (n,), finite.
 
         Raises:
-            ValueError: there are too few rows, a number is not finite, or the model was removed.
+            ValueError: there are too few rows, a number is not finite, or not above 0 with
+                ``logarithm=True``, or the model was removed.
             SamplerError: features are given without a search space, or are not finite numbers.
         """
         rows, targets = self._validated(X, y)
         check_model(self.model)
         if self.folds < 0 or self.folds == 1:
             raise ValueError(f"folds={self.folds!r}: expected 0, or at least 2")
+        _check_positive(targets, needed=self.logarithm is True)
         model = self._fitted(rows, targets)
         self.std_factor_ = self._found_std_factor(rows, targets)
         self._model = replace(model, std_factor=self.std_factor_)
@@ -96,9 +98,13 @@ class AccuracySurrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]  #
         Args:
             X: genotypes, shape (n, G), n >= 2.
             y: targets, shape (n,), finite; above 0 if ``logarithm_``.
+
+        Raises:
+            ValueError: there are too few rows, or a number is not finite, or not above 0.
         """
         check_is_fitted(self)
         rows, targets = self._validated(X, y)
+        _check_positive(targets, needed=self.logarithm_)
         self._model = self._model.condition_on(rows, targets)
         return self
 
@@ -198,3 +204,9 @@ def _free_features(
     if parts:
         raise SamplerError("features are functions of a network: expected a SearchSpace as genome")
     return None
+
+
+def _check_positive(targets: FloatArray, *, needed: bool) -> None:
+    """Raise :class:`ValueError` for targets without the logarithm that is learnt: predictions were NaN."""
+    if needed and not (targets > 0).all():
+        raise ValueError(f"y has {targets.min():g}, and its logarithm is learnt: expected numbers above 0")
