@@ -13,11 +13,13 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from aspk.objectives import Direction
 from aspk.samplers import SurrogateSampler
 from aspk.samplers._broken import broken, set_aside
+from aspk.samplers._codec import ParameterCodec
 from aspk.samplers._history import History
 from aspk.tables import TabularEvaluator, shipped_tables
 from aspk.util.pareto import ranks
@@ -110,6 +112,35 @@ def test_they_are_among_the_failed_trials_of_a_history():
     assert set_aside(kept) is kept
 
 
+KIND = CategoricalDistribution(["small", "medium", "large"])
+SPLIT = CategoricalDistribution(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("distribution", "last", "kept"),
+    [
+        (KIND, (2, 2), 17),  # exactly the large ones
+        (KIND, (2, 1), 15),  # each choice once: that may be chance
+        (SPLIT, (1, 1), 15),  # others of that kind are as usual
+        (IntDistribution(0, 2), (2, 2), 15),  # a threshold, say, that lets nothing fire
+    ],
+)
+def test_what_one_choice_explains_works(distribution, last, kept):
+    """Half of a front counted as failed: the trials with a backbone that costs a hundred times as much."""
+    codec = ParameterCodec({"kind": distribution, "x": FloatDistribution(0, 1)})
+    kinds = [place % 2 for place in range(len(WORKING))]
+    X = np.column_stack([[*kinds, *last], np.linspace(0, 1, 17)])
+    history = History(
+        X=X,
+        values=np.column_stack([np.linspace(0, 1, 17), [*WORKING, 90, 90]]),
+        directions=("minimize", "minimize"),
+        violation=np.zeros(17),
+        pending=X[:0],
+        discarded=X[:0],
+    )
+    assert len(set_aside(history, codec)) == kept
+
+
 def subsets(values, rng, *, working, dead=()):
     """As the trials of a search: six random networks, others from near the front, three broken ones."""
     best = working[np.argsort(ranks(values[working]), kind="stable")[:600]]
@@ -175,7 +206,7 @@ def study(*, told: bool, directions: list[Direction]) -> optuna.Study:
 
 
 @pytest.mark.parametrize("directions", [["minimize", "minimize"], ["maximize", "minimize"]])
-def test_a_search_goes_on_as_if_broken_networks_had_been_reported_as_failed(directions):
+def test_a_search_goes_on_as_if_broken_networks_had_been_reported_as_failed(directions, caplog):
     told, untold = (study(told=told, directions=directions) for told in (True, False))
     assert sum(trial.state == TrialState.FAIL for trial in told.trials) >= 3
     proposals = []
@@ -185,6 +216,9 @@ def test_a_search_goes_on_as_if_broken_networks_had_been_reported_as_failed(dire
         cell(trial)
         proposals.append(trial.params)
     assert proposals[0] == proposals[1]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "some trials count as failed: 7 of 40 lie far behind all others in an objective, all alike"
+    ]
 
 
 # ------------------------------------------------------------------ the benchmark's tables

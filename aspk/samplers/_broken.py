@@ -13,6 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from aspk.samplers._history import BoolArray, History
+from aspk.space import SearchSpace
+from aspk.space.operators import Genome, Genotypes
 from aspk.util.pareto import FloatArray
 
 # With these, broken networks are reported in up to 2 % of subsets of the shipped tables, where all networks
@@ -24,9 +26,19 @@ _STEPS = 5.0  # the gap, in mean steps between these values
 _AGAIN = 2  # trials that are alike; a single one may be the end of a long tail
 
 
-def set_aside(history: History) -> History:
-    """The history with broken networks moved to the failed trials."""
-    out = broken(history.values)
+def set_aside(history: History, genome: Genome | None = None) -> History:
+    """The history with broken networks moved to the failed trials.
+
+    Where the outliers of an objective are exactly the trials with certain choices of an unordered parameter,
+    as with a backbone that costs a hundred times as much, they work: a regression can learn such a jump. In a
+    :class:`~aspk.space.SearchSpace`, whose genes are known to do no such thing, they do not.
+
+    Args:
+        history: the trials.
+        genome: the search space, None if it is not known.
+    """
+    columns = [_outliers(column) for column in history.values.T]
+    out = np.any([own for own in columns if not _chosen(genome, history.X, own)] or [False], axis=0)
     if not out.any():
         return history
     return replace(history.of(~out), discarded=np.concatenate([history.discarded, history.X[out]]))
@@ -56,3 +68,16 @@ def _outliers(values: FloatArray) -> BoolArray:
     again = len(values) - np.cumsum(counts)[:-1] >= _AGAIN
     found = np.flatnonzero(wide & alike & again & (steps >= _FEWEST - 1))
     return values > levels[found[0]] if len(found) else np.zeros(len(values), dtype=bool)
+
+
+def _chosen(genome: Genome | None, X: Genotypes, out: BoolArray) -> bool:
+    """Whether some trials are exactly those with certain choices of an unordered gene, each seen twice."""
+    if genome is None or isinstance(genome, SearchSpace) or not out.any():
+        return False
+    used = genome.active(X)
+    for gene in np.flatnonzero(~genome.ordered & (genome.cardinalities > 1)):
+        own, counts = np.unique(X[out, gene], return_counts=True)
+        others = X[~out & used[:, gene], gene]
+        if used[out, gene].all() and counts.min() >= _AGAIN and not np.isin(own, others).any():
+            return True
+    return False

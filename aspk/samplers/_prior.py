@@ -99,7 +99,7 @@ def prior_histories(
 
 def _history(prior: PriorStudy, codec: Codec, attributes: Sequence[str], notices: Notices) -> History | None:
     history = Archive(codec, 0, None, attributes).history(prior, list(_translated(prior, codec)))
-    history = set_aside(replace(history, values=within_reach(history.values)))
+    history = set_aside(replace(history, values=within_reach(history.values)), codec.genome)
     few = len(history) < FEWEST
     if len(history) < len(prior.trials):
         others = f"{len(prior.trials) - len(history)} of {len(prior.trials)} trials are not of this space"

@@ -207,7 +207,11 @@ class SurrogateSampler(GenotypeSampler):
         from aspk.samplers._acquisition import choose  # noqa: PLC0415  # on use
 
         bounds, history = self.bounded(genome, history)
-        history = set_aside(replace(history, values=within_reach(history.values)))
+        total = len(history)
+        history = set_aside(replace(history, values=within_reach(history.values)), genome)
+        if len(history) < total:
+            text = f"{total - len(history)} of {total} lie far behind all others in an objective, all alike"
+            self._notices.warn("some trials count as failed", text)
         try:
             model = self._model(genome, history)
         except (SamplerError, ValueError, np.linalg.LinAlgError) as error:
