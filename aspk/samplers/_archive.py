@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from aspk.objectives import Direction, minimised
 from aspk.samplers._codec import Codec
 from aspk.samplers._history import BoolArray, History, finite
+from aspk.samplers._notices import Notices
 from aspk.samplers._pruned import completed
 from aspk.space.operators import Genome, Genotypes, keys
 from aspk.trials.attributes import reports_from_attributes
@@ -63,7 +64,7 @@ class Archive:
         self._pruned: list[bool] = []
         self._curves: list[Mapping[int, Sequence[float]]] = []
         self._values: _Table | None = None
-        self.unread = 0  # complete trials that are not learnt from, since they are no genotypes
+        self._unread = 0  # complete trials that are not learnt from, since they are no genotypes
 
     def history(self, study: Directed, trials: Sequence[FrozenTrial]) -> History:
         """The study's trials as arrays, by number.
@@ -86,7 +87,7 @@ class Archive:
             if trial.state.is_finished():
                 self._known[id(trial)] = trial
             if x is None:
-                self.unread += trial.state == TrialState.COMPLETE
+                self._unread += trial.state == TrialState.COMPLETE
                 continue
             if trial.state in (TrialState.RUNNING, TrialState.WAITING):
                 pending.append(x)
@@ -101,6 +102,12 @@ class Archive:
             closed = [only and not more for only, more in zip(exact, open_ended, strict=True)]
             self._designs |= set(itertools.compress(known, closed))
         return self._history(np.array(pending))
+
+    def warn(self, notices: Notices, space: str) -> None:
+        """Say how many complete trials are no networks of the search space, and not learnt from."""
+        if self._unread:
+            text = f"{self._unread} trials, whose parameters are no network of space {space!r}"
+            notices.warn("not learnt from", text, case="space")
 
     def _take(self, trial: FrozenTrial, x: Genotypes) -> None:
         values, pruned = trial.values, trial.state == TrialState.PRUNED

@@ -156,10 +156,7 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
             return dict(self._space.distributions)
         with PROPOSING:
             codec = self._inference.codec(study.get_trials(deepcopy=False))
-            for case, message in self._inference.left_out.items():
-                self._notices.warn("not learnt from", message, case=case)
-            for name in self._inference.changing:
-                self._notices.warn(f"parameter {name!r} is drawn by itself", "its range changes to and fro")
+            self._inference.warn(self._notices)
             return dict(codec.distributions)
 
     def sample_relative(
@@ -288,12 +285,9 @@ class GenotypeSampler(optuna.samplers.BaseSampler, abc.ABC):
         if self._archive is None or self._archive.codec != codec:
             self._archive = Archive(codec, self._seed, self._fitness, self._attributes)
         history = self._archive.history(study, trials)
-        if self._space is not None and (unread := self._archive.unread):
-            text = f"{unread} trials, whose parameters are no network of space {self._space.genome.name!r}"
-            self._notices.warn("not learnt from", text, case="space")
-        if self._priors:
-            history = replace(history, priors=self._earlier(study, codec))
-        return history
+        if self._space is not None:
+            self._archive.warn(self._notices, self._space.genome.name)
+        return replace(history, priors=self._earlier(study, codec)) if self._priors else history
 
     def _earlier(self, study: Study, codec: Codec) -> tuple[History, ...]:
         """The histories of the prior studies, which are read once for each search space."""

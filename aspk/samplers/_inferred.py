@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from aspk.samplers._codec import Condition, ParameterCodec
 from aspk.samplers._coordinate import Coordinate, ParameterValue
 from aspk.samplers._history import IntArray
+from aspk.samplers._notices import Notices
 
 _ABSENT = -1
 # Complete trials needed to infer conditions. Fewer are often explained by chance, and are too few to learn
@@ -69,10 +70,12 @@ class Inference:
                 self._codec = found
         return self._codec
 
-    @property
-    def changing(self) -> list[str]:
-        """Parameters whose distribution differs again and again, which are left out."""
-        return sorted(self._changing)
+    def warn(self, notices: Notices) -> None:
+        """Say which trials and parameters are left out, and why."""
+        for case, message in self.left_out.items():
+            notices.warn("not learnt from", message, case=case)
+        for name in sorted(self._changing):
+            notices.warn(f"parameter {name!r} is drawn by itself", "its range changes to and fro")
 
     def _is_as_before(self, trial: FrozenTrial) -> bool:
         """Whether a trial's parameters have the distributions recorded for them."""
