@@ -84,6 +84,32 @@ def test_break_even_of_integers_silence_and_none():
     assert silent.limit == pytest.approx(2000 * EACH / (10_000 * 0.9))
 
 
+@pytest.mark.parametrize("switch", [{"normalisation": "billed"}, {"neuron_update_pj": 0.9}])
+def test_silent_layers_are_part_of_the_rate(switch):
+    silent = count(input_sums=(0.0,) * 5, exact_operations=0.0)
+    model = EnergyModel(**switch)
+    found = break_even([IMAGE, count(), silent], model, time_steps=5)
+    assert found.rate == pytest.approx(0.05)
+    firing = replace(silent, input_sums=(1e-9,) * 5)
+    almost = break_even([IMAGE, count(), firing], model, time_steps=5)
+    assert (found.rate, found.limit) == (pytest.approx(almost.rate), pytest.approx(almost.limit))
+    normalised = 2 * 2 * 10 * 4.6 if "normalisation" in switch else 0.0
+    assert found.counterpart_mj == pytest.approx((1000 * 4.6 + 2 * 2000 * EACH + normalised) * PJ)
+    assert (found.rate < found.limit) == (found.spiking_mj < found.counterpart_mj)
+
+
+def test_operations_between_activations_are_no_part_of_the_rate():
+    kind = {"kind": "addition", "source": "analog", "operations": 10_000, "repeats": 1, "input_sums": (0.0,)}
+    added = count(name="add", exact_operations=0.0, **kind, **NO_NEURONS)
+    plain = break_even([IMAGE, count()], EnergyModel(), time_steps=5)
+    found = break_even([IMAGE, count(), added], EnergyModel(elementwise="billed"), time_steps=5)
+    assert found.rate == plain.rate
+    assert found.spiking_mj == pytest.approx(plain.spiking_mj + 10_000 * 0.9 * PJ)
+    assert found.counterpart_mj == pytest.approx(plain.counterpart_mj + 10_000 / 5 * 0.9 * PJ)
+    assert found.limit == pytest.approx(plain.limit - 10_000 * 0.9 * (1 - 1 / 5) / (10_000 * 0.9))
+    assert (found.rate < found.limit) == (found.spiking_mj < found.counterpart_mj)
+
+
 @pytest.mark.parametrize(("steps", "bits"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (7, 3), (8, 4), (15, 4)])
 def test_bits_that_tell_t_plus_one_values_apart(steps, bits):
     assert break_even([count()], EnergyModel(), time_steps=steps).bits == bits

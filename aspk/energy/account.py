@@ -13,7 +13,7 @@ from aspk.errors import EnergyModelError
 from aspk.metrics import LayerCount
 
 _MJ_PER_PJ = 1e-9
-_ELEMENTWISE = ("addition", "multiplication", "mask", "pooling")
+ELEMENTWISE = ("addition", "multiplication", "mask", "pooling")
 _NORMALISATION_MACS = 2  # scale and shift of one value
 _ROUNDING = 1e-6  # of a mean input value: how much it may differ between steps that read the same image
 SATURATED = 0.9  # mean firing rate above which a neuron carries little information
@@ -44,7 +44,7 @@ class LayerEnergy:
 
 def layer_energy(layer: LayerCount, model: EnergyModel) -> LayerEnergy:
     """The bill of one layer, its normalisation and the neurons after it under ``model``."""
-    mac, ac = _operations(layer, model)
+    mac, ac = synaptic_operations(layer, model)
     updates = layer.output_size * layer.repeats
     neurons = model.neuron_update_pj * updates
     memory = (
@@ -52,7 +52,7 @@ def layer_energy(layer: LayerCount, model: EnergyModel) -> LayerEnergy:
         + model.membrane_access_pj * updates
         + model.spike_event_pj * layer.output_spikes
     )
-    mac += _normalisation(layer, model)
+    mac += normalisation_macs(layer, model)
     return LayerEnergy(
         name=layer.name,
         mac=mac,
@@ -63,9 +63,9 @@ def layer_energy(layer: LayerCount, model: EnergyModel) -> LayerEnergy:
     )
 
 
-def _operations(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
-    """Synaptic MAC and AC of one image."""
-    if layer.kind in _ELEMENTWISE:
+def synaptic_operations(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
+    """MAC and AC of one image, without normalisation."""
+    if layer.kind in ELEMENTWISE:
         return _elementwise(layer, model)
     if model.zeros == "skipped" and layer.kind != "neurons":
         return _effective(layer, model)
@@ -96,7 +96,7 @@ def _effective(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
 def billable(layers: Iterable[LayerCount], model: EnergyModel) -> bool:
     """Whether the counts of a network suffice for an account."""
     return model.zeros == "billed" or all(
-        layer.effective_macs is not None or layer.kind in ("neurons", *_ELEMENTWISE) for layer in layers
+        layer.effective_macs is not None or layer.kind in ("neurons", *ELEMENTWISE) for layer in layers
     )
 
 
@@ -110,7 +110,7 @@ def _elementwise(layer: LayerCount, model: EnergyModel) -> tuple[float, float]:
     return 0.0, layer.exact_operations if layer.kind == "mask" else values
 
 
-def _normalisation(layer: LayerCount, model: EnergyModel) -> float:
+def normalisation_macs(layer: LayerCount, model: EnergyModel) -> float:
     """MACs of the batch normalisation between a layer and its neurons."""
     if model.normalisation == "folded":
         return 0.0

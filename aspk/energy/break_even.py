@@ -11,7 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aspk.energy.account import billed_steps, energy_mj, layer_energy
+from aspk.energy.account import (
+    ELEMENTWISE,
+    billed_steps,
+    energy_mj,
+    layer_energy,
+    normalisation_macs,
+    synaptic_operations,
+)
 from aspk.energy.model import EnergyModel
 from aspk.metrics import LayerCount
 
@@ -61,8 +68,9 @@ def break_even(layers: Sequence[LayerCount], model: EnergyModel, *, time_steps: 
     With A the energy of all accumulates at a rate of 1 and F everything else that the spiking network pays
     (layers billed as MACs, neuron updates, membranes), the limit is (C - F) / A, where C is the counterpart's
     energy: each layer once, those that read spikes or the residual stream at b bits, the image and analog
-    values as MACs, plus a weight read for each operation if the account has one. Spikes sent are part of A.
-    The network's own energy is F + rate * A.
+    values as MACs, plus a weight read for each operation if the account has one. If the account bills
+    normalisation or operations between activations, they are part of F, and of C once in place of T times.
+    Spikes sent are part of A. The network's own energy is F + rate * A.
 
     Args:
         layers: the network's layers.
@@ -74,18 +82,19 @@ def break_even(layers: Sequence[LayerCount], model: EnergyModel, *, time_steps: 
     spiking = energy_mj(layers, model)
     dense, accumulates, counterpart = 0.0, 0.0, 0.0
     for layer in layers:
-        bill = layer_energy(layer, model)
-        if bill.ac:
-            accumulates += bill.ac
+        if layer.kind in ELEMENTWISE:
+            counterpart += layer_energy(layer, model).mj / _MJ_PER_PJ / time_steps
+            continue
+        mac, ac = synaptic_operations(layer, model)
+        events = layer.source in ("spikes", "residual") and not _omitted(layer, model)
+        if events and not mac:
+            accumulates += ac  # 0 where nothing fires
             dense += layer.operations * layer.repeats
+        if events:
             counterpart += layer.operations * (each + model.weight_read_pj)
-        elif layer.source in ("spikes", "residual") and not bill.mac and not _omitted(layer, model):
-            dense += layer.operations * layer.repeats  # silent
-            counterpart += layer.operations * (each + model.weight_read_pj)
-        elif layer.source == "residual" and bill.mac:
-            counterpart += layer.operations * (each + model.weight_read_pj)
-        elif bill.mac:
-            counterpart += bill.mac / billed_steps(layer, model) * (model.mac_pj + model.weight_read_pj)
+        elif mac:
+            counterpart += mac / billed_steps(layer, model) * (model.mac_pj + model.weight_read_pj)
+        counterpart += normalisation_macs(layer, model) / billed_steps(layer, model) * model.mac_pj
     rate = accumulates / dense if dense else 0.0
     spikes = sum(layer.output_spikes for layer in layers) * model.spike_event_pj
     moving = accumulates * (model.ac_pj + model.weight_read_pj) + spikes  # at this rate
