@@ -189,15 +189,31 @@ def test_products_with_weights_element_by_element_are_named():
     assert "multiplied by weights" not in str(profile_energy(Residual(), torch.rand(2, 1, 4, 4)))
 
 
+class Once(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.neurons = nn.Conv2d(1, 2, 3), neuron.IFNode(v_threshold=0.1, step_mode="m")
+
+    def forward(self, x):
+        return self.neurons(self.conv(x).expand(4, -1, -1, -1, -1))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_batch_that_happens_to_be_black_and_white(place):
+    images = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    images[place] = images[place].round()
+    whole, parts = (
+        profile_energy(Once(), images),
+        profile_energy(Once(), list(images.split(1)), progress=False),
+    )
+    assert parts.energy_mj() == pytest.approx(whole.energy_mj())
+    (one,), (other,) = whole.layers, parts.layers
+    assert (other.source, other.repeats, other.runs) == (one.source, one.repeats, one.runs) == ("image", 4, 1)
+    assert other.output_spikes == pytest.approx(one.output_spikes)
+
+
 def test_a_first_layer_that_ran_once_is_named():
-    class Once(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.neurons = nn.Conv2d(1, 2, 3), neuron.IFNode(step_mode="m")
-
-        def forward(self, x):
-            return self.neurons(self.conv(x).expand(4, -1, -1, -1, -1))
-
     profile = profile_energy(Once(), torch.rand(2, 1, 6, 6))
     assert (profile.layers[0].repeats, profile.layers[0].runs) == (4, 1)
     macs = 2 * 16 * 9

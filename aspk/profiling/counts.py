@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -32,14 +32,20 @@ class Totals:
     sites: list[Neurons] = field(default_factory=list)
 
 
-def totals_of(found: Recording, layout: Layout) -> dict[str, Totals]:
-    """Counts of one batch."""
+def totals_of(found: Recording, layout: Layout, *, binary: Collection[str]) -> dict[str, Totals]:
+    """Counts of one batch.
+
+    Args:
+        found: its recording.
+        layout: how its input is read.
+        binary: the products that read only 0 and 1 in all batches: a batch may happen to hold a binary image.
+    """
     totals: dict[str, Totals] = {}
     time_leads = not any(site.batch_first for site in found.neurons.values())
     for name, operation in found.operations.items():
         sums = _sums(operation, layout, time_leads=time_leads)
         runs = len(sums)
-        if operation.image and not operation.binary and layout.static and runs == 1:
+        if operation.image and name not in binary and layout.static and runs == 1:
             sums = sums * layout.time_steps  # computed once for all steps, which accounts bill differently
         totals[name] = Totals(operation, sums, runs)
     for name, site in found.neurons.items():

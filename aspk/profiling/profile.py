@@ -267,7 +267,9 @@ def _profile(module: nn.Module, parts: Sequence[tuple[Recording, Layout]]) -> Pr
         inside.update(found.inside)
         scaled.update(found.scaled)
         unrecognised |= found.unrecognised
-    totals: dict[str, Totals] = added([totals_of(found, layout) for found, layout in parts])
+    every = [item for found, _ in parts for item in found.operations.items()]
+    binary = {name for name, _ in every} - {name for name, operation in every if not operation.binary}
+    totals: dict[str, Totals] = added([totals_of(found, layout, binary=binary) for found, layout in parts])
     return Profile(
         layers=layer_counts(module, totals, images),
         sites=sites,
