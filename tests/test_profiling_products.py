@@ -297,3 +297,40 @@ def test_ordinary_networks_leave_nothing_uncounted():
             return F.log_softmax(self.head(F.normalize(z.roll(1, 1))), -1).argmax(-1)
 
     assert profile_energy(Everything(), torch.randint(0, 10, (B, 6))).not_counted == ()
+
+
+class Attention(nn.Module):
+    """(q kᵀ) v of spikes [B, T, L, D], all steps at once or one after the other."""
+
+    def __init__(self, *, steps):
+        super().__init__()
+        self.steps = steps
+
+    def attend(self, x):
+        q, k, v = x, x.roll(1, -1), x.roll(2, -2)
+        return (q @ k.mT) @ v
+
+    def forward(self, x):
+        parts = x.unbind(1) if self.steps else [x]
+        return [self.attend(part) for part in parts]
+
+
+def test_products_of_activations_are_billed_for_one_side_in_all_calls_and_batches():
+    x = spikes(2 * B, 4, 9, D)
+    x[:, 0] = 0.0  # in a call with the first step alone, q kᵀ holds 0 and 1 only
+    x[0, :] = spikes(4, 9, D, rate=0.05)
+    whole = profile_energy(Attention(steps=False), x, time_first=False)
+    bill = energy_table(whole.layers, PAPER)[-1].ac
+    assert bill == pytest.approx(float(x.sum()) / len(x) * 9)  # each spike of v meets nine tokens
+    for module, batches in (
+        (Attention(steps=True), x),
+        (Attention(steps=False), list(x.split(1))),
+        (Attention(steps=True), list(x.split(1))),
+    ):
+        found = profile_energy(module, batches, time_first=False, progress=False)
+        assert [row.ac for row in energy_table(found.layers, PAPER)] == pytest.approx(
+            [row.ac for row in energy_table(whole.layers, PAPER)]
+        )
+        assert ac(found) == pytest.approx(ac(whole))
+        exact = EnergyModel(attention="exact")
+        assert found.energy_mj(exact) == pytest.approx(whole.energy_mj(exact))

@@ -119,11 +119,12 @@ class Ledger:
     def _between_activations(self, product: Product, a: Origin, b: Origin, outputs: int) -> None:
         if product.options is not None:  # a convolution by activations
             call = convolution(product.left, product.right, product.options, outputs)
-            call.kind, side = "attention", 0
+            call.kind = "attention"
         else:
-            call, side = between_activations(product.left, product.right)
-        call.image = (a, b)[side].kind == Kind.IMAGE
-        call.copies = [1.0]
+            call = between_activations(product.left, product.right)
+        for side, origin in ((call, a), (call.other, b)):
+            if side is not None:
+                side.image, side.copies = origin.kind == Kind.IMAGE, [1.0]
         key = self._add(("attention", self._position()), call, frozenset(), reads="both")
         module = key.rpartition(".")[0]
         earlier = [k for k in self.unattached if k != key and k.startswith(f"{module}.product")]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ class Operation:
         normalised: values read by batch normalisations that follow it.
         binary: whether all input values were 0 or 1.
         integer: whether all input values were whole numbers.
+        meetings: of a product of two activations, the pairs in which both are 1, if all are 0 or 1.
+        other: the same calls, billed for the right side of a product of two activations.
     """
 
     kind: Kind
@@ -53,6 +56,8 @@ class Operation:
     normalised: int = 0
     binary: bool = True
     integer: bool = True
+    meetings: float = 0.0
+    other: Operation | None = None
 
     def add(self, other: Operation) -> None:
         """Add further calls of the same product."""
@@ -68,6 +73,9 @@ class Operation:
         self.normalised += other.normalised
         self.binary &= other.binary
         self.integer &= other.integer
+        self.meetings += other.meetings
+        if self.other is not None and other.other is not None:
+            self.other.add(other.other)
 
 
 def count(kind: Kind, x: Tensor, *, macs: int, outputs: int, exact: float, effective: float) -> Operation:
@@ -107,25 +115,45 @@ def linear(x: Tensor, weight: Tensor) -> Operation:
     )
 
 
-def between_activations(a: Tensor, b: Tensor) -> tuple[Operation, int]:
-    """Two activations [..., r, k] and [..., k, c]: billed for the spikes of the 0/1 side, the left if both.
+def between_activations(a: Tensor, b: Tensor) -> Operation:
+    """Two activations [..., r, k] and [..., k, c], billed for the left side, and in ``other`` for the right.
 
-    Returns:
-        The call, and the side for which it is billed: 0 or 1.
+    Which side it is can only be said when all calls are known, see :func:`settle`: a call in which
+    nothing fires, say, reads 0 and 1 only on both sides.
     """
-    both = is_binary(a), is_binary(b)
-    left = both[0] or (not both[1] and (is_integer(a) or not is_integer(b)))
-    x, fan_out = (a, b.shape[-1]) if left else (b, a.shape[-2])
-    exact = _meetings(a, b) if all(both) else total(x) * fan_out
-    call = count(
-        "attention",
-        x,
-        macs=a.numel() * b.shape[-1],
-        outputs=a.shape[:-1].numel() * b.shape[-1],
-        exact=exact,
-        effective=_meetings(a != 0, b != 0),
-    )
-    return call, 0 if left else 1
+    macs, outputs = a.numel() * b.shape[-1], a.shape[:-1].numel() * b.shape[-1]
+    effective = _meetings(a != 0, b != 0)
+    sizes: dict[str, Any] = {"macs": macs, "outputs": outputs, "effective": effective}
+    call = count("attention", a, exact=total(a) * b.shape[-1], **sizes)
+    call.other = count("attention", b, exact=total(b) * a.shape[-2], **sizes)
+    if call.binary and call.other.binary:
+        call.meetings = _meetings(a, b)
+    return call
+
+
+def settle(batches: Sequence[dict[str, Operation]]) -> None:
+    """Bill each product of two activations for the same side in all batches, in place.
+
+    Args:
+        batches: the products of each batch by name.
+    """
+    for name in {name for operations in batches for name in operations}:
+        there = [operations for operations in batches if name in operations]
+        for operations, billed in zip(there, _billed_side([one[name] for one in there]), strict=True):
+            operations[name] = billed
+
+
+def _billed_side(batches: Sequence[Operation]) -> list[Operation]:
+    """One product in all batches, billed for the spikes of its 0/1 side, the left if both are."""
+    right = [one.other for one in batches if one.other is not None]
+    if len(right) < len(batches):  # not a product of two activations
+        return list(batches)
+    binary, whole = all(one.binary for one in batches), all(one.integer for one in batches)
+    other_binary, other_whole = all(one.binary for one in right), all(one.integer for one in right)
+    if binary and other_binary:
+        return [replace(one, exact=one.meetings) for one in batches]
+    left = binary or (not other_binary and (whole or not other_whole))
+    return list(batches) if left else right
 
 
 def convolution(x: Tensor, weight: Tensor, options: tuple[Any, ...], outputs: int) -> Operation:

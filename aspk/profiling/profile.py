@@ -26,6 +26,7 @@ from aspk.profiling.neurobench import NeuroBench, connection_sparsity, footprint
 from aspk.profiling.neurons import Neurons, reset
 from aspk.profiling.notes import notes
 from aspk.profiling.op_counter import op_counter_totals, unknown_totals
+from aspk.profiling.operations import settle
 from aspk.profiling.recorder import Recorder
 from aspk.profiling.recording import Elementwise, Recording
 from aspk.profiling.snapshot import untouched
@@ -267,6 +268,7 @@ def _profile(module: nn.Module, parts: Sequence[tuple[Recording, Layout]]) -> Pr
         inside.update(found.inside)
         scaled.update(found.scaled)
         unrecognised |= found.unrecognised
+    settle([found.operations for found, _ in parts])
     every = [item for found, _ in parts for item in found.operations.items()]
     binary = {name for name, _ in every} - {name for name, operation in every if not operation.binary}
     totals: dict[str, Totals] = added([totals_of(found, layout, binary=binary) for found, layout in parts])
