@@ -334,3 +334,25 @@ def test_products_of_activations_are_billed_for_one_side_in_all_calls_and_batche
         assert ac(found) == pytest.approx(ac(whole))
         exact = EnergyModel(attention="exact")
         assert found.energy_mj(exact) == pytest.approx(whole.energy_mj(exact))
+
+
+def test_tied_weights_are_billed_for_each_direction():
+    class Autoencoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.kernel = nn.Parameter(torch.ones(3, 8)), nn.Parameter(torch.ones(2, 1, 2, 2))
+
+        def forward(self, x):
+            code = (F.linear((x > 0).float(), self.weight) > 2).float()
+            image = (F.linear(code, self.weight.t()) > 0).float().view(-1, 1, 2, 4)
+            parts = (F.conv2d(image, self.kernel, stride=2) > 1).float()
+            return code, image, parts, F.conv_transpose2d(parts, self.kernel, stride=2)
+
+    x, module = spikes(6, 8), Autoencoder()
+    code, image, parts, _ = module(x)
+    profile = profile_energy(module, x)
+    expected = [x.sum() * 3, code.sum() * 8, image.sum() * 2, parts.sum() * 4]
+    assert [layer.name for layer in profile.layers] == ["weight", "weight.2", "kernel", "kernel.2"]
+    bills = energy_table(profile.layers, PAPER)
+    assert [bill.ac for bill in bills] == pytest.approx([float(count) / 6 for count in expected])
+    assert sum(layer.parameters for layer in profile.layers) == 3 * 8 + 2 * 4

@@ -24,7 +24,8 @@ class Ledger:
 
     Products with the same weights are one operation, and so are products of activations at the same place in
     the code: a loop over time steps calls them again. Calls that read the image, spikes or analog values with
-    the same weights are kept apart.
+    the same weights are kept apart, and so are those with the weights transposed (a tied decoder) or with
+    another stride, in which each value takes part in a different number of products.
 
     Args:
         module: the module.
@@ -113,7 +114,9 @@ class Ledger:
         held = product.sources[weight]
         known = bool(origins[weight].names)
         place = () if held is None else (held.storage_offset(), *sorted(held.shape))
-        identity = (kind, origins[weight].names, place, None if known else self._position())
+        columns = product.right.shape[-1] if x == 0 else product.left.shape[-2]
+        reach = columns if product.options is None else repr(product.options)  # products of each value
+        identity = (kind, origins[weight].names, place, reach, None if known else self._position())
         self._add(identity, call, origins[weight].names, reads="" if initial else reads)
 
     def _between_activations(self, product: Product, a: Origin, b: Origin, outputs: int) -> None:
