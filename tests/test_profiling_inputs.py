@@ -189,6 +189,20 @@ def test_products_with_weights_element_by_element_are_named():
     assert "multiplied by weights" not in str(profile_energy(Residual(), torch.rand(2, 1, 4, 4)))
 
 
+@pytest.mark.parametrize("tokens", [3, 4, 8])
+def test_input_sums_of_a_network_that_runs_step_by_step(tokens):
+    class Tokens(Steps):
+        def forward(self, x):
+            return sum(self.last(self.neurons(self.first(step))) for step in x)
+
+    sequence = torch.rand(4, 2, tokens, 6, generator=torch.Generator().manual_seed(0))
+    sequence[0] = 0.0
+    profile = profile_energy(Tokens(), sequence, time_first=True)
+    first, last = profile.layers
+    assert first.input_sums == pytest.approx((sequence.sum((1, 2, 3)) / 2).tolist())
+    assert last.input_sums == pytest.approx(profile.sites[0].step_spikes)
+
+
 class Once(nn.Module):
     def __init__(self):
         super().__init__()

@@ -41,9 +41,11 @@ def totals_of(found: Recording, layout: Layout, *, binary: Collection[str]) -> d
         binary: the products that read only 0 and 1 in all batches: a batch may happen to hold a binary image.
     """
     totals: dict[str, Totals] = {}
-    time_leads = not any(site.batch_first for site in found.neurons.values())
+    sites = found.neurons.values()
+    time_leads = not any(site.batch_first for site in sites)
+    step_by_step = bool(sites) and not any(site.multi_step for site in sites)
     for name, operation in found.operations.items():
-        sums = _sums(operation, layout, time_leads=time_leads)
+        sums = _sums(operation, layout, time_leads=time_leads, step_by_step=step_by_step)
         runs = len(sums)
         if operation.image and name not in binary and layout.static and runs == 1:
             sums = sums * layout.time_steps  # computed once for all steps, which accounts bill differently
@@ -57,15 +59,25 @@ def totals_of(found: Recording, layout: Layout, *, binary: Collection[str]) -> d
     return totals
 
 
-def _sums(operation: Operation, layout: Layout, *, time_leads: bool) -> list[float]:
-    """Input sums at each step; a single one if the operation does not run step by step."""
+def _sums(operation: Operation, layout: Layout, *, time_leads: bool, step_by_step: bool) -> list[float]:
+    """Input sums at each step; a single one if the operation does not run step by step.
+
+    Args:
+        operation: the product.
+        layout: how the input is read.
+        time_leads: whether the time axis of a call with all steps is before its batch axis.
+        step_by_step: whether neurons ran one step in each call, so that calls tell steps apart, not rows.
+    """
     calls, images, steps = operation.rows, layout.images, layout.time_steps
     once = operation.image and layout.static and all(copies < steps for copies in operation.copies)
     divisible = operation.macs % (images * steps) == 0 and operation.input_numel % (images * steps) == 0
-    if divisible and not once and all(len(rows) % (images * steps) == 0 for rows in calls):
+    called = divisible and len(calls) % steps == 0
+    if called and step_by_step:
+        total = torch.stack([rows.sum() for rows in calls]).view(steps, -1).sum(1)
+    elif divisible and not once and all(len(rows) % (images * steps) == 0 for rows in calls):
         axes, axis = ((steps, -1), 1) if time_leads else ((images, steps, -1), (0, 2))
         total = torch.stack([rows.view(axes).sum(axis) for rows in calls]).sum(0)
-    elif divisible and len(calls) % steps == 0:  # one step at a time
+    elif called:  # one step at a time
         total = torch.stack([rows.sum() for rows in calls]).view(steps, -1).sum(1)
     else:
         total = torch.stack([rows.sum() for rows in calls]).sum()[None]
