@@ -333,6 +333,16 @@ def test_a_data_set_without_its_standardisation_cannot_be_augmented():
         augment(split.images, split.labels, Recipe(augment=3), data, seed=0)
 
 
+def test_event_counts_of_one_channel_are_not_cut_to_pixels():
+    counts = torch.randint(0, 9, (8, 4, 1, 6, 6)).float()
+    split = Split((counts - 1) / 2, torch.arange(8) % 2)
+    data = DataSet("events", (1, 6, 6), 2, split, split, split, standardisation=((1.0, 2.0),))
+    with pytest.raises(TrainingError, match=r"RandAugment takes pictures.*not event counts: set augment = 0"):
+        augment(split.images, split.labels, Recipe(augment=3), data, seed=0)
+    erased, _ = augment(split.images, split.labels, Recipe(erase=1.0), data, seed=0)
+    assert erased.shape == split.images.shape
+
+
 def test_losses_are_means_over_tenths(digits):
     run = run_of(digits, updates=20, batch_size=8)
     losses = [run.step() for _ in range(20)]

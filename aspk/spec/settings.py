@@ -67,7 +67,7 @@ class Recipe:
         amp: run convolutions and linear layers in bfloat16, and keep spikes and currents in it; weights,
             membranes, statistics and attention are float32. ``auto``: if the machine on which a run begins
             has units for it, see :func:`aspk.engines.device.half_precision`; the run continues as it began.
-        augment: magnitude of RandAugment, 0 to 30; 0 is off.
+        augment: magnitude of RandAugment, 0 to 30, for pictures; 0 is off.
         erase: probability of erasing a random rectangle.
         mixup: alpha of mixup; 0 is off.
         decayed: what the weight decay works on: ``all`` parameters, or ``weights`` only, those of

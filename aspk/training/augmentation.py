@@ -29,7 +29,8 @@ def augment(
         Images of the same shape, and shares [B, classes] that sum to 1 for each image.
 
     Raises:
-        TrainingError: torchvision does not import, or the data set does not say how it was standardised.
+        TrainingError: torchvision does not import; or RandAugment is to change event counts, images of other
+            than 1 or 3 channels, or those of a data set that does not say how it was standardised.
     """
     try:
         from torchvision import tv_tensors  # noqa: PLC0415  # heavy, and not in every recipe
@@ -41,6 +42,11 @@ def augment(
     with torch.random.fork_rng(devices=devices):  # torchvision draws from the global generator
         torch.manual_seed(seed)
         if recipe.augment:
+            if images.dim() == 5:
+                raise TrainingError(
+                    "augment: RandAugment takes pictures, with pixels between 0 and 1, not event counts: "
+                    "set augment = 0"
+                )
             if data.shape[0] not in (1, 3):
                 raise TrainingError(
                     f"augment: RandAugment takes grey or colour images, not {data.shape[0]} channels"
