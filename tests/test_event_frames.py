@@ -89,6 +89,13 @@ def test_recordings_with_a_test_set(tmp_path, name, held_out):
     assert {frames.numpy().tobytes() for frames in found.round()} == known
 
 
+def test_a_test_set_of_another_name_is_not_ignored(tmp_path):
+    write_frames(tmp_path / "train")
+    write_frames(tmp_path / "testing", 3, seed=1)
+    with pytest.raises(DataError, match=r"event_frames: .* has train and testing, but neither test nor val"):
+        load_data(settings("event_frames", tmp_path, search=6))
+
+
 def test_a_class_may_be_called_train(tmp_path):
     write_frames(tmp_path)
     (tmp_path / "car").rename(tmp_path / "train")

@@ -91,6 +91,26 @@ def test_image_folder_errors(tmp_path, monkeypatch):
         load_data(settings("image_folder", tmp_path / "sound"))
 
 
+@pytest.mark.parametrize(
+    ("folders", "reason"),
+    [
+        (("train", "validation"), "has train and validation, but neither test nor val: rename"),
+        (("training", "testing"), "testing, training would be classes, but hold folders: rename them"),
+        (("Train", "Test"), "Test, Train would be classes"),
+    ],
+)
+def test_splits_with_other_names_are_neither_ignored_nor_taken_for_classes(tmp_path, folders, reason):
+    for folder in folders:
+        write_images(tmp_path / folder)
+    with pytest.raises(DataError, match=rf"image_folder.*{reason}.*expected FOLDER/train/CLASS"):
+        load_data(settings("image_folder", tmp_path))
+
+
+def test_a_class_may_be_called_test(tmp_path):
+    write_images(tmp_path, classes=("test", "control"))
+    assert load_data(settings("image_folder", tmp_path)).class_names == ("control", "test")
+
+
 DEPTHS = {
     "I;16": lambda values: np.round(values * 65535).astype(np.uint16),
     "I": lambda values: np.round(values * 65535).astype(np.int32),

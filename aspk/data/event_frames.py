@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.data.cifar import CIFAR10
-from aspk.data.sources import Images, Kind, Reader, Source, folder_of
+from aspk.data.sources import Images, Kind, Reader, Source, folder_of, held_out_folder
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 from aspk.util.npz import read_npz
@@ -53,13 +53,13 @@ def event_frames(settings: DataSettings, download: bool) -> Source:
 def _read_folder(root: Path, name: str) -> Source:
     divided = any(place.is_dir() for place in (root / "train").glob("*"))
     classes, train = _images(root / "train" if divided else root, name)
-    tests = [root / part for part in ("test", "val") if divided and (root / part).is_dir()]
-    if not tests:
+    held_out = held_out_folder(root, name=name, how=_HOW) if divided else None
+    if held_out is None:
         return Source(classes, train)
-    tested, test = _images(tests[0], name)
+    tested, test = _images(held_out, name)
     if classes != tested:
         different = sorted(set(classes) ^ set(tested))
-        raise DataError(f"{name}: {root / 'train'} and {tests[0]} differ in the classes {different}")
+        raise DataError(f"{name}: {root / 'train'} and {held_out} differ in the classes {different}")
     return Source(classes, train, test)
 
 

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aspk.data.pictures import open_picture, pixels_of
-from aspk.data.sources import Images, Reader, Source, named_folder
+from aspk.data.sources import Images, Reader, Source, held_out_folder, named_folder
 from aspk.errors import DataError
 from aspk.spec.settings import DataSettings
 
 _HOW = "expected FOLDER/train/CLASS/* and FOLDER/test/CLASS/*, or FOLDER/CLASS/*"
+_SPLITS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation"))
 
 
 def image_folder(settings: DataSettings, download: bool) -> Source:
@@ -35,13 +36,13 @@ def image_folder(settings: DataSettings, download: bool) -> Source:
     root = named_folder(settings.folder)
     divided = (root / "train").is_dir()
     classes, train = _list(root / "train" if divided else root, settings.resize)
-    tests = [root / name for name in ("test", "val") if divided and (root / name).is_dir()]
-    if not tests:
+    held_out = held_out_folder(root, name="image_folder", how=_HOW) if divided else None
+    if held_out is None:
         return Source(classes, train, resize="center_crop")
-    test_classes, test = _list(tests[0], settings.resize)
+    test_classes, test = _list(held_out, settings.resize)
     if classes != test_classes:
         different = sorted(set(classes) ^ set(test_classes))
-        raise DataError(f"image_folder: {root / 'train'} and {tests[0]} differ in the classes {different}")
+        raise DataError(f"image_folder: {root / 'train'} and {held_out} differ in the classes {different}")
     return Source(classes, train, test, resize="center_crop")
 
 
@@ -58,12 +59,22 @@ def _list(root: Path, resize: int | None) -> tuple[tuple[str, ...], Images]:
         raise DataError(f"image_folder: {root}: {error}; {_HOW}") from None
     if len(listed.classes) < 2:
         raise DataError(f"image_folder: {root}: one class {listed.classes}, expected at least two; {_HOW}")
+    splits = [name for name in listed.classes if name.lower() in _SPLITS and _folders(root / name)]
+    if splits:  # torchvision reads pictures at all depths
+        raise DataError(
+            f"image_folder: {root}: {', '.join(splits)} would be classes, but hold folders: rename them; "
+            f"{_HOW}"
+        )
     paths = [path for path, _ in listed.samples]
 
     def read(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         return _read([paths[index] for index in indices], resize)
 
     return tuple(listed.classes), Images(np.array(listed.targets, np.int64), read)
+
+
+def _folders(place: Path) -> bool:
+    return any(inside.is_dir() for inside in place.iterdir())
 
 
 def _read(paths: Sequence[str], resize: int | None) -> npt.NDArray[np.float32]:

@@ -162,6 +162,29 @@ def named_folder(name: str) -> Path:
         raise DataError(f"data.folder = {name!r}: {error}; write the whole path, or set HOME") from None
 
 
+def held_out_folder(root: Path, *, name: str, how: str) -> Path | None:
+    """The folder of the test set beside ``train``; None if ``train`` is all that there is.
+
+    Args:
+        root: holds ``train``.
+        name: the data set's name, for the message.
+        how: the expected layout, for the message.
+
+    Raises:
+        DataError: there is no ``test`` or ``val``, but there are other folders, which would be ignored.
+    """
+    folders = {place.name for place in root.iterdir() if place.is_dir() and not place.name.startswith(".")}
+    for part in ("test", "val"):
+        if part in folders:
+            return root / part
+    if others := sorted(folders - {"train"}):
+        raise DataError(
+            f"{name}: {root} has train and {', '.join(others)}, but neither test nor val: rename the "
+            f"folder of the test set, or take the others away; {how}"
+        )
+    return None
+
+
 def folder_of(settings: DataSettings) -> Path:
     """The folder that the settings give, or the one where the data set usually is.
 
