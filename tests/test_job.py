@@ -88,6 +88,27 @@ def test_processes_can_be_handed_a_job(job):
     assert pickle.loads(pickle.dumps(job)) == job
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"energy": dataclasses.replace(STRICT, mac_pj=3.0)}, r"energy.mac_pj = 4.6, now it is 3.0"),
+        ({"energy": dataclasses.replace(STRICT, elementwise="billed")}, "energy.elementwise"),
+        (
+            {"evaluation": EvaluationSettings(calibration_images=16)},
+            "images = 40, now it is nothing",
+        ),
+        ({"evaluation": EvaluationSettings(calibration_images=8, images=40)}, "calibration_images = 16"),
+    ],
+)
+def test_a_record_under_another_account_or_of_other_images_is_refused(job, changes, reason):
+    (result,) = train_alone([job], progress=False)
+    with pytest.raises(CheckpointError, match=reason):
+        dataclasses.replace(job, **changes).result()
+    named = dataclasses.replace(STRICT, name="mine")
+    batches = dataclasses.replace(job.evaluation, batch_size=7)
+    assert dataclasses.replace(job, energy=named, evaluation=batches).result() == result
+
+
 def test_an_earlier_version_s_ranking_is_read(job):
     losses = [2.0] * 10
     write(

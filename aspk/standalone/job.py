@@ -90,7 +90,8 @@ class Job:
     """One network, to be trained alone with a recipe and a seed.
 
     The network, the data, the recipe, the seed and the weights that it starts from are the job's identity:
-    a record or a state that does not agree with them is refused.
+    a record or a state that does not agree with them is refused. For a record, the energy account belongs to
+    it, and the images that are measured and calibrated with.
 
     Attributes:
         name: names its files and labels its progress bar.
@@ -148,6 +149,11 @@ class Job:
     @property
     def identity(self) -> Identity:
         """What a record must match to be this job's."""
+        images, calibration = self.evaluation.images, self.evaluation.calibration_images
+        measured: dict[str, Any] = {  # not in earlier versions' records
+            "evaluation": {"images": images, "calibration_images": calibration},
+            "energy": {key: v for key, v in asdict(self.energy).items() if key not in ("name", "bits")},
+        }
         values: dict[str, Any] = {
             "network": self.config.to_json(),
             "recipe": self.recipe.to_json(),
@@ -155,8 +161,9 @@ class Job:
             "seed": self.seed,
             "scratch": self.weights is None,
             "test": self.test,
+            **measured,
         }
-        missing: dict[str, Any] = {"scratch": True, "test": True}
+        missing: dict[str, Any] = {"scratch": True, "test": True, **measured}
         if self.weights is not None and self.weights.is_file():
             values["weights"] = missing["weights"] = hash_of(self.weights)  # not in earlier versions' records
         return Identity(values=values, missing=missing)

@@ -184,7 +184,8 @@ def _inherited(study: RankingStudy, jobs: Sequence[Job], *, progress: bool) -> d
     data = load_data(study.data)
     main = study.evaluation.for_weights(loaded.supernet.recipe)
     identity = {"weights": loaded.fingerprint, "evaluation": asdict(main)}
-    record = Record(study.folder / "inherited.json", Identity(values=identity))
+    account = {"energy": asdict(study.energy)}  # not in earlier versions' records
+    record = Record(study.folder / "inherited.json", Identity(values=identity | account, missing=account))
     known = _known(record)
     settings = {"main": main, **variants(main)}
     missing = [(name, job) for name in settings for job in jobs if job.name not in known.get(name, {})]
