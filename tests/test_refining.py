@@ -272,7 +272,14 @@ def test_trained_networks_are_trained_with_further_seeds(file, capsys):
     refine(load_study_file(file), trainings=2, device="cpu", progress=False)
     command = ["retrain", str(file), "--refined", "--trial", "0", "--seeds", "2", "--from-scratch"]
     assert main([*command, "--device", "cpu"]) == 0
-    assert "trial-0" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    (row,) = [line.split() for line in printed.splitlines() if line.startswith("trial-0 ")]
+    known = complete(load_study_file(file))[0].user_attrs
+    assert row[2] == f"{known['inherited_accuracy']:.4f}" != f"{known['accuracy']:.4f}"
+    assert row[-1] == f"{known['inherited_energy_mj']:.3g}"
+    assert main(["report", str(file), "--refined"]) == 0
+    page = load_study_file(file).folder / "report-small-refined" / "report.html"
+    assert "<h3>Trained alone</h3>" in page.read_text()
 
 
 # ---------------------------------------------------------------------- early ends, and another aim

@@ -106,6 +106,21 @@ def test_finished_networks_are_not_trained_again_and_another_recipe_is_refused(s
     assert "no evaluated trial 99" in capsys.readouterr().err
 
 
+def test_predicted_energies_are_under_the_account_of_the_training(searched, capsys):
+    from dataclasses import replace
+
+    from aspk.energy import STRICT, energy_mj
+    from aspk.standalone.export import networks_of_trials
+    from aspk.standalone.retraining import retrain as trained
+
+    spec = replace(load_study_file(searched), energy=STRICT)
+    ((_, measured),) = networks_of_trials(spec, [1]).values()
+    (result,) = trained(spec, [1], scratch=True, device="cpu", progress=False)
+    assert result.predicted_mj == pytest.approx(energy_mj(measured.layers, STRICT))
+    assert result.predicted_mj > measured.energy_mj
+    assert result.energy_mj == result.strict_mj
+
+
 def test_kill_9_and_the_same_command_again_gives_the_same_bits(searched, tmp_path):
     arguments = ["--trial", "0", "--trial", "1"]
     assert retrain(searched, *arguments, "--output", str(tmp_path / "whole")) == 0

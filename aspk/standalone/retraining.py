@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from aspk.energy import EnergyModel, billable
+from aspk.energy import energy_mj as bill
 from aspk.metrics import Metrics
 from aspk.space.file import load_space
 from aspk.space.genes import SubnetConfig
@@ -96,10 +98,25 @@ def retrain(spec: StudySpec, trials: Sequence[int], **options: Any) -> list[Retr
     if not options.get("scratch"):
         require_weights(open_study(spec), spec)
     candidates = [
-        Candidate(name=f"trial-{number}", config=config, predicted=metrics, trial=number)
+        Candidate(
+            name=f"trial-{number}", config=config, predicted=_predicted(metrics, spec.energy), trial=number
+        )
         for number, (config, metrics) in networks_of_trials(spec, trials).items()
     ]
     return train_candidates(spec, candidates, **options)
+
+
+def _predicted(metrics: Metrics, energy: EnergyModel) -> Metrics:
+    """What a network reached with the supernet's weights, under the account of its training.
+
+    A trial of level two has its trained network's metrics, and those with the supernet's weights as extras.
+    """
+    known = metrics.extras
+    if "inherited_accuracy" in known and "inherited_energy_mj" in known:
+        return Metrics(accuracy=known["inherited_accuracy"], energy_mj=known["inherited_energy_mj"])
+    if not metrics.layers or not billable(metrics.layers, energy):
+        return metrics
+    return replace(metrics, energy_mj=bill(metrics.layers, energy))
 
 
 def train_candidates(

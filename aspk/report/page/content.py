@@ -95,9 +95,16 @@ def gather(
 
 
 def _own(summary: StudySummary, trained: Sequence[Trained]) -> tuple[Trained, ...]:
-    """The trainings whose network is still in the study: same trial and accuracy."""
-    known = {row.number: row.metrics.accuracy for row in summary.trials if row.metrics}
-    return tuple(one for one in trained if known.get(one.trial) == one.inherited)
+    """The trainings whose network is still in the study: same trial and accuracy with inherited weights.
+
+    Earlier versions recorded, for networks of level two, the accuracy of their first training.
+    """
+    known = {
+        row.number: (row.metrics.accuracy, *(row.inherited or ())[:1])
+        for row in summary.trials
+        if row.metrics
+    }
+    return tuple(one for one in trained if one.inherited in known.get(one.trial, ()))
 
 
 def account_of(summary: StudySummary) -> EnergyModel:
