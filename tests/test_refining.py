@@ -263,6 +263,20 @@ def test_a_trained_network_is_exported_as_it_was_trained(file, tmp_path, capsys)
     exported = load_exported(tmp_path / "out")
     assert exported.weights == "trained from scratch"
     assert measure(exported.network, data.test).accuracy == trial.user_attrs["test_accuracy"]
+    # Trained in both ways, as after another run of refine: the export is the one that the trial measured.
+    (own,) = [
+        folder
+        for folder in spec.folder.glob("refined/*")
+        if folder.is_dir() and load_exported(folder).config == exported.config
+    ]
+    other = own.with_name(own.name.replace("scratch", "inherited"))
+    shutil.copytree(own, other)
+    record = json.loads((own / "result.json").read_text())
+    record["result"]["search"] += 0.1
+    (own / "result.json").write_text(json.dumps(record))
+    (own / "network.json").write_text("of another network")
+    assert main([*command, "--device", "cpu"]) == 0
+    assert load_exported(tmp_path / "out").weights == "trained from scratch"
     shutil.rmtree(spec.folder / "refined")
     assert main(command) == 1
     assert "does not have its training" in capsys.readouterr().err

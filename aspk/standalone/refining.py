@@ -7,6 +7,7 @@ how far it can be trusted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from copy import deepcopy
@@ -29,7 +30,7 @@ from aspk.space.file import load_space
 from aspk.space.genes import SubnetConfig
 from aspk.spec.study import Aim, StudySpec, refined
 from aspk.standalone.export import EXPORT_FILES, load_exported, networks_of_trials
-from aspk.standalone.job import Job
+from aspk.standalone.job import Job, Trained
 from aspk.standalone.level_one import LevelOne
 from aspk.standalone.stopping import TENTHS, Rivals
 from aspk.study import (
@@ -44,7 +45,7 @@ from aspk.study import (
 from aspk.training import EarlyStop, NetworkRun
 from aspk.util.files import safe_name, write_atomically
 from aspk.util.pool import results_of
-from aspk.util.records import fingerprint
+from aspk.util.records import fingerprint, read_json
 
 
 class TrainingEvaluator:
@@ -293,17 +294,30 @@ def export_refined(spec: StudySpec, folder: Path, *, number: int, aim: Aim = "ob
         StudyError: there is no such complete trial, or its training is not in the study's folder.
     """
     target = refined(spec, aim=aim)
-    ((config, _),) = networks_of_trials(target, [number]).values()
-    for inherited in (False, True):
-        trained = TrainingEvaluator(spec, inherited=inherited).job(config).record_file.parent
-        if trained.is_dir():
-            for name in EXPORT_FILES:
-                write_atomically(folder / name, (trained / name).read_bytes())
-            return folder
-    raise StudyError(
-        f"trial {number} of {target.name!r}: {trained.parent} does not have its training; look where "
-        "'aspk refine' ran"
-    )
+    ((config, metrics),) = networks_of_trials(target, [number]).values()
+    both = [
+        TrainingEvaluator(spec, inherited=inherited).job(config).record_file for inherited in (False, True)
+    ]
+    there = [record for record in both if all((record.parent / name).is_file() for name in EXPORT_FILES)]
+    if not there:
+        raise StudyError(
+            f"trial {number} of {target.name!r}: {both[-1].parent} does not have its training; look where "
+            "'aspk refine' ran"
+        )
+    record = min(there, key=lambda file: _distance(file, metrics))
+    for name in EXPORT_FILES:
+        write_atomically(folder / name, (record.parent / name).read_bytes())
+    return folder
+
+
+def _distance(record: Path, metrics: Metrics) -> tuple[float, float]:
+    """How far a training's record is from a trial: it may have been trained in both ways."""
+    try:
+        result = Trained.from_record(read_json(record) or {})
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return math.inf, math.inf
+    accuracy, energy = abs(result.search - metrics.accuracy), abs(result.search_energy_mj - metrics.energy_mj)
+    return (math.inf if math.isnan(accuracy) else accuracy, math.inf if math.isnan(energy) else energy)
 
 
 def export_all_refined(spec: StudySpec, folders: Mapping[int, Path], *, aim: Aim = "objectives") -> None:
