@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from spikingjelly.activation_based import neuron
 from torch import nn
 
 from aspk.energy import PAPER, EnergyModel, energy_table
@@ -356,3 +357,28 @@ def test_tied_weights_are_billed_for_each_direction():
     bills = energy_table(profile.layers, PAPER)
     assert [bill.ac for bill in bills] == pytest.approx([float(count) / 6 for count in expected])
     assert sum(layer.parameters for layer in profile.layers) == 3 * 8 + 2 * 4
+
+
+@pytest.mark.parametrize("form", ["td,dc->tc", "oc,tbcn->tbon"])
+def test_products_written_as_einsum_run_at_each_step_as_others_do(form):
+    class Written(nn.Module):
+        def __init__(self, einsum):
+            super().__init__()
+            self.einsum, self.weight = einsum, nn.Parameter(torch.ones(D, D))
+            self.neurons = neuron.IFNode(v_threshold=3.0, step_mode="m")
+
+        def forward(self, x):  # [T, B, D, L]
+            if not self.einsum:
+                return self.neurons(self.weight @ x)
+            if form.startswith("oc"):
+                return self.neurons(torch.einsum(form, self.weight, x))
+            rows = x.movedim(2, 3).flatten(0, 2)
+            return self.neurons(torch.einsum(form, rows, self.weight).view(*x.movedim(2, 3).shape))
+
+    x = spikes(4, B, D, L)
+    found, other = (profile_energy(Written(einsum), x, time_first=True) for einsum in (True, False))
+    assert [layer.repeats for layer in found.layers] == [4]
+    assert found.layers[0].input_sums == pytest.approx(other.layers[0].input_sums)
+    assert found.compare().break_evens[0].counterpart_mj == pytest.approx(
+        other.compare().break_evens[0].counterpart_mj
+    )
