@@ -226,6 +226,7 @@ def test_a_table_of_a_part_of_the_space(study_file, tmp_path, capsys):
     assert "8 networks" in last
     table = TabularEvaluator(output, split="test")
     assert table.table.about["evaluation"]["images"] == 16
+    assert table.table.about["energy"]["name"] == "spikformer_paper"
     assert {metrics.accuracy * 16 % 1 for metrics in table.metrics} == {0.0}
     assert all(metrics.extras["strict_mj"] >= metrics.energy_mj > 0 for metrics in table.metrics)
     part.write_text((ROOT / "search_spaces" / "auto_spikformer.toml").read_text())
@@ -237,6 +238,26 @@ def test_a_table_of_a_part_of_the_space(study_file, tmp_path, capsys):
     part.write_text(PART.format(scale=0.5, threshold=1.0))
     assert main(command) == 1
     assert "[settings]" in capsys.readouterr().err
+
+
+def test_a_table_does_not_mix_energy_accounts(study_file, tmp_path, capsys, monkeypatch):
+    """A table that was interrupted goes on under the account that it was begun with."""
+    import aspk.tables.building as building
+
+    part, output = tmp_path / "part.toml", tmp_path / "part.npz"
+    part.write_text(PART.format(scale=1.0, threshold=1.0))
+    command = ["table", str(study_file), "--space", str(part), "--images", "16", "--output", str(output)]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(building, "_gathered", interrupted)
+    assert main(command) == 130
+    monkeypatch.undo()
+    study_file.write_text(study_file.read_text() + "\n[energy]\nmac_pj = 3.0\n")
+    capsys.readouterr()
+    assert main(command) == 1
+    assert "about.energy.mac_pj = 4.6, now it is 3.0" in capsys.readouterr().err
 
 
 def test_a_folder_without_an_exported_network_is_told_how_to_get_one(tmp_path, monkeypatch, capsys):

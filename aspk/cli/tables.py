@@ -109,6 +109,7 @@ def _table_of_supernet(options: argparse.Namespace) -> int:
         "data": data.fingerprint(),
         "classes": data.classes,
         "evaluation": asdict(settings),
+        "energy": asdict(spec.energy),
     }
     print(f"{options.output}: {_expected(space, evaluators)}", flush=True)
     if not build_table(space, evaluators, options.output, about=about, batch=options.batch or 500):

@@ -329,6 +329,7 @@ def _table(
             "classes": data.classes,
             "recipe": spec.retrain.to_json(),
             "evaluation": asdict(spec.evaluation),
+            "energy": asdict(spec.energy),
             "processor_hours": round(sum(run.processor_seconds for run in results.values()) / 3600, 3),
             "versions": {name: importlib.metadata.version(name) for name in ("aspk", "torch")},
         },
