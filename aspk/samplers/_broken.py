@@ -27,32 +27,35 @@ _AGAIN = 2  # trials that are alike; a single one may be the end of a long tail
 
 
 def set_aside(history: History, genome: Genome | None = None) -> History:
-    """The history with broken networks moved to the failed trials.
-
-    Where the outliers of an objective are exactly the trials with certain choices of an unordered parameter,
-    as with a backbone that costs a hundred times as much, they work: a regression can learn such a jump. In a
-    :class:`~aspk.space.SearchSpace`, whose genes are known to do no such thing, they do not.
-
-    Args:
-        history: the trials.
-        genome: the search space, None if it is not known.
-    """
-    columns = [_outliers(column) for column in history.values.T]
-    out = np.any([own for own in columns if not _chosen(genome, history.X, own)] or [False], axis=0)
+    """The history with broken networks moved to the failed trials; ``genome`` as for :func:`broken`."""
+    out = broken(history.values, history.X, genome)
     if not out.any():
         return history
     return replace(history.of(~out), discarded=np.concatenate([history.discarded, history.X[out]]))
 
 
-def broken(values: FloatArray) -> BoolArray:
+def broken(values: FloatArray, X: Genotypes | None = None, genome: Genome | None = None) -> BoolArray:
     """Which rows of minimised values, shape (n, k), are of networks that do not work, shape (n,).
 
     In one of the objectives, a gap lies between all other values and theirs: it is wide compared with the
     range of the others and (on a logarithmic scale if all are positive) with the steps between them. The
     values behind it are alike, as chance levels are. The bad end of a long tail is not broken, since its
     values lie apart from each other, nor is the end of costs that grow by factors.
+
+    Where the outliers of an objective are exactly the trials with certain choices of an unordered parameter,
+    as with a backbone that costs a hundred times as much, they work: a regression can learn such a jump. In a
+    :class:`~aspk.space.SearchSpace`, whose genes are known to do no such thing, they do not.
+
+    Args:
+        values: of the networks.
+        X: their genotypes, shape (n, G), if they are known.
+        genome: their search space, None if it is not known.
     """
-    out: BoolArray = np.any([_outliers(column) for column in values.T], axis=0)
+    out = np.zeros(len(values), dtype=bool)
+    for column in values.T:
+        own = _outliers(column)
+        if X is None or not _chosen(genome, X, own):
+            out |= own
     return out
 
 
