@@ -190,6 +190,22 @@ def test_text_csv_and_json_agree():
     assert {row["site"] for row in rates} == set(record["firing_rates"]) == {"1", "4"}
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_what_was_counted_on_fewer_images_says_so():
+    module = network()
+    alone, whole = (profile_energy(module, x).compare() for x in (FRAMES, [FRAMES, FRAMES[:, :1]]))
+    images = FRAMES.shape[1]
+    said = f"the first {images} of {images + 1} images"
+    assert {total.counted_on for total in alone.totals} == {""}
+    for total in whole.totals:
+        assert total.counted_on == (said if total.name in ACCOUNTS else "")
+    billed = sum(total.mj is not None and total.name in ACCOUNTS for total in whole.totals)
+    assert whole.text().count(said) == billed > 0
+    assert said in comparison_html(whole)
+    rows = csv.DictReader(io.StringIO(whole.csv()))
+    assert {row["account"] for row in rows if row["counted_on"] == said} == set(ACCOUNTS)
+
+
 def test_the_page_needs_nothing_and_shows_all():
     found = compare([IMAGE, count(name="<b>")], network="a & b", time_steps=5)
     page = comparison_html(found)

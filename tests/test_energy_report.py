@@ -293,6 +293,10 @@ def test_a_trial_and_its_export_have_the_same_account(searched, capsys):
     assert trial["mj"] == {name: pytest.approx(value, rel=1e-8) for name, value in exported["mj"].items()}
     assert again["mj"] == {name: pytest.approx(value, rel=1e-3) for name, value in exported["mj"].items()}
     assert again["accuracy"] == pytest.approx(exported["accuracy"], abs=0.01)
+    every = read_json(capsys, str(searched.parent / "model"), "--split", "search", "--all")
+    some = {bill["name"]: bill["counted_on"] for bill in every["accounts"] if bill["counted_on"]}
+    assert set(some) >= {"neurobench", "spikingjelly simple"}
+    assert set(some.values()) == {"the first 32 of 360 images"}
     assert main(["energy", str(searched), "--trial", "99"]) == 1
     assert "no complete trial 99" in capsys.readouterr().err
 

@@ -26,11 +26,13 @@ class AccountTotal:
         name: the account.
         mj: energy of one image in mJ, None if the account cannot bill the network.
         note: what the account is, or why it cannot bill the network.
+        counted_on: the images, in words, if they are fewer than those of the network's counts.
     """
 
     name: str
     mj: float | None
     note: str = ""
+    counted_on: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ class Comparison:
             total.name,
             NOTHING if total.mj is None else f"{total.mj:.4g}",
             NOTHING if ratio is None else f"{ratio:.3f}",
-            total.note if total.mj is None else "",
+            total.note if total.mj is None else total.counted_on,
         )
 
     def csv(self) -> str:
@@ -87,8 +89,8 @@ class Comparison:
         for total in self.totals:
             found = even.get(total.name)
             rates = (found.rate, found.limit, found.bits) if found else (None, None, None)
-            rows.append([total.name, total.mj, self.ratio(total), *rates, total.note])
-        header = ["account", "mj", "ratio", "spike_rate", "break_even_rate", "ann_bits", "note"]
+            rows.append([total.name, total.mj, self.ratio(total), *rates, total.note, total.counted_on])
+        header = ["account", "mj", "ratio", "spike_rate", "break_even_rate", "ann_bits", "note", "counted_on"]
         return to_csv([header, *rows])
 
     def rates_csv(self) -> str:
@@ -121,6 +123,7 @@ def compare(
     others: Iterable[AccountTotal] = (),
     rates: Mapping[str, tuple[float, ...]] | None = None,
     effective: Sequence[LayerCount] = (),
+    effective_on: str = "",
 ) -> Comparison:
     """Bill one network under all presets and further models, beside the bills of other programs.
 
@@ -134,17 +137,20 @@ def compare(
         rates: firing rates by site and step; None takes those of the layers.
         effective: counts of the same network with zeros counted separately, for the accounts that skip them;
             counts from :func:`aspk.profile_energy` already separate them.
+        effective_on: the images of ``effective``, in words, if they are fewer than those of ``layers``.
     """
     everything = {model.name: model for model in models}
     everything |= {name: model for name, model in PRESETS.items() if name not in everything}
     totals, evens = [], []
     for model in everything.values():
         note = NOTES.get(model.name, "") if PRESETS.get(model.name) == model else ""
-        counts = layers if billable(layers, model) or not effective else effective
+        whole = billable(layers, model) or not effective
+        counts, counted_on = (layers, "") if whole else (effective, effective_on)
         if not billable(counts, model):
             totals.append(AccountTotal(name=model.name, mj=None, note=_ZEROS))
             continue
-        totals.append(AccountTotal(name=model.name, mj=energy_mj(counts, model), note=note))
+        bill = energy_mj(counts, model)
+        totals.append(AccountTotal(name=model.name, mj=bill, note=note, counted_on=counted_on))
         if model.zeros == "billed":
             evens.append(break_even(layers, model, time_steps=time_steps))
     return Comparison(

@@ -130,6 +130,9 @@ class Profile:
             others = unknown_totals("the profile knows no module")
         else:
             others = op_counter_totals(*self.source)
+            if (some := self.source[2]) < self.images:
+                note = f"the first {some:,} of {self.images:,} images"
+                others = tuple(replace(total, counted_on=note) for total in others)
         name = type(self.source[0]).__name__ if self.source else "network"
         return compare(
             (*self.layers, *self.elementwise),

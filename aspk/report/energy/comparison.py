@@ -47,7 +47,8 @@ def _account(comparison: Comparison, total: AccountTotal) -> str:
         NOTHING if ratio is None else f"{ratio:.3f}",
     ]
     cells = "".join(f"<td>{escape(printable(cell))}</td>" for cell in numbers)
-    note = f"<br><small>{escape(printable(total.note))}</small>" if total.note else ""
+    notes = [escape(printable(note)) for note in (total.note, total.counted_on) if note]
+    note = f"<br><small>{'; '.join(notes)}</small>" if notes else ""
     return f'<tr><td class="wrap">{escape(printable(total.name))}{note}</td>{cells}</tr>'
 
 

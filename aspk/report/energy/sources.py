@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from aspk.trials.attributes import metrics_of
 from aspk.util.files import read_text
 from aspk.util.records import read_json
 
-_IMAGES = 32  # number on which spikingjelly's accounts run
+_IMAGES = 32  # number on which spikingjelly's accounts run, and those that skip zeros
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +45,14 @@ class NetworkAccount:
         layers: its counts.
         details: further facts for the record, plain JSON values.
         run: the network and some of the images, where available.
+        run_on: these images, in words, if they are fewer than those of the counts.
     """
 
     title: str
     layers: tuple[LayerCount, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
     run: tuple[nn.Module, Tensor] | None = field(default=None, repr=False, compare=False)
+    run_on: str = ""
 
     def compare(self, models: Sequence[EnergyModel] = ()) -> Comparison:
         """The network under every account: presets, ``models``, and spikingjelly's if the network can run."""
@@ -62,6 +64,7 @@ class NetworkAccount:
             models=models,
             others=self.others(),
             effective=self._effective(steps),
+            effective_on=self.run_on,
         )
 
     def _effective(self, steps: int) -> tuple[LayerCount, ...]:
@@ -77,7 +80,8 @@ class NetworkAccount:
         if self.run is None:
             return unknown_totals("needs the network and images: count again with --split")
         network, images = self.run
-        return op_counter_totals(network, images, images.shape[-4])
+        totals = op_counter_totals(network, images, images.shape[-4])
+        return tuple(replace(total, counted_on=self.run_on) for total in totals)
 
 
 def random_account(
@@ -154,12 +158,13 @@ def exported_account(
         CheckpointError: a file is missing or damaged, or no counts were exported.
         DataError: with ``split``, the data set is missing, or another one.
     """
-    exported, ran = load_exported(path, resolve_device(device)), None
+    exported, ran, ran_on = load_exported(path, resolve_device(device)), None, ""
     if split is not None:
         data = data_of(exported, folder=data_folder).to(resolve_device(device))
-        metrics = measure(exported.network, data.split(split))
-        some = network_input(data.split(split).images[:_IMAGES], exported.config.time_steps)
-        ran = (exported.network, some)
+        metrics, everything = measure(exported.network, data.split(split)), data.split(split).images
+        ran = (exported.network, network_input(everything[:_IMAGES], exported.config.time_steps))
+        if len(everything) > _IMAGES:
+            ran_on = f"the first {_IMAGES} of {len(everything):,} images"
     else:
         description = (path if path.is_dir() else path.parent) / "network.json"
         metrics = _exported_metrics(description)
@@ -169,6 +174,7 @@ def exported_account(
         details={"accuracy": metrics.accuracy, "split": split, "provenance": dict(exported.provenance)}
         | {"config": exported.network.config.to_json()},
         run=ran,
+        run_on=ran_on,
     )
 
 
