@@ -6,6 +6,8 @@ Such a table is a :class:`~aspk.tables.Table` with these splits:
 - ``search`` and ``test``: their means over the seeds;
 - ``search_own``, ``test_own``, ``search_shared_time``, ``test_shared_time``: with the supernet's weights,
   after a calibration at the network's T or at the longest one.
+
+``strict_mj`` and ``firing_rate`` of a training are those on ``test`` in its ``search`` splits, too.
 """
 
 from __future__ import annotations
