@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from spaces import TINY
+from spaces import TINY, shipped
 
 from aspk.data import DataSet, Split, load_data
 from aspk.spec.settings import DataSettings, Recipe
@@ -20,6 +20,8 @@ RECIPES = {
     "single": Recipe(updates=20, batch_size=16, amp=False, prefix_loss=True),
     "sandwich": Recipe(updates=6, batch_size=16, amp=False, paths="sandwich", decayed="weights", ema=0.5),
 }
+# Families with normalisations that no neurons follow.
+OTHER_FAMILIES = {"membrane": shipped("membrane_tiny"), "hierarchical": shipped("hierarchical_tiny")}
 SEEDS, UPDATES = (0, 1, 2, 3), 120  # of the loss curves in float32
 
 
@@ -35,8 +37,11 @@ def double(data: DataSet) -> DataSet:
 def main(folder: Path, together: Processes) -> None:
     torch.set_default_dtype(torch.float64)
     data = double(load_data(DataSettings(name="digits")))
-    for name, recipe in RECIPES.items():
-        run = SupernetRun(TINY, data, recipe, 0, together)
+    few = Recipe(updates=4, batch_size=16, amp=False)
+    plans = {name: (TINY, recipe) for name, recipe in RECIPES.items()}
+    plans |= {name: (space, few) for name, space in OTHER_FAMILIES.items()}
+    for name, (space, recipe) in plans.items():
+        run = SupernetRun(space, data, recipe, 0, together)
         losses = [run.step() for _ in range(recipe.updates)]
         file = folder / f"{name}-{together.count}-{together.rank}.safetensors"
         weights = {key: value.double() for key, value in run.evaluated.state_dict().items()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aspk.families.base import Neurons
 from aspk.families.neurons import lif, normalised_lif
 from aspk.families.products import convolution, linear
+from aspk.families.synchronised import in_shared_batch, shared_normalisation
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -127,11 +128,14 @@ class LinearNorm(Site):
 def normalised(y: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Tensor:
     """Batch normalisation in single precision, or double if y is, of [N, D] or [N, C, H, W].
 
+    Where several processes hold parts of a training batch, it is by the statistics of all of it.
+
     On a processor PyTorch's gradient of it is several times slower if the arriving gradient is laid out in
     memory in another way than y, as happens where maps become tokens; so it is laid out as y is.
     """
     y = y.to(torch.promote_types(y.dtype, torch.float32))
-    found: Tensor = norm(y)
+    shared = norm.training and in_shared_batch()
+    found: Tensor = shared_normalisation(y, norm, axis=1) if shared else norm(y)
     if found.requires_grad and y.device.type == "cpu":
         channels_last = y.dim() == 4 and y.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if channels_last else torch.contiguous_format
