@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from spaces import TINY
 
 import aspk
 from aspk.cli.main import main
-from aspk.data import load_data
-from aspk.errors import CheckpointError, StudyError
+from aspk.data import Preprocess, load_data
+from aspk.errors import CheckpointError, DataError, StudyError
+from aspk.evaluation.exported import ExportedNetwork
 from aspk.evaluation.supernet import measure
 from aspk.families.random_weights import calibrated_random_network
 from aspk.spec.study import load_study_file
@@ -135,3 +138,25 @@ def test_weights_that_the_study_did_not_measure_are_refused(exported, tmp_path):
         with pytest.raises(StudyError, match="has other weights"):
             refused()
     assert not (tmp_path / "other").exists()
+
+
+def test_a_network_refuses_what_it_would_not_run_as_it_was_trained():
+    """One sequence without a batch looks like static images; a static image's network has its own T."""
+    config = dataclasses.replace(TINY.reference, time_steps=4)
+    network, _ = calibrated_random_network(config, TINY.settings, shape=(2, 8, 8), classes=10)
+
+    def model(**of):
+        known = Preprocess(size=(8, 8), resize="stretch", mean=(0.0, 0.0), std=(1.0, 1.0), **of)
+        return ExportedNetwork(
+            network, preprocess=known, classes="0123456789", weights="inherited", provenance={}
+        )
+
+    static, sequences = model(), model(frames=5, time_steps=4)
+    batch = torch.randn(4, 3, 2, 8, 8)
+    assert static(batch).shape == sequences(batch).shape == (3, 10)
+    assert torch.equal(static(batch[0]), static(batch[0].expand(4, 3, 2, 8, 8)))
+    for refused in (batch[:, 0], batch[:3]):
+        with pytest.raises(DataError, match=r"expected \[T, B, C, H, W\] with the network's T = 4"):
+            sequences(refused)
+    with pytest.raises(DataError, match=r"expected \[B, C, H, W\].* or sequences .* T = 4"):
+        static(batch[:3])

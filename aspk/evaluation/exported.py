@@ -15,6 +15,8 @@ from aspk.errors import CheckpointError, DataError
 from aspk.families import Network, native
 from aspk.space.genes import SubnetConfig
 
+_SEQUENCES = 5  # axes
+
 
 class Classifier(nn.Module):
     """A network in any form: ``model(model.preprocess(images))`` returns the logits of ordinary images.
@@ -70,16 +72,22 @@ class Classifier(nn.Module):
         """Logits [B, classes] of preprocessed images [B, C, H, W], or sequences [T, B, C, H, W].
 
         Raises:
-            DataError: a network of T steps is given a sequence of another length.
+            DataError: a network of T steps is given a sequence of another length, or one that was trained on
+                sequences something else.
         """
-        steps = None if self._preprocess is None else self._preprocess.time_steps
-        if steps is not None and not native.traced() and tuple(images.shape[:1]) != (steps,):
-            raise DataError(
-                f"sequences of shape {tuple(images.shape)}: expected [T, B, C, H, W] with the network's "
-                f"T = {steps}, as preprocess gives them"
-            )
+        if not native.traced():
+            self._check(tuple(images.shape))
         logits: Tensor = self.network(images)
         return logits
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        """Refuse images that the network would run, but not as it was trained."""
+        steps = None if self._preprocess is None else self._preprocess.time_steps
+        if steps is not None and (len(shape) != _SEQUENCES or shape[0] != steps):
+            raise DataError(
+                f"sequences of shape {shape}: expected [T, B, C, H, W] with the network's T = {steps}, as "
+                "preprocess gives them"
+            )
 
 
 class ExportedNetwork(Classifier):
@@ -95,6 +103,15 @@ class ExportedNetwork(Classifier):
     def config(self) -> SubnetConfig:
         """The network as a value."""
         return self.network.config
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        super()._check(shape)
+        steps = self.config.time_steps
+        if len(shape) == _SEQUENCES and shape[0] != steps:
+            raise DataError(
+                f"images of shape {shape}: expected [B, C, H, W], as preprocess gives them, or sequences "
+                f"[T, B, C, H, W] with the network's T = {steps}"
+            )
 
     @property
     def takes_sequences(self) -> bool:
