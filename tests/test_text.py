@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -204,3 +205,41 @@ def test_our_own_colours_reach_a_terminal_and_nobody_elses(monkeypatch):
     assert not [
         text for text in ("\x1b[2J", "\x1b]0;", "\x9b", "\u202e", "\x07") if text in terminal.getvalue()
     ]
+
+
+# ---------------------------------------------------------------------- encodings
+
+
+class Latin(io.TextIOWrapper):
+    """A terminal, or a file, of a locale without UTF-8."""
+
+    def __init__(self, encoding: str, *, terminal: bool) -> None:
+        super().__init__(io.BytesIO(), encoding=encoding, write_through=True)
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def text(self) -> str:
+        return self.buffer.getvalue().decode(self.encoding)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_locale_without_a_character_ends_no_command(monkeypatch, terminal):
+    """What is printed at the end of hours of training has a plus-minus sign in it."""
+    table = "network  accuracy\n-------  ---------------\ntrial 3  0.9000 ± 0.0100"
+    for encoding, sign in (("ascii", r"\u00b1"), ("latin-1", "±"), ("utf-8", "±")):
+        stream = Latin(encoding, terminal=terminal)
+        monkeypatch.setattr("sys.stdout", PlainStream(stream))
+        monkeypatch.setenv("COLUMNS", "80")
+        show(f"{table}\n→ end 𝕏")
+        arrow, letter = ("→", "𝕏") if encoding == "utf-8" else (r"\u2192", r"\ud835\udd4f")
+        assert f"0.9000 {sign} 0.0100" in stream.text()
+        assert f"{arrow} end {letter}" in stream.text()
+
+
+def test_json_stays_json_in_any_locale(monkeypatch):
+    stream = Latin("ascii", terminal=False)
+    monkeypatch.setattr("sys.stdout", stream)
+    assert main(["schema", "study"]) == 0
+    assert "properties" in json.loads(stream.text())

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from aspk.util.text import printable, unfiltered
+from aspk.util.text import printable, unfiltered, writable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +29,11 @@ class Table:
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    def written(self, stream: IO[str]) -> Table:
+        """The table in characters that the stream's encoding has."""
+        header, *rows = (tuple(writable(cell, stream) for cell in row) for row in (self.header, *self.rows))
+        return Table(header, tuple(rows))
 
     def width(self, column: int) -> int:
         """Characters that a column needs: headers may be broken between words, cells may not."""
@@ -71,9 +76,9 @@ def show(text: str) -> None:
     console = Console(file=stream, highlight=False)
     for part in _parts(printable(text, keep="\n")):  # coloured text bypasses the filter
         if isinstance(part, str):
-            console.print(part, markup=False, soft_wrap=True)
+            console.print(writable(part, stream), markup=False, soft_wrap=True)
         else:
-            _show(part, console)
+            _show(part.written(stream), console)
 
 
 def _parts(text: str) -> Iterator[str | Table]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import IO, Any
@@ -24,6 +25,22 @@ def printable(value: object, *, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
+
+
+def writable(text: str, stream: IO[str]) -> str:
+    r"""Text with ``\u00b1``, as JSON writes it, in place of a character that the stream's encoding lacks."""
+    encoding = getattr(stream, "encoding", None)
+    if text.isascii() or not isinstance(encoding, str) or _has(encoding, text):
+        return text
+    return "".join(sign if _has(encoding, sign) else json.dumps(sign)[1:-1] for sign in text)
+
+
+def _has(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def to_csv(rows: Iterable[Sequence[object]]) -> str:
@@ -52,6 +69,7 @@ class PlainStream:
     """A text stream that only shows characters: escape sequences and other control characters have no effect.
 
     Line ends and tabs pass, and so does a carriage return at the start of a write, as progress bars use it.
+    Characters that its encoding lacks are shown as :func:`writable` does: no locale ends a command.
     The stream reports that it is not a terminal, so that libraries do not colour what they write.
 
     Args:
@@ -64,7 +82,8 @@ class PlainStream:
     def write(self, text: str) -> int:
         """Write a text, with control characters as :func:`printable` shows them."""
         start = "\r" if text.startswith("\r") else ""
-        self._stream.write(start + printable(text.removeprefix("\r"), keep="\n\t"))
+        shown = printable(text.removeprefix("\r"), keep="\n\t")
+        self._stream.write(start + writable(shown, self._stream))
         return len(text)
 
     @property
