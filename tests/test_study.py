@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import signal
 import time
@@ -127,6 +128,28 @@ def test_an_objective_without_a_value_fails_its_network_alone(tmp_path):
     assert good.values == [0.5, 1.0]
     assert bad.state == TrialState.FAIL
     assert "objective 'energy' gave nan" in bad.user_attrs[attributes.FAILURE]
+
+
+@pytest.mark.parametrize(
+    ("own", "anchors"),
+    [
+        (Objective("images per mJ", "maximize", lambda m: 1 / m.energy_mj), None),
+        (Objective("log energy", "minimize", lambda m: math.log10(m.energy_mj)), None),
+        (Objective("accuracy", "maximize", lambda m: 100 * m.accuracy), None),
+        (Objective("accuracy", "maximize", lambda m: m.accuracy), (1.0, 0.1)),
+        (Objective("micro", "minimize", lambda m: m.parameters / 1e3), (0.0, 130.37)),
+    ],
+)
+def test_the_hypervolume_of_an_objective_of_your_own_grows_as_it_gets_better(tmp_path, own, anchors):
+    """0 is the ideal of a positive cost, not of what is maximised, or of a logarithm."""
+    spec = spec_in(tmp_path)
+    problem = problem_of(spec)
+    reference = dataclasses.replace(problem.reference, parameters=130_370)
+    problem = dataclasses.replace(problem, objectives=(own,), reference=reference)
+    assert problem.anchors.get(own.name) == (None if anchors is None else pytest.approx(anchors))
+    summary = summarise(run_study(spec, problem, progress=False).study)
+    assert summary.fixed_anchors == (anchors is not None)
+    assert summary.curve[0] < summary.hypervolume <= 1
 
 
 def test_constraints_reach_optuna_and_the_dashboard(tmp_path):

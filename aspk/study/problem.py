@@ -62,11 +62,18 @@ class StudyProblem:
 
     @property
     def anchors(self) -> dict[str, tuple[float, float]]:
-        """Ideal and nadir of each objective that has them: chance level and the reference's cost."""
-        costs = {item.name: (0.0, item(self.reference)) for item in self.objectives if item.name != "f_aeb"}
-        if "accuracy" in costs:
-            costs["accuracy"] = (1.0, 1.0 / self.faeb.classes)
-        return costs
+        """Ideal and nadir of each objective that has them: chance level and the reference's cost.
+
+        Of an objective of your own, 0 is known to be ideal only if it is minimised and positive.
+        """
+        found = {}
+        for item in self.objectives:
+            value, minimised = item(self.reference), item.direction == "minimize"
+            if item.name == "accuracy" and not minimised and value == self.reference.accuracy:
+                found[item.name] = (1.0, 1.0 / self.faeb.classes)
+            elif minimised and value > 0:
+                found[item.name] = (0.0, value)
+        return found
 
     @property
     def known(self) -> dict[int, Callable[[SubnetConfig], float]]:
