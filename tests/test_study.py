@@ -130,6 +130,22 @@ def test_an_objective_without_a_value_fails_its_network_alone(tmp_path):
     assert "objective 'energy' gave nan" in bad.user_attrs[attributes.FAILURE]
 
 
+def test_an_objective_whose_function_was_edited_continues_no_study(tmp_path):
+    """Of the same name: its trials would hold values of both functions."""
+
+    def problem(share):
+        mine = Objective("cycles", "minimize", lambda m: m.operations + share * m.spikes)
+        known = problem_of(spec)
+        return dataclasses.replace(known, objectives=(known.objectives[0], mine))
+
+    spec = spec_in(tmp_path)
+    run_study(spec, problem(0.5), progress=False)
+    longer = dataclasses.replace(spec, evaluations=25)
+    assert run_study(longer, problem(0.5), progress=False).evaluations == 25
+    with pytest.raises(StudyError, match="objective 'cycles' is another function: of the study's reference"):
+        run_study(longer, problem(0.6), progress=False)
+
+
 @pytest.mark.parametrize(
     ("own", "anchors"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import math
 import platform
 import time
 import warnings
@@ -14,18 +15,20 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
-from aspk.errors import StudyError
+from aspk.errors import MetricsError, StudyError
 from aspk.spec.study import StudySpec
 from aspk.study.problem import StudyProblem
 from aspk.study.sampler import make_sampler
 from aspk.study.storage import open_storage, taken_statistics
 from aspk.trials import attributes, note_study_record, study_record
+from aspk.util.numbers import is_finite
 from aspk.util.records import differences, fingerprint
 
 _LOGGER = logging.getLogger(__name__)
 _PACKAGES = ("aspk", "optuna", "torch", "spikingjelly", "scikit-learn", "pymoo", "numpy")
 _SEARCH = ("seed", "sampler", "sampler_options", "prior_studies")
 _MOST_DETAILS = 6  # of one part of the problem that are spelled out
+_ROUNDING = 1e-6  # of a value, relative
 _WAIT_S = 3  # for the record of a study that another worker is making at this moment
 
 
@@ -141,6 +144,29 @@ def _differences(held: Mapping[str, Any], spec: StudySpec, problem: StudyProblem
         yield from details[:_MOST_DETAILS]
         if len(details) > _MOST_DETAILS:
             yield f"{len(details) - _MOST_DETAILS} further differences of {key}"
+    yield from _other_functions(stored, problem)
+
+
+def _other_functions(stored: Mapping[str, Any], problem: StudyProblem) -> Iterator[str]:
+    """The objectives that give the study's reference network another value than they did."""
+    values = attributes.mapping_in(stored, "values")
+    for name, own in _values(problem, attributes.mapping_in(stored, "reference")).items():
+        known = values.get(name)
+        if is_finite(known) and not math.isclose(known, own, rel_tol=_ROUNDING):
+            yield (
+                f"objective {name!r} is another function: of the study's reference network it was {known:g}, "
+                f"now it is {own:g}"
+            )
+
+
+def _values(problem: StudyProblem, reference: Mapping[str, Any]) -> dict[str, float]:
+    """The objectives of a reference network that a study recorded; F_AEB's form is compared on its own."""
+    try:
+        metrics = attributes.metrics_from_attributes(reference)
+    except MetricsError:
+        return {}
+    objectives = (item for item in problem.objectives if item.name != "f_aeb")
+    return {} if metrics is None else {item.name: item(metrics) for item in objectives}
 
 
 def _agree_on_statistics(
@@ -188,6 +214,7 @@ def _context(spec: StudySpec, problem: StudyProblem) -> dict[str, Any]:
         },
         **({"faeb": scalarisation} if "f_aeb" in spec.objectives else {}),
     }
+    reference = attributes.metrics_to_attributes(problem.reference)
     return {
         "faeb": scalarisation,
         "data": record["data"],
@@ -195,7 +222,8 @@ def _context(spec: StudySpec, problem: StudyProblem) -> dict[str, Any]:
         "fingerprints": {**problem.fingerprints, **{key: fingerprint(value) for key, value in plain.items()}},
         "classes": faeb.classes,
         **({} if problem.images is None else {"images": problem.images}),
-        "reference": attributes.metrics_to_attributes(problem.reference),
+        "reference": reference,
+        "values": _values(problem, reference),
         "anchors": {name: list(pair) for name, pair in problem.anchors.items()},
         "seed": spec.seed,
         "versions": versions(),
