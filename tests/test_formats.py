@@ -236,3 +236,12 @@ def test_command_writes_forms_beside_the_export(study_file, tmp_path, capsys):
         timeout=120,
     )
     assert done.stdout == "torch.Size([2, 10])\n"
+    again = ["export", str(study_file), "--output", str(folder), "--trial"]
+    assert main([*again, "0", "--format", "torch"]) == 0  # the same network: all forms belong to it
+    assert (folder / "spikingjelly" / "model.py").is_file()
+    (folder / "spikingjelly" / "mine.txt").write_text("mine")
+    capsys.readouterr()
+    assert main([*again, "1"]) == 0
+    assert f"removed the network that was there before: {folder / 'network.pt2'}" in capsys.readouterr().out
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert left == {"network.json", "network.safetensors", "spikingjelly/mine.txt"}

@@ -93,6 +93,7 @@ def _export(options: argparse.Namespace) -> int:
 
     from aspk.report import no_front_text, select, selection_text, summarise
     from aspk.standalone.export import export_trial
+    from aspk.standalone.formats import renewed
     from aspk.study.storage import open_study
 
     summary, number = summarise(open_study(spec)), options.trial
@@ -103,13 +104,16 @@ def _export(options: argparse.Namespace) -> int:
         number = selection.chosen.row.number
         print(selection_text(selection))
     folder = options.output or spec.folder / safe_name(f"export-{spec.name}")
-    if options.refined:
-        from aspk.standalone.refining import export_refined
+    with renewed(folder) as removed:
+        if options.refined:
+            from aspk.standalone.refining import export_refined
 
-        export_refined(spec_of(options, searched=True), folder, number=number, aim=options.aim)
-    else:
-        export_trial(spec, folder, number=number, device=options.device)
+            export_refined(spec_of(options, searched=True), folder, number=number, aim=options.aim)
+        else:
+            export_trial(spec, folder, number=number, device=options.device)
     print(f"exported trial {number} of {spec.name}: {folder}")
+    if removed:
+        print(f"removed the network that was there before: {', '.join(map(str, removed))}")
     return _write_formats(folder, options.format)
 
 
