@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from aspk.evaluation.supernet import SupernetEvaluator, measure
 from aspk.families import Supernet
 from aspk.families.counting import Counter
 from aspk.space.file import load_space
-from aspk.spec.settings import EvaluationSettings
+from aspk.spec.settings import EngineSettings, EvaluationSettings
 from aspk.testing import check_evaluator
 from aspk.training.checkpoint import load_supernet
 
@@ -214,3 +216,24 @@ def test_the_first_images_of_a_split_are_enough_if_the_settings_say_so(evaluator
     ]
     with pytest.raises(DataError, match="images = 0"):
         EvaluationSettings(images=0)
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_threads_get_what_one_gets(evaluator, digits, engine):
+    """With ``study.optimize(n_jobs=4)``, the native engine wrote into others' memory and crashed."""
+    configs = list({TINY.decode(x) for x in TINY.sample_choices(16, np.random.default_rng(0))})
+
+    def fresh():
+        settings = EvaluationSettings(calibration_images=48, images=100)
+        machine = EngineSettings(name=engine)
+        return SupernetEvaluator(evaluator.supernet, digits, settings=settings, machine=machine)
+
+    shared, alone = fresh(), fresh()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda config: shared.evaluate([config])[0], configs))
+    finally:
+        sys.setswitchinterval(before)
+    assert found == [alone.evaluate([config])[0] for config in configs]

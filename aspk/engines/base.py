@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -157,6 +158,8 @@ class Engine(abc.ABC):
     # Operations it supports; networks with any other run on the engine "torch".
     operations: ClassVar[frozenset[type[Operation]]] = OPERATIONS
     images: int  # that it preferably runs at once
+    # Held while networks run, by engines that run those of one thread at a time.
+    alone: AbstractContextManager[object] = nullcontext()
     # Whether an output is bitwise the same whatever other outputs a layer has.
     independent_outputs: ClassVar[bool] = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -56,6 +57,7 @@ class NativeEngine(Engine):
     ) -> None:
         self._dtype = dtype
         self._kept_bytes = memory // 16
+        self.alone = threading.RLock()  # what is recorded, and the memory, would be those of all threads
         self._run = Recorder(dtype, threads)
         self._layers = Layers(self._run, dtype)
 

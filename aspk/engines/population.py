@@ -126,9 +126,10 @@ class Population:
         """Compute every network's statistics on ``images`` as one batch, unless the running ones are used."""
         if self._running:
             return
-        self._calibrating = True
-        self._walk(images)
-        self._calibrating = False
+        with self._engine.alone:
+            self._calibrating = True
+            self._walk(images)
+            self._calibrating = False
 
     @torch.no_grad()
     def run(self, images: Tensor) -> dict[SubnetConfig, Tensor]:
@@ -138,9 +139,10 @@ class Population:
             raise EngineError(
                 f"{batch} images at once, expected at most the {self._program.images} of the first batch"
             )
-        if self._program is None:
-            self._program = self._engine.program(self._walk, images)
-        self._program.run(images)
+        with self._engine.alone:
+            if self._program is None:
+                self._program = self._engine.program(self._walk, images)
+            self._program.run(images)
         for node in self._sums:
             assert isinstance(node.step, Mean)
             self._behind_means(node, node.step, batch)

@@ -30,6 +30,8 @@ from aspk.spec.settings import EngineSettings, EvaluationSettings
 class SupernetEvaluator:
     """An :class:`~aspk.evaluation.protocol.Evaluator` on a supernet; neither its weights nor its mode change.
 
+    Threads may share it; the native engine evaluates the networks of one after those of the other.
+
     Args:
         supernet: the trained weights.
         data: the data set; the supernet's images must have its shape.
