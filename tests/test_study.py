@@ -18,7 +18,7 @@ from worker_processes import completed, launch
 from aspk.energy import PRESETS
 from aspk.errors import AspkError, CheckpointError, EvaluationError, StudyError
 from aspk.metrics import Metrics
-from aspk.objectives import Objective
+from aspk.objectives import Constraint, Objective
 from aspk.report import compare_text, summarise
 from aspk.space.file import load_space
 from aspk.spec.settings import DataSettings, EvaluationSettings
@@ -130,20 +130,27 @@ def test_an_objective_without_a_value_fails_its_network_alone(tmp_path):
     assert "objective 'energy' gave nan" in bad.user_attrs[attributes.FAILURE]
 
 
-def test_an_objective_whose_function_was_edited_continues_no_study(tmp_path):
-    """Of the same name: its trials would hold values of both functions."""
+def test_functions_of_your_own_that_were_edited_continue_no_study(tmp_path):
+    """Under the same name: its trials would hold values of both functions."""
 
-    def problem(share):
+    def problem(share=0.5, most=1e6, **changes):
         mine = Objective("cycles", "minimize", lambda m: m.operations + share * m.spikes)
+        bound = Constraint("size", lambda m: m.operations, at_most=most)
         known = problem_of(spec)
-        return dataclasses.replace(known, objectives=(known.objectives[0], mine))
+        known = dataclasses.replace(known, objectives=(known.objectives[0], mine), constraints=(bound,))
+        return dataclasses.replace(known, **changes)
 
     spec = spec_in(tmp_path)
-    run_study(spec, problem(0.5), progress=False)
+    run_study(spec, problem(), progress=False)
     longer = dataclasses.replace(spec, evaluations=25)
-    assert run_study(longer, problem(0.5), progress=False).evaluations == 25
-    with pytest.raises(StudyError, match="objective 'cycles' is another function: of the study's reference"):
-        run_study(longer, problem(0.6), progress=False)
+    assert run_study(longer, problem(), progress=False).evaluations == 25
+    for other, message in (
+        (problem(share=0.6), "objective 'cycles' is another function: of the study's reference network"),
+        (problem(most=2e6), "constraint 'size' is another function"),
+        (problem(constraints=()), "constraint 'size': this run lacks it"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            run_study(longer, other, progress=False)
 
 
 @pytest.mark.parametrize(

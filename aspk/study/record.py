@@ -112,7 +112,9 @@ def check_problem(study: optuna.Study, spec: StudySpec, problem: StudyProblem) -
     Raises:
         StudyError: there are differences, which it spells out.
     """
-    found = list(_differences(study_record(study), spec, problem))
+    held = study_record(study)
+    found = list(_differences(held, spec, problem))
+    found = found or list(_other_functions(attributes.mapping_in(held, attributes.CONTEXT), problem))
     if found:
         raise StudyError(
             f"study {study.study_name!r} has another problem; give this one another name. {'; '.join(found)}"
@@ -144,29 +146,38 @@ def _differences(held: Mapping[str, Any], spec: StudySpec, problem: StudyProblem
         yield from details[:_MOST_DETAILS]
         if len(details) > _MOST_DETAILS:
             yield f"{len(details) - _MOST_DETAILS} further differences of {key}"
-    yield from _other_functions(stored, problem)
 
 
 def _other_functions(stored: Mapping[str, Any], problem: StudyProblem) -> Iterator[str]:
-    """The objectives that give the study's reference network another value than they did."""
+    """The objectives and constraints that give the study's reference network another value than they did."""
     values = attributes.mapping_in(stored, "values")
-    for name, own in _values(problem, attributes.mapping_in(stored, "reference")).items():
-        known = values.get(name)
-        if is_finite(known) and not math.isclose(known, own, rel_tol=_ROUNDING):
+    own = _values(problem, attributes.mapping_in(stored, "reference")) if values else {}
+    for what in dict.fromkeys((*values, *own)):
+        known, now = values.get(what), own.get(what)
+        if known is None or now is None:
+            yield f"{what}: {'the study does not have it' if known is None else 'this run lacks it'}"
+        elif is_finite(known) and not math.isclose(known, now, rel_tol=_ROUNDING):
             yield (
-                f"objective {name!r} is another function: of the study's reference network it was {known:g}, "
-                f"now it is {own:g}"
+                f"{what} is another function: of the study's reference network it was {known:g}, now it is "
+                f"{now:g}"
             )
 
 
 def _values(problem: StudyProblem, reference: Mapping[str, Any]) -> dict[str, float]:
-    """The objectives of a reference network that a study recorded; F_AEB's form is compared on its own."""
+    """Objectives and constraints of a recorded reference network; F_AEB's form is compared on its own."""
     try:
         metrics = attributes.metrics_from_attributes(reference)
     except MetricsError:
         return {}
-    objectives = (item for item in problem.objectives if item.name != "f_aeb")
-    return {} if metrics is None else {item.name: item(metrics) for item in objectives}
+    if metrics is None:
+        return {}
+    kinds = {"objective": problem.objectives, "constraint": problem.constraints}
+    return {
+        f"{kind} {item.name!r}": item(metrics)
+        for kind, items in kinds.items()
+        for item in items
+        if item.name != "f_aeb"
+    }
 
 
 def _agree_on_statistics(
