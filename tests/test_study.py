@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from worker_processes import completed, launch
 
 from aspk.energy import PRESETS
-from aspk.errors import AspkError, CheckpointError, EvaluationError, StudyError
+from aspk.errors import AspkError, CheckpointError, EvaluationError, ObjectiveError, StudyError
 from aspk.metrics import Metrics
 from aspk.objectives import Constraint, Objective
 from aspk.report import compare_text, summarise
@@ -128,6 +128,16 @@ def test_an_objective_without_a_value_fails_its_network_alone(tmp_path):
     assert good.values == [0.5, 1.0]
     assert bad.state == TrialState.FAIL
     assert "objective 'energy' gave nan" in bad.user_attrs[attributes.FAILURE]
+
+
+def test_two_constraints_or_objectives_of_one_name_are_refused(tmp_path):
+    """The second one took the place of the first, which all networks were free to break."""
+    problem = problem_of(spec_in(tmp_path))
+    bounds = [Constraint("size", lambda m: m.operations, at_most=most) for most in (1, 1e9)]
+    with pytest.raises(ObjectiveError, match="constraints 'size', 'size': expected different names"):
+        dataclasses.replace(problem, constraints=tuple(bounds))
+    with pytest.raises(ObjectiveError, match="objectives 'accuracy', 'accuracy'"):
+        dataclasses.replace(problem, objectives=problem.objectives[:1] * 2)
 
 
 def test_functions_of_your_own_that_were_edited_continue_no_study(tmp_path):

@@ -12,7 +12,7 @@ from aspk.costs.features import FreeFeature
 from aspk.costs.known import COSTS, Cost, CostConstraint
 from aspk.data import DataSet, load_data
 from aspk.engines.device import resolve_device
-from aspk.errors import EvaluationError, MetricsError, StudyError
+from aspk.errors import EvaluationError, MetricsError, ObjectiveError, StudyError
 from aspk.evaluation import CachedEvaluator, Evaluator, evaluate_all
 from aspk.evaluation.supernet import SupernetEvaluator
 from aspk.metrics import Metrics
@@ -45,6 +45,9 @@ class StudyProblem:
         shape: channels, height and width of an image; None without a supernet.
         images: number of images that accuracies are measured on; None where the evaluator does not say.
         features: what else is known about a network before it is evaluated, for samplers that learn from it.
+
+    Raises:
+        ObjectiveError: two objectives, or two constraints, have the same name.
     """
 
     space: SearchSpace
@@ -59,6 +62,13 @@ class StudyProblem:
     shape: tuple[int, int, int] | None = None
     images: int | None = None
     features: tuple[FreeFeature, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, items in (("objectives", self.objectives), ("constraints", self.constraints)):
+            names = [item.name for item in items]
+            if len(set(names)) < len(names):
+                shown = ", ".join(map(repr, names))
+                raise ObjectiveError(f"{what} {shown}: expected different names, by which trials keep them")
 
     @property
     def anchors(self) -> dict[str, tuple[float, float]]:
