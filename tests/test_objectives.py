@@ -40,6 +40,14 @@ def test_objectives_and_constraints_give_finite_numbers(value: object) -> None:
         Constraint("mine", lambda metrics: value, 1.0)(ONE)  # type: ignore[arg-type, return-value]
 
 
+def test_what_a_function_raises_is_a_fault_of_the_network() -> None:
+    silent = Metrics(accuracy=0.1, energy_mj=0.0)
+    with pytest.raises(ObjectiveError, match="objective 'speed' failed: ZeroDivisionError: float division"):
+        Objective("speed", "maximize", lambda metrics: 1 / metrics.energy_mj)(silent)
+    with pytest.raises(ObjectiveError, match="constraint 'latency' failed: KeyError: 'latency_ms'"):
+        Constraint("latency", lambda metrics: metrics.extras["latency_ms"], 1.0)(silent)
+
+
 def test_unknown_names_and_directions() -> None:
     with pytest.raises(ObjectiveError, match="no objective 'speed': expected one of accuracy, energy"):
         objective("speed")

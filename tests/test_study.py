@@ -115,19 +115,26 @@ def test_a_search_in_which_everything_fails_ends(tmp_path):
         problem_of(spec, Broken())
 
 
-def test_an_objective_without_a_value_fails_its_network_alone(tmp_path):
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (lambda m: m.energy_mj if m.parameters % 2 else float("nan"), "objective 'energy' gave nan"),
+        (lambda m: m.energy_mj / (m.parameters % 2), "objective 'energy' failed: ZeroDivisionError"),
+    ],
+)
+def test_an_objective_without_a_value_fails_its_network_alone(tmp_path, value, reason):
     """Else every later run would begin with that network, and end there."""
-    deep = Objective("energy", "minimize", lambda m: m.energy_mj if m.parameters % 2 else float("nan"))
+    own = Objective("energy", "minimize", value)
     spec = spec_in(tmp_path)
     problem = problem_of(spec)
-    problem = dataclasses.replace(problem, objectives=(problem.objectives[0], deep))
+    problem = dataclasses.replace(problem, objectives=(problem.objectives[0], own))
     study = optuna.create_study(directions=["maximize", "minimize"])
     for parameters in (1, 2):
         tell(study, study.ask(), Metrics(accuracy=0.5, energy_mj=1.0, parameters=parameters), problem)
     good, bad = study.trials
     assert good.values == [0.5, 1.0]
     assert bad.state == TrialState.FAIL
-    assert "objective 'energy' gave nan" in bad.user_attrs[attributes.FAILURE]
+    assert reason in bad.user_attrs[attributes.FAILURE]
 
 
 def test_two_constraints_or_objectives_of_one_name_are_refused(tmp_path):

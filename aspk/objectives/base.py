@@ -48,9 +48,9 @@ class Objective:
         """The objective's value.
 
         Raises:
-            ObjectiveError: it is NaN or infinite.
+            ObjectiveError: it is NaN or infinite, or the function raised an error.
         """
-        return _finite(f"objective {self.name!r}", self.of(metrics))
+        return _number(f"objective {self.name!r}", self.of, metrics)
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,15 @@ class Constraint:
 
     def __call__(self, metrics: Metrics) -> float:
         """Relative excess over the bound: <= 0 is feasible, 0.1 is ten percent too much."""
-        return _finite(f"constraint {self.name!r}", self.of(metrics)) / self.at_most - 1.0
+        return _number(f"constraint {self.name!r}", self.of, metrics) / self.at_most - 1.0
 
 
-def _finite(what: str, value: float) -> float:
+def _number(what: str, of: Callable[[Metrics], float], metrics: Metrics) -> float:
+    """A function's value; whatever it raises, 1 / 0 of a silent network say, is a fault of this network."""
+    try:
+        value = of(metrics)
+    except Exception as error:
+        raise ObjectiveError(f"{what} failed: {type(error).__name__}: {error}") from error
     if not isinstance(value, int | float | np.number) or not math.isfinite(value):
         raise ObjectiveError(f"{what} gave {value!r}: expected a finite number")
     return float(value)
