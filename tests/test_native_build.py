@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import signal
 import stat
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from aspk.engines.device import hardware
 from aspk.families.native import build
 from aspk.families.native.build import library
 from aspk.util.files import cache_folder
@@ -52,6 +54,13 @@ def fresh():
 
 def kept(folder):
     return sorted(path.name for path in (folder / "aspk" / "native").iterdir())
+
+
+def test_where_the_system_counts_no_processors_of_a_process_it_compiles_too(sources, fresh, monkeypatch):
+    """As on macOS, where the first layer of neurons ended in an AttributeError."""
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert fresh(sources) == 3
+    assert re.search(r", \d+ core\(s\), ", hardware("cpu"))
 
 
 def test_a_first_use_says_that_it_compiles_and_how_long_it_took(sources, fresh, tmp_path, caplog):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from aspk.errors import DeviceError
 from aspk.families import native
+from aspk.util.process import cores
 
 DEVICES = ("auto", "cpu", "cuda")
 _PROCESSORS = Path("/proc/cpuinfo")
@@ -61,4 +61,4 @@ def hardware(device: str) -> str:
     except OSError:
         names = []
     name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {len(os.sched_getaffinity(0))} core(s), {torch.get_num_threads()} thread(s)"
+    return f"{name}, {cores()} core(s), {torch.get_num_threads()} thread(s)"

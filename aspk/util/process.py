@@ -35,3 +35,9 @@ def start_time(pid: int) -> str:
     except OSError:
         return ""
     return "running"
+
+
+def cores() -> int:
+    """Processors that this process may use; all of them where the system does not say, as on macOS."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1

@@ -10,6 +10,8 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 
+from aspk.util.process import cores
+
 
 class CompilerError(OSError):
     """The compiler failed, or there is none."""
@@ -33,7 +35,7 @@ def run(commands: Sequence[Sequence[str]], *, seconds: float) -> list[bytes]:
         TooSlowError: they took longer and were killed.
     """
     deadline = time.monotonic() + seconds
-    together, printed = len(os.sched_getaffinity(0)), []
+    together, printed = cores(), []
     for first in range(0, len(commands), together):
         with contextlib.ExitStack() as stack:
             some = commands[first : first + together]
