@@ -27,12 +27,16 @@ from aspk.report.ranking import ranking_markdown
 from aspk.space import load_space
 from aspk.space.genes import FAMILIES, SubnetConfig
 from aspk.spec.settings import DataSettings, EvaluationSettings, Recipe
+from aspk.spec.study import load_study_file
 from aspk.standalone.ranking import RankingStudy, rank, stratified_by_cost
+from aspk.study.storage import open_study
 from aspk.training import train_supernet
 from aspk.training.checkpoint import load_supernet
+from aspk.trials import attributes
 from aspk.trials import verdict as statistics
 from aspk.trials.verdict import Ranking, kendall, noise_ceiling, partial_kendall, rankings, top_k_regret
 from aspk.util import locks
+from aspk.util.files import hash_of
 from aspk.util.shipped import shipped_files
 
 values = arrays(np.float64, st.integers(5, 12), elements=st.integers(0, 6).map(float))
@@ -264,6 +268,17 @@ def test_rank_from_the_command_line_and_in_the_report(ranked_study, tmp_path, ca
     assert said.startswith(f"Ranking of this supernet: {own['verdict']}")
     assert f"accuracy {own['kendall_tau']:.2f} (95 % interval" in said
     assert statistics.read_verdict(file, "another file's hash", "own") == statistics.UNKNOWN
+    known, aside = known_verdict(ranked_study), weights.with_suffix(".aside")
+    assert known.startswith("Ranking of this supernet")
+    weights.rename(aside)  # the study is looked at where its supernet is not
+    assert main(["report", str(ranked_study), "--output", str(tmp_path / "report")]) == 0
+    weights.write_text("another training")
+    other = {"weights": hash_of(weights), "verdict": "weak" if report["verdict"] != "weak" else "trusted"}
+    file.write_text(json.dumps({**report, **other}))
+    assert statistics.read_verdict(file, other["weights"], "shared_time") not in (known, statistics.UNKNOWN)
+    assert main(["report", str(ranked_study), "--output", str(tmp_path / "report")]) == 0
+    assert known_verdict(ranked_study) == known
+    aside.replace(weights)
     for name in report["variants"]:  # as written before each kind of statistics had its own verdict
         del report["variants"][name]["verdict"]
     file.write_text(json.dumps({**report, "variants": {"T-shared statistics": own}}))
@@ -273,6 +288,10 @@ def test_rank_from_the_command_line_and_in_the_report(ranked_study, tmp_path, ca
     assert main(["report", str(ranked_study), "--output", str(tmp_path / "report")]) == 0
     assert "unknown; 'aspk rank'" in capsys.readouterr().out
     assert weights.exists()
+
+
+def known_verdict(study_file):
+    return open_study(load_study_file(study_file)).user_attrs[attributes.VERDICT]
 
 
 def start_ranking(study_file, folder):

@@ -177,12 +177,12 @@ def _report(options: argparse.Namespace) -> int:
         summarise,
         write_report,
     )
-    from aspk.study.storage import open_study, record_verdict, statistics_of, studies_of, verdict_of
+    from aspk.study.storage import open_study, renew_verdict, statistics_of, studies_of
 
     study = open_study(spec)
     statistics = statistics_of(study) or spec.evaluation.statistics
     if not options.refined:  # whose trials do not depend on the supernet's weights
-        record_verdict(study, verdict_of(spec, statistics))  # 'aspk rank' may have run since the search
+        renew_verdict(study, spec, statistics)  # 'aspk rank' may have run since the search
     folder = options.output or spec.folder / safe_name(f"report-{spec.name}")
     others = [other for other in studies_of(spec) if other.study_name != spec.name]
     marked = {"selection": options.select, "margin": margin_of(options)}

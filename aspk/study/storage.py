@@ -390,3 +390,10 @@ def record_verdict(study: optuna.Study, verdict: str) -> None:
     """Keep the verdict with the study, where reports read it."""
     if study.user_attrs.get(VERDICT) != verdict:
         study.set_user_attr(VERDICT, verdict)
+
+
+def renew_verdict(study: optuna.Study, spec: StudySpec, statistics: str) -> None:
+    """Keep what a later 'aspk rank' found with the study, if it is about the weights that it measured."""
+    known, own = _recorded_weights(study), _weights_hash(spec)
+    if own is not None and known in (None, own):
+        record_verdict(study, verdict_of(spec, statistics))
