@@ -64,8 +64,9 @@ class StudyProblem:
     features: tuple[FreeFeature, ...] = ()
 
     def __post_init__(self) -> None:
-        for what, items in (("objectives", self.objectives), ("constraints", self.constraints)):
-            names = [item.name for item in items]
+        objectives = [item.name for item in self.objectives]
+        constraints = [item.name for item in self.constraints]
+        for what, names in (("objectives", objectives), ("constraints", constraints)):
             if len(set(names)) < len(names):
                 shown = ", ".join(map(repr, names))
                 raise ObjectiveError(f"{what} {shown}: expected different names, by which trials keep them")

@@ -16,6 +16,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from aspk.errors import MetricsError, StudyError
+from aspk.objectives import Constraint, Objective
 from aspk.spec.study import StudySpec
 from aspk.study.problem import StudyProblem
 from aspk.study.sampler import make_sampler
@@ -171,6 +172,7 @@ def _values(problem: StudyProblem, reference: Mapping[str, Any]) -> dict[str, fl
         return {}
     if metrics is None:
         return {}
+    kinds: dict[str, tuple[Objective | Constraint, ...]]
     kinds = {"objective": problem.objectives, "constraint": problem.constraints}
     return {
         f"{kind} {item.name!r}": item(metrics)
