@@ -46,6 +46,14 @@ def test_ranks_against_peeling(rows: list[tuple[int, ...]]) -> None:
 
 
 @given(st.integers(1, 3).flatmap(points))
+def test_infinity_is_worse_than_any_number(rows: list[tuple[int, ...]]) -> None:
+    infinite = np.where(np.array(rows) == 6, np.inf, rows)
+    assert nondominated(infinite).tolist() == nondominated(rows).tolist()
+    assert ranks(infinite).tolist() == ranks(rows).tolist()
+    assert nondominated(infinite)[knee(infinite)]
+
+
+@given(st.integers(1, 3).flatmap(points))
 def test_hypervolume_against_a_grid(rows: list[tuple[int, ...]]) -> None:
     reference = (5,) * len(rows[0])  # some points lie outside
     assert hypervolume(rows, reference) == pytest.approx(cells(rows, reference))

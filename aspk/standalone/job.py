@@ -76,13 +76,18 @@ class Trained:
         # Rankings of earlier versions had no inner table, and retrainings the losses beside it.
         result = {"test": content.get("accuracy"), "history": (), **content, **content.get("result", {})}
         late = ("search", "strict_mj", "firing_rate", "search_energy_mj", "seconds", "processor_seconds")
+        test = result["test"]
         return cls(
-            test=float(result["test"]),
+            test=math.nan if test is None else float(test),
             energy_mj=float(result["energy_mj"]),
             losses=[float(loss) for loss in result["losses"]],
             history=[dict(point) for point in result["history"]],
             **{name: float(result.get(name, math.nan)) for name in late},
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; without ``test``, which JSON has no number for, None."""
+        return {**asdict(self), "test": None if math.isnan(self.test) else self.test}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +272,7 @@ class Job:
             processor_seconds=round(time.process_time() - processor, 1),
         )
         done = replace(self, recipe=run.recipe)  # an earlier version may have begun it
-        done._record.write({"result": {**self.about, **asdict(result)}}, indent=2)
+        done._record.write({"result": {**self.about, **result.to_json()}}, indent=2)
         return result
 
 

@@ -1,8 +1,8 @@
 """Non-dominated sets and hypervolume, everything minimised (a thin layer over moocore).
 
-moocore reads out of bounds if a value is NaN or infinite. All calls into it are made here, behind
-:func:`_measured`: rows with NaN or minus infinity, which no measurement yields, are on no front, and plus
-infinity counts as the worst finite value of its column.
+moocore reads out of bounds if a value is NaN or infinite. All calls into it are made here. Rows with NaN or
+minus infinity, which no measurement yields, are on no front. Plus infinity is worse than every number, and
+where distances count, as bad as the worst finite value of its column.
 """
 
 from __future__ import annotations
@@ -20,10 +20,20 @@ _LARGEST = np.finfo(float).max
 
 
 def _measured(F: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """Rows without NaN and minus infinity, and their values with plus infinity as the column's worst."""
+    """Rows without NaN and minus infinity, and their values."""
     F = np.asarray(F, dtype=float)
     rows = np.flatnonzero((-np.inf < F).all(axis=1)) if F.ndim > 1 else np.zeros(0, dtype=np.int64)
-    return rows, worst_where_infinite(F[rows])
+    return rows, F[rows]
+
+
+def _ordered(F: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Rows without NaN and minus infinity, and the places of their values in the order of each column.
+
+    Domination depends on nothing else, and places are finite.
+    """
+    rows, values = _measured(F)
+    places = [np.unique(column, return_inverse=True)[1] for column in values.T] if len(rows) else []
+    return rows, np.array(places, dtype=float).T
 
 
 def worst_where_infinite(values: FloatArray) -> FloatArray:
@@ -52,13 +62,13 @@ def nondominated(F: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Which rows no other row dominates; equal rows all count.
 
     Args:
-        F: objective values to minimise, shape (n, k). Plus infinity counts as the column's worst finite
-            value; rows with NaN or minus infinity neither count nor dominate.
+        F: objective values to minimise, shape (n, k). Plus infinity is worse than any number; rows with NaN
+            or minus infinity neither count nor dominate.
 
     Returns:
         Mask of shape (n,).
     """
-    rows, values = _measured(F)
+    rows, values = _ordered(F)
     result = np.zeros(len(np.asarray(F)), dtype=bool)
     if len(rows):
         result[rows] = moocore.is_nondominated(values, keep_weakly=True)
@@ -68,10 +78,10 @@ def nondominated(F: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 def ranks(F: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Non-dominated rank of each row, 0 for the front; shape (n,).
 
-    Plus infinity counts as the column's worst finite value; rows with NaN or minus infinity rank behind all
-    others, and never 0.
+    Plus infinity is worse than any number; rows with NaN or minus infinity rank behind all others, and
+    never 0.
     """
-    rows, values = _measured(F)
+    rows, values = _ordered(F)
     measured = np.asarray(moocore.pareto_rank(values), dtype=np.int64) if len(rows) else rows
     result = np.full(len(np.asarray(F)), measured.max(initial=0) + 1, dtype=np.int64)
     result[rows] = measured
@@ -108,7 +118,7 @@ def knee(F: npt.ArrayLike) -> int:
     """
     rows, values = _measured(F)
     on_front = nondominated(values)
-    front = np.apply_along_axis(to_unit, 0, values[on_front])
+    front = np.apply_along_axis(to_unit, 0, worst_where_infinite(values)[on_front])
     low, high = front.min(axis=0), front.max(axis=0)
     scaled = (front - low) / np.where(high > low, high - low, 1.0)
     return int(rows[on_front][np.linalg.norm(scaled, axis=1).argmin()])
