@@ -4,6 +4,7 @@ A method sees one training of each network that it proposes: accuracy on ``searc
 by the networks on the front that it saw (F_AEB: by the best one), at their means over all seeds on ``test``.
 Trainings are noisy, so that even the front of *all* networks, trained once, lacks some of the hypervolume:
 trainings are counted to 95 % of all of it, and to 95 % of what training all networks once finds.
+Of a table that lacks networks of its space, the samplers are told as a known constraint which it has.
 A training that ends early counts as the share of its updates that was spent, and its network is not seen; the
 energy by which it is judged is the final one, which a real search does not know yet.
 
@@ -30,6 +31,7 @@ from aspk.objectives import Objective, objective
 from aspk.objectives.scalarization import FAEB
 from aspk.samplers import NSGA2Sampler, RandomSampler, SurrogateSampler
 from aspk.space import IntArray
+from aspk.space.genes import SubnetConfig
 from aspk.standalone.calibration import Inherited
 from aspk.standalone.stopping import TENTHS, hopeless
 from aspk.tables import TabularEvaluator, TrainedTable
@@ -39,6 +41,36 @@ from aspk.util.pareto import FloatArray, hypervolume, nondominated
 AT = (8, 16, 24, 48)
 SHARE = 0.95  # of the true hypervolume, to which trainings are counted
 FRONT: tuple[Objective | str, ...] = ("accuracy", "energy")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A known constraint: at most 0 for the networks of a table."""
+
+    table: TrainedTable
+
+    def __call__(self, config: SubnetConfig) -> float:
+        return float(self.table.space.key(self.table.space.encode(config)) not in self._keys)
+
+    @cached_property
+    def _keys(self) -> frozenset[tuple[int, ...]]:
+        return frozenset(map(self.table.space.key, self.table.networks))
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """A free feature: the supernet's values; for networks that no method may train, their means."""
+
+    listed: Listed
+    inherited: Inherited
+
+    def __call__(self, config: SubnetConfig) -> list[float]:
+        return self._means if self.listed(config) else self.inherited(config)
+
+    @cached_property
+    def _means(self) -> list[float]:
+        space, networks = self.listed.table.space, self.listed.table.networks
+        return np.mean([self.inherited(space.decode(x)) for x in networks], axis=0).tolist()
 
 
 @dataclass
@@ -57,6 +89,9 @@ class Training(Problem):
 
     def __post_init__(self) -> None:
         self.space, self.count = self.table.space, 1 if self.alone else 2
+        self.listed = Listed(self.table)
+        if len(self.table.networks) < self.space.size:
+            self.constraints = {"in the table": self.listed}
         self.name = f"{self.space.name}, {'F_AEB' if self.alone else 'front'}"
         self.seen, truth = self.table.training(self.seed), self.table.truth()
         self.objectives = FRONT
@@ -141,14 +176,21 @@ def refine(problem: Training, statistics: str, starts: int, *, stop: bool = Fals
 
     With ``stop``, trainings end early.
     """
-    features = (Inherited(problem.table, statistics, energy=True), "operations")
+    supernet = Supernet(problem.listed, Inherited(problem.table, statistics, energy=True))
+    features, constraints = (supernet, "operations"), problem.constraints
     first = front_first(problem.inherited(statistics))[:starts]
     networks = map(problem.space.decode, problem.table.networks[first])
     enqueued = [problem.space.reference, *networks]
 
     def method(ledger: Ledger, seed: int) -> None:
         space = problem.space
-        sampler = SurrogateSampler(space=space, seed=seed, features=features, composites=problem.composites)
+        sampler = SurrogateSampler(
+            space=space,
+            seed=seed,
+            features=features,
+            composites=problem.composites,
+            known_constraints=constraints,
+        )
         study = optuna.create_study(sampler=sampler, directions=["minimize"] * problem.count)
         for config in enqueued:
             study.enqueue_trial(space.parameters(space.encode(config)), skip_if_exists=True)

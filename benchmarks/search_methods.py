@@ -108,8 +108,8 @@ def ours(make: Callable[..., GenotypeSampler], batch: int = 1) -> Method:
     """One of aspk's samplers in an Optuna study, asked for ``batch`` networks at a time."""
 
     def method(ledger: Ledger, seed: int) -> None:
-        space = ledger.problem.space
-        sampler = make(space=space, seed=seed)
+        space, constraints = ledger.problem.space, ledger.problem.constraints
+        sampler = make(space=space, seed=seed, **({"known_constraints": constraints} if constraints else {}))
         study = optuna.create_study(sampler=sampler, directions=["minimize"] * ledger.problem.count)
         while True:
             trials = sampler.ask_batch(study, batch)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 
 from aspk.costs.known import Cost, CostName
+from aspk.costs.values import NetworkFunction
 from aspk.objectives import Objective
 from aspk.objectives.composite import Composite
 from aspk.objectives.scalarization import FAEB, Form
@@ -51,6 +52,7 @@ class Problem:
     space: SearchSpace
     count: int  # of objectives
     composites: Mapping[int, Composite] = MappingProxyType({})  # what objectives are known functions of
+    constraints: Mapping[str, NetworkFunction] = MappingProxyType({})  # known to the samplers
 
     def values(self, X: IntArray) -> FloatArray:
         """What a sampler is told, shape (m, k)."""

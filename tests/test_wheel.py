@@ -41,7 +41,8 @@ def test_the_wheel_has_the_data_files_and_no_tests(wheel):
     assert {"aspk/engines/spikes/program.cpp", "aspk/families/native/kernels/neurons.cpp"} <= modules
     shipped |= data
     tables = {str(path.relative_to(ROOT)) for path in (ROOT / "aspk" / "tables" / "data").rglob("*.npz")}
-    assert {"aspk/tables/data/mnist_mixed.npz", "aspk/tables/data/trained/digits_trained.npz"} <= tables
+    trained = {f"aspk/tables/data/trained/{name}_trained.npz" for name in ("digits", "cifar")}
+    assert trained | {"aspk/tables/data/mnist_mixed.npz"} <= tables
     shipped |= tables
     report = {str(path.relative_to(ROOT)) for path in (ROOT / "aspk/report/assets").rglob("*.*")}
     assert {"aspk/report/assets/echarts/echarts.min.js", "aspk/report/assets/page.js"} < report
