@@ -8,8 +8,10 @@ import math
 import shutil
 import signal
 import time
+from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
 from worker_processes import completed, launch
@@ -20,6 +22,7 @@ from aspk.errors import CheckpointError, StudyError
 from aspk.evaluation.supernet import measure
 from aspk.families import Supernet
 from aspk.metrics import Metrics
+from aspk.objectives import Constraint
 from aspk.report import summarise
 from aspk.report.dashboard import front_plot, note
 from aspk.report.figures import front_figure
@@ -28,7 +31,13 @@ from aspk.space.file import load_space
 from aspk.spec.study import load_study_file, refined
 from aspk.standalone.export import load_exported
 from aspk.standalone.level_one import LevelOne
-from aspk.standalone.refining import TrainingEvaluator, export_all_refined, refine, refining_problem
+from aspk.standalone.refining import (
+    TrainingEvaluator,
+    _first,
+    export_all_refined,
+    refine,
+    refining_problem,
+)
 from aspk.study import create_or_resume, load_problem, run_study
 from aspk.study.storage import open_study
 from aspk.training.checkpoint import save_supernet
@@ -334,6 +343,33 @@ def test_the_other_aim_takes_over_what_is_trained(spec):
         assert trial.values == [pytest.approx(faeb(metrics))]
     after = records(spec)
     assert all(after[name] == record for name, record in before.items())
+
+
+def test_for_f_aeb_alone_the_supernet_s_best_are_trained_first(spec):
+    problem = refining_problem(spec, aim="f_aeb", device="cpu", progress=False)
+    space, searched = problem.space, open_study(spec).get_trials(states=(TrialState.COMPLETE,))
+    scores = {}
+    for trial in searched:
+        held = Metrics(accuracy=trial.user_attrs["accuracy"], energy_mj=trial.user_attrs["energy_mj"])
+        scores[space.key(space.from_parameters(trial.params))] = problem.faeb(held)
+    assert refine(spec, trainings=4, aim="f_aeb", stop=False, device="cpu", progress=False).finished
+    study = open_study(refined(spec, aim="f_aeb"))
+    trained = [space.key(space.from_parameters(trial.params)) for trial in study.get_trials()]
+    reference = space.key(space.encode(space.reference))
+    best = sorted(set(scores) - {reference}, key=lambda key: (-scores[key], key))
+    assert trained == [reference, *best[:3]]
+
+
+def test_networks_over_a_bound_are_not_among_the_best(spec):
+    problem = refining_problem(spec, aim="f_aeb", device="cpu", progress=False)
+    told, _ = problem.features
+    energies = [trial.user_attrs["energy_mj"] for trial in open_study(spec).get_trials()]
+    tight = Constraint("energy", attrgetter("energy_mj"), float(np.median(energies)))
+    kept = _first(dataclasses.replace(problem, constraints=(tight,)))
+    assert kept
+    assert len(kept) <= 5
+    assert all(math.exp(told(config)[1]) <= tight.at_most * (1 + 1e-9) for config in kept)
+    assert any(math.exp(told(config)[1]) > tight.at_most for config in told.best(problem.faeb, 12))
 
 
 def test_trials_say_what_the_supernet_said(spec):

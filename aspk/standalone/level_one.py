@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 from optuna.trial import TrialState
 
@@ -47,7 +50,8 @@ class LevelOne:
                 f"study {spec.name!r} has {len(found)} complete trials with metrics: expected at least "
                 f"{_FEWEST}, from which to learn what the supernet predicts; 'aspk search' makes them"
             )
-        self._observed = {self.space.key(x): self._says(metrics) for x, metrics in found}
+        self._metrics = {self.space.key(x): metrics for x, metrics in found}
+        self._observed = {key: self._says(metrics) for key, metrics in self._metrics.items()}
         X, Y = np.array(list(self._observed)), np.array(list(self._observed.values()))
         self._predict = [AccuracySurrogate(self.space, logarithm=False, folds=0).fit(X, y) for y in Y.T]
 
@@ -60,3 +64,15 @@ class LevelOne:
         x = self.space.encode(config)
         known = self._observed.get(self.space.key(x))
         return known or tuple(float(surrogate.predict([x])[0]) for surrogate in self._predict)
+
+    def best(self, score: Callable[[Metrics], float], count: int) -> list[SubnetConfig]:
+        """The observed networks with the highest finite scores, best first.
+
+        Args:
+            score: of a network with the supernet's weights.
+            count: how many at most.
+        """
+        scores = {key: score(metrics) for key, metrics in self._metrics.items()}
+        finite = filter(lambda key: math.isfinite(scores[key]), scores)
+        best = sorted(finite, key=lambda key: (-scores[key], key))[:count]
+        return [self.space.decode(np.array(key)) for key in best]
