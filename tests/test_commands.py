@@ -32,7 +32,7 @@ def test_aspk_alone_shows_the_help(capsys, monkeypatch):
     listed = re.findall(r"^  (\w+) ", text, re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
     assert max(map(len, text.splitlines())) <= 80
-    assert "headline" not in text  # the baseline comparison has left the package
+    assert "headline" not in text  # the comparison has left the package
 
 
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "optuna"])  # its help is Optuna's

@@ -22,14 +22,12 @@ from aspk.spec.study import load_study_file
 from aspk.standalone.export import export_trial, load_exported
 from aspk.study import load_problem, run_study, study_problem
 from aspk.study.record import fingerprint
-from aspk.study.storage import open_storage, open_study, studies_of
+from aspk.study.storage import open_study, studies_of
 from aspk.tables import load_table
 from aspk.testing import FormulaEvaluator
 from aspk.training.checkpoint import load_supernet
 from aspk.training.supernet import SupernetRun
 from aspk.trials import attributes, study_record
-from benchmarks.baseline import load_comparison
-from benchmarks.baseline.__main__ import main as compare_with_baseline
 
 PREFIXES = Recipe(updates=3, batch_size=16)
 RECIPES = {
@@ -263,7 +261,7 @@ def test_an_evaluator_of_somebody_else_has_no_statistics(tmp_path, study_file):
     assert statistics_text(summarise(study)) == ""
 
 
-# ---------------------------------------------------------------------- tables, energies, the baseline
+# ---------------------------------------------------------------------- tables and energies
 
 
 def test_tables_and_energies_say_what_was_taken(study_file, tmp_path, trained_folder, capsys):
@@ -315,43 +313,3 @@ def test_tables_and_energies_say_what_was_taken(study_file, tmp_path, trained_fo
     weights = trained_folder / "supernet.safetensors"
     assert main(["energy", "--weights", str(weights), "--json", "-", "--device", "cpu"]) == 0
     assert '"statistics": "shared_time"' in capsys.readouterr().out
-
-
-def test_a_baseline_comparison_goes_on_with_the_statistics_that_it_was_begun_with(study_file, tmp_path):
-    text = """
-    study = "small.toml"
-    folder = "{folder}"
-    [changes]
-    evaluations = 4
-    batch = 4
-    evaluation = {{ images = 60{more} }}
-    retrain = {{ updates = 2, batch_size = 16, checkpoint_every = 2 }}
-    [searches.joint]
-    select = ["knee"]
-    [trainings.inherited]
-    seeds = 2
-    networks = ["reference", "joint-knee"]
-    """
-    path, folder = tmp_path / "comparison.toml", tmp_path / "comparison"
-    path.write_text(text.format(folder=folder, more=', statistics = "own"'))
-    assert compare_with_baseline([str(path), "--device", "cpu"]) == 0
-    first = json.loads((folder / "comparison.json").read_text())
-    inherited = json.loads((folder / "inherited.json").read_text())
-    del inherited["identity"]["statistics"]  # as records were before there was a choice
-    (folder / "inherited.json").write_text(json.dumps(inherited))
-    path.write_text(text.format(folder=folder, more=""))
-    assert load_comparison(path).study.evaluation.statistics == "auto"
-    assert compare_with_baseline([str(path), "--device", "cpu"]) == 0
-    again = json.loads((folder / "comparison.json").read_text())
-    assert again["evaluation"]["statistics"] == first["evaluation"]["statistics"] == "own"
-    assert again["networks"] == first["networks"]
-    assert "with `own` statistics of batch normalisation" in (folder / "comparison.md").read_text()
-    fresh = tmp_path / "fresh"
-    path.write_text(text.format(folder=fresh, more=""))
-    assert compare_with_baseline([str(path), "--device", "cpu"]) == 0
-    content = json.loads((fresh / "comparison.json").read_text())
-    assert content["evaluation"]["statistics"] == "shared_time"
-    studies = open_storage(f"sqlite:///{fresh / 'study.db'}").get_all_studies()
-    assert {study.system_attrs[attributes.CONTEXT]["evaluation"]["statistics"] for study in studies} == {
-        "shared_time"
-    }

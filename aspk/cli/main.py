@@ -146,5 +146,5 @@ def _add_headline(commands: Commands) -> None:
 def _headline(_: argparse.Namespace) -> int:
     raise StudyError(
         "'aspk headline' has left the package, since it is an experiment; in a checkout of aspk, run "
-        "'python -m benchmarks.baseline fashion_mnist'"
+        "'python -m benchmarks.comparison cifar10_16'"
     )

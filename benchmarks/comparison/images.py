@@ -1,11 +1,11 @@
 """How many training images: does twice the recipe's updates still change a hand-made network?
 
     python -m benchmarks.comparison.images cifar10_16 --images 10000 --images 45000
-    python -m benchmarks.comparison.images cifar10_16 --images 4000 --batch-size 32
+    python -m benchmarks.comparison.images cifar10_16 --images 4000 --batch-size 32 --updates 2000
 
 Trains the first hand-made network on N training images with the recipe's updates and with twice as many, in
-batches of the recipe's size or of another. It never reads ``test``. A training that ended is a line of
-``benchmarks/records/comparison_NAME_images.jsonl``.
+batches of the recipe's size; or with other updates and batches. It never reads ``test``. A training that
+ended is a line of ``benchmarks/records/comparison_NAME_images.jsonl``.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ def main() -> None:
     parser.add_argument(
         "--batch-size", type=whole_number(2, 10**4), help="of training; default: the recipe's"
     )
+    parser.add_argument("--updates", type=whole_number(1, 10**6), help="default: the recipe's")
     parser.add_argument("--data-folder", default=os.environ.get("ASPK_DATA"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     plan = load_plan(options.comparison, data_folder=options.data_folder)
     log = RunLog(plan.records.with_name(f"{plan.records.stem}_images.jsonl"), _KEYS)
     name, (family, _) = next(iter(plan.hand_made.items()))
-    updates, batch = family.spec.retrain.updates, options.batch_size or family.spec.retrain.batch_size
+    recipe = family.spec.retrain
+    updates, batch = options.updates or recipe.updates, options.batch_size or recipe.batch_size
     for images in options.images:
         short, long = (
             _trained(plan, log, images, length, options.seed, batch) for length in (updates, 2 * updates)
