@@ -35,7 +35,7 @@ _TABLE = {
     "core_hours": Key(Positive),
     "learning_rates": Key(Annotated[list[Positive], Meta(min_length=1)]),
     "tuning_seeds": Key(Annotated[list[Natural], Meta(min_length=1)]),
-    "enough_seeds": Key(_SEEDS),
+    "enough_seeds": Key(Annotated[list[Natural], Meta(min_length=1)]),
     "final_seeds": Key(_SEEDS),
     "families": Key(table={OTHERS: Key(table=_FAMILY)}),
 }
