@@ -18,14 +18,22 @@ class RunLog:
 
     def __init__(self, path: Path | None, keys: tuple[str, ...]) -> None:
         self._path, self._keys = path, keys
-        text = path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
-        whole = (
-            text.splitlines() if text.endswith("\n") else text.splitlines()[:-1]
-        )  # a kill may tear the last
-        found = [json.loads(line) for line in whole]
-        if path is not None and len(whole) < len(text.splitlines()):
+        self._runs: dict[tuple[Any, ...], dict[str, Any]] = {}
+        torn = self.read()
+        if path is not None and torn:
+            whole = path.read_text(encoding="utf-8").splitlines()[:-1]
             path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
-        self._runs = {tuple(run[key] for key in keys): run for run in found}
+
+    def read(self) -> bool:
+        """Take in what other processes have added; whether the last line is torn, as a kill leaves it."""
+        path = self._path
+        text = path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
+        lines = text.splitlines()
+        torn = not text.endswith("\n") and bool(lines)
+        for line in lines[:-1] if torn else lines:
+            run = json.loads(line)
+            self._runs[tuple(run[key] for key in self._keys)] = run
+        return torn
 
     def get(self, *key: object) -> dict[str, Any] | None:
         """The run of this key, None if there is none yet."""

@@ -22,6 +22,7 @@ from benchmarks.comparison.__main__ import main
 from benchmarks.comparison.analysis import cheaper, more_accurate, set_values, verdict
 from benchmarks.comparison.choice import choose
 from benchmarks.comparison.plan import MOST, load_plan
+from benchmarks.comparison.stages import Bench, enough, tune, tuned
 from benchmarks.comparison.write_up import write_up
 
 ROOT = Path(__file__).parents[1]
@@ -188,6 +189,37 @@ def test_a_torn_line_is_trained_again_and_a_spent_budget_stops(plan_file, tmp_pa
 def run_in(folder, file):
     os.chdir(folder)
     return main([str(file), "--device", "cpu"])
+
+
+def search_in(folder, file, family):
+    os.chdir(folder)
+    return main([str(file), "--device", "cpu", "--family", family])
+
+
+def test_the_searches_of_two_families_run_side_by_side(plan_file, tmp_path, capsys):
+    for family, message in (
+        ("spikformer", "need a recipe"),
+        ("other", "expected one of spikformer, membrane"),
+    ):
+        assert main([str(plan_file), "--device", "cpu", "--family", family]) == 1
+        assert message in capsys.readouterr().err
+    bench = Bench.of(load_plan(plan_file), progress=False)
+    assert tune(bench)
+    assert enough(bench, tuned(bench))
+    log = bench.plan.records
+    begun = log.read_text()
+    processes = [launch(search_in, tmp_path, plan_file, family) for family in ("spikformer", "membrane")]
+    assert [completed(process) for process in processes] == [0, 0]
+    assert log.read_text().startswith(begun)
+    rows = rows_of(log)
+    assert len(rows) == len({tuple(row[key] for key in KEYS) for row in rows})
+    assert {row["family"] for row in rows if row["stage"] == "random"} == {"spikformer", "membrane"}
+    git("init", "-q")
+    assert main([str(plan_file), "--device", "cpu"]) == 1
+    assert "names the found networks: commit it as it is" in capsys.readouterr().err
+    assert rows_of(log) == rows  # nothing of it was done again
+    bench.log.read()
+    assert bench.log.rows("random") == [row for row in rows if row["stage"] == "random"]
 
 
 @pytest.mark.slow

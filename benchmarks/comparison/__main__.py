@@ -36,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--workers", type=whole_number(1, 1000), default=1, help="networks trained in parallel (default: 1)"
     )
     parser.add_argument(
+        "--family",
+        metavar="NAME",
+        help="only the searches of this family, which may run beside a process for another one",
+    )
+    parser.add_argument(
         "--publish", type=Path, metavar="FOLDER", help="write the result into this folder, too"
     )
     device_argument(parser)
@@ -53,14 +58,18 @@ def _compare(options: argparse.Namespace) -> int:
         return 0
 
     from benchmarks.comparison.analysis import analyse
-    from benchmarks.comparison.stages import Bench, run_stages
+    from benchmarks.comparison.stages import Bench, run_searches, run_stages
     from benchmarks.comparison.write_up import write_files
 
     bench = Bench.of(plan, device=options.device, workers=options.workers)
-    if not run_stages(bench):
+    finished = run_stages(bench) if options.family is None else run_searches(bench, options.family)
+    if not finished:
         again = shlex.join(["python", "-m", "benchmarks.comparison", *sys.argv[1:]])
         print(f"saved; go on with: {again}", file=sys.stderr)
         return INTERRUPTED
+    if options.family is not None:
+        print(f"the searches of {options.family} are in {plan.records}; without --family the command goes on")
+        return 0
     content = analyse(bench)
     written = [
         write_files(content, folder, name=plan.name) for folder in (plan.folder, options.publish) if folder

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from aspk.costs import Cost
 from aspk.costs.known import CostName
+from aspk.engines.device import hardware
 from benchmarks.comparison.intervals import Interval, Pair, paired_differences, paired_ratios
-from benchmarks.comparison.log import STAGES
+from benchmarks.comparison.log import STAGES, by_network
 from benchmarks.comparison.measures import accuracy_at, energy_at, log_hypervolume
-from benchmarks.comparison.stages import Bench, final_networks, final_values, machine, tuned
+from benchmarks.comparison.stages import Bench, final_networks, tuned
 
 _COSTS: tuple[CostName, ...] = ("parameters", "operations")
 ACCOUNTS = {"paper": "energy_mj", "strict": "strict_mj"}
@@ -29,7 +31,7 @@ def analyse(bench: Bench) -> dict[str, Any]:
     content: dict[str, Any] = {
         "name": plan.name,
         "images": plan.images,
-        "machine": machine(bench.device),
+        "machine": f"{hardware(bench.device)}; torch {torch.__version__}",
         "quick": plan.quick,
         "about": log.about,
         "recipe": recipe.to_json(),
@@ -42,7 +44,9 @@ def analyse(bench: Bench) -> dict[str, Any]:
         "networks": {},
     }
     content["searches"]["all families"] = _searches(bench, None)
-    values = {name: final_values(bench, name) for name in ("test", "search", *ACCOUNTS.values())}
+    values = {
+        name: by_network(bench.log.rows("final"), name) for name in ("test", "search", *ACCOUNTS.values())
+    }
     if values["test"]:
         content |= _main(bench, values, first)
     return content

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from optuna.trial import TrialState
 
 from aspk.data import load_data
-from aspk.engines.device import hardware, resolve_device
+from aspk.engines.device import resolve_device
 from aspk.errors import StudyError
 from aspk.space.genes import SubnetConfig
 from aspk.spec.settings import Recipe
@@ -27,7 +26,7 @@ from aspk.training import train_supernet
 from aspk.util.files import safe_name
 from aspk.util.records import fingerprint
 from benchmarks.comparison.choice import choose, name_networks, named
-from benchmarks.comparison.log import Log, by_network
+from benchmarks.comparison.log import Log
 from benchmarks.comparison.plan import Family, Plan
 
 
@@ -114,7 +113,7 @@ class Bench:
         Raises:
             StudyError: the budget is spent.
         """
-        missing = [one for one in wanted if not self.log.has(stage, *one)]
+        missing = self.missing(stage, wanted)
         if missing:
             self.check_budget(f"{len(missing)} trainings of {stage!r}")
         found = trainings(
@@ -130,12 +129,17 @@ class Bench:
                 self.check_budget(f"{len(missing) - done} trainings of {stage!r}")
         return done == len(missing)
 
+    def missing(self, stage: str, wanted: Sequence[Training]) -> list[Training]:
+        """The trainings that the log lacks."""
+        return [one for one in wanted if not self.log.has(stage, *one)]
+
     def check_budget(self, ahead: str) -> None:
         """Refuse to begin anything once the processor time is spent.
 
         Raises:
             StudyError: it is.
         """
+        self.log.read()
         spent = self.log.core_hours()
         if spent >= self.plan.core_hours:
             raise StudyError(
@@ -171,12 +175,34 @@ def run_stages(bench: Bench) -> bool:
     recipe = tuned(bench)
     if not enough(bench, recipe):
         return False
-    for family in bench.plan.families:
-        for stage in (level_one, level_two, at_random):
-            if not stage(bench, family, recipe):
-                return False
+    if not all(search(bench, family, recipe) for family in bench.plan.families):
+        return False
     name_networks(bench.plan, found_networks(bench))
     return final(bench, recipe)
+
+
+def run_searches(bench: Bench, name: str) -> bool:
+    """Run the searches of one family only, beside a process for another; False if the user interrupted.
+
+    Raises:
+        StudyError: there is no such family, the budget is spent, or the recipe is not settled: the log lacks
+            trainings of hand-made networks.
+    """
+    families = {family.name: family for family in bench.plan.families}
+    if name not in families:
+        raise StudyError(f"{bench.plan.name} has no family {name!r}: expected one of {', '.join(families)}")
+    settled = not bench.missing("tuning", tunings(bench))
+    if not settled or bench.missing("enough", doublings(bench, tuned(bench))):
+        raise StudyError(
+            f"the searches of {name} need a recipe: expected all trainings of hand-made networks in "
+            f"{bench.plan.records}; run the command without --family until they are there"
+        )
+    return search(bench, families[name], tuned(bench))
+
+
+def search(bench: Bench, family: Family, recipe: Recipe) -> bool:
+    """Search a family on both levels, and at random for the same cost; False if the user interrupted."""
+    return all(stage(bench, family, recipe) for stage in (level_one, level_two, at_random))
 
 
 # ---------------------------------------------------------------------- the recipe, on hand-made networks
@@ -184,20 +210,18 @@ def run_stages(bench: Bench) -> bool:
 
 def tune(bench: Bench) -> bool:
     """Train the hand-made networks at each learning rate."""
+    return bench.train("tuning", tunings(bench))
+
+
+def tunings(bench: Bench) -> list[Training]:
+    """The hand-made networks at each learning rate."""
     plan, recipe = bench.plan, _shared(bench.plan)
-    return bench.train(
-        "tuning",
-        [
-            Training(
-                own.name,
-                name,
-                bench.job("tuning", own, config, replace(recipe, learning_rate=rate), seed),
-            )
-            for rate in plan.learning_rates
-            for name, (own, config) in plan.hand_made.items()
-            for seed in plan.tuning_seeds
-        ],
-    )
+    return [
+        Training(own.name, name, bench.job("tuning", own, config, replace(recipe, learning_rate=rate), seed))
+        for rate in plan.learning_rates
+        for name, (own, config) in plan.hand_made.items()
+        for seed in plan.tuning_seeds
+    ]
 
 
 def tuned(bench: Bench) -> Recipe:
@@ -211,16 +235,18 @@ def tuned(bench: Bench) -> Recipe:
 
 def enough(bench: Bench, recipe: Recipe) -> bool:
     """Train the hand-made networks with the recipe's updates and with twice as many."""
+    return bench.train("enough", doublings(bench, recipe))
+
+
+def doublings(bench: Bench, recipe: Recipe) -> list[Training]:
+    """The hand-made networks with the recipe's updates and with twice as many."""
     plan = bench.plan
-    return bench.train(
-        "enough",
-        [
-            Training(own.name, name, bench.job("enough", own, config, longer, seed))
-            for longer in (recipe, replace(recipe, updates=2 * recipe.updates))
-            for name, (own, config) in plan.hand_made.items()
-            for seed in plan.enough_seeds
-        ],
-    )
+    return [
+        Training(own.name, name, bench.job("enough", own, config, longer, seed))
+        for longer in (recipe, replace(recipe, updates=2 * recipe.updates))
+        for name, (own, config) in plan.hand_made.items()
+        for seed in plan.enough_seeds
+    ]
 
 
 # ---------------------------------------------------------------------- the searches
@@ -365,13 +391,3 @@ def final(bench: Bench, recipe: Recipe) -> bool:
             for name, (family, config, _) in networks.items()
         ],
     )
-
-
-def final_values(bench: Bench, value: str) -> dict[str, list[float]]:
-    """A value of the main comparison by network, one for each seed."""
-    return by_network(bench.log.rows("final"), value)
-
-
-def machine(device: str) -> str:
-    """Where it runs, and with which PyTorch."""
-    return f"{hardware(device)}; torch {torch.__version__}"
