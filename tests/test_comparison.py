@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from worker_processes import completed, launch
 from aspk.errors import StudyError
 from aspk.objectives.scalarization import accuracy_above_chance
 from benchmarks.comparison.__main__ import main
+from benchmarks.comparison.ablation import spread_front
 from benchmarks.comparison.analysis import cheaper, more_accurate, set_values, verdict
 from benchmarks.comparison.choice import choose
 from benchmarks.comparison.plan import MOST, load_plan
@@ -199,7 +201,7 @@ def search_in(folder, file, family):
 def test_the_searches_of_two_families_run_side_by_side(plan_file, tmp_path, capsys):
     for family, message in (
         ("spikformer", "need a recipe"),
-        ("other", "expected one of spikformer, membrane"),
+        ("other", "expected spikformer, membrane"),
     ):
         assert main([str(plan_file), "--device", "cpu", "--family", family]) == 1
         assert message in capsys.readouterr().err
@@ -218,8 +220,23 @@ def test_the_searches_of_two_families_run_side_by_side(plan_file, tmp_path, caps
     assert main([str(plan_file), "--device", "cpu"]) == 1
     assert "names the found networks: commit it as it is" in capsys.readouterr().err
     assert rows_of(log) == rows  # nothing of it was done again
+    assert main([str(plan_file), "--device", "cpu", "--supernets-front", "membrane"]) == 0
+    fronts = rows_of(log)[len(rows) :]
+    assert {(row["stage"], row["family"]) for row in fronts} == {("front", "membrane")}
+    found = {row["network"] for row in rows if (row["stage"], row["family"]) == ("refine", "membrane")}
+    assert len({row["network"] for row in fronts}) == len(fronts) == len(found - {"membrane reference"})
     bench.log.read()
     assert bench.log.rows("random") == [row for row in rows if row["stage"] == "random"]
+
+
+def test_a_front_that_is_too_large_is_spread_over_the_energy():
+    best = np.array([[-0.9, 9.0], [-0.1, 1.0], [-0.5, 5.0], [-0.3, 3.0], [-0.7, 7.0]])
+    worse = np.array([[-0.1, 9.0], [-0.05, 8.0]])
+    values = np.concatenate([worse, best])
+    assert spread_front(values, 2) == [3, 2]
+    assert spread_front(values, 3) == [3, 4, 2]
+    assert spread_front(values, 6) == [3, 5, 4, 6, 2, 1]
+    assert sorted(spread_front(values, 7)) == list(range(7))
 
 
 @pytest.mark.slow

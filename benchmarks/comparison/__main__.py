@@ -35,10 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--workers", type=whole_number(1, 1000), default=1, help="networks trained in parallel (default: 1)"
     )
-    parser.add_argument(
+    alone = parser.add_mutually_exclusive_group()
+    alone.add_argument(
         "--family",
         metavar="NAME",
         help="only the searches of this family, which may run beside a process for another one",
+    )
+    alone.add_argument(
+        "--supernets-front",
+        metavar="NAME",
+        help="ablation: train the front of this family's supernet, as many networks as refinement found",
     )
     parser.add_argument(
         "--publish", type=Path, metavar="FOLDER", help="write the result into this folder, too"
@@ -57,18 +63,24 @@ def _compare(options: argparse.Namespace) -> int:
         print(hours_text(plan))
         return 0
 
+    from benchmarks.comparison.ablation import train_supernets_front
     from benchmarks.comparison.analysis import analyse
     from benchmarks.comparison.stages import Bench, run_searches, run_stages
     from benchmarks.comparison.write_up import write_files
 
     bench = Bench.of(plan, device=options.device, workers=options.workers)
-    finished = run_stages(bench) if options.family is None else run_searches(bench, options.family)
+    if only := options.supernets_front or options.family:
+        finished = (
+            train_supernets_front(bench, only) if options.supernets_front else run_searches(bench, only)
+        )
+    else:
+        finished = run_stages(bench)
     if not finished:
         again = shlex.join(["python", "-m", "benchmarks.comparison", *sys.argv[1:]])
         print(f"saved; go on with: {again}", file=sys.stderr)
         return INTERRUPTED
-    if options.family is not None:
-        print(f"the searches of {options.family} are in {plan.records}; without --family the command goes on")
+    if only:
+        print(f"{only}: done, and in {plan.records}; the command goes on without this option")
         return 0
     content = analyse(bench)
     written = [

@@ -75,19 +75,21 @@ def _enough(bench: Bench) -> dict[str, dict[str, float]]:
 
 
 def _searches(bench: Bench, family: str | None) -> dict[str, Any]:
-    """What refinement and random search found on ``search``, for the same cost: one run of each.
+    """What refinement and random search found on ``search``, and what a trained front is worth: one run each.
 
     Hand-made networks, which a refinement trains first, are part of its cost and not of what it found.
     """
     first = next(iter(bench.plan.hand_made))
     (hand_made,) = (row for row in bench.log.rows("refine") if row["network"] == first)
     found = {}
-    for stage in ("refine", "random"):
+    for stage in ("refine", "random", "front"):
         rows = [row for row in bench.log.rows(stage, family) if row["network"] not in bench.plan.hand_made]
+        if stage == "front" and (family is None or not rows):  # an ablation of single families
+            continue
         own: dict[str, Any] = {
             "networks": len(rows),
             "core_hours": bench.log.core_hours(
-                *(("level one", "refine") if stage == "refine" else ("random",)), family=family
+                *((stage,) if stage == "random" else ("level one", stage)), family=family
             ),
         }
         for account, key in ACCOUNTS.items():

@@ -12,7 +12,7 @@ from aspk.standalone.job import Job, Trained
 from benchmarks.comparison.plan import Plan
 from benchmarks.run_log import RunLog
 
-STAGES = ("tuning", "enough", "level one", "refine", "random", "final")
+STAGES = ("tuning", "enough", "level one", "refine", "random", "final", "front")
 _KEYS = ("stage", "family", "network", "updates", "learning_rate", "seed")
 _VALUES = ("search", "energy_mj", "strict_mj", "firing_rate", "seconds", "processor_seconds")
 _IDENTITY = ("identity", "", "", 0, 0.0, 0)

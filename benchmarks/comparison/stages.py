@@ -75,6 +75,17 @@ class Bench:
             progress=progress,
         )
 
+    def family(self, name: str) -> Family:
+        """The family of this name.
+
+        Raises:
+            StudyError: there is none.
+        """
+        families = {family.name: family for family in self.plan.families}
+        if name not in families:
+            raise StudyError(f"{self.plan.name} has no family {name!r}: expected {', '.join(families)}")
+        return families[name]
+
     def spec(self, family: Family, recipe: Recipe) -> StudySpec:
         """A family's study, in the comparison's folder."""
         plan, name = self.plan, f"{self.plan.name}-{family.name}"
@@ -185,19 +196,15 @@ def run_searches(bench: Bench, name: str) -> bool:
     """Run the searches of one family only, beside a process for another; False if the user interrupted.
 
     Raises:
-        StudyError: there is no such family, the budget is spent, or the recipe is not settled: the log lacks
-            trainings of hand-made networks.
+        StudyError: there is no such family, the budget is spent, or the recipe is not settled yet.
     """
-    families = {family.name: family for family in bench.plan.families}
-    if name not in families:
-        raise StudyError(f"{bench.plan.name} has no family {name!r}: expected one of {', '.join(families)}")
-    settled = not bench.missing("tuning", tunings(bench))
-    if not settled or bench.missing("enough", doublings(bench, tuned(bench))):
+    family = bench.family(name)
+    if bench.missing("tuning", tunings(bench)) or bench.missing("enough", doublings(bench, tuned(bench))):
         raise StudyError(
             f"the searches of {name} need a recipe: expected all trainings of hand-made networks in "
             f"{bench.plan.records}; run the command without --family until they are there"
         )
-    return search(bench, families[name], tuned(bench))
+    return search(bench, family, tuned(bench))
 
 
 def search(bench: Bench, family: Family, recipe: Recipe) -> bool:

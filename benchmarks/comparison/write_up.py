@@ -17,6 +17,7 @@ from aspk.util.files import write_atomically
 
 _Record = Mapping[str, Any]
 _NONE = "–"
+_METHODS = {"front": "supernet's front, trained"}  # others are called as in the log
 _ENOUGH = 0.5  # points of accuracy that twice the updates may change on average
 
 
@@ -91,7 +92,7 @@ def _searches(content: _Record) -> list[str]:
     rows = [
         [
             family,
-            stage,
+            _METHODS.get(stage, stage),
             str(own["networks"]),
             f"{own['core_hours']:.2f}",
             *(
