@@ -22,9 +22,10 @@ from aspk.objectives.scalarization import accuracy_above_chance
 from benchmarks.comparison.__main__ import main
 from benchmarks.comparison.ablation import spread_front
 from benchmarks.comparison.analysis import cheaper, more_accurate, set_values, verdict
+from benchmarks.comparison.bench import Bench
 from benchmarks.comparison.choice import choose
 from benchmarks.comparison.plan import MOST, load_plan
-from benchmarks.comparison.stages import Bench, enough, tune, tuned
+from benchmarks.comparison.stages import enough, tune, tuned
 from benchmarks.comparison.write_up import write_up
 
 ROOT = Path(__file__).parents[1]
@@ -127,6 +128,9 @@ def test_the_whole_on_small_networks(plan_file, tmp_path, capsys):
     assert stages.count("tuning") == 6
     assert stages.count("enough") == 12
     assert stages.count("refine") == 6
+    proposals = [row for row in rows if row["network"] == "proposals"]
+    assert len(proposals) == 2 * 2  # two trainings, then one more, in each family
+    assert all(row["stage"] == "level one" and row["processor_seconds"] > 0 for row in proposals)
     for family in ("spikformer", "membrane"):
         cost = {
             stage: sum(

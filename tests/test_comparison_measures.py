@@ -155,14 +155,27 @@ def test_intervals_follow_scale_and_are_blind_to_what_seeds_share(seed, scale, s
     )
 
 
-def test_ratios_are_differences_of_logarithms():
+def test_ratios_are_paired_t_tests_of_logarithms():
     rng = np.random.default_rng(0)
     values = {name: np.exp(rng.normal(size=5)) for name in "abc"}
-    pairs = [("a", "c"), ("b", "c")]
-    found = paired_ratios(values, pairs)
-    logarithms = paired_differences({name: np.log(own) for name, own in values.items()}, pairs)
-    for pair in pairs:
-        assert np.log(found[pair]) == pytest.approx(logarithms[pair])
+    pairs = [("a", "c"), ("b", "c"), ("c", "b")]
+    found = paired_ratios(values, pairs, confidence=0.9)
+    for first, second in pairs:  # two different ones
+        own, other = np.log(values[first]), np.log(values[second])
+        expected = (own.mean() - other.mean(), *ttest_rel(own, other).confidence_interval(0.95))
+        assert np.log(found[first, second]) == pytest.approx(expected)
+
+
+def test_ratios_hold_together_where_networks_scatter_differently():
+    rng, hits = np.random.default_rng(3), 0
+    pairs = [("1", "0"), ("2", "0"), ("3", "0")]
+    scatter = np.array([0.001, 0.001, 0.05, 0.002])[:, None]
+    for _ in range(300):
+        logarithms = np.arange(4)[:, None] + scatter * rng.normal(size=(4, 5)) + rng.normal(size=5)
+        found = paired_ratios({str(name): np.exp(own) for name, own in enumerate(logarithms)}, pairs)
+        true = {(first, second): np.exp(int(first) - int(second)) for first, second in pairs}
+        hits += all(low <= true[pair] <= high for pair, (_, low, high) in found.items())
+    assert hits / 300 >= 0.93  # at least 0.95, with a standard error of 0.013
 
 
 def test_what_cannot_be_compared_has_no_interval():

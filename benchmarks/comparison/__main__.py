@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
+import torch
 
 from aspk.cli.arguments import device_argument, whole_number
 from aspk.cli.commands import INTERRUPTED
@@ -65,9 +66,11 @@ def _compare(options: argparse.Namespace) -> int:
 
     from benchmarks.comparison.ablation import train_supernets_front
     from benchmarks.comparison.analysis import analyse
-    from benchmarks.comparison.stages import Bench, run_searches, run_stages
+    from benchmarks.comparison.bench import Bench
+    from benchmarks.comparison.stages import run_searches, run_stages
     from benchmarks.comparison.write_up import write_files
 
+    torch.set_num_threads(1)  # of this process: networks are trained side by side, and cost no less for it
     bench = Bench.of(plan, device=options.device, workers=options.workers)
     if only := options.supernets_front or options.family:
         finished = (

@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 from aspk.errors import StudyError
 from aspk.study.storage import open_study
 from aspk.util.pareto import FloatArray, ranks
-from benchmarks.comparison.stages import Bench, Training, name_of, tuned
+from benchmarks.comparison.bench import Bench, Training, name_of
+from benchmarks.comparison.stages import tuned
 
 
 def train_supernets_front(bench: Bench, name: str) -> bool:

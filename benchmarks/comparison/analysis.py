@@ -12,10 +12,11 @@ import torch
 from aspk.costs import Cost
 from aspk.costs.known import CostName
 from aspk.engines.device import hardware
+from benchmarks.comparison.bench import Bench
 from benchmarks.comparison.intervals import Interval, Pair, paired_differences, paired_ratios
 from benchmarks.comparison.log import STAGES, by_network
 from benchmarks.comparison.measures import accuracy_at, energy_at, log_hypervolume
-from benchmarks.comparison.stages import Bench, final_networks, tuned
+from benchmarks.comparison.stages import final_networks, tuned
 
 _COSTS: tuple[CostName, ...] = ("parameters", "operations")
 ACCOUNTS = {"paper": "energy_mj", "strict": "strict_mj"}
@@ -83,7 +84,8 @@ def _searches(bench: Bench, family: str | None) -> dict[str, Any]:
     (hand_made,) = (row for row in bench.log.rows("refine") if row["network"] == first)
     found = {}
     for stage in ("refine", "random", "front"):
-        rows = [row for row in bench.log.rows(stage, family) if row["network"] not in bench.plan.hand_made]
+        trained = [row for row in bench.log.rows(stage, family) if "search" in row]  # others are costs alone
+        rows = [row for row in trained if row["network"] not in bench.plan.hand_made]
         if stage == "front" and (family is None or not rows):  # an ablation of single families
             continue
         own: dict[str, Any] = {

@@ -2,8 +2,8 @@
 
 The model is that of randomised blocks: a value is the sum of its network's mean, its seed's deviation, which
 all networks share, and normal noise of one variance. With two networks this is the paired t-test; with all
-pairs it is Tukey's comparison (1953). What varies is the seed; the images are the same throughout, so that
-the intervals say nothing of other images.
+pairs it is Tukey's comparison (1953). Ratios have a variance for each pair. What varies is the seed; the
+images are the same throughout, so that the intervals say nothing of other images.
 """
 
 from __future__ import annotations
@@ -57,13 +57,23 @@ def paired_differences(
 def paired_ratios(
     values: Mapping[str, Sequence[float]], pairs: Sequence[Pair], *, confidence: float = 0.95
 ) -> dict[Pair, Interval | None]:
-    """Ratios of geometric means: :func:`paired_differences` of the logarithms of values above 0."""
-    logarithms = {name: np.log(own).tolist() for name, own in values.items()}
-    found = paired_differences(logarithms, pairs, confidence=confidence)
-    return {
-        pair: None if interval is None else tuple(map(math.exp, interval))  # type: ignore[misc]  # three numbers
-        for pair, interval in found.items()
-    }
+    """Ratios of geometric means with intervals that hold together, each from the scatter of its own pair.
+
+    Spikes, and with them energies, of some networks scatter fifty times as much as those of others, so that
+    one variance for all would make some intervals too narrow. Each is the paired t-test of the logarithms
+    of values above 0, and they hold together by Bonferroni's inequality.
+    """
+    different = len({frozenset(pair) for pair in pairs})
+    found: dict[Pair, Interval | None] = {}
+    for pair in pairs:
+        own = {name: np.log(values[name]).tolist() for name in pair}
+        interval = paired_differences(own, [pair], confidence=1 - (1 - confidence) / different)[pair]
+        found[pair] = None if interval is None else _exponential(*interval)
+    return found
+
+
+def _exponential(estimate: float, low: float, high: float) -> Interval:
+    return math.exp(estimate), math.exp(low), math.exp(high)
 
 
 def _critical(places: npt.NDArray[np.int64], networks: int, freedom: int, confidence: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -18,6 +19,10 @@ from aspk.util.files import write_atomically
 _Record = Mapping[str, Any]
 _NONE = "–"
 _METHODS = {"front": "supernet's front, trained"}  # others are called as in the log
+_FRONTS = (
+    " An ablation trains as many networks of the supernet's front as refinement found, without refining; its "
+    "cost is its own."
+)
 _ENOUGH = 0.5  # points of accuracy that twice the updates may change on average
 
 
@@ -79,7 +84,8 @@ def _main(content: _Record, picture: str) -> list[str]:
         "seeds; energies are estimates from operation counts, for one image of `test`.",
         _table([*header, f"{unit}, paper's account", f"{unit}, strict"], rows),
         "Found against hand-made networks, paired by seed. All intervals hold together with 95 % confidence "
-        "(randomised blocks); they say nothing of other images or another search.",
+        "(accuracies: randomised blocks; energies: a variance for each pair); they say nothing of other "
+        "images or another search.",
         _table(["network", "against", "accuracy, points", "energy, paper", "energy, strict"], against),
         f"The goals, against {content['first']}: 2 points more at no more energy; half of the energy at less "
         "than a point less; both under both accounts.",
@@ -108,11 +114,12 @@ def _searches(content: _Record) -> list[str]:
     for account in ("paper", "strict"):
         header += [f"hypervolume, {account}", "accuracy at equal energy", "energy at equal accuracy"]
     return [
-        "## The searches, and random search for the same cost",
+        "## The searches, and random search for the same processor time",
         "On `search`, one training of each network and one run of each method, beside one training of "
         f"{content['first']}. Hypervolume: share of the box between chance and 1, and between 1/300 and 3 "
         "times that network's energy on a logarithmic axis. The cost of `refine` includes the supernet and "
-        "its search, and the training of the reference, which is not counted as found.",
+        "its search, and the training of the reference, which is not counted as found."
+        + (_FRONTS if any("front" in stages for stages in content["searches"].values()) else ""),
         _table(header, rows),
     ]
 
@@ -145,13 +152,15 @@ def _recipe(content: _Record) -> list[str]:
 def _enough(changes: Sequence[float]) -> str:
     if not changes:
         return "Not measured yet."
-    change = mean(changes)
+    change, error = mean(changes), stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else math.inf
+    spread = f"({min(changes):+.2f} to {max(changes):+.2f}, standard error of the average {error:.2f})"
     judged = (
-        "trained enough, which is below 0.5 points"
+        f"less than the {_ENOUGH} points that count as trained enough"
         if abs(change) < _ENOUGH
-        else "this is a result of short trainings (0.5 points were allowed)"
+        else f"this is a result of short trainings ({_ENOUGH} points were allowed)"
     )
-    return f"They change by {change:+.2f} points on average: {judged}."
+    unsure = ", which these few trainings cannot tell apart from more" if error > _ENOUGH / 2 else ""
+    return f"They change by {change:+.2f} points on average {spread}: {judged}{unsure}."
 
 
 def _costs(content: _Record) -> str:
