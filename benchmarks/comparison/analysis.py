@@ -86,8 +86,8 @@ def _searches(bench: Bench, family: str | None) -> dict[str, Any]:
     for stage in ("refine", "random", "front"):
         trained = [row for row in bench.log.rows(stage, family) if "search" in row]  # others are costs alone
         rows = [row for row in trained if row["network"] not in bench.plan.hand_made]
-        if stage == "front" and (family is None or not rows):  # an ablation of single families
-            continue
+        if stage == "front" and (family is None or len(rows) < found["refine"]["networks"]):
+            continue  # an ablation of single families, in order of energy: a part of it would mean nothing
         own: dict[str, Any] = {
             "networks": len(rows),
             "core_hours": bench.log.core_hours(
