@@ -21,7 +21,7 @@ from aspk.errors import StudyError
 from aspk.objectives.scalarization import accuracy_above_chance
 from benchmarks.comparison.__main__ import main
 from benchmarks.comparison.ablation import spread_front
-from benchmarks.comparison.analysis import cheaper, more_accurate, set_values, verdict
+from benchmarks.comparison.analysis import analyse, cheaper, more_accurate, set_values, verdict
 from benchmarks.comparison.bench import Bench
 from benchmarks.comparison.choice import choose
 from benchmarks.comparison.plan import MOST, load_plan
@@ -228,6 +228,9 @@ def test_the_searches_of_two_families_run_side_by_side(plan_file, tmp_path, caps
     found = {row["network"] for row in rows if (row["stage"], row["family"]) == ("refine", "membrane")}
     assert len({row["network"] for row in fronts}) == len(fronts) == len(found - {"membrane reference"})
     bench.log.read()
+    searches = analyse(bench)["searches"]
+    assert searches["membrane"]["front"]["networks"] == searches["membrane"]["refine"]["networks"]
+    assert all("front" not in searches[name] for name in ("spikformer", "all families"))
     assert bench.log.rows("random") == [row for row in rows if row["stage"] == "random"]
 
 

@@ -31,15 +31,12 @@ def search(bench: Bench, family: Family, recipe: Recipe) -> bool:
 
 def level_one(bench: Bench, family: Family, recipe: Recipe) -> bool:
     """Train the family's supernet and search it."""
-    spec, finished = (
-        bench.spec(family, recipe),
-        [row["network"] for row in bench.log.rows("level one", family.name)],
-    )
-    if "end" in finished:
+    spec = bench.spec(family, recipe)
+    if "end" in [row["network"] for row in bench.log.rows("level one", family.name)]:
         return True
     bench.check_budget(f"the supernet of {family.name}")
     device = resolve_device(bench.device)
-    with bench_clock(bench, family, "train"):
+    with _clock(bench, family, "train"):
         result = train_supernet(
             family.space,
             load_data(spec.data),
@@ -51,7 +48,7 @@ def level_one(bench: Bench, family: Family, recipe: Recipe) -> bool:
         )
     if result.weights is None:
         return False
-    with bench_clock(bench, family, "search"):
+    with _clock(bench, family, "search"):
         searched = run_study(spec, load_problem(spec, bench.device), progress=bench.progress)
     if searched.finished:
         bench.log.add_cost(family.name, "end", 0.0, 0.0)
@@ -59,7 +56,7 @@ def level_one(bench: Bench, family: Family, recipe: Recipe) -> bool:
 
 
 @contextmanager
-def bench_clock(bench: Bench, family: Family, piece: str) -> Iterator[None]:
+def _clock(bench: Bench, family: Family, piece: str) -> Iterator[None]:
     """Add what a piece of level one takes to the log."""
     started = (time.perf_counter(), time.process_time())
     yield
